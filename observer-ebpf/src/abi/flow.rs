@@ -1,0 +1,181 @@
+/// Slots per set of the flow cache: as many flows with the same hash can live beside each other.
+pub const WAYS: usize = 4;
+
+/// A tick of [`FlowSlot::first`] and [`FlowSlot::last`] is 2^20 ns (1.05 ms) of `CLOCK_MONOTONIC`.
+///
+/// 32 bits of it wrap after 52 days; a reader that comes within 26 completes them from its own clock.
+pub const TICK_SHIFT: u32 = 20;
+
+/// Which way a packet crosses the interface, seen from the task.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// Towards the task.
+    Ingress = 0,
+    /// From the task.
+    Egress = 1,
+}
+
+impl Direction {
+    /// Both, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// The text of the `flow-direction` field of VPC Flow Logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+/// What makes two packets one flow, in the 40 bytes that the cache compares.
+///
+/// Addresses are in network byte order, IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowKey {
+    /// Source address, 16 bytes as they are in the packet.
+    pub source: [u64; 2],
+    /// Destination address, 16 bytes as they are in the packet.
+    pub destination: [u64; 2],
+    /// Source port as it is in the packet; for ICMP and ICMPv6 the first two bytes, type and code; else 0.
+    pub source_port_be: u16,
+    /// Destination port as it is in the packet; for ICMP and ICMPv6 not 0 where type and code were read; else 0.
+    pub destination_port_be: u16,
+    /// IANA protocol number; for IPv6 the one that ends the chain of extension headers.
+    pub protocol: u8,
+    /// Bit 0 is the [`Direction`], bits 1 to 7 the low bits of [`Control::generation`](super::Control::generation).
+    pub generation_and_direction: u8,
+    /// The number under which the daemon loaded the program for this interface; never 0.
+    pub interface: u16,
+}
+
+impl FlowKey {
+    /// The words that are hashed and compared: the last holds ports, protocol, generation, direction and interface.
+    pub const WORDS: usize = 5;
+
+    /// The 16 bytes of an IPv4 address in an IPv4-mapped IPv6 one, from its four bytes as they are in the packet.
+    #[inline(always)]
+    pub const fn mapped(address: [u8; 4]) -> [u64; 2] {
+        [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, address[0], address[1], address[2], address[3]])]
+    }
+
+    /// The field [`generation_and_direction`](Self::generation_and_direction).
+    #[inline(always)]
+    pub const fn tag(generation: u64, direction: Direction) -> u8 {
+        (generation << 1) as u8 | direction as u8
+    }
+
+    /// Which way the packets went.
+    pub const fn direction(&self) -> Direction {
+        if self.generation_and_direction & 1 == 0 { Direction::Ingress } else { Direction::Egress }
+    }
+
+    /// How many flips ago the entry was made, modulo 128, at the time of `now`.
+    pub const fn age(&self, now: u64) -> u8 {
+        (now as u8).wrapping_sub(self.generation_and_direction >> 1) & 0x7f
+    }
+}
+
+/// One flow of one half of one CPU's cache: a cache line.
+///
+/// Free where [`packets_and_flags`](Self::packets_and_flags) is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowSlot {
+    /// Whose counts these are.
+    pub key: FlowKey,
+    /// Bytes of layer 3, IP headers included, as on the wire.
+    pub bytes: u64,
+    /// Bits 0 to 47: packets as on the wire. Bits 48 to 55: every TCP flag seen. Bit 56: SYN and ACK in one packet.
+    pub packets_and_flags: u64,
+    /// When the first packet came, in ticks.
+    pub first: u32,
+    /// When the last packet came, in ticks.
+    pub last: u32,
+}
+
+impl FlowSlot {
+    /// Where the flags begin in [`packets_and_flags`](Self::packets_and_flags).
+    pub const FLAGS_SHIFT: u32 = 48;
+    const SYN_AND_ACK: u64 = 0x12;
+
+    /// The flags of one packet, in their place beside the count.
+    #[inline(always)]
+    pub const fn flags(tcp_flags: u8) -> u64 {
+        let flags = tcp_flags as u64;
+        let both = (flags & Self::SYN_AND_ACK == Self::SYN_AND_ACK) as u64;
+        (flags | both << 8) << Self::FLAGS_SHIFT
+    }
+
+    /// Packets as on the wire.
+    pub const fn packets(&self) -> u64 {
+        self.packets_and_flags & ((1 << Self::FLAGS_SHIFT) - 1)
+    }
+
+    /// All eight TCP flags, or-ed.
+    pub const fn tcp_flags_all(&self) -> u8 {
+        (self.packets_and_flags >> Self::FLAGS_SHIFT) as u8
+    }
+
+    /// The `tcp-flags` mask of VPC Flow Logs: FIN, SYN and RST, and ACK only where it came in one packet with SYN.
+    pub const fn tcp_flags_aws(&self) -> u8 {
+        let flags = self.packets_and_flags >> Self::FLAGS_SHIFT;
+        (flags & 0x07) as u8 | if flags & 0x100 == 0 { 0 } else { 0x12 }
+    }
+}
+
+/// The slots that one hash value leads to.
+pub type FlowSet = [FlowSlot; WAYS];
+
+const _: () = assert!(size_of::<FlowKey>() == 8 * FlowKey::WORDS);
+const _: () = assert!(size_of::<FlowKey>() == 16 + 16 + 2 + 2 + 1 + 1 + 2);
+const _: () = assert!(size_of::<FlowSlot>() == 64);
+const _: () = assert!(size_of::<FlowSlot>() == size_of::<FlowKey>() + 8 + 8 + 4 + 4);
+const _: () = assert!(size_of::<FlowSet>() == 64 * WAYS);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aws(packets: &[u8]) -> u8 {
+        let packets_and_flags = packets.iter().fold(0, |sum, &flags| sum | FlowSlot::flags(flags));
+        FlowSlot { packets_and_flags, ..FlowSlot::default() }.tcp_flags_aws()
+    }
+
+    #[test]
+    fn ack_counts_only_in_one_packet_with_syn() {
+        assert_eq!(aws(&[0x02]), 2, "SYN");
+        assert_eq!(aws(&[0x12]), 18, "SYN-ACK");
+        assert_eq!(aws(&[0x11]), 1, "FIN-ACK");
+        assert_eq!(aws(&[0x14]), 4, "RST-ACK");
+        assert_eq!(aws(&[0xc2]), 2, "SYN with ECE and CWR");
+        assert_eq!(aws(&[0x10, 0x18]), 0, "ACK and PSH alone");
+        assert_eq!(aws(&[0x02, 0x10, 0x11]), 3, "the whole of a short client side");
+        assert_eq!(aws(&[0x12, 0x18, 0x11]), 19, "the whole of a short server side");
+    }
+
+    #[test]
+    fn every_combination_of_two_packets_matches_the_per_packet_rule() {
+        let rule = |f: u8| (f & 7) | if f & 0x12 == 0x12 { 0x12 } else { 0 };
+        for a in 0..=255 {
+            for b in [0, 0x02, 0x10, 0x12, 0xff] {
+                assert_eq!(aws(&[a, b]), rule(a) | rule(b));
+            }
+        }
+    }
+
+    #[test]
+    fn age_counts_flips_modulo_128() {
+        let key = |generation| FlowKey {
+            generation_and_direction: FlowKey::tag(generation, Direction::Egress),
+            ..FlowKey::default()
+        };
+        assert_eq!(key(5).age(5), 0);
+        assert_eq!(key(5).age(6), 1);
+        assert_eq!(key(127).age(128), 1);
+        assert_eq!(key(u64::MAX).age(0), 1);
+        assert_eq!(key(5).direction(), Direction::Egress);
+    }
+}

@@ -1,0 +1,144 @@
+/// Why packets of an interface are in no record.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LossReason {
+    /// The flow's set of the cache and the spill ring were both full: the counts of the flow that made room.
+    TableFull = 0,
+    /// The frame ends inside the IP header.
+    IpTruncated = 1,
+    /// The version in the IP header is not the one that the EtherType promises.
+    IpVersion = 2,
+    /// An IPv4 header length below 20 bytes.
+    IpHeaderLength = 3,
+    /// A length in the IP header that is shorter than the header, or longer than the frame.
+    IpTotalLength = 4,
+    /// A map that must be there was not: a mistake in the programs or their loader.
+    Internal = 5,
+}
+
+impl LossReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::TableFull,
+        Self::IpTruncated,
+        Self::IpVersion,
+        Self::IpHeaderLength,
+        Self::IpTotalLength,
+        Self::Internal,
+    ];
+
+    /// The value of the label `reason`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TableFull => "table_full",
+            Self::IpTruncated => "ip_truncated",
+            Self::IpVersion => "ip_version",
+            Self::IpHeaderLength => "ip_header_length",
+            Self::IpTotalLength => "ip_total_length",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Frames that carry no IP packet. They are counted and end there: VPC Flow Logs know IP flows only.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NonIpKind {
+    /// EtherType 0x0806.
+    Arp = 0,
+    /// Any other EtherType, or an IEEE 802.3 length.
+    Other = 1,
+    /// More VLAN tags than the parser follows.
+    VlanDepth = 2,
+    /// The frame ends inside its link header or a VLAN tag.
+    Short = 3,
+}
+
+impl NonIpKind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Arp, Self::Other, Self::VlanDepth, Self::Short];
+
+    /// The value of the label `kind`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Arp => "arp",
+            Self::Other => "other",
+            Self::VlanDepth => "vlan_depth",
+            Self::Short => "short",
+        }
+    }
+}
+
+/// Packets that are recorded, but about which something could not be told.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Note {
+    /// The packet ends inside its transport header: ports 0.
+    TransportTruncated = 0,
+    /// The packet ends inside its chain of IPv6 extension headers: the protocol is the last one named, ports 0.
+    ExtensionTruncated = 1,
+    /// More IPv6 extension headers than the parser follows: the protocol is the last one named, ports 0.
+    ExtensionLimit = 2,
+    /// A fragment other than the first, which carries no ports: ports 0.
+    LaterFragment = 3,
+}
+
+impl Note {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] =
+        [Self::TransportTruncated, Self::ExtensionTruncated, Self::ExtensionLimit, Self::LaterFragment];
+
+    /// The value of the label `note`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TransportTruncated => "transport_truncated",
+            Self::ExtensionTruncated => "extension_truncated",
+            Self::ExtensionLimit => "extension_limit",
+            Self::LaterFragment => "later_fragment",
+        }
+    }
+}
+
+/// Packets and bytes that are in no record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Packets as on the wire.
+    pub packets: u64,
+    /// Bytes of layer 3; where the IP header is unsound, of the frame behind its link header.
+    pub bytes: u64,
+}
+
+/// What crossed one interface in one direction on one CPU since the program was loaded.
+///
+/// Monotone and never reset: readers take differences. Only its own CPU writes it, with bottom halves off.
+/// For the sums over all CPUs, `packets` = packets in records + `lost`, and the same for bytes, once drained.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Socket buffers, one for a GSO/GRO super-packet: what the interface's own packet counter counts.
+    pub frames: u64,
+    /// Their lengths with link headers: what a veth's byte counter counts.
+    pub frame_bytes: u64,
+    /// IP packets as on the wire, whether recorded or lost.
+    pub packets: u64,
+    /// Their bytes of layer 3.
+    pub bytes: u64,
+    /// By [`LossReason`].
+    pub lost: [Loss; LossReason::ALL.len()],
+    /// Frames by [`NonIpKind`].
+    pub non_ip: [u64; NonIpKind::ALL.len()],
+    /// Packets by [`Note`].
+    pub notes: [u64; Note::ALL.len()],
+    /// Packets whose headers were not in the linear part of the buffer, and were copied to be read.
+    pub copied: u64,
+    /// Entries that made room for others and went to the spill ring.
+    pub spilled: u64,
+    /// Makes the size a multiple of a cache line, by name.
+    pub reserved: [u64; 6],
+}
+
+const _: () = assert!(size_of::<Ledger>() == 256);
+const _: () = assert!(
+    size_of::<Ledger>() == 8 * (4 + 2 * LossReason::ALL.len() + NonIpKind::ALL.len() + Note::ALL.len() + 2 + 6)
+);

@@ -1,0 +1,16 @@
+//! The types that lie in maps, shared by the programs and the daemon.
+//!
+//! Owns: layout and names. In: nothing. Out: plain integers only.
+//!
+//! Rules: `repr(C)`; no `bool` and no enum as a field (the other side could hold a value without a variant); no
+//! padding that the compiler chose; the size is asserted beside each type, so a change that moves a field does not
+//! compile until it is meant.
+
+mod control;
+mod flow;
+mod ledger;
+pub mod names;
+
+pub use control::Control;
+pub use flow::{Direction, FlowKey, FlowSet, FlowSlot, TICK_SHIFT, WAYS};
+pub use ledger::{Ledger, Loss, LossReason, NonIpKind, Note};

@@ -1,0 +1,38 @@
+//! The names that both sides agree on: maps, programs, and the constants that the loader sets.
+
+/// `Array<Control>` of one element. Daemon writes, programs read.
+pub const CONTROL: &str = "CONTROL";
+/// `Array<FlowSet>`: halves × CPUs × sets. Programs write the active half, the daemon reads and clears the other.
+pub const FLOWS: &str = "FLOWS";
+/// `Array<u64>`: a bit for each set of [`FLOWS`] that holds anything. Written and cleared like it.
+pub const USED: &str = "USED";
+/// `Array<Ledger>`: interfaces × directions × CPUs. Programs write, the daemon reads.
+pub const LEDGER: &str = "LEDGER";
+/// Ring buffer of [`FlowSlot`](super::FlowSlot): entries that made room for others.
+pub const SPILL: &str = "SPILL";
+/// Per-CPU array of one element: room for the headers of a packet that is not linear. Used within one packet.
+pub const HEADERS: &str = "HEADERS";
+/// Ring buffer of diagnostics, laid out by aya-log.
+pub const LOGS: &str = "AYA_LOGS";
+
+/// TC program for packets towards the task.
+pub const OBSERVE_INGRESS: &str = "observe_ingress";
+/// TC program for packets from the task.
+pub const OBSERVE_EGRESS: &str = "observe_egress";
+/// TC program that does nothing: the floor of the benchmarks.
+pub const EMPTY: &str = "empty";
+
+/// `u16`: the interface that this load is for, from 1.
+pub const INTERFACE: &str = "INTERFACE";
+/// `u32`: CPUs that the maps have room for.
+pub const CPUS: &str = "CPUS";
+/// `u32`: sets per CPU and half; a multiple of 64.
+pub const SETS: &str = "SETS";
+/// `[u64; 5]`: secret, odd factors of the hash, drawn at each start.
+pub const HASH_FACTORS: &str = "HASH_FACTORS";
+/// `u32`: not 0 where the kernel has `bpf_ktime_get_coarse_ns` (Linux 5.11).
+pub const COARSE_CLOCK: &str = "COARSE_CLOCK";
+/// `u32`: length of the link header: 14 for Ethernet, 0 for interfaces that carry bare IP.
+pub const LINK_HEADER: &str = "LINK_HEADER";
+/// `u8`: the level of diagnostics, 0 for none. The verifier removes what lies above it.
+pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";

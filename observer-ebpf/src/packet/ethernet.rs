@@ -1,0 +1,35 @@
+//! Ethernet II, IEEE 802.1Q and 802.1ad (QinQ).
+
+use super::{PacketBytes, field};
+use crate::abi::NonIpKind;
+
+pub(super) const IPV4: u16 = 0x0800;
+pub(super) const ARP: u16 = 0x0806;
+pub(super) const IPV6: u16 = 0x86dd;
+const VLAN: u16 = 0x8100;
+const SERVICE_VLAN: u16 = 0x88a8;
+
+const HEADER: u32 = 14;
+const TAG: u32 = 4;
+
+/// VLAN tags in the packet that are followed. The kernel usually has the outer one in `skb->vlan_tci` already.
+pub const MAX_VLAN_TAGS: u32 = 2;
+
+/// The EtherType behind all tags, and the offset of what follows it.
+#[inline(always)]
+pub(super) fn payload<B: PacketBytes + ?Sized>(bytes: &B) -> Result<(u16, u32), NonIpKind> {
+    let header = bytes.at::<{ HEADER as usize }>(0).ok_or(NonIpKind::Short)?;
+    let mut ether_type = u16::from_be_bytes(field(header, 12));
+    let mut offset = HEADER;
+    let mut tags = 0;
+    while ether_type == VLAN || ether_type == SERVICE_VLAN {
+        if tags == MAX_VLAN_TAGS {
+            return Err(NonIpKind::VlanDepth);
+        }
+        let tag = bytes.at::<{ TAG as usize }>(offset).ok_or(NonIpKind::Short)?;
+        ether_type = u16::from_be_bytes(field(tag, 2));
+        offset += TAG;
+        tags += 1;
+    }
+    Ok((ether_type, offset))
+}

@@ -1,0 +1,38 @@
+//! The IPv4 header (RFC 791).
+
+use super::{Network, PacketBytes, field};
+use crate::abi::{FlowKey, LossReason, Note};
+
+const MIN_HEADER: u32 = 20;
+/// The 13 bits of the fragment offset.
+const OFFSET_MASK: u16 = 0x1fff;
+
+#[inline(always)]
+pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Network, LossReason> {
+    let header = bytes.at::<{ MIN_HEADER as usize }>(l3).ok_or(LossReason::IpTruncated)?;
+    let [version_and_length] = field(header, 0);
+    if version_and_length >> 4 != 4 {
+        return Err(LossReason::IpVersion);
+    }
+    let header_len = u32::from(version_and_length & 0x0f) * 4;
+    if header_len < MIN_HEADER {
+        return Err(LossReason::IpHeaderLength);
+    }
+    let total_len = u32::from(u16::from_be_bytes(field(header, 2)));
+    let claimed = match total_len {
+        // a super-packet beyond 64 KiB (BIG TCP, kernel commit b1a78b9b9886)
+        0 => None,
+        total_len if total_len < header_len => return Err(LossReason::IpTotalLength),
+        total_len => Some(total_len),
+    };
+    let later_fragment = u16::from_be_bytes(field(header, 6)) & OFFSET_MASK != 0;
+    let [protocol] = field(header, 9);
+    Ok(Network {
+        source: FlowKey::mapped(field(header, 12)),
+        destination: FlowKey::mapped(field(header, 16)),
+        protocol,
+        transport: l3 + header_len,
+        claimed,
+        note: if later_fragment { Some(Note::LaterFragment) } else { None },
+    })
+}

@@ -1,0 +1,89 @@
+//! The IPv6 header and its extension headers (RFC 8200, 4).
+
+use super::{Network, PacketBytes, field};
+use crate::abi::{LossReason, Note};
+
+const HEADER: u32 = 40;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const NO_NEXT: u8 = 59;
+const DESTINATION: u8 = 60;
+const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
+
+/// Extension headers that are followed. RFC 8200 names six kinds, of which one may come twice.
+pub const MAX_EXTENSION_HEADERS: u32 = 8;
+
+#[inline(always)]
+pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Network, LossReason> {
+    let header = bytes.at::<{ HEADER as usize }>(l3).ok_or(LossReason::IpTruncated)?;
+    let [version_and_class] = field(header, 0);
+    if version_and_class >> 4 != 6 {
+        return Err(LossReason::IpVersion);
+    }
+    let payload_len = u32::from(u16::from_be_bytes(field(header, 4)));
+    let [next] = field(header, 6);
+    let claimed = match payload_len {
+        // a jumbogram (RFC 2675) or a super-packet beyond 64 KiB (BIG TCP, kernel commit 09f3d1a3a52c)
+        0 if next != NO_NEXT => None,
+        payload_len => Some(HEADER + payload_len),
+    };
+    let mut network = Network {
+        source: [u64::from_ne_bytes(field(header, 8)), u64::from_ne_bytes(field(header, 16))],
+        destination: [u64::from_ne_bytes(field(header, 24)), u64::from_ne_bytes(field(header, 32))],
+        protocol: next,
+        transport: l3 + HEADER,
+        claimed,
+        note: None,
+    };
+    if is_extension(next) {
+        walk(bytes, &mut network);
+    }
+    Ok(network)
+}
+
+/// Headers that have the protocol after them in their first byte. ESP hides what follows it, so it ends the chain.
+#[inline(always)]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6
+    )
+}
+
+#[inline(always)]
+fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network) {
+    let mut followed = 0;
+    while is_extension(network.protocol) {
+        if followed == MAX_EXTENSION_HEADERS {
+            network.note = Some(Note::ExtensionLimit);
+            return;
+        }
+        let Some(header) = bytes.at::<8>(network.transport) else {
+            network.note = Some(Note::ExtensionTruncated);
+            return;
+        };
+        let [next] = field(header, 0);
+        let [units] = field(header, 1);
+        let len = match network.protocol {
+            FRAGMENT => 8,
+            // in units of 4 bytes, not counting the first two (RFC 4302, 2.2)
+            AUTHENTICATION => (u32::from(units) + 2) * 4,
+            // in units of 8 bytes, not counting the first
+            _ => (u32::from(units) + 1) * 8,
+        };
+        // an atomic fragment (RFC 6946) has offset 0 and is whole
+        let later = network.protocol == FRAGMENT && u16::from_be_bytes(field(header, 2)) >> 3 != 0;
+        network.protocol = next;
+        network.transport += len;
+        followed += 1;
+        if later {
+            network.note = Some(Note::LaterFragment);
+            return;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The one packet parser, generic over how bytes are read.
+//!
+//! Owns: what a frame says about its flow. In: bytes behind [`PacketBytes`] and what the kernel knows of the frame
+//! ([`Frame`]). Out: a [`Packet`] to account, or a [`Skip`] to count. It never guesses: what it cannot read it says.
+//!
+//! Every read is bounded and nothing is allocated, so that the kernel's verifier accepts the same lines that the
+//! unit tests and the fuzzer run.
+
+mod ethernet;
+mod ipv4;
+mod ipv6;
+mod segments;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+pub use ethernet::MAX_VLAN_TAGS;
+pub use ipv6::MAX_EXTENSION_HEADERS;
+pub use segments::{Offload, Wire};
+
+use crate::abi::{LossReason, NonIpKind, Note};
+
+/// Bytes of one frame, from its link header on.
+pub trait PacketBytes {
+    /// The `N` bytes at `offset`, or `None` where they cannot all be read.
+    fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]>;
+}
+
+impl PacketBytes for [u8] {
+    fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
+        self.get(offset as usize..)?.first_chunk()
+    }
+}
+
+/// What is known of a frame beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// Length from the link header on, in bytes: `skb->len`.
+    pub len: u32,
+    /// What stands before the IP header.
+    pub link: Link,
+    /// Whether it is a GSO or GRO super-packet: the lengths in its IP header say nothing then.
+    pub offload: Offload,
+}
+
+/// What stands before the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// An Ethernet header, and perhaps VLAN tags.
+    Ethernet,
+    /// Nothing: the interface carries bare IP of this EtherType (`skb->protocol`), as tun and WireGuard do.
+    Bare(u16),
+}
+
+/// What a frame that carries an IP packet says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address, 16 bytes as they lie in the packet, IPv4 mapped into IPv6.
+    pub source: [u64; 2],
+    /// Destination address, likewise.
+    pub destination: [u64; 2],
+    /// First port as it lies in the packet; for ICMP and ICMPv6 type and code; else 0.
+    pub source_port_be: u16,
+    /// Second port as it lies in the packet; for ICMP and ICMPv6 not 0 where type and code were read; else 0.
+    pub destination_port_be: u16,
+    /// IANA protocol number of the transport header.
+    pub protocol: u8,
+    /// The eight TCP flags; 0 for other protocols.
+    pub tcp_flags: u8,
+    /// What it stands for on the wire.
+    pub wire: Wire,
+    /// What could not be told.
+    pub note: Option<Note>,
+}
+
+/// Why a frame is in no flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// No IP packet.
+    NonIp(NonIpKind),
+    /// An IP packet with an unsound header, which stands for this much on the wire.
+    Lost(LossReason, Wire),
+}
+
+/// Where the transport header begins and what the network header said: what `ipv4` and `ipv6` hand on.
+struct Network {
+    source: [u64; 2],
+    destination: [u64; 2],
+    protocol: u8,
+    /// Offset of the transport header in the frame.
+    transport: u32,
+    /// Bytes of layer 3 that the header claims; [`None`] where only the frame's own length tells.
+    claimed: Option<u32>,
+    /// Set where there is no transport header to read.
+    note: Option<Note>,
+}
+
+/// Reads one frame.
+#[inline(always)]
+pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet, Skip> {
+    let (ether_type, l3) = match frame.link {
+        Link::Ethernet => ethernet::payload(bytes).map_err(Skip::NonIp)?,
+        Link::Bare(ether_type) => (ether_type, 0),
+    };
+    let lost = |reason| Skip::Lost(reason, frame.offload.unparsed(frame.len.saturating_sub(l3)));
+    let network = match ether_type {
+        ethernet::IPV4 => ipv4::read(bytes, l3),
+        ethernet::IPV6 => ipv6::read(bytes, l3),
+        ethernet::ARP => return Err(Skip::NonIp(NonIpKind::Arp)),
+        _ => return Err(Skip::NonIp(NonIpKind::Other)),
+    }
+    .map_err(lost)?;
+
+    let behind_link = frame.len.wrapping_sub(l3);
+    let l3_bytes = match network.claimed {
+        // Shorter than the frame is Ethernet padding, longer is a frame that the stack will refuse.
+        Some(claimed) if frame.offload.size == 0 => {
+            if claimed > behind_link {
+                return Err(lost(LossReason::IpTotalLength));
+            }
+            claimed
+        }
+        _ => behind_link,
+    };
+    let transport = match network.note {
+        None => transport::read(bytes, network.protocol, network.transport),
+        Some(note) => transport::Transport::unread(network.transport, note),
+    };
+    Ok(Packet {
+        source: network.source,
+        destination: network.destination,
+        source_port_be: transport.source_port_be,
+        destination_port_be: transport.destination_port_be,
+        protocol: network.protocol,
+        tcp_flags: transport.tcp_flags,
+        wire: frame.offload.wire(l3_bytes, transport.end.wrapping_sub(l3)),
+        note: transport.note,
+    })
+}
+
+/// `M` bytes of a header of `N`, at a place that the compiler knows.
+#[inline(always)]
+const fn field<const M: usize, const N: usize>(header: &[u8; N], at: usize) -> [u8; M] {
+    const { assert!(M <= N) };
+    assert!(at + M <= N);
+    // SAFETY: the assertion above, which the compiler removes where `at` is a constant in bounds.
+    unsafe { *header.as_ptr().add(at).cast::<[u8; M]>() }
+}

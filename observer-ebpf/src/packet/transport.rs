@@ -1,0 +1,81 @@
+//! Ports and flags of the transport header.
+
+use super::{PacketBytes, field};
+use crate::abi::Note;
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+const SCTP: u8 = 132;
+
+/// What the transport header says.
+pub(super) struct Transport {
+    pub(super) source_port_be: u16,
+    pub(super) destination_port_be: u16,
+    pub(super) tcp_flags: u8,
+    /// Offset of the end of the header in the frame: what each segment of a super-packet repeats.
+    pub(super) end: u32,
+    pub(super) note: Option<Note>,
+}
+
+impl Transport {
+    #[inline(always)]
+    pub(super) const fn unread(offset: u32, note: Note) -> Self {
+        Self { note: Some(note), ..Self::portless(offset) }
+    }
+
+    #[inline(always)]
+    const fn portless(offset: u32) -> Self {
+        Self { source_port_be: 0, destination_port_be: 0, tcp_flags: 0, end: offset, note: None }
+    }
+}
+
+#[inline(always)]
+pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32) -> Transport {
+    match protocol {
+        TCP => {
+            let Some(header) = bytes.at::<14>(offset) else { return ports(bytes, offset, 0) };
+            let [data_offset] = field(header, 12);
+            let [tcp_flags] = field(header, 13);
+            Transport {
+                source_port_be: u16::from_ne_bytes(field(header, 0)),
+                destination_port_be: u16::from_ne_bytes(field(header, 2)),
+                tcp_flags,
+                end: offset + u32::from(data_offset >> 4) * 4,
+                note: None,
+            }
+        }
+        UDP => ports(bytes, offset, 8),
+        SCTP => ports(bytes, offset, 12),
+        ICMP | ICMPV6 => {
+            let Some(header) = bytes.at::<2>(offset) else {
+                return Transport::unread(offset, Note::TransportTruncated);
+            };
+            // The second port says that there is a first: type 0, code 0 is an echo reply.
+            Transport {
+                source_port_be: u16::from_ne_bytes(*header),
+                destination_port_be: 1,
+                ..Transport::portless(offset)
+            }
+        }
+        _ => Transport::portless(offset),
+    }
+}
+
+/// The two ports with which TCP, UDP, UDP-Lite, DCCP and SCTP begin, of a header of `len` bytes.
+///
+/// A header that is cut behind its ports still has them.
+#[inline(always)]
+fn ports<B: PacketBytes + ?Sized>(bytes: &B, offset: u32, len: u32) -> Transport {
+    let Some(header) = bytes.at::<4>(offset) else {
+        return Transport::unread(offset, Note::TransportTruncated);
+    };
+    Transport {
+        source_port_be: u16::from_ne_bytes(field(header, 0)),
+        destination_port_be: u16::from_ne_bytes(field(header, 2)),
+        tcp_flags: 0,
+        end: offset + len,
+        note: if len == 0 { Some(Note::TransportTruncated) } else { None },
+    }
+}

@@ -1,0 +1,137 @@
+//! The one path that every packet takes: ledger, parser, flow cache.
+
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_log_ebpf::debug;
+use observer_ebpf::{
+    abi::{Direction, FlowKey, FlowSlot, Ledger, LossReason, Note},
+    packet::{Frame, Packet, PacketBytes, Skip, Wire, parse},
+};
+
+use super::{
+    cache::{self, Count},
+    maps::{CONTROL, LEDGER},
+    settings::{CPUS, INTERFACE},
+};
+
+/// The account of one packet: where its counts go.
+pub(super) struct Account {
+    ledger: *mut Ledger,
+    cpu: u32,
+    direction: Direction,
+}
+
+/// Whether a packet was accounted.
+pub(super) enum Read {
+    Done,
+    /// Nothing was counted but the frame: its headers go on where the reader cannot follow.
+    Cut,
+}
+
+/// Index of a ledger.
+#[inline(always)]
+pub(super) fn ledger_index(interface: u16, direction: Direction, cpu: u32) -> u32 {
+    (u32::from(interface) * 2 + direction as u32) * CPUS.load() + cpu
+}
+
+impl Account {
+    /// Counts the frame.
+    #[inline(always)]
+    pub(super) fn open(direction: Direction, frame_len: u32) -> Option<Self> {
+        let account = Self::reopen(direction)?;
+        // SAFETY: a map value, which only this CPU writes while its bottom halves are off.
+        let ledger = unsafe { &mut *account.ledger };
+        ledger.frames += 1;
+        ledger.frame_bytes += u64::from(frame_len);
+        Some(account)
+    }
+
+    /// The account of a frame that is counted already.
+    #[inline(always)]
+    pub(super) fn reopen(direction: Direction) -> Option<Self> {
+        // SAFETY: a helper without arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        let ledger = LEDGER.get_ptr_mut(ledger_index(INTERFACE.load(), direction, cpu))?;
+        Some(Self { ledger, cpu, direction })
+    }
+
+    #[inline(always)]
+    pub(super) fn copied(&self) {
+        self.ledger().copied += 1;
+    }
+
+    #[expect(clippy::mut_from_ref, reason = "the map's value, of which this is the one user on this CPU")]
+    #[inline(always)]
+    fn ledger(&self) -> &mut Ledger {
+        // SAFETY: see `open`.
+        unsafe { &mut *self.ledger }
+    }
+
+    /// Accounts the packet in `frame`. With `partial` the bytes are only a beginning of it.
+    #[inline(always)]
+    pub(super) fn packet<B: PacketBytes>(&self, bytes: &B, frame: Frame, partial: bool) -> Read {
+        match parse(bytes, frame) {
+            Ok(packet) => {
+                if let Some(note) = packet.note {
+                    if partial && matches!(note, Note::TransportTruncated | Note::ExtensionTruncated) {
+                        return Read::Cut;
+                    }
+                    self.ledger().notes[note as usize] += 1;
+                }
+                self.record(&packet);
+            }
+            Err(Skip::NonIp(kind)) => {
+                if partial && matches!(kind, observer_ebpf::abi::NonIpKind::Short) {
+                    return Read::Cut;
+                }
+                self.ledger().non_ip[kind as usize] += 1;
+            }
+            Err(Skip::Lost(reason, wire)) => {
+                if partial && matches!(reason, LossReason::IpTruncated) {
+                    return Read::Cut;
+                }
+                self.seen(wire);
+                self.lost(reason, wire);
+            }
+        }
+        Read::Done
+    }
+
+    #[inline(always)]
+    fn seen(&self, wire: Wire) {
+        let ledger = self.ledger();
+        ledger.packets += u64::from(wire.packets);
+        ledger.bytes += wire.bytes;
+    }
+
+    #[inline(always)]
+    fn lost(&self, reason: LossReason, wire: Wire) {
+        let lost = &mut self.ledger().lost[reason as usize];
+        lost.packets += u64::from(wire.packets);
+        lost.bytes += wire.bytes;
+        debug!(self.ledger, "interface {}: packet lost, reason {}", INTERFACE.load(), reason as u8);
+    }
+
+    #[inline(always)]
+    fn record(&self, packet: &Packet) {
+        self.seen(packet.wire);
+        let Some(control) = CONTROL.get(0) else { return self.lost(LossReason::Internal, packet.wire) };
+        let generation = control.generation;
+        let key = FlowKey {
+            source: packet.source,
+            destination: packet.destination,
+            source_port_be: packet.source_port_be,
+            destination_port_be: packet.destination_port_be,
+            protocol: packet.protocol,
+            generation_and_direction: FlowKey::tag(generation, self.direction),
+            interface: INTERFACE.load(),
+        };
+        let count = Count {
+            bytes: packet.wire.bytes,
+            packets_and_flags: u64::from(packet.wire.packets) | FlowSlot::flags(packet.tcp_flags),
+        };
+        let half = (generation & 1) as u32;
+        if cache::add(&key, count, half * CPUS.load() + self.cpu, self.ledger()).is_none() {
+            self.lost(LossReason::Internal, packet.wire);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The flow cache: per CPU, set-associative, in two halves.
+//!
+//! A row (one CPU's share of one half) has one writer, which runs with bottom halves off; the daemon reads and
+//! clears a row only after no program can still be running on it. So nothing here is atomic and nothing is locked.
+
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
+};
+use observer_ebpf::abi::{FlowKey, FlowSet, FlowSlot, Ledger, LossReason, TICK_SHIFT, WAYS};
+
+use super::{
+    account::ledger_index,
+    maps::{FLOWS, LEDGER, SPILL, USED},
+    settings::{COARSE_CLOCK, SETS, hash_factor},
+};
+
+/// What one packet adds to its flow.
+#[derive(Clone, Copy)]
+pub(super) struct Count {
+    pub(super) bytes: u64,
+    pub(super) packets_and_flags: u64,
+}
+
+const WORDS: usize = size_of::<FlowSlot>() / 8;
+
+/// Adds to the flow `key` in `row`; `None` where a map is not as large as the loader said.
+#[inline(always)]
+pub(super) fn add(key: &FlowKey, count: Count, row: u32, ledger: &mut Ledger) -> Option<()> {
+    let hash = hash(key);
+    // The high half of a product takes the hash to the number of sets without a division.
+    let set = (((hash >> 32) * u64::from(SETS.load())) >> 32) as u32;
+    let slots: *mut FlowSet = FLOWS.get_ptr_mut(row * SETS.load() + set)?;
+    let now = now();
+
+    // First a pass that only compares: mixing it with the search for room costs every hit 8 ns.
+    for way in 0..WAYS {
+        // SAFETY: a map value; `way` is within it.
+        let slot = unsafe { &mut (*slots)[way] };
+        if same(key, &slot.key) {
+            slot.bytes += count.bytes;
+            let (flags, packets) = split(count.packets_and_flags);
+            slot.packets_and_flags = (slot.packets_and_flags + packets) | flags;
+            slot.last = now;
+            return Some(());
+        }
+    }
+    insert(key, count, slots, Place { row, set, hash, now }, ledger)
+}
+
+struct Place {
+    row: u32,
+    set: u32,
+    hash: u64,
+    now: u32,
+}
+
+/// The miss: a free way if there is one, else a way chosen by the hash, whose flow goes to the spill ring.
+///
+/// Choosing the flow with the fewest packets would let old entries starve newcomers, each evicted by the next.
+#[inline(always)]
+fn insert(key: &FlowKey, count: Count, slots: *mut FlowSet, place: Place, ledger: &mut Ledger) -> Option<()> {
+    let mut chosen = None;
+    for way in 0..WAYS {
+        // SAFETY: as in `add`.
+        if unsafe { (*slots)[way].packets_and_flags } == 0 {
+            chosen = Some(way);
+            break;
+        }
+    }
+    let way = match chosen {
+        Some(way) => {
+            let word = USED.get_ptr_mut(place.row * (SETS.load() / 64) + place.set / 64)?;
+            // SAFETY: a map value of this row.
+            unsafe { *word |= 1 << (place.set % 64) };
+            way
+        }
+        None => {
+            let way = (place.hash >> 24) as usize % WAYS;
+            // SAFETY: `way` is within the set.
+            spill(unsafe { &(*slots)[way] }, ledger);
+            way
+        }
+    };
+    // SAFETY: as above.
+    let slot = unsafe { &mut (*slots)[way] };
+    let (to, from) = ((&raw mut slot.key).cast::<u64>(), core::ptr::from_ref(key).cast::<u64>());
+    for word in 0..FlowKey::WORDS {
+        // SAFETY: both are that many words long and aligned.
+        unsafe { *to.add(word) = *from.add(word) };
+    }
+    slot.bytes = count.bytes;
+    slot.packets_and_flags = count.packets_and_flags;
+    slot.first = place.now;
+    slot.last = place.now;
+    Some(())
+}
+
+/// Sends an entry to the daemon; where the ring is full its counts become a loss of its own interface.
+#[inline(always)]
+fn spill(slot: &FlowSlot, ledger: &mut Ledger) {
+    if let Some(mut entry) = SPILL.reserve::<[u64; WORDS]>(0) {
+        let (to, from) = (entry.as_mut_ptr().cast::<u64>(), core::ptr::from_ref(slot).cast::<u64>());
+        for word in 0..WORDS {
+            // SAFETY: both are that many words long and aligned.
+            unsafe { *to.add(word) = *from.add(word) };
+        }
+        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+        ledger.spilled += 1;
+        return;
+    }
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { aya_ebpf::helpers::bpf_get_smp_processor_id() };
+    if let Some(theirs) = LEDGER.get_ptr_mut(ledger_index(slot.key.interface, slot.key.direction(), cpu)) {
+        // SAFETY: a map value, which only this CPU writes while its bottom halves are off.
+        let lost = unsafe { &mut (*theirs).lost[LossReason::TableFull as usize] };
+        lost.packets += slot.packets();
+        lost.bytes += slot.bytes;
+    }
+}
+
+/// Multilinear hashing with secret factors: nobody outside can choose tuples that collide, and the five products do
+/// not wait for each other. The upper bits are the good ones.
+#[inline(always)]
+fn hash(key: &FlowKey) -> u64 {
+    let words = core::ptr::from_ref(key).cast::<u64>();
+    let mut sum = 0_u64;
+    for word in 0..FlowKey::WORDS {
+        // SAFETY: the key is that many words long.
+        sum = sum.wrapping_add(unsafe { *words.add(word) }.wrapping_mul(hash_factor(word)));
+    }
+    sum
+}
+
+/// Ports, protocol, direction and interface first: they tell neighbours apart soonest.
+#[inline(always)]
+fn same(a: &FlowKey, b: &FlowKey) -> bool {
+    let (a, b) = (core::ptr::from_ref(a).cast::<u64>(), core::ptr::from_ref(b).cast::<u64>());
+    // SAFETY: both are five words long.
+    unsafe {
+        *a.add(4) == *b.add(4)
+            && ((*a ^ *b) | (*a.add(1) ^ *b.add(1)) | (*a.add(2) ^ *b.add(2)) | (*a.add(3) ^ *b.add(3))) == 0
+    }
+}
+
+#[inline(always)]
+fn split(packets_and_flags: u64) -> (u64, u64) {
+    let packets = packets_and_flags & ((1 << FlowSlot::FLAGS_SHIFT) - 1);
+    (packets_and_flags ^ packets, packets)
+}
+
+#[inline(always)]
+fn now() -> u32 {
+    // SAFETY: helpers without arguments. The verifier removes the branch that this kernel does not take.
+    let ns = unsafe {
+        if COARSE_CLOCK.load() == 0 { bpf_ktime_get_ns() } else { bpf_ktime_get_coarse_ns() }
+    };
+    (ns >> TICK_SHIFT) as u32
+}

@@ -1,0 +1,23 @@
+//! The hooks, the flow cache, the ledger and the maps: all that runs in the kernel.
+//!
+//! In: a packet and the constants of the load. Out: counts in maps. A program never alters, delays or drops a
+//! packet, and always lets the chain go on.
+//!
+//! Refused here: an event per packet, an unbounded loop, an atomic, a string, a copy of a struct (it becomes a call
+//! of a byte-wise `memmove`).
+
+mod account;
+mod cache;
+mod maps;
+mod settings;
+mod tc;
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program from which this can be reached.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

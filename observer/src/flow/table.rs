@@ -1,0 +1,202 @@
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::FlowKey;
+
+/// Type and code of the ICMP messages of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Icmp {
+    /// Another protocol, or none seen yet.
+    #[default]
+    None,
+    /// All of them were of this type and code.
+    One {
+        /// IANA ICMP type.
+        kind: u8,
+        /// Its code.
+        code: u8,
+    },
+    /// They differed.
+    Mixed,
+}
+
+impl Icmp {
+    fn merge(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, one) | (one, Self::None) => one,
+            (one, other) if one == other => one,
+            _ => Self::Mixed,
+        }
+    }
+}
+
+/// What a flow has counted. Merging is commutative, so halves, CPUs and the spill ring come in any order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets as on the wire.
+    pub packets: u64,
+    /// Bytes of layer 3.
+    pub bytes: u64,
+    /// Arrival of the first packet, in milliseconds since the UNIX epoch.
+    pub first_ms: i64,
+    /// Arrival of the last packet, likewise.
+    pub last_ms: i64,
+    /// All eight TCP flags, or-ed.
+    pub tcp_flags_all: u8,
+    /// The `tcp-flags` of VPC Flow Logs.
+    pub tcp_flags_aws: u8,
+    /// For ICMP and ICMPv6.
+    pub icmp: Icmp,
+}
+
+impl Counters {
+    fn merge(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.first_ms = self.first_ms.min(other.first_ms);
+        self.last_ms = self.last_ms.max(other.last_ms);
+        self.tcp_flags_all |= other.tcp_flags_all;
+        self.tcp_flags_aws |= other.tcp_flags_aws;
+        self.icmp = self.icmp.merge(other.icmp);
+    }
+}
+
+/// What a drain found of one flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// Which flow.
+    pub key: FlowKey,
+    /// What it counted since the drain before.
+    pub counters: Counters,
+}
+
+/// The flows of one window.
+///
+/// Entries lie in chunks that never move: growing a single vector would copy, and hold twice, all that is in it. The
+/// index is 5 bytes per bucket, so a million flows take about 90 MB.
+#[derive(Debug, Default)]
+pub struct Table {
+    index: HashTable<u32>,
+    chunks: Vec<Vec<Delta>>,
+    hasher: RandomState,
+}
+
+const CHUNK: usize = 4096;
+
+impl Table {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds to a flow.
+    pub fn add(&mut self, delta: &Delta) {
+        let Self { index, chunks, hasher } = self;
+        let hash = |key: &FlowKey| hasher.hash_one(key);
+        let at = |number: &u32| &chunks[*number as usize / CHUNK][*number as usize % CHUNK];
+        let found = index
+            .entry(hash(&delta.key), |number| at(number).key == delta.key, |number| hash(&at(number).key));
+        match found {
+            hashbrown::hash_table::Entry::Occupied(entry) => {
+                let number = *entry.get() as usize;
+                chunks[number / CHUNK][number % CHUNK].counters.merge(&delta.counters);
+            }
+            hashbrown::hash_table::Entry::Vacant(entry) => {
+                let full = chunks.last().is_none_or(|chunk| chunk.len() == CHUNK);
+                let number = if full { chunks.len() * CHUNK } else { (chunks.len() - 1) * CHUNK + chunks[chunks.len() - 1].len() };
+                entry.insert(number as u32);
+                if full {
+                    chunks.push(Vec::with_capacity(CHUNK));
+                }
+                if let Some(chunk) = chunks.last_mut() {
+                    chunk.push(*delta);
+                }
+            }
+        }
+    }
+
+    /// How many flows it holds.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The flows, in the order in which they were first seen.
+    pub fn flows(&self) -> impl Iterator<Item = &Delta> {
+        self.chunks.iter().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Direction, InterfaceNumber};
+
+    fn delta(flow: u64, packets: u64, at: i64, icmp: Icmp) -> Delta {
+        Delta {
+            key: FlowKey::new(
+                InterfaceNumber::new(1),
+                Direction::Ingress,
+                17,
+                ([0, flow], [0, 1]),
+                (flow as u16, 53),
+            ),
+            counters: Counters {
+                packets,
+                bytes: packets * 100,
+                first_ms: at,
+                last_ms: at + 1,
+                tcp_flags_all: packets as u8,
+                tcp_flags_aws: 0,
+                icmp,
+            },
+        }
+    }
+
+    #[test]
+    fn any_order_gives_the_same_flow() {
+        let one = Icmp::One { kind: 8, code: 0 };
+        let deltas = [delta(7, 1, 50, one), delta(7, 2, 10, one), delta(7, 4, 30, Icmp::None)];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut table = Table::new();
+            for number in order {
+                table.add(&deltas[number]);
+            }
+            let flows: Vec<_> = table.flows().collect();
+            assert_eq!(flows.len(), 1);
+            let counters = flows[0].counters;
+            assert_eq!((counters.packets, counters.bytes), (7, 700));
+            assert_eq!((counters.first_ms, counters.last_ms), (10, 51));
+            assert_eq!((counters.tcp_flags_all, counters.icmp), (7, one));
+        }
+    }
+
+    #[test]
+    fn different_icmp_messages_are_said_to_differ() {
+        let mut table = Table::new();
+        table.add(&delta(1, 1, 0, Icmp::One { kind: 8, code: 0 }));
+        table.add(&delta(1, 1, 0, Icmp::One { kind: 0, code: 0 }));
+        table.add(&delta(1, 1, 0, Icmp::One { kind: 8, code: 0 }));
+        assert_eq!(table.flows().next().unwrap().counters.icmp, Icmp::Mixed);
+    }
+
+    #[test]
+    fn every_flow_is_kept_across_chunks() {
+        let mut table = Table::new();
+        let flows = CHUNK as u64 * 3 + 5;
+        for round in 0..2 {
+            for flow in 0..flows {
+                table.add(&delta(flow, flow + 1, round, Icmp::None));
+            }
+        }
+        assert_eq!(table.len() as u64, flows);
+        assert_eq!(table.flows().count() as u64, flows);
+        assert_eq!(table.flows().map(|flow| flow.counters.packets).sum::<u64>(), flows * (flows + 1));
+    }
+}

@@ -1,0 +1,46 @@
+/// A span of time over which flows are summed: aligned to the epoch, but for the first, which begins with the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// UNIX seconds.
+    pub start: i64,
+    /// UNIX seconds; the next window begins here.
+    pub end: i64,
+}
+
+impl Window {
+    /// The window of `seconds` that holds this time; it begins no earlier than then.
+    pub fn holding(unix_ms: i64, seconds: u32) -> Self {
+        let now = unix_ms.div_euclid(1000);
+        let aligned = now.div_euclid(i64::from(seconds)) * i64::from(seconds);
+        Self { start: now, end: aligned + i64::from(seconds) }
+    }
+
+    /// Whether a window is over at this time, or the clock was set back to before it.
+    pub fn is_over(&self, unix_ms: i64) -> bool {
+        let now = unix_ms.div_euclid(1000);
+        now >= self.end || now < self.start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_aligned_and_follow_each_other() {
+        let first = Window::holding(1_700_000_017_500, 60);
+        assert_eq!(first, Window { start: 1_700_000_017, end: 1_700_000_040 });
+        assert!(!first.is_over(1_700_000_039_999));
+        assert!(first.is_over(1_700_000_040_000));
+        let next = Window::holding(1_700_000_040_000, 60);
+        assert_eq!(next, Window { start: first.end, end: first.end + 60 });
+    }
+
+    #[test]
+    fn a_clock_set_back_ends_the_window() {
+        let window = Window::holding(1_700_000_000_000, 10);
+        assert!(window.is_over(1_699_996_400_000));
+        let next = Window::holding(1_699_996_400_000, 10);
+        assert!(next.start < next.end);
+    }
+}

@@ -1,0 +1,246 @@
+//! On an interface, in its namespace, and off again.
+//!
+//! TCX (Linux 6.6) is a link that the daemon holds: first in the chain, off when it is closed, wherever that happens.
+//! Everywhere else a filter is put on the interface's clsact qdisc; it must be taken off inside the namespace, and
+//! the qdisc goes with it only if it was made for us and nobody else uses it.
+
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
+};
+use nix::net::if_::if_indextoname;
+use observer_ebpf::abi::Direction;
+
+use super::{KernelError, Programs, preflight::KernelVersion};
+use crate::{netlink::Netlink, netns::Netns};
+
+/// How the programs are put on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// TCX links.
+    Tcx,
+    /// Filters on a clsact qdisc, with this handle.
+    Clsact {
+        /// The same for every filter of one daemon, and different for two daemons on one host.
+        handle: u16,
+    },
+}
+
+impl Hook {
+    /// The best that this kernel has.
+    pub fn best(handle: u16) -> Self {
+        if KernelVersion::running().at_least(6, 6) { Self::Tcx } else { Self::Clsact { handle } }
+    }
+
+    /// The value of the label `hook`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact { .. } => "clsact",
+        }
+    }
+}
+
+/// Programs on an interface.
+#[derive(Debug)]
+pub struct Attachment {
+    netns: Netns,
+    ifindex: u32,
+    how: How,
+}
+
+#[derive(Debug)]
+enum How {
+    Tcx { _links: [SchedClassifierLink; 2] },
+    Clsact { handle: u16, priorities: [u16; 2], qdisc_is_ours: bool },
+}
+
+/// Lower runs earlier. First, because a filter in front of us that ends the chain would hide its packets; the next
+/// ones, where another kind of classifier holds the first.
+const PRIORITIES: [u16; 4] = [1, 2, 3, 4];
+
+impl Attachment {
+    /// Puts the programs on the interface with this index in `netns`.
+    pub fn attach(
+        mut programs: Programs,
+        hook: Hook,
+        netns: Netns,
+        ifindex: u32,
+    ) -> Result<Self, KernelError> {
+        let how = inside(&netns, || match hook {
+            Hook::Tcx => attach_tcx(&mut programs, ifindex),
+            Hook::Clsact { handle } => attach_clsact(&mut programs, ifindex, handle),
+        })??;
+        Ok(Self { netns, ifindex, how })
+    }
+
+    /// Takes them off. The interface or its namespace being gone is no error.
+    pub fn detach(self) -> Result<(), KernelError> {
+        match self.how {
+            // Closing the links is enough.
+            How::Tcx { .. } => Ok(()),
+            How::Clsact { handle, priorities, qdisc_is_ours } => {
+                match inside(&self.netns, || detach_clsact(self.ifindex, handle, priorities, qdisc_is_ours)) {
+                    Err(KernelError::NamespaceGone { .. }) => Ok(()),
+                    result => result?,
+                }
+            }
+        }
+    }
+}
+
+/// Runs in a namespace, which may be our own.
+fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> Result<T, KernelError> {
+    netns.inside(work).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            KernelError::NamespaceGone { inode: netns.inode, path: netns.path.clone() }
+        }
+        _ => KernelError::call(format!("entering network namespace {}", netns.path.display()), error),
+    })
+}
+
+const fn side(direction: Direction) -> TcAttachType {
+    match direction {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
+    }
+}
+
+/// aya wants names; this is the name at this moment.
+fn name_of(ifindex: u32) -> Result<String, KernelError> {
+    let name = if_indextoname(ifindex).map_err(|_| KernelError::InterfaceGone(ifindex))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// Attaches under the interface's current name, and once more should it be renamed in between.
+fn attach_one(
+    program: &mut SchedClassifier,
+    ifindex: u32,
+    direction: Direction,
+    options: impl Fn() -> TcAttachOptions,
+) -> Result<SchedClassifierLink, ProgramError> {
+    let io = |error: KernelError| ProgramError::IOError(std::io::Error::other(error));
+    loop {
+        let name = name_of(ifindex).map_err(io)?;
+        let id = program.attach_with_options(&name, side(direction), options())?;
+        let link = program.take_link(id)?;
+        if name_of(ifindex).map_err(io)? == name {
+            return Ok(link);
+        }
+        drop(link);
+    }
+}
+
+fn attach_tcx(programs: &mut Programs, ifindex: u32) -> Result<How, KernelError> {
+    let mut attach = |direction| {
+        attach_one(programs.get_mut(direction)?, ifindex, direction, || {
+            TcAttachOptions::TcxOrder(LinkOrder::first())
+        })
+        .map_err(|source| failed("attaching", direction, source))
+    };
+    Ok(How::Tcx { _links: [attach(Direction::Ingress)?, attach(Direction::Egress)?] })
+}
+
+fn attach_clsact(programs: &mut Programs, ifindex: u32, handle: u16) -> Result<How, KernelError> {
+    let qdisc_is_ours = match qdisc_add_clsact(&name_of(ifindex)?) {
+        Ok(()) => true,
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => false,
+        Err(error) => return Err(failed("adding the clsact qdisc for", Direction::Ingress, error.into())),
+    };
+    let mut priorities = [0; 2];
+    for direction in Direction::ALL {
+        match attach_filter(programs.get_mut(direction)?, ifindex, direction, handle) {
+            Ok(priority) => priorities[direction as usize] = priority,
+            Err(source) => {
+                // Leave nothing half done.
+                let _ = detach_clsact(ifindex, handle, priorities, qdisc_is_ours);
+                return Err(failed("attaching", direction, source));
+            }
+        }
+    }
+    Ok(How::Clsact { handle, priorities, qdisc_is_ours })
+}
+
+fn attach_filter(
+    program: &mut SchedClassifier,
+    ifindex: u32,
+    direction: Direction,
+    handle: u16,
+) -> Result<u16, ProgramError> {
+    let mut last = ProgramError::NotAttached;
+    for priority in PRIORITIES {
+        let options = || {
+            TcAttachOptions::Netlink(NlOptions { priority, handle: tc_handle(handle), classid: None })
+        };
+        let link = match attach_one(program, ifindex, direction, options) {
+            // A filter that an earlier run of this daemon left behind: replaced in place.
+            Err(ProgramError::TcError(TcError::NetlinkError(error)))
+                if error.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                let name = name_of(ifindex)
+                    .map_err(|error| ProgramError::IOError(std::io::Error::other(error)))?;
+                let old = SchedClassifierLink::attached(
+                    &name,
+                    side(direction),
+                    priority,
+                    tc_handle(handle),
+                    None,
+                )?;
+                let id = program.attach_to_link(old)?;
+                program.take_link(id)?
+            }
+            Err(ProgramError::TcError(TcError::NetlinkError(error)))
+                if error.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                // The priority belongs to a classifier of another kind.
+                last = ProgramError::TcError(TcError::NetlinkError(error));
+                continue;
+            }
+            result => result?,
+        };
+        // aya's link detaches in the namespace of the thread that drops it, which may be another one then.
+        std::mem::forget(link);
+        return Ok(priority);
+    }
+    Err(last)
+}
+
+fn detach_clsact(
+    ifindex: u32,
+    handle: u16,
+    priorities: [u16; 2],
+    qdisc_is_ours: bool,
+) -> Result<(), KernelError> {
+    let Ok(name) = name_of(ifindex) else { return Ok(()) };
+    for direction in Direction::ALL {
+        let priority = priorities[direction as usize];
+        if priority != 0 {
+            let link = SchedClassifierLink::attached(
+                &name,
+                side(direction),
+                priority,
+                tc_handle(handle),
+                None,
+            )
+            .map_err(|error| KernelError::call(format!("interface {name}"), error))?;
+            // Drop detaches, and its only errors are that the filter or the interface is gone.
+            drop(link);
+        }
+    }
+    if qdisc_is_ours {
+        let remove = || {
+            let mut netlink = Netlink::new()?;
+            if netlink.has_tc_filters(ifindex)? { Ok(()) } else { netlink.remove_clsact(ifindex) }
+        };
+        remove().map_err(|error| KernelError::call(format!("removing the clsact qdisc of {name}"), error))?;
+    }
+    Ok(())
+}
+
+const fn tc_handle(handle: u16) -> TcHandle {
+    TcHandle::new(0, handle)
+}
+
+fn failed(action: &'static str, direction: Direction, source: ProgramError) -> KernelError {
+    KernelError::Program { action, program: Programs::name(direction), source }
+}

@@ -1,0 +1,83 @@
+//! Where the maps are pinned.
+//!
+//! aya shares maps between the loads of one object through pins, so a BPF file system is needed from the start.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    mount::{MsFlags, mount, umount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use super::KernelError;
+
+/// A folder of our own on a BPF file system. Removed with its pins when dropped.
+#[derive(Debug)]
+pub struct PinDirectory {
+    path: PathBuf,
+    /// The BPF file system that was mounted for us, because there was none.
+    mounted: Option<PathBuf>,
+}
+
+impl PinDirectory {
+    /// Makes `wanted`; where that lies on no BPF file system, mounts one under `state_dir`.
+    ///
+    /// What an earlier daemon left in it is removed: the caller holds the lock on the state directory.
+    pub fn create(wanted: &Path, state_dir: &Path) -> Result<Self, KernelError> {
+        let (path, mounted) = if is_bpffs(wanted) {
+            (wanted.to_path_buf(), None)
+        } else {
+            let root = state_dir.join("bpf");
+            fs::create_dir_all(&root).map_err(|error| failed("creating", &root, error))?;
+            if !is_bpffs(&root) {
+                mount(Some("bpf"), &root, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+                    .map_err(|errno| failed("mounting a BPF file system on", &root, errno.into()))?;
+            }
+            (root.join("observer"), Some(root))
+        };
+        fs::create_dir_all(&path).map_err(|error| failed("creating", &path, error))?;
+        let directory = Self { path, mounted };
+        directory.clear();
+        Ok(directory)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn clear(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if let Err(error) = fs::remove_file(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "a pin could not be removed");
+            }
+        }
+    }
+}
+
+impl Drop for PinDirectory {
+    fn drop(&mut self) {
+        self.clear();
+        let _ = fs::remove_dir(&self.path);
+        if let Some(root) = &self.mounted
+            && umount(root).is_ok()
+        {
+            let _ = fs::remove_dir(root);
+        }
+    }
+}
+
+/// Whether `path`, or the nearest folder above it that exists, lies on a BPF file system.
+fn is_bpffs(path: &Path) -> bool {
+    path.ancestors()
+        .find(|ancestor| ancestor.exists())
+        .and_then(|ancestor| statfs(ancestor).ok())
+        .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
+}
+
+fn failed(action: &str, path: &Path, error: io::Error) -> KernelError {
+    KernelError::call(format!("{action} {}", path.display()), error)
+}

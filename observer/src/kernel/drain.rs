@@ -1,0 +1,240 @@
+//! Flip, grace period, read and clear.
+//!
+//! The flow cache has two halves. The daemon flips the active one, waits until no program can still be running on
+//! the old one, and then reads and clears it at leisure. Only the sets that were used are touched.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use observer_ebpf::abi::{
+    Control, Direction, FlowKey, FlowSet, FlowSlot, Ledger, TICK_SHIFT, names,
+};
+
+use super::{
+    KernelError, Programs, Sizes,
+    grace::Grace,
+    mapping::Mapping,
+    object::map_fd,
+};
+use crate::{
+    clock::Clock,
+    flow::{Counters, Delta, Icmp, InterfaceNumber},
+};
+
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// On which side of the newest flip an entry was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Before it.
+    Before,
+    /// After it: an entry that was made and spilled while the drain went on.
+    After,
+}
+
+/// How long a drain took, and what it moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Waiting for the grace period.
+    pub grace: Duration,
+    /// Reading and clearing.
+    pub read: Duration,
+    /// Entries read from the cache.
+    pub entries: u64,
+    /// Entries read from the spill ring.
+    pub spilled: u64,
+}
+
+/// The daemon's side of the shared maps.
+pub struct Drain {
+    sizes: Sizes,
+    control: Mapping<Control>,
+    flows: Mapping<FlowSet>,
+    used: Mapping<u64>,
+    ledger: Mapping<Ledger>,
+    ring: RingBuf<MapData>,
+    grace: Grace,
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain").field("sizes", &self.sizes).field("grace", &self.grace).finish_non_exhaustive()
+    }
+}
+
+impl Drain {
+    /// Maps the shared maps, taking them out of one load of the object.
+    pub fn new(programs: &mut Programs, sizes: Sizes, grace: Grace) -> Result<Self, KernelError> {
+        fn mapping<T: Copy>(
+            programs: &mut Programs,
+            name: &'static str,
+            len: usize,
+        ) -> Result<Mapping<T>, KernelError> {
+            let data = programs.take_map(name)?;
+            Mapping::new(map_fd(&data), len, name)
+        }
+        let rows = sizes.rows() as usize;
+        let ring = aya::maps::Map::RingBuf(programs.take_map(names::SPILL)?);
+        Ok(Self {
+            sizes,
+            control: mapping(programs, names::CONTROL, 1)?,
+            flows: mapping(programs, names::FLOWS, rows * sizes.sets as usize)?,
+            used: mapping(programs, names::USED, rows * sizes.sets as usize / 64)?,
+            ledger: mapping(programs, names::LEDGER, usize::from(sizes.interfaces) * 2 * sizes.cpus as usize)?,
+            ring: ring.try_into().map_err(aya::EbpfError::from)?,
+            grace,
+        })
+    }
+
+    /// Flips, waits, and hands every entry of the old half and of the spill ring to `take`.
+    ///
+    /// When this returns, everything that was counted before the call has been handed over.
+    pub fn drain(
+        &mut self,
+        clock: &Clock,
+        mut take: impl FnMut(Side, Delta),
+    ) -> Result<DrainReport, KernelError> {
+        let generation = self.control.read(0).generation;
+        self.control.write(0, Control { generation: generation.wrapping_add(1) });
+        let start = Instant::now();
+        self.grace.wait()?;
+        let grace = start.elapsed();
+
+        let start = Instant::now();
+        let ticks = Ticks::new(clock);
+        let entries = self.read_half((generation & 1) as usize, ticks, |delta| take(Side::Before, delta));
+        let spilled = self.read_ring(clock, take);
+        Ok(DrainReport { grace, read: start.elapsed(), entries, spilled })
+    }
+
+    /// Hands what lies in the spill ring to `take`, and returns how many entries that were.
+    pub fn read_ring(&mut self, clock: &Clock, mut take: impl FnMut(Side, Delta)) -> u64 {
+        let generation = self.control.read(0).generation;
+        let ticks = Ticks::new(clock);
+        let mut count = 0;
+        while let Some(item) = self.ring.next() {
+            let Some(bytes) = item.first_chunk::<{ size_of::<FlowSlot>() }>() else { continue };
+            // SAFETY: as many bytes as the type has, and every bit pattern of it is valid.
+            let slot = unsafe { bytes.as_ptr().cast::<FlowSlot>().read_unaligned() };
+            let side = if slot.key.age(generation) == 0 { Side::After } else { Side::Before };
+            take(side, ticks.delta(&slot));
+            count += 1;
+        }
+        count
+    }
+
+    /// The sums over all CPUs of what crossed an interface, by direction.
+    pub fn ledger(&self, interface: InterfaceNumber) -> [Ledger; 2] {
+        Direction::ALL.map(|direction| {
+            let first = (usize::from(interface.get()) * 2 + direction as usize) * self.sizes.cpus as usize;
+            (first..first + self.sizes.cpus as usize)
+                .map(|index| self.ledger.read(index))
+                .fold(Ledger::default(), |sum, ledger| sum_ledgers(&sum, &ledger))
+        })
+    }
+
+    fn read_half(&self, half: usize, ticks: Ticks, mut take: impl FnMut(Delta)) -> u64 {
+        let (sets, words) = (self.sizes.sets as usize, self.sizes.sets as usize / 64);
+        let cpus = self.sizes.cpus as usize;
+        debug_assert_eq!(self.used.len(), 2 * cpus * words);
+        let mut count = 0;
+        for row in half * cpus..(half + 1) * cpus {
+            for word in row * words..(row + 1) * words {
+                let mut bits = self.used.read(word);
+                if bits == 0 {
+                    continue;
+                }
+                self.used.write(word, 0);
+                while bits != 0 {
+                    let set = row * sets + (word - row * words) * 64 + bits.trailing_zeros() as usize;
+                    bits &= bits - 1;
+                    // SAFETY: a grace period has passed since the flip, so no program is on this half.
+                    for slot in unsafe { self.flows.quiet(set) } {
+                        if slot.packets_and_flags != 0 {
+                            take(ticks.delta(slot));
+                            count += 1;
+                            slot.packets_and_flags = 0;
+                            // A key without interface matches no packet.
+                            slot.key.interface = 0;
+                        }
+                    }
+                }
+            }
+        }
+        count
+    }
+}
+
+fn sum_ledgers(a: &Ledger, b: &Ledger) -> Ledger {
+    let mut sum = *a;
+    sum.frames += b.frames;
+    sum.frame_bytes += b.frame_bytes;
+    sum.packets += b.packets;
+    sum.bytes += b.bytes;
+    sum.copied += b.copied;
+    sum.spilled += b.spilled;
+    for (sum, loss) in sum.lost.iter_mut().zip(&b.lost) {
+        sum.packets += loss.packets;
+        sum.bytes += loss.bytes;
+    }
+    for (sum, count) in sum.non_ip.iter_mut().chain(&mut sum.notes).zip(b.non_ip.iter().chain(&b.notes)) {
+        *sum += count;
+    }
+    sum
+}
+
+/// Completes the 32-bit ticks of the cache to UNIX time.
+#[derive(Clone, Copy)]
+struct Ticks {
+    now: u64,
+    unix_ms: i64,
+}
+
+impl Ticks {
+    fn new(clock: &Clock) -> Self {
+        let now = clock.now();
+        Self { now: now.monotonic_ns >> TICK_SHIFT, unix_ms: now.unix_ms }
+    }
+
+    fn unix_ms(self, tick: u32) -> i64 {
+        // A tick may be a little ahead of our own reading of the clock: the difference is signed.
+        let behind = (self.now as u32).wrapping_sub(tick) as i32;
+        self.unix_ms - ((i64::from(behind) << TICK_SHIFT) / 1_000_000)
+    }
+
+    fn delta(self, slot: &FlowSlot) -> Delta {
+        let FlowKey { source, destination, source_port_be, destination_port_be, protocol, interface, .. } = slot.key;
+        let mut ports = (u16::from_be(source_port_be), u16::from_be(destination_port_be));
+        let mut icmp = Icmp::None;
+        if protocol == ICMP || protocol == ICMPV6 {
+            // Type and code travel in the place of the first port. VPC Flow Logs keep them out of the 5-tuple.
+            if destination_port_be != 0 {
+                let [kind, code] = source_port_be.to_ne_bytes();
+                icmp = Icmp::One { kind, code };
+            }
+            ports = (0, 0);
+        }
+        Delta {
+            key: crate::flow::FlowKey::new(
+                InterfaceNumber::new(interface),
+                slot.key.direction(),
+                protocol,
+                (source, destination),
+                ports,
+            ),
+            counters: Counters {
+                packets: slot.packets(),
+                bytes: slot.bytes,
+                first_ms: self.unix_ms(slot.first),
+                last_ms: self.unix_ms(slot.last),
+                tcp_flags_all: slot.tcp_flags_all(),
+                tcp_flags_aws: slot.tcp_flags_aws(),
+                icmp,
+            },
+        }
+    }
+}

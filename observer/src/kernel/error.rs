@@ -1,0 +1,71 @@
+use std::{io, path::PathBuf};
+
+/// What can go wrong between the daemon and the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The object is not what this daemon was built with.
+    #[error("the eBPF object has no {kind} `{name}`: rebuild with `cargo xtask build`")]
+    Missing {
+        /// Map or program.
+        kind: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
+    /// The kernel refused the object, a map or a program.
+    #[error("loading the eBPF programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// The verifier refused a program, or it could not be attached.
+    #[error("{action} {program}: {source}")]
+    Program {
+        /// What was tried.
+        action: &'static str,
+        /// The program's name.
+        program: &'static str,
+        /// What the kernel said.
+        source: aya::programs::ProgramError,
+    },
+    /// A system call failed.
+    #[error("{call}: {source}")]
+    Call {
+        /// Which one, and on what.
+        call: String,
+        /// Its error.
+        source: io::Error,
+    },
+    /// `--flow-memory` holds less than one set per CPU.
+    #[error("--flow-memory {given} is too small for {cpus} CPUs: give at least {least}")]
+    Memory {
+        /// Bytes given.
+        given: u64,
+        /// Possible CPUs.
+        cpus: u32,
+        /// The least number of bytes.
+        least: u64,
+    },
+    /// The namespace is gone, or its path leads elsewhere now.
+    #[error("network namespace {inode} at {path} is gone")]
+    NamespaceGone {
+        /// Inode of the namespace.
+        inode: u64,
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// The interface is gone.
+    #[error("interface {0} is gone")]
+    InterfaceGone(u32),
+    /// No number is free.
+    #[error("more than {0} interfaces at once")]
+    TooManyInterfaces(u16),
+}
+
+impl KernelError {
+    /// A failed call with its `errno`.
+    pub(super) fn last(call: impl Into<String>) -> Self {
+        Self::Call { call: call.into(), source: io::Error::last_os_error() }
+    }
+
+    /// A failed call.
+    pub(super) fn call(call: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Call { call: call.into(), source: source.into() }
+    }
+}

@@ -1,0 +1,26 @@
+//! The kernel: the only room that names aya.
+//!
+//! Owns: loading the programs, putting them on interfaces and taking them off, reading what they counted.
+//! In: which interface, in which namespace; a time to drain. Out: [`Delta`](crate::flow::Delta)s and
+//! [`Ledger`](observer_ebpf::abi::Ledger)s.
+//!
+//! - [`preflight`]: what this host offers, before anything is touched
+//! - [`bpffs`]: where the maps are pinned, which is how aya shares them between the loads of one object
+//! - [`object`]: the programs, loaded once per interface
+//! - [`attachment`]: on an interface, in its namespace, and off again
+//! - [`drain`]: flip, grace period, read and clear
+//! - [`grace`]: waiting until no program can still be running on what it saw before
+
+pub mod attachment;
+pub mod bpffs;
+pub mod drain;
+mod error;
+pub mod grace;
+mod mapping;
+pub mod object;
+pub mod preflight;
+
+pub use attachment::{Attachment, Hook};
+pub use drain::Drain;
+pub use error::KernelError;
+pub use object::{Loader, Programs, Sizes};

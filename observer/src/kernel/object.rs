@@ -1,0 +1,270 @@
+//! The programs of `observer-ebpf`, loaded once per interface over shared maps.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Map, MapData},
+    programs::SchedClassifier,
+};
+use observer_ebpf::abi::{Direction, FlowKey, FlowSet, FlowSlot, Ledger, names};
+
+use super::{KernelError, preflight::KernelVersion};
+
+/// The object that `cargo xtask build` made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT"));
+
+/// The maps that all loads share, by the files that they are pinned to.
+const SHARED: [&str; 6] =
+    [names::CONTROL, names::FLOWS, names::USED, names::LEDGER, names::SPILL, names::LOGS];
+
+/// Interfaces that can be observed at once: an instance with trunked ENIs runs 120 tasks at most (AWS, "Elastic
+/// network interface trunking"), and bridge mode adds one per container.
+pub const MAX_INTERFACES: u16 = 512;
+
+/// How `--flow-memory` is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Possible CPUs.
+    pub cpus: u32,
+    /// Sets per CPU and half; a multiple of 64.
+    pub sets: u32,
+    /// Bytes of the spill ring: a power of two.
+    pub ring_bytes: u32,
+    /// Interfaces with room in the ledger, from 1.
+    pub interfaces: u16,
+}
+
+impl Sizes {
+    const HALVES: u64 = 2;
+    /// Sets come in groups of 64, because a word of the `USED` map stands for so many.
+    const GROUP: u64 = 64 * size_of::<FlowSet>() as u64 + 8;
+    const MIN_RING: u64 = 64 << 10;
+    const MAX_RING: u64 = 64 << 20;
+
+    /// Divides `budget` bytes: a quarter for the spill ring, at most a quarter for the ledger, the rest for flows.
+    pub fn from_budget(budget: u64, cpus: u32) -> Result<Self, KernelError> {
+        let rows = Self::HALVES * u64::from(cpus);
+        let per_interface = 2 * u64::from(cpus) * size_of::<Ledger>() as u64;
+        let quarter = budget / 4;
+        let ring_bytes =
+            if quarter < Self::MIN_RING { Self::MIN_RING } else { 1 << quarter.min(Self::MAX_RING).ilog2() };
+        // number 0 is never given away, and takes room all the same
+        let interfaces = (quarter / per_interface).clamp(64, u64::from(MAX_INTERFACES) + 1);
+        let fixed = ring_bytes + interfaces * per_interface;
+        let groups = budget.saturating_sub(fixed) / (rows * Self::GROUP);
+        if groups == 0 {
+            let least = (Self::MIN_RING + 64 * per_interface + rows * Self::GROUP) * 4 / 3;
+            return Err(KernelError::Memory { given: budget, cpus, least });
+        }
+        Ok(Self {
+            cpus,
+            // the index of the last set must fit 32 bits
+            sets: (groups * 64).min(u64::from(u32::MAX) / rows / 64 * 64) as u32,
+            ring_bytes: ring_bytes as u32,
+            interfaces: interfaces as u16,
+        })
+    }
+
+    /// Flows that one half of the cache holds over all CPUs.
+    pub fn flows(&self) -> u64 {
+        u64::from(self.sets) * u64::from(self.cpus) * size_of::<FlowSet>() as u64 / size_of::<FlowSlot>() as u64
+    }
+
+    pub(super) fn rows(&self) -> u32 {
+        Self::HALVES as u32 * self.cpus
+    }
+}
+
+/// Loads the programs; the first load makes the shared maps.
+///
+/// One is kept for the daemon's life: making it reads the kernel's BTF, which takes 16 ms.
+pub struct Loader {
+    loader: EbpfLoader<'static>,
+    sizes: Sizes,
+    pins: PathBuf,
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader").field("sizes", &self.sizes).field("pins", &self.pins).finish_non_exhaustive()
+    }
+}
+
+/// What a loader is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct LoaderOptions {
+    /// Sizes of the maps.
+    pub sizes: Sizes,
+    /// Level of the programs' own diagnostics: 0 for none, 4 for debug.
+    pub log_level: u8,
+    /// Take the precise clock even where the kernel has the coarse one.
+    pub precise_clock: bool,
+}
+
+/// Constants of a load must outlive the loader, and aya borrows them: these are all that an interface can have.
+static NUMBERS: LazyLock<[u16; MAX_INTERFACES as usize + 1]> =
+    LazyLock::new(|| std::array::from_fn(|number| number as u16));
+static ETHERNET: u32 = 14;
+static BARE: u32 = 0;
+
+impl Loader {
+    /// A loader whose maps are pinned in `pins`.
+    pub fn new(options: LoaderOptions, pins: &Path) -> Result<Self, KernelError> {
+        let sizes = options.sizes;
+        let coarse = KernelVersion::running().at_least(5, 11) && !options.precise_clock;
+        let mut factors = [0_u64; FlowKey::WORDS];
+        for factor in &mut factors {
+            *factor = random()? | 1;
+        }
+        let mut loader = EbpfLoader::new();
+        // Nothing in the object is relocated against the kernel's types.
+        loader.btf(None).verifier_log_level(VerifierLogLevel::DISABLE);
+        loader
+            .override_global(names::CPUS, leak(sizes.cpus), true)
+            .override_global(names::SETS, leak(sizes.sets), true)
+            .override_global(names::COARSE_CLOCK, leak(u32::from(coarse)), true)
+            .override_global(names::LOG_LEVEL, leak(options.log_level), true)
+            .override_global(names::HASH_FACTORS, &*Box::leak(Box::new(factors)), true);
+        let rows = sizes.rows();
+        loader
+            .map_max_entries(names::FLOWS, rows * sizes.sets)
+            .map_max_entries(names::USED, rows * (sizes.sets / 64))
+            .map_max_entries(names::LEDGER, u32::from(sizes.interfaces) * 2 * sizes.cpus)
+            .map_max_entries(names::SPILL, sizes.ring_bytes);
+        for name in SHARED {
+            loader.map_pin_path(name, pins.join(name));
+        }
+        Ok(Self { loader, sizes, pins: pins.to_path_buf() })
+    }
+
+    /// How large the maps are.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Loads both programs for the interface with this number, which carries Ethernet or bare IP.
+    pub fn load(&mut self, interface: u16, ethernet: bool) -> Result<Programs, KernelError> {
+        if interface == 0 || interface >= self.sizes.interfaces {
+            return Err(KernelError::TooManyInterfaces(self.sizes.interfaces - 1));
+        }
+        self.loader
+            .override_global(names::INTERFACE, &NUMBERS[usize::from(interface)], true)
+            .override_global(names::LINK_HEADER, if ethernet { &ETHERNET } else { &BARE }, true);
+        let mut programs = Programs { ebpf: self.loader.load(OBJECT)? };
+        for direction in Direction::ALL {
+            let program = Programs::name(direction);
+            programs
+                .get_mut(direction)?
+                .load()
+                .map_err(|source| KernelError::Program { action: "loading", program, source })?;
+        }
+        Ok(programs)
+    }
+}
+
+/// The two programs of one interface.
+#[derive(Debug)]
+pub struct Programs {
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    pub(super) fn name(direction: Direction) -> &'static str {
+        match direction {
+            Direction::Ingress => names::OBSERVE_INGRESS,
+            Direction::Egress => names::OBSERVE_EGRESS,
+        }
+    }
+
+    /// The program for one direction.
+    pub fn get_mut(&mut self, direction: Direction) -> Result<&mut SchedClassifier, KernelError> {
+        self.classifier(Self::name(direction))
+    }
+
+    /// Any TC program of the object, by name.
+    pub fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, KernelError> {
+        let missing = KernelError::Missing { kind: "program", name };
+        let Some(program) = self.ebpf.program_mut(name) else { return Err(missing) };
+        program.try_into().map_err(|_| missing)
+    }
+
+    /// Takes a map out of the object.
+    pub(super) fn take_map(&mut self, name: &'static str) -> Result<MapData, KernelError> {
+        match self.ebpf.take_map(name) {
+            Some(Map::Array(data) | Map::RingBuf(data)) => Ok(data),
+            _ => Err(KernelError::Missing { kind: "map", name }),
+        }
+    }
+
+    /// The object, for aya-log.
+    pub(super) fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}
+
+/// The descriptor of a map.
+pub(super) fn map_fd(data: &MapData) -> BorrowedFd<'_> {
+    data.fd().as_fd()
+}
+
+/// aya borrows the constants of a load for the loader's life, and there is one loader.
+fn leak<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+fn random() -> Result<u64, KernelError> {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: the buffer is as long as stated.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got == bytes.len() as isize {
+        Ok(u64::from_ne_bytes(bytes))
+    } else {
+        Err(KernelError::call("getrandom", io::Error::last_os_error()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(sizes: &Sizes) -> u64 {
+        let rows = u64::from(sizes.rows());
+        u64::from(sizes.ring_bytes)
+            + u64::from(sizes.interfaces) * 2 * u64::from(sizes.cpus) * size_of::<Ledger>() as u64
+            + rows * u64::from(sizes.sets) * size_of::<FlowSet>() as u64
+            + rows * u64::from(sizes.sets) / 8
+    }
+
+    #[test]
+    fn sizes_stay_within_the_budget_and_use_most_of_it() {
+        for cpus in [1, 2, 4, 16, 96, 192] {
+            for mib in [4, 16, 64, 100, 256, 1024, 16 * 1024] {
+                let budget = mib << 20;
+                match Sizes::from_budget(budget, cpus) {
+                    Ok(sizes) => {
+                        assert!(bytes(&sizes) <= budget, "{cpus} CPUs, {mib} MiB: {sizes:?}");
+                        assert!(bytes(&sizes) > budget / 4, "{cpus} CPUs, {mib} MiB: {sizes:?}");
+                        assert_eq!(sizes.sets % 64, 0);
+                        assert!(sizes.ring_bytes.is_power_of_two());
+                    }
+                    Err(error) => {
+                        let KernelError::Memory { least, .. } = error else { panic!("{error}") };
+                        assert!(least > budget);
+                        Sizes::from_budget(least, cpus).unwrap();
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_budget_holds_a_hundred_thousand_flows_on_two_cpus() {
+        assert!(Sizes::from_budget(64 << 20, 2).unwrap().flows() > 300_000);
+    }
+}

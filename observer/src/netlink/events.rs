@@ -1,0 +1,106 @@
+use std::{
+    io::{self, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use super::{BUFFER, NetnsId, messages};
+
+const GROUPS: [u32; 4] =
+    [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR, libc::RTNLGRP_NSID];
+
+/// What the kernel tells unasked.
+#[derive(Debug)]
+pub enum Event {
+    /// A change in a namespace; `None` is our own.
+    Change(Option<NetnsId>, Box<RouteNetlinkMessage>),
+    /// Events were lost: everything must be listed again.
+    Overrun,
+}
+
+/// Events of every namespace that has an id for ours, on one socket in ours.
+///
+/// A socket inside another namespace would keep that namespace alive.
+#[derive(Debug)]
+pub struct Events {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// Listens to links, addresses and namespace ids. Needs `CAP_NET_BROADCAST`.
+    pub fn new() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        socket.set_listen_all_namespaces(true)?;
+        // A thousand tasks may start at once; the kernel caps the request at net.core.rmem_max.
+        socket.set_rx_buf_sz(4_u32 << 20)?;
+        for group in GROUPS {
+            socket.add_membership(group)?;
+        }
+        socket.set_non_blocking(true)?;
+        Ok(Self { socket, buffer: vec![0; BUFFER] })
+    }
+
+    /// What has come since the last call; does not wait.
+    pub fn pending(&mut self) -> io::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        loop {
+            match receive(self.socket.as_fd(), &mut self.buffer) {
+                Ok((len, netns)) => {
+                    for message in messages(&self.buffer[..len]) {
+                        if let NetlinkPayload::InnerMessage(inner) = message.payload {
+                            events.push(Event::Change(netns, Box::new(inner)));
+                        }
+                    }
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return Ok(events),
+                    Some(libc::ENOBUFS) => events.push(Event::Overrun),
+                    Some(libc::EINTR) => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// One datagram and the id of the namespace that it comes from.
+fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<NetnsId>)> {
+    let mut parts = [IoSliceMut::new(buffer)];
+    let mut control = [0_u64; 8];
+    // SAFETY: a `msghdr` of zeros is valid.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = parts.as_mut_ptr().cast();
+    header.msg_iovlen = parts.len();
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control);
+    // SAFETY: the header points to memory that lives through the call.
+    let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, 0) };
+    if len < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut netns = None;
+    // SAFETY: the macros walk the control messages that the kernel wrote within `msg_controllen`.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(&raw const header);
+        while !message.is_null() {
+            if (*message).cmsg_level == libc::SOL_NETLINK
+                && (*message).cmsg_type == libc::NETLINK_LISTEN_ALL_NSID
+            {
+                netns = Some(libc::CMSG_DATA(message).cast::<NetnsId>().read_unaligned());
+            }
+            message = libc::CMSG_NXTHDR(&raw const header, message);
+        }
+    }
+    Ok((len as usize, netns))
+}

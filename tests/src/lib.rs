@@ -1,0 +1,1 @@
+//! Drives observer from outside.

@@ -1,0 +1,41 @@
+//! `bench`: the benchmarks, as root, with the environment of the tests.
+
+use std::{ffi::OsString, fs};
+
+use anyhow::Result;
+
+use crate::{
+    build,
+    paths::Paths,
+    process::{self, Step},
+    setup, tools,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Name of the benchmark (such as `kernel`) and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
+    setup::test_tools(paths)?;
+    build::all(paths)?;
+    let step = Step::begin("building the benchmarks");
+    process::check(paths.cargo().args([
+        "build",
+        "--release",
+        "-p",
+        "observer-tests",
+        "--bin",
+        "observer-bench",
+    ]))?;
+    step.end();
+
+    let results = paths.target.join("bench");
+    fs::create_dir_all(&results)?;
+    let mut variables = tools::environment(paths)?;
+    variables.push(("OBSERVER_BENCH_DIR", results.into()));
+    let program = paths.target.join("release/observer-bench");
+    process::check(process::as_root(&program, &variables)?.args(&args.args))
+}

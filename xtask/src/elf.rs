@@ -1,0 +1,277 @@
+//! A look into the finished object: which functions call the compiler's memory routines.
+//!
+//! LLVM turns the copy of a large struct into a call of `memcpy`, which is a loop over bytes on this target.
+
+use anyhow::{Context as _, Result};
+
+const ROUTINES: [&str; 4] = ["memcpy", "memmove", "memset", "memcmp"];
+
+const SECTION_SYMBOLS: u32 = 2;
+const SECTION_RELOCATIONS: u32 = 9;
+const EXECUTABLE: u64 = 4;
+const SYMBOL_FUNCTION: u8 = 2;
+const SYMBOL_LEN: usize = 24;
+const RELOCATION_LEN: usize = 16;
+
+const INSTRUCTION_LEN: usize = 8;
+/// Loads 64 bits and takes the room of two instructions.
+const LOAD_WIDE: u8 = 0x18;
+const CALL: u8 = 0x85;
+/// In the source register of a call: of a function, not of a helper.
+const CALL_FUNCTION: u8 = 1;
+
+/// A function of the object that calls a memory routine.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MemoryCall {
+    pub(crate) caller: String,
+    pub(crate) routine: String,
+}
+
+/// The calls of memory routines from anything but each other.
+pub(crate) fn memory_calls(object: &[u8]) -> Result<Vec<MemoryCall>> {
+    let object = Object::read(object).context("the object is no 64-bit ELF file")?;
+    let mut calls = Vec::new();
+    for (index, section) in object.sections.iter().enumerate() {
+        if section.flags & EXECUTABLE == 0 {
+            continue;
+        }
+        let code =
+            object.bytes.get(section.offset..section.offset + section.size).context("a section is cut")?;
+        for call in calls_in(code) {
+            let (target_section, target) = object.target(index, &call);
+            let routine = object.function_at(target_section, target);
+            let caller = object.function_at(index, call.offset);
+            if ROUTINES.contains(&routine) && !ROUTINES.contains(&caller) {
+                calls.push(MemoryCall { caller: caller.to_owned(), routine: routine.to_owned() });
+            }
+        }
+    }
+    Ok(calls)
+}
+
+struct Call {
+    offset: usize,
+    immediate: i32,
+}
+
+fn calls_in(code: &[u8]) -> Vec<Call> {
+    let mut calls = Vec::new();
+    let mut offset = 0;
+    while let Some(&[opcode, registers, _, _, a, b, c, d]) = code.get(offset..offset + INSTRUCTION_LEN) {
+        if opcode == CALL && registers >> 4 == CALL_FUNCTION {
+            calls.push(Call { offset, immediate: i32::from_le_bytes([a, b, c, d]) });
+        }
+        offset += if opcode == LOAD_WIDE { 2 * INSTRUCTION_LEN } else { INSTRUCTION_LEN };
+    }
+    calls
+}
+
+struct Object<'a> {
+    bytes: &'a [u8],
+    sections: Vec<Section>,
+    symbols: Vec<Symbol<'a>>,
+}
+
+struct Section {
+    kind: u32,
+    flags: u64,
+    offset: usize,
+    size: usize,
+    link: usize,
+    info: usize,
+}
+
+struct Symbol<'a> {
+    name: &'a str,
+    function: bool,
+    section: usize,
+    value: usize,
+    size: usize,
+}
+
+impl<'a> Object<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        if !bytes.starts_with(b"\x7fELF\x02\x01") {
+            return None;
+        }
+        let (table, len, count) = (u64_at(bytes, 0x28)?, u16_at(bytes, 0x3a)?, u16_at(bytes, 0x3c)?);
+        let sections: Vec<Section> =
+            (0..count).map(|index| Section::read(bytes, table + index * len)).collect::<Option<_>>()?;
+        let table = sections.iter().find(|section| section.kind == SECTION_SYMBOLS)?;
+        let names = sections.get(table.link)?.offset;
+        let symbols = (0..table.size / SYMBOL_LEN)
+            .map(|index| Symbol::read(bytes, table.offset + index * SYMBOL_LEN, names))
+            .collect::<Option<_>>()?;
+        Some(Self { bytes, sections, symbols })
+    }
+
+    /// Section and offset that a call leads to: relative to itself, or to a symbol where there is a relocation.
+    fn target(&self, section: usize, call: &Call) -> (usize, usize) {
+        let (section, base) = match self.relocation(section, call.offset) {
+            Some(symbol) => (symbol.section, symbol.value),
+            None => (section, call.offset),
+        };
+        let step = (i64::from(call.immediate) + 1) * INSTRUCTION_LEN as i64;
+        (section, base.wrapping_add_signed(step as isize))
+    }
+
+    fn relocation(&self, section: usize, offset: usize) -> Option<&Symbol<'a>> {
+        let table =
+            self.sections.iter().find(|table| table.kind == SECTION_RELOCATIONS && table.info == section)?;
+        let mut places = (0..table.size / RELOCATION_LEN).map(|index| table.offset + index * RELOCATION_LEN);
+        let place = places.find(|place| u64_at(self.bytes, *place) == Some(offset))?;
+        self.symbols.get(u32_at(self.bytes, place + 12)?)
+    }
+
+    fn function_at(&self, section: usize, offset: usize) -> &str {
+        self.symbols
+            .iter()
+            .find(|it| {
+                it.function && it.section == section && (it.value..it.value + it.size).contains(&offset)
+            })
+            .map_or("an unnamed function", |symbol| symbol.name)
+    }
+}
+
+impl Section {
+    fn read(bytes: &[u8], at: usize) -> Option<Self> {
+        Some(Self {
+            kind: u32_at(bytes, at + 4)? as u32,
+            flags: u64_at(bytes, at + 8)? as u64,
+            offset: u64_at(bytes, at + 24)?,
+            size: u64_at(bytes, at + 32)?,
+            link: u32_at(bytes, at + 40)?,
+            info: u32_at(bytes, at + 44)?,
+        })
+    }
+}
+
+impl<'a> Symbol<'a> {
+    fn read(bytes: &'a [u8], at: usize, names: usize) -> Option<Self> {
+        let name = bytes.get(names + u32_at(bytes, at)?..)?;
+        let end = name.iter().position(|&byte| byte == 0)?;
+        Some(Self {
+            name: str::from_utf8(&name[..end]).ok()?,
+            function: bytes.get(at + 4)? & 0xf == SYMBOL_FUNCTION,
+            section: u16_at(bytes, at + 6)?,
+            value: u64_at(bytes, at + 8)?,
+            size: u64_at(bytes, at + 16)?,
+        })
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(usize::from(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?)))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+
+    fn call(immediate: i32) -> [u8; 8] {
+        let [a, b, c, d] = immediate.to_le_bytes();
+        [CALL, CALL_FUNCTION << 4, 0, 0, a, b, c, d]
+    }
+
+    fn helper(number: u8) -> [u8; 8] {
+        [CALL, 0, 0, 0, number, 0, 0, 0]
+    }
+
+    /// An object with `.text` = `lost` (one instruction, given), an exit, `memcpy`; and a program section (given)
+    /// whose first instruction has a relocation against the section symbol of `.text`.
+    fn object(lost: [u8; 8], program: &[[u8; 8]]) -> Vec<u8> {
+        let names = b"\0lost\0memcpy\0observe\0";
+        let text = [lost, EXIT, EXIT].concat();
+        let program = program.concat();
+        let symbol = |name: u32, info: u8, section: u16, value: u64, size: u64| {
+            let mut bytes = name.to_le_bytes().to_vec();
+            bytes.extend([info, 0]);
+            bytes.extend(section.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+            bytes.extend(size.to_le_bytes());
+            bytes
+        };
+        let symbols = [
+            symbol(0, 0, 0, 0, 0),
+            symbol(0, 3, 1, 0, 0),
+            symbol(1, 2, 1, 0, 16),
+            symbol(6, 2, 1, 16, 8),
+            symbol(13, 2, 2, 0, program.len() as u64),
+        ]
+        .concat();
+        let relocation = [0_u64.to_le_bytes(), ((1_u64 << 32) | 0xa).to_le_bytes()].concat();
+
+        let mut bytes = b"\x7fELF\x02\x01".to_vec();
+        bytes.resize(64, 0);
+        let mut sections = vec![0_u8; 64];
+        let mut add = |kind: u32, flags: u64, data: &[u8], link: u32, info: u32| {
+            sections.extend(0_u32.to_le_bytes());
+            sections.extend(kind.to_le_bytes());
+            sections.extend(flags.to_le_bytes());
+            sections.extend(0_u64.to_le_bytes());
+            sections.extend((bytes.len() as u64).to_le_bytes());
+            sections.extend((data.len() as u64).to_le_bytes());
+            sections.extend(link.to_le_bytes());
+            sections.extend(info.to_le_bytes());
+            sections.extend([0; 16]);
+            bytes.extend(data);
+        };
+        add(1, EXECUTABLE, &text, 0, 0);
+        add(1, EXECUTABLE, &program, 0, 0);
+        add(SECTION_SYMBOLS, 0, &symbols, 4, 0);
+        add(3, 0, names, 0, 0);
+        add(SECTION_RELOCATIONS, 0, &relocation, 3, 2);
+        let table = bytes.len() as u64;
+        bytes[0x28..0x30].copy_from_slice(&table.to_le_bytes());
+        bytes[0x3a] = 64;
+        bytes[0x3c] = 6;
+        bytes.extend(sections);
+        bytes
+    }
+
+    fn callers(object: &[u8]) -> Vec<String> {
+        memory_calls(object)
+            .unwrap()
+            .into_iter()
+            .map(|it| format!("{} → {}", it.caller, it.routine))
+            .collect()
+    }
+
+    #[test]
+    fn a_memory_routine_that_nobody_calls_is_no_finding() {
+        // The program calls `lost`, at the start of `.text`.
+        assert!(callers(&object(EXIT, &[call(-1), EXIT])).is_empty());
+    }
+
+    #[test]
+    fn a_call_through_a_relocation_is_found() {
+        assert_eq!(callers(&object(EXIT, &[call(1), EXIT])), ["observe → memcpy"]);
+    }
+
+    #[test]
+    fn a_call_within_the_section_is_found() {
+        assert_eq!(callers(&object(call(1), &[call(-1), EXIT])), ["lost → memcpy"]);
+    }
+
+    #[test]
+    fn a_helper_and_the_second_half_of_a_wide_load_are_no_calls() {
+        let load = [[LOAD_WIDE, 0, 0, 0, 0, 0, 0, 0], call(1)];
+        assert!(callers(&object(helper(1), &[load[0], load[1], EXIT])).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_elf_is_an_error() {
+        assert!(memory_calls(b"").is_err());
+        assert!(memory_calls(b"\x7fELF\x02\x01 cut").is_err());
+    }
+}

@@ -1,0 +1,64 @@
+//! bpf-linker, built against the LLVM of the BPF compiler: it reads that compiler's bitcode.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    host,
+    paths::Paths,
+    process::{self, Step},
+    toolchain::BpfToolchain,
+};
+
+const VERSION: &str = "0.13.0";
+
+/// The linker that builds will use, if there is one.
+pub(crate) fn found(paths: &Paths, toolchain: BpfToolchain) -> Option<PathBuf> {
+    let own = paths.linker().join("bin/bpf-linker");
+    if fs::read_to_string(stamp(paths)).is_ok_and(|stamp| stamp == contents(toolchain)) && own.exists() {
+        return Some(own);
+    }
+    match toolchain {
+        BpfToolchain::Debian { .. } => None,
+        // What its authors recommend with rustup's compiler is their own binary, somewhere on PATH.
+        BpfToolchain::Nightly { .. } => host::find_program("bpf-linker"),
+    }
+}
+
+pub(crate) fn install(paths: &Paths, toolchain: BpfToolchain) -> Result<()> {
+    let llvm = toolchain.llvm();
+    let step =
+        Step::begin(&format!("bpf-linker {VERSION} against LLVM {llvm}, which links the eBPF programs"));
+    let build = paths.toolchain().join("linker-build");
+    let mut cargo = paths.cargo();
+    cargo
+        .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--no-default-features"])
+        .args(["--features", &format!("llvm-{llvm}")])
+        .arg("--root")
+        .arg(paths.linker())
+        .arg("--target-dir")
+        .arg(&build);
+    toolchain.with_llvm(paths, &mut cargo)?;
+    process::check(&mut cargo).with_context(|| match toolchain {
+        BpfToolchain::Debian { .. } => format!("bpf-linker did not build against LLVM {llvm}"),
+        BpfToolchain::Nightly { .. } => format!(
+            "bpf-linker needs the development files of LLVM {llvm}: install them, or bring its binary to PATH with \
+             `cargo binstall bpf-linker@{VERSION}`"
+        ),
+    })?;
+    if build.exists() {
+        fs::remove_dir_all(build)?;
+    }
+    fs::write(stamp(paths), contents(toolchain))?;
+    step.end();
+    Ok(())
+}
+
+fn stamp(paths: &Paths) -> PathBuf {
+    paths.linker().join(".built")
+}
+
+fn contents(toolchain: BpfToolchain) -> String {
+    format!("bpf-linker {VERSION} llvm-{}\n", toolchain.llvm())
+}

@@ -1,0 +1,39 @@
+//! `lint`: what a change must keep, beyond its tests.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{build, object::Warnings, paths::Paths, process, stages::Stages};
+
+pub(crate) fn run(paths: &Paths) -> Result<()> {
+    let mut stages = Stages::default();
+    stages.run("formatting", || {
+        process::check(paths.cargo().args(["fmt", "--all", "--check"]))
+            .context("`cargo xtask fmt` puts the formatting right")
+    });
+    // Before clippy, because the daemon embeds the object.
+    stages.run("eBPF warnings", || build::object(paths, Warnings::Denied));
+    stages.run("clippy", || clippy(paths));
+    stages.run("unfinished code", || unfinished(paths));
+    stages.finish()
+}
+
+/// In release, so that build and tests find what this has compiled.
+fn clippy(paths: &Paths) -> Result<()> {
+    let mut cargo = paths.cargo();
+    cargo.args(["clippy", "--workspace", "--all-targets", "--release", "--", "-D", "warnings"]);
+    process::check(&mut cargo)
+}
+
+/// Clippy sees these only where the host compiles: the eBPF programs and gated code it does not.
+fn unfinished(paths: &Paths) -> Result<()> {
+    let mut git = Command::new("git");
+    git.args(["grep", "--untracked", "-nE", r"\b(todo|unimplemented)!\(", "--", "*.rs"])
+        .current_dir(&paths.root);
+    match git.status().map_err(|error| process::cannot_start(&git, &error))?.code() {
+        Some(1) => Ok(()),
+        Some(0) => bail!("unfinished code: finish the lines above"),
+        _ => bail!("`git grep` failed: is this a git checkout?"),
+    }
+}

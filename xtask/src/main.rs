@@ -1,0 +1,87 @@
+//! `cargo xtask`: one verb for everything that is done with this repository. Owns the list of verbs and nothing else.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod apt;
+mod bench;
+mod build;
+mod demo;
+mod doctor;
+mod elf;
+mod fmt;
+mod host;
+mod linker;
+mod lint;
+mod object;
+mod paths;
+mod process;
+mod run;
+mod setup;
+mod skips;
+mod stages;
+mod test;
+mod toolchain;
+mod tools;
+
+use paths::Paths;
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Everything that is done with this repository", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Bring what is missing: the BPF compiler, bpf-linker, the tools of demo and tests
+    Setup(setup::Args),
+    /// Show what is there and what is missing, with the command that brings it
+    Doctor,
+    /// Build the eBPF programs and the daemon
+    Build(build::Args),
+    /// Build, then start the daemon (as root) with these arguments
+    Run(run::Args),
+    /// Build, then show the daemon at work on this host
+    Demo,
+    /// Formatting, clippy, warnings of the eBPF programs, forbidden words
+    Lint,
+    /// Build, then run the tests; those that need root run through sudo
+    Test(test::Args),
+    /// Build, then run a benchmark (as root)
+    Bench(bench::Args),
+    /// Format all Rust files
+    Fmt,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    let paths = Paths::find()?;
+    match verb {
+        Verb::Setup(args) => setup::run(&paths, &args),
+        Verb::Doctor => doctor::run(&paths),
+        Verb::Build(args) => build::run(&paths, &args),
+        Verb::Run(args) => run::run(&paths, args),
+        Verb::Demo => {
+            setup::system(&[tools::Use::Demo])?;
+            build::all(&paths)?;
+            demo::run(&paths)
+        }
+        Verb::Lint => lint::run(&paths),
+        Verb::Test(args) => test::run(&paths, &args),
+        Verb::Bench(args) => bench::run(&paths, &args),
+        Verb::Fmt => fmt::run(&paths),
+    }
+}

@@ -1,0 +1,108 @@
+//! Child processes and the progress lines about them. Arguments are always explicit: nothing goes through a shell.
+
+use std::{
+    ffi::OsString,
+    io::ErrorKind,
+    path::Path,
+    process::{Command, ExitStatus, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::host;
+
+/// A step that a person waits for: named when it begins, timed when it ends.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Step {
+    began: Instant,
+}
+
+impl Step {
+    pub(crate) fn begin(what: &str) -> Self {
+        println!("==> {what} …");
+        Self { began: Instant::now() }
+    }
+
+    pub(crate) fn end(self) {
+        let seconds = self.seconds();
+        if seconds >= 1.0 {
+            println!("    {seconds:.1} s");
+        }
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+}
+
+/// Runs a child with our input and output; anything but success is an error that names the command.
+pub(crate) fn check(command: &mut Command) -> Result<()> {
+    let status = command.status().map_err(|error| cannot_start(command, &error))?;
+    succeeded(command, status)
+}
+
+/// Runs a child and returns what it printed; its errors are shown only when it fails.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|error| cannot_start(command, &error))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`{}` failed: {}", shown(command), said.trim());
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", shown(command)))
+}
+
+pub(crate) fn succeeded(command: &Command, status: ExitStatus) -> Result<()> {
+    if status.success() { Ok(()) } else { bail!("`{}` failed ({status})", shown(command)) }
+}
+
+pub(crate) fn cannot_start(command: &Command, error: &std::io::Error) -> anyhow::Error {
+    let program = command.get_program().display();
+    if error.kind() == ErrorKind::NotFound {
+        anyhow!("`{program}` is not there; `cargo xtask doctor` tells how to get it")
+    } else {
+        anyhow!("`{program}` could not be started: {error}")
+    }
+}
+
+/// A command that runs as root, with `variables` in its environment.
+pub(crate) fn as_root(program: &Path, variables: &[(&str, OsString)]) -> Result<Command> {
+    if host::is_root() {
+        let mut command = Command::new(program);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        return Ok(command);
+    }
+    let Some(sudo) = host::find_program("sudo") else {
+        bail!("`{}` needs root and there is no sudo: run this as root", program.display());
+    };
+    let mut command = Command::new(sudo);
+    if !variables.is_empty() {
+        // sudo resets PATH and drops LD_LIBRARY_PATH whatever its options: `env` sets them behind it.
+        command.arg("-E").arg("env");
+        for (name, value) in variables {
+            let mut pair = OsString::from(name);
+            pair.push("=");
+            pair.push(value);
+            command.arg(pair);
+        }
+    }
+    command.arg(program);
+    Ok(command)
+}
+
+/// Enough of a command to recognise it by: some carry pages of arguments.
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(program.as_os_str()).display().to_string();
+    let mut words = vec![name];
+    words.extend(command.get_args().take(8).map(|arg| arg.display().to_string()));
+    if command.get_args().count() > 8 {
+        words.push("…".into());
+    }
+    words.join(" ")
+}

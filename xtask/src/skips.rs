@@ -1,0 +1,93 @@
+//! Tests that could not run here. They say so in a line `SKIP name: why`; CI allows only those that are expected.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A test that did not run, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Skip {
+    name: String,
+    why: String,
+}
+
+impl Skip {
+    /// The skip that a line of test output tells about.
+    pub(crate) fn in_line(line: &str) -> Option<Self> {
+        // With one test thread the harness has already begun the line.
+        let line = match line.split_once(" ... SKIP ") {
+            Some((before, skip)) if before.starts_with("test ") => skip,
+            _ => line.strip_prefix("SKIP ")?,
+        };
+        let (name, why) = line.split_once(": ").unwrap_or((line, ""));
+        Some(Self { name: name.trim().to_owned(), why: why.trim().to_owned() })
+    }
+}
+
+/// Prints the skips; in CI one that `list` does not name is an error.
+pub(crate) fn judge(skips: &[Skip], list: &Path) -> Result<()> {
+    for Skip { name, why } in skips {
+        println!("    skipped {name}: {why}");
+    }
+    if std::env::var_os("CI").is_none() {
+        return Ok(());
+    }
+    let text = match fs::read_to_string(list) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        text => text.with_context(|| format!("{} cannot be read", list.display()))?,
+    };
+    let unexpected = unexpected(skips, &expected(&text));
+    if !unexpected.is_empty() {
+        bail!("skipped, but not listed in {}: {}", list.display(), unexpected.join(", "));
+    }
+    Ok(())
+}
+
+fn expected(text: &str) -> BTreeSet<&str> {
+    text.lines()
+        .filter_map(|line| line.split('#').next())
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+fn unexpected<'a>(skips: &'a [Skip], expected: &BTreeSet<&str>) -> Vec<&'a str> {
+    skips.iter().map(|skip| skip.name.as_str()).filter(|name| !expected.contains(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skip(name: &str, why: &str) -> Skip {
+        Skip { name: name.into(), why: why.into() }
+    }
+
+    #[test]
+    fn a_skip_is_a_line_that_begins_with_the_word() {
+        let check = |line: &str, expected: Option<Skip>| assert_eq!(Skip::in_line(line), expected);
+        check("SKIP xdp_counts: needs Linux 5.18", Some(skip("xdp_counts", "needs Linux 5.18")));
+        check(
+            "SKIP e2e::vlan: no 8021q: module missing",
+            Some(skip("e2e::vlan", "no 8021q: module missing")),
+        );
+        check("SKIP bare", Some(skip("bare", "")));
+        check("test vlan ... SKIP vlan: no 8021q", Some(skip("vlan", "no 8021q")));
+        check("test vlan ... ok", None);
+        check("SKIPDATA is a status", None);
+        check("a record says ... SKIP nothing", None);
+    }
+
+    #[test]
+    fn comments_and_empty_lines_are_no_expectations() {
+        let list = "# this kernel has no 8021q\nvlan\n\n  qinq  # nor this\n#\n";
+        assert_eq!(expected(list), BTreeSet::from(["vlan", "qinq"]));
+    }
+
+    #[test]
+    fn only_listed_skips_are_expected() {
+        let skips = [skip("vlan", "no 8021q"), skip("xdp", "old kernel")];
+        assert_eq!(unexpected(&skips, &expected("vlan\n")), ["xdp"]);
+        assert!(unexpected(&skips, &expected("vlan\nxdp\n")).is_empty());
+    }
+}

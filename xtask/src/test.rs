@@ -1,0 +1,180 @@
+//! `test`: the stages, what they need, and one summary. What needs root runs through sudo, what compiles does not.
+
+use std::{
+    ffi::OsString,
+    io::{self, BufRead as _, BufReader, Read, Write},
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::{
+    build,
+    paths::Paths,
+    process, setup,
+    skips::{self, Skip},
+    stages::Stages,
+    tools,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[arg(value_enum, default_value = "all")]
+    stage: Stage,
+    /// Only tests whose names contain one of these
+    #[arg(last = true)]
+    filter: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// What needs neither root nor a kernel of its own
+    Unit,
+    /// Packets through the loaded programs
+    Programs,
+    /// The daemon in network namespaces
+    E2e,
+    All,
+}
+
+/// A child whose output is shown and searched for skips.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// Cargo's progress goes to stderr, and only where that is a terminal.
+    Stdout,
+    Both,
+}
+
+pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
+    let wants = |stage| args.stage == stage || args.stage == Stage::All;
+    if args.stage != Stage::Unit {
+        setup::test_tools(paths)?;
+    }
+    build::all(paths)?;
+
+    let mut stages = Stages::default();
+    let mut skips = Vec::new();
+    if wants(Stage::Unit) {
+        stages.run("unit", || unit(paths, &args.filter, &mut skips));
+    }
+    if wants(Stage::Programs) {
+        stages.run("programs", || with_root(paths, "programs", &args.filter, &mut skips));
+    }
+    if wants(Stage::E2e) {
+        stages.run("e2e", || with_root(paths, "e2e", &args.filter, &mut skips));
+    }
+    let finished = stages.finish();
+    let judged = skips::judge(&skips, &paths.root.join("tests/expected-skips.txt"));
+    match (finished, judged) {
+        (Err(failed), Err(skipped)) => Err(anyhow!("{failed:#}; {skipped:#}")),
+        (finished, judged) => finished.and(judged),
+    }
+}
+
+fn unit(paths: &Paths, filter: &[OsString], skips: &mut Vec<Skip>) -> Result<()> {
+    let mut cargo = paths.cargo();
+    cargo
+        .args(["test", "--release", "-p", "observer-ebpf", "-p", "observer", "-p", "xtask", "--"])
+        .args(filter);
+    watch(&mut cargo, Search::Stdout, skips)
+}
+
+fn with_root(paths: &Paths, name: &str, filter: &[OsString], skips: &mut Vec<Skip>) -> Result<()> {
+    let package = paths.root.join("tests");
+    let mut variables = tools::environment(paths)?;
+    // As cargo would, had it started the test itself.
+    variables.push(("CARGO_MANIFEST_DIR", package.clone().into()));
+    let mut test = process::as_root(&test_program(paths, name)?, &variables)?;
+    watch(test.args(filter).current_dir(package), Search::Both, skips)
+}
+
+/// Builds a test target of the tests' package and returns its program.
+fn test_program(paths: &Paths, name: &str) -> Result<PathBuf> {
+    let mut cargo = paths.cargo();
+    cargo
+        .args(["test", "--release", "-p", "observer-tests", "--test", name, "--no-run"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit());
+    let build = cargo.output().map_err(|error| process::cannot_start(&cargo, &error))?;
+    process::succeeded(&cargo, build.status)?;
+    program_in(&String::from_utf8_lossy(&build.stdout), name)
+        .with_context(|| format!("cargo built no test program {name}"))
+}
+
+/// The program of a target in cargo's messages.
+fn program_in(messages: &str, name: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}
+
+/// Runs a child, shows what it prints and keeps its skips, whether it succeeds or not.
+fn watch(command: &mut Command, search: Search, skips: &mut Vec<Skip>) -> Result<()> {
+    command.stdout(Stdio::piped());
+    if search == Search::Both {
+        command.stderr(Stdio::piped());
+    }
+    let mut child = command.spawn().map_err(|error| process::cannot_start(command, &error))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        let errors = scope.spawn(|| stderr.map_or_else(Vec::new, |from| show(from, io::stderr())));
+        skips.extend(stdout.map_or_else(Vec::new, |from| show(from, io::stdout())));
+        skips.extend(errors.join().unwrap_or_default());
+    });
+    skips.sort();
+    skips.dedup();
+    let status = child.wait().with_context(|| "the tests could not be waited for")?;
+    process::succeeded(command, status)
+}
+
+fn show(from: impl Read, mut to: impl Write) -> Vec<Skip> {
+    let mut skips = Vec::new();
+    for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        // A closed terminal is no reason to stop the tests.
+        let _ = writeln!(to, "{line}");
+        skips.extend(Skip::in_line(&line));
+    }
+    skips
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_program_is_told_from_libraries_and_other_targets() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"e2e"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"programs"},"executable":"/t/programs-1"}
+{"reason":"compiler-artifact","target":{"name":"e2e"},"executable":"/t/e2e-1"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(program_in(messages, "e2e"), Some("/t/e2e-1".into()));
+        assert_eq!(program_in(messages, "other"), None);
+    }
+
+    #[test]
+    fn output_is_passed_on_and_skips_are_kept() {
+        let mut shown = Vec::new();
+        let skips = show(&b"running 2 tests\nSKIP vlan: no 8021q\n\xff\nlast"[..], &mut shown);
+        assert_eq!(skips, [Skip::in_line("SKIP vlan: no 8021q").unwrap()]);
+        assert_eq!(
+            String::from_utf8(shown).unwrap(),
+            "running 2 tests\nSKIP vlan: no 8021q\n\u{fffd}\nlast\n"
+        );
+    }
+
+    #[test]
+    fn skips_of_a_failing_test_are_kept() {
+        let mut skips = Vec::new();
+        let mut printf = Command::new("printf");
+        watch(printf.arg("SKIP a: b\\n"), Search::Both, &mut skips).unwrap();
+        assert_eq!(skips.len(), 1);
+        assert!(watch(&mut Command::new("false"), Search::Both, &mut skips).is_err());
+        assert_eq!(skips.len(), 1);
+    }
+}

@@ -1,0 +1,248 @@
+//! The compiler of the eBPF programs: the one place that chooses between Debian's and rustup's nightly.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    apt, host,
+    paths::{Paths, join, libraries, prepend},
+    process::{self, Step},
+};
+
+/// The packages that tell whether Debian's compiler can be had: rustc, and `core` for the BPF target.
+const DEBIAN: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
+
+/// Both compilers make code from the same flags. `v3` and misaligned access are what the oldest kernel (5.10) takes.
+const FLAGS: [&str; 5] = [
+    "-Clinker=bpf-linker",
+    "-Clink-arg=--btf",
+    "-Cdebuginfo=2",
+    "-Ctarget-cpu=v3",
+    "-Ctarget-feature=+allows-misaligned-mem-access",
+];
+
+/// A compiler that is ready for use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BpfToolchain {
+    /// Debian's rustc, which has a prebuilt `core` for the target, unpacked privately next to its LLVM.
+    Debian { llvm: u32 },
+    /// rustup's nightly, which builds `core` itself.
+    Nightly { llvm: u32 },
+}
+
+impl BpfToolchain {
+    /// What an earlier set-up brought.
+    pub(crate) fn found(paths: &Paths) -> Option<Self> {
+        let sysroot = paths.sysroot();
+        if let Ok(stamp) = fs::read_to_string(sysroot.join(apt::STAMP))
+            && let Some(llvm) = llvm_in_stamp(&stamp)
+            && sysroot.join("usr/bin/rustc").exists()
+        {
+            return Some(Self::Debian { llvm });
+        }
+        llvm_in_rustc(&fs::read_to_string(nightly_stamp(paths)).ok()?).map(|llvm| Self::Nightly { llvm })
+    }
+
+    /// Chooses a compiler and brings it.
+    pub(crate) fn install(paths: &Paths) -> Result<Self> {
+        if host::distribution().as_deref() == Some("debian") && apt::learn(&DEBIAN)? {
+            return install_debian(&paths.sysroot());
+        }
+        if host::find_program("rustup").is_none() {
+            bail!(
+                "no compiler for eBPF: install rustup, or on Debian add the security suite to apt's sources"
+            );
+        }
+        install_nightly(paths)
+    }
+
+    /// Cargo, set up to build the eBPF programs; the caller adds `build` and what follows it.
+    pub(crate) fn cargo(self, paths: &Paths) -> Result<Command> {
+        let mut command = match self {
+            Self::Debian { .. } => {
+                let mut command = Command::new(paths.cargo_program());
+                command
+                    .env("RUSTC", paths.sysroot().join("usr/bin/rustc"))
+                    // aya-ebpf uses one unstable feature.
+                    .env("RUSTC_BOOTSTRAP", "1");
+                command
+            }
+            Self::Nightly { .. } => {
+                let mut command = Command::new("rustup");
+                command.args(["run", "nightly", "cargo", "-Z", "build-std=core"]).env_remove("RUSTC");
+                command
+            }
+        };
+        paths.place(&mut command);
+        self.with_llvm(paths, &mut command)?;
+        // A wrapper such as sccache is made for the host's compiler.
+        for wrapper in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"] {
+            command.env_remove(wrapper);
+        }
+        let flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).chain(remaps(paths)?).collect();
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+        Ok(command)
+    }
+
+    /// `llvm-strip` of the same LLVM.
+    pub(crate) fn strip(self, paths: &Paths) -> Result<Command> {
+        let mut command = match self {
+            Self::Debian { llvm } => Command::new(llvm_prefix(paths, llvm).join("bin/llvm-strip")),
+            Self::Nightly { .. } => {
+                let libdir = process::output(nightly_rustc().args(["--print", "target-libdir"]))?;
+                Command::new(Path::new(libdir.trim()).with_file_name("bin").join("llvm-strip"))
+            }
+        };
+        self.with_llvm(paths, &mut command)?;
+        Ok(command)
+    }
+
+    /// Lets a command find this LLVM's programs and libraries, and bpf-linker before any other.
+    pub(crate) fn with_llvm(self, paths: &Paths, command: &mut Command) -> Result<()> {
+        let mut programs = vec![paths.linker().join("bin")];
+        if let Self::Debian { llvm } = self {
+            let prefix = llvm_prefix(paths, llvm);
+            programs.push(prefix.join("bin"));
+            command.env("LLVM_PREFIX", prefix);
+            command.env("LD_LIBRARY_PATH", join(libraries(&paths.sysroot()))?);
+        }
+        command.env("PATH", prepend(&programs, "PATH")?);
+        Ok(())
+    }
+
+    /// The major version that bpf-linker must match.
+    pub(crate) fn llvm(self) -> u32 {
+        match self {
+            Self::Debian { llvm } | Self::Nightly { llvm } => llvm,
+        }
+    }
+}
+
+/// Unpacked privately: these packages conflict with rustup's and Debian's own rustc, and this needs no root.
+fn install_debian(sysroot: &Path) -> Result<BpfToolchain> {
+    println!("==> the BPF compiler: Debian's rustc with its LLVM (1.1 GB), unpacked privately");
+    let std = dependency("libstd-rust-web-dev", "libstd-rust-web-")?;
+    let libllvm = dependency(&std, "libllvm")?;
+    let major =
+        number_after(&libllvm, "libllvm").with_context(|| format!("{libllvm} has no version in its name"))?;
+    let [llvm, dev, tools, polly] = [
+        format!("llvm-{major}"),
+        format!("llvm-{major}-dev"),
+        format!("llvm-{major}-linker-tools"),
+        format!("libpolly-{major}-dev"),
+    ];
+    let mut packages: Vec<String> = DEBIAN.map(str::to_owned).to_vec();
+    let libraries = apt::missing_libraries(&[&libllvm, &llvm])?;
+    packages.extend(["libstd-rust-web-dev".to_owned(), std, libllvm, llvm, dev, tools, polly]);
+    packages.extend(libraries);
+    packages.sort();
+    packages.dedup();
+    apt::unpack(&packages, sysroot)?;
+    Ok(BpfToolchain::Debian { llvm: major })
+}
+
+/// The dependency of `package` whose name is `prefix` and a version.
+fn dependency(package: &str, prefix: &str) -> Result<String> {
+    apt::depends(package)?.into_iter().find(|name| number_after(name, prefix).is_some()).with_context(|| {
+        format!("{package} depends on no {prefix}VERSION: its packages have changed their names")
+    })
+}
+
+/// The way of aya's own documentation. rustup keeps its toolchains where it always does.
+fn install_nightly(paths: &Paths) -> Result<BpfToolchain> {
+    let step = Step::begin("the BPF compiler: rustup's nightly with rust-src, which builds `core` itself");
+    process::check(
+        Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]).args([
+            "--component",
+            "rust-src",
+            "--component",
+            "llvm-tools",
+        ]),
+    )?;
+    step.end();
+    let version = process::output(nightly_rustc().arg("-vV"))?;
+    let llvm = llvm_in_rustc(&version).context("`rustc -vV` of the nightly names no LLVM version")?;
+    fs::write(nightly_stamp(paths), version)?;
+    Ok(BpfToolchain::Nightly { llvm })
+}
+
+fn nightly_rustc() -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "rustc"]);
+    command
+}
+
+fn nightly_stamp(paths: &Paths) -> PathBuf {
+    paths.toolchain().join("nightly")
+}
+
+fn llvm_prefix(paths: &Paths, llvm: u32) -> PathBuf {
+    paths.sysroot().join(format!("usr/lib/llvm-{llvm}"))
+}
+
+/// Takes the folders of this machine out of the object, so that it is the same wherever it was built.
+fn remaps(paths: &Paths) -> Result<Vec<String>> {
+    let mut remaps = vec![remap(&paths.root, "/observer")];
+    let cargo_home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(std::env::home_dir()?.join(".cargo")))
+        .context("neither CARGO_HOME nor HOME is set")?;
+    // The folder below is named after the registry, which may be a mirror.
+    let mut registries: Vec<PathBuf> = fs::read_dir(cargo_home.join("registry/src"))
+        .map(|folder| folder.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    registries.sort();
+    remaps.extend(registries.iter().map(|registry| remap(registry, "/registry")));
+    Ok(remaps)
+}
+
+fn remap(from: &Path, to: &str) -> String {
+    format!("--remap-path-prefix={}={to}", from.display())
+}
+
+fn llvm_in_stamp(stamp: &str) -> Option<u32> {
+    stamp.lines().find_map(|line| number_after(line.split(' ').next()?, "libllvm"))
+}
+
+fn llvm_in_rustc(version: &str) -> Option<u32> {
+    version.lines().find_map(|line| number_after(line, "LLVM version: "))
+}
+
+/// The number that begins right behind `prefix`.
+fn number_after(text: &str, prefix: &str) -> Option<u32> {
+    text.strip_prefix(prefix)?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llvm_is_read_from_the_unpacked_packages() {
+        assert_eq!(
+            llvm_in_stamp("libedit2 3.1\nlibllvm22 1:22.1.8-1~deb12u1\nllvm-22 1:22.1.8-1\n"),
+            Some(22)
+        );
+        assert_eq!(llvm_in_stamp("rustc-web 1.96.0\n"), None);
+        assert_eq!(llvm_in_stamp(""), None);
+    }
+
+    #[test]
+    fn llvm_is_read_from_the_compiler() {
+        assert_eq!(llvm_in_rustc("rustc 1.97.0-nightly\nhost: x86_64\nLLVM version: 22.1.4\n"), Some(22));
+        assert_eq!(llvm_in_rustc("rustc 1.97.0-nightly\n"), None);
+    }
+
+    #[test]
+    fn versioned_names_are_told_from_their_neighbours() {
+        assert!(number_after("libstd-rust-web-1.96", "libstd-rust-web-").is_some());
+        assert!(number_after("libstd-rust-web-dev", "libstd-rust-web-").is_none());
+        assert_eq!(number_after("libllvm19t64", "libllvm"), Some(19));
+        assert!(number_after("libllvm-dev", "libllvm").is_none());
+    }
+}

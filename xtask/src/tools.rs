@@ -1,0 +1,164 @@
+//! The programs that the demo and the tests need: the list, and where they come from.
+
+use std::{ffi::OsString, fs, path::PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    apt, host,
+    paths::{Paths, libraries, prepend},
+    process::Step,
+};
+
+/// What a program is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    Demo,
+    Tests,
+}
+
+/// A program, looked for by its name before anything is installed.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) uses: &'static [Use],
+    pub(crate) why: &'static str,
+    from: From,
+}
+
+/// Where a missing program comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// Installed into the system: small, and wanted on every Linux host.
+    System,
+    /// Unpacked below the target directory, with the libraries it lacks.
+    Private,
+    /// The same without libraries: the package depends on much that this program does without.
+    PrivateAlone,
+}
+
+pub(crate) const TOOLS: [Tool; 6] = [
+    Tool {
+        program: "ip",
+        package: "iproute2",
+        uses: &[Use::Demo, Use::Tests],
+        why: "makes the network namespaces that stand for tasks",
+        from: From::System,
+    },
+    Tool {
+        program: "ping",
+        package: "iputils-ping",
+        uses: &[Use::Tests],
+        why: "sends the ICMP of the tests",
+        from: From::System,
+    },
+    Tool {
+        program: "ethtool",
+        package: "ethtool",
+        uses: &[Use::Tests],
+        why: "switches offloads, so that GSO and plain packets are both tested",
+        from: From::System,
+    },
+    Tool {
+        program: "iperf3",
+        package: "iperf3",
+        uses: &[Use::Tests],
+        why: "sends the bulk traffic of the tests",
+        from: From::Private,
+    },
+    Tool {
+        program: "bpftool",
+        package: "bpftool",
+        uses: &[Use::Tests],
+        why: "shows what is attached from the kernel's side",
+        from: From::Private,
+    },
+    // Unpacked rather than installed, because its package starts a service.
+    Tool {
+        program: "promtool",
+        package: "prometheus",
+        uses: &[Use::Tests],
+        why: "judges the metrics page",
+        from: From::PrivateAlone,
+    },
+];
+
+/// A tool's place: the system's first.
+pub(crate) fn find(paths: &Paths, tool: &Tool) -> Option<PathBuf> {
+    host::find_program(tool.program).or_else(|| host::find_program_in(&paths.tools(), tool.program))
+}
+
+/// Installs what of the system's tools is missing.
+pub(crate) fn install_system(uses: &[Use]) -> Result<()> {
+    let missing: Vec<&Tool> = wanted(uses)
+        .filter(|tool| tool.from == From::System && host::find_program(tool.program).is_none())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    announce(&missing);
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    if !apt::is_here() {
+        bail!("install {} with this system's package manager", packages.join(", "));
+    }
+    let step = Step::begin(&format!("apt-get install {}", packages.join(" ")));
+    apt::install(&packages)?;
+    step.end();
+    Ok(())
+}
+
+/// Whether a private tool is wanted that is nowhere.
+pub(crate) fn lacks_private(paths: &Paths, uses: &[Use]) -> bool {
+    wanted(uses).any(|tool| tool.from != From::System && find(paths, tool).is_none())
+}
+
+/// Unpacks the tools that the system does not have, all into one new tree.
+pub(crate) fn install_private(paths: &Paths, uses: &[Use]) -> Result<()> {
+    let missing: Vec<&Tool> = wanted(uses)
+        .filter(|tool| tool.from != From::System && host::find_program(tool.program).is_none())
+        .collect();
+    announce(&missing);
+    let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    if !apt::is_here() {
+        bail!("install {} with this system's package manager", packages.join(", "));
+    }
+    if !apt::learn(&packages)? {
+        bail!("apt does not know all of {}: look at its sources", packages.join(", "));
+    }
+    let with_libraries: Vec<&str> =
+        missing.iter().filter(|tool| tool.from == From::Private).map(|tool| tool.package).collect();
+    let libraries = apt::missing_libraries(&with_libraries)?;
+    packages.extend(libraries.iter().map(String::as_str));
+    let packages: Vec<String> = packages.into_iter().map(str::to_owned).collect();
+    apt::unpack(&packages, &paths.tools())
+}
+
+/// What lets tests and benchmarks find the daemon, the object and the tools.
+pub(crate) fn environment(paths: &Paths) -> Result<Vec<(&'static str, OsString)>> {
+    let tools = paths.tools();
+    let mut variables = vec![
+        ("OBSERVER_BIN", paths.daemon().into()),
+        ("OBSERVER_OBJECT", paths.object().into()),
+        ("PATH", prepend(&program_path(&tools), "PATH")?),
+    ];
+    let libraries: Vec<PathBuf> = libraries(&tools).into_iter().filter(|folder| folder.exists()).collect();
+    if !libraries.is_empty() {
+        variables.push(("LD_LIBRARY_PATH", prepend(&libraries, "LD_LIBRARY_PATH")?));
+    }
+    Ok(variables)
+}
+
+fn program_path(tools: &std::path::Path) -> Vec<PathBuf> {
+    host::program_folders(tools).into_iter().filter(|folder| fs::exists(folder).unwrap_or(false)).collect()
+}
+
+fn wanted(uses: &[Use]) -> impl Iterator<Item = &'static Tool> {
+    TOOLS.iter().filter(|tool| tool.uses.iter().any(|it| uses.contains(it)))
+}
+
+fn announce(tools: &[&Tool]) {
+    for tool in tools {
+        println!("==> {}: {}", tool.program, tool.why);
+    }
+}
