@@ -1,12 +1,29 @@
 //! observer: per-ENI flow records in the shape of VPC Flow Logs, counted in the kernel.
 //!
 //! The rooms, and what each may know:
-//! - [`kernel`]: load, attach, drain; the only room that names aya
-//! - [`flow`]: deltas to windows; pure
-//! - [`netns`], [`netlink`], [`clock`]: what Linux offers, for the rooms above and below
+//!
+//! | room | owns | may know |
+//! |---|---|---|
+//! | [`kernel`] | load, attach, drain; the only room that names aya | the types shared with the programs |
+//! | [`tasks`] | who is on this host | [`netlink`], [`netns`] |
+//! | [`flow`] | deltas to windows; pure | – |
+//! | [`record`] | fields and their rendering; pure | flow, task identity |
+//! | [`sink`] | files, standard output | record |
+//! | [`telemetry`] | metrics, health | handles that each room gives it |
+//! | [`config`], [`cli`] | flags, variables, file | – |
+//! | [`app`] | wiring | all |
+//!
+//! [`netns`], [`netlink`] and [`clock`] are what Linux offers to several of them.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod flow;
 pub mod kernel;
 pub mod netlink;
 pub mod netns;
+pub mod record;
+pub mod sink;
+pub mod tasks;
+pub mod telemetry;

@@ -1,1 +1,75 @@
-fn main() {}
+//! The `observer` command.
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, error::ErrorKind};
+use observer::{
+    app::{self, Failure},
+    cli::{Cli, Command, LogLevel},
+    config::Config,
+    kernel::preflight,
+};
+use tracing_subscriber::filter::LevelFilter;
+
+fn main() -> ExitCode {
+    match parse().and_then(execute) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // One line, whatever an error further down has to say.
+            let line = failure.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            eprintln!("observer: {line}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn parse() -> Result<Cli, Failure> {
+    Cli::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+        _ => {
+            let text = error.to_string();
+            let said = text.lines().map(str::trim).filter(|line| {
+                !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
+            });
+            let line = said.collect::<Vec<_>>().join("; ");
+            Failure::Usage(format!("{} (see `observer --help`)", line.trim_start_matches("error: ")))
+        }
+    })
+}
+
+fn execute(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Run(args) => {
+            let config = Config::new(*args)?;
+            log_to_stderr(config.log_level);
+            app::run(&config)
+        }
+        Command::Check => {
+            preflight::check()?;
+            println!("this host can be observed: Linux {}", preflight::KernelVersion::running());
+            Ok(())
+        }
+        Command::Config(args) => {
+            print!("{}", Config::new(*args)?.to_toml());
+            Ok(())
+        }
+    }
+}
+
+fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .init();
+}

@@ -1,1 +1,30 @@
-//! Drives observer from outside.
+//! The harness of the scenarios in `e2e`: it drives the `observer` binary from outside, on a real kernel.
+//!
+//! Owns: a private place for each scenario, namespaces and interfaces that stand for tasks, generators that know
+//! exactly what they sent, and readers of what the daemon says (records, text files, metrics). In: the binary's
+//! path. Out: sums that can be compared. It knows nothing of the daemon's insides: only the contract.
+//!
+//! - [`lab`], [`netns`], [`veth`], [`offloads`]: the place
+//! - [`traffic`]: the generators; [`counters`]: what the kernel itself counted
+//! - [`daemon`], [`http`]: the daemon; [`fake_ecs`]: what it is told about tasks
+//! - [`records`], [`text`], [`metrics`]: what it says; [`books`]: whether all of that agrees
+//! - [`requires`], [`poll`], [`tally`]: the rest
+
+#![allow(clippy::missing_panics_doc, reason = "a harness panics where a scenario shall fail")]
+
+pub mod books;
+pub mod counters;
+pub mod daemon;
+pub mod fake_ecs;
+pub mod http;
+pub mod lab;
+pub mod metrics;
+pub mod netns;
+pub mod offloads;
+pub mod poll;
+pub mod records;
+pub mod requires;
+pub mod tally;
+pub mod text;
+pub mod traffic;
+pub mod veth;

@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs,
+    fs::{self, File},
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -40,8 +41,9 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if !learn(packages)? {
         bail!("apt knows no package {}: look at apt's sources", packages.join(" or "));
     }
-    process::check(apt_get_as_root()?.args(["-q", "install", "-y", "--no-install-recommends"]).args(packages))
-        .with_context(|| format!("{} could not be installed", packages.join(", ")))
+    let mut apt_get = apt_get_as_root()?;
+    apt_get.args(["-q", "-o", "Dpkg::Use-Pty=0", "install", "-y", "--no-install-recommends"]).args(packages);
+    process::check(&mut apt_get).with_context(|| format!("{} could not be installed", packages.join(", ")))
 }
 
 /// The packages that `package` depends on.
@@ -82,9 +84,10 @@ pub(crate) fn unpack(packages: &[String], tree: &Path) -> Result<()> {
     }
     remove(&debs)?;
     let names: Vec<&str> = packages.iter().map(String::as_str).collect();
-    let stamp: Vec<String> =
-        versions(&names)?.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    fs::write(partial.join(STAMP), stamp.join("\n"))?;
+    let mut stamp = File::create(partial.join(STAMP))?;
+    for (name, version) in versions(&names)? {
+        writeln!(stamp, "{name} {version}")?;
+    }
     replace(&partial, tree)?;
     step.end();
     Ok(())

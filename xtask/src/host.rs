@@ -32,11 +32,16 @@ pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// A program by name, on PATH or where Debian keeps what only root has on its PATH.
+/// A program by name.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    search_path().into_iter().map(|folder| folder.join(name)).find(|program| is_program(program))
+}
+
+/// PATH, and the folders that only root's PATH has on Debian.
+pub(crate) fn search_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|program| is_program(program))
+    env::split_paths(&path).filter(|folder| folder.is_absolute()).chain(system).collect()
 }
 
 /// A program by name in a tree that Debian packages were unpacked into.

@@ -111,7 +111,7 @@ impl Diagnostic {
             return None;
         }
         let message = &line["message"];
-        // The closing line, "2 warnings emitted", has no place and no name.
+        // The closing line, "2 warnings emitted", has neither a place nor a name.
         let closing = message["spans"] == json!([]) && message["code"].is_null();
         let warns = message["level"] == "warning" && !closing;
         Some(Self { text: message["rendered"].as_str()?.to_owned(), warns })

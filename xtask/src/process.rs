@@ -80,10 +80,14 @@ pub(crate) fn as_root(program: &Path, variables: &[(&str, OsString)]) -> Result<
     let Some(sudo) = host::find_program("sudo") else {
         bail!("`{}` needs root and there is no sudo: run this as root", program.display());
     };
+    Ok(through_sudo(&sudo, program, variables))
+}
+
+fn through_sudo(sudo: &Path, program: &Path, variables: &[(&str, OsString)]) -> Command {
     let mut command = Command::new(sudo);
     if !variables.is_empty() {
         // sudo resets PATH and drops LD_LIBRARY_PATH whatever its options: `env` sets them behind it.
-        command.arg("-E").arg("env");
+        command.args(["-E", "env"]);
         for (name, value) in variables {
             let mut pair = OsString::from(name);
             pair.push("=");
@@ -92,7 +96,7 @@ pub(crate) fn as_root(program: &Path, variables: &[(&str, OsString)]) -> Result<
         }
     }
     command.arg(program);
-    Ok(command)
+    command
 }
 
 /// Enough of a command to recognise it by: some carry pages of arguments.
@@ -105,4 +109,30 @@ fn shown(command: &Command) -> String {
         words.push("…".into());
     }
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_set_behind_sudo() {
+        let check = |variables: &[(&str, OsString)], expected: &str| {
+            assert_eq!(
+                shown(&through_sudo(Path::new("/bin/sudo"), Path::new("/t/e2e"), variables)),
+                expected
+            );
+        };
+        check(&[], "sudo /t/e2e");
+        check(&[("PATH", "/t:/bin".into()), ("A", "b c".into())], "sudo -E env PATH=/t:/bin A=b c /t/e2e");
+    }
+
+    #[test]
+    fn a_failure_names_the_command_and_what_it_said() {
+        let error = output(Command::new("ls").arg("/nowhere")).unwrap_err().to_string();
+        assert!(error.starts_with("`ls /nowhere` failed: "), "{error}");
+        assert!(error.contains("/nowhere"), "{error}");
+        let error = output(&mut Command::new("no-such-program")).unwrap_err().to_string();
+        assert!(error.starts_with("`no-such-program` is not there"), "{error}");
+    }
 }

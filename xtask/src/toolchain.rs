@@ -17,13 +17,14 @@ use crate::{
 /// The packages that tell whether Debian's compiler can be had: rustc, and `core` for the BPF target.
 const DEBIAN: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 
-/// Both compilers make code from the same flags. `v3` and misaligned access are what the oldest kernel (5.10) takes.
+/// Both compilers make code from the same flags. Kernel 5.10, the oldest, takes `v3` and misaligned access to packets.
 const FLAGS: [&str; 5] = [
     "-Clinker=bpf-linker",
     "-Clink-arg=--btf",
     "-Cdebuginfo=2",
     "-Ctarget-cpu=v3",
-    "-Ctarget-feature=+allows-misaligned-mem-access",
+    // Told to the linker, which makes the code: rustc would warn at each build that it does not know this feature.
+    "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 
 /// A compiler that is ready for use.

@@ -1,12 +1,12 @@
 //! The programs that the demo and the tests need: the list, and where they come from.
 
-use std::{ffi::OsString, fs, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::{Result, bail};
 
 use crate::{
     apt, host,
-    paths::{Paths, libraries, prepend},
+    paths::{Paths, join, libraries, prepend},
     process::Step,
 };
 
@@ -140,17 +140,13 @@ pub(crate) fn environment(paths: &Paths) -> Result<Vec<(&'static str, OsString)>
     let mut variables = vec![
         ("OBSERVER_BIN", paths.daemon().into()),
         ("OBSERVER_OBJECT", paths.object().into()),
-        ("PATH", prepend(&program_path(&tools), "PATH")?),
+        ("PATH", join(host::program_folders(&tools).into_iter().chain(host::search_path()))?),
     ];
     let libraries: Vec<PathBuf> = libraries(&tools).into_iter().filter(|folder| folder.exists()).collect();
     if !libraries.is_empty() {
         variables.push(("LD_LIBRARY_PATH", prepend(&libraries, "LD_LIBRARY_PATH")?));
     }
     Ok(variables)
-}
-
-fn program_path(tools: &std::path::Path) -> Vec<PathBuf> {
-    host::program_folders(tools).into_iter().filter(|folder| fs::exists(folder).unwrap_or(false)).collect()
 }
 
 fn wanted(uses: &[Use]) -> impl Iterator<Item = &'static Tool> {

@@ -52,6 +52,12 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Moves times that a lagging clock put before `unix_ms` there.
+    pub fn begin_no_earlier_than(&mut self, unix_ms: i64) {
+        self.first_ms = self.first_ms.max(unix_ms);
+        self.last_ms = self.last_ms.max(unix_ms);
+    }
+
     fn merge(&mut self, other: &Self) {
         self.packets += other.packets;
         self.bytes += other.bytes;

@@ -44,7 +44,8 @@ impl Hook {
 /// Programs on an interface.
 #[derive(Debug)]
 pub struct Attachment {
-    netns: Netns,
+    /// Where it is; the path may change while the namespace lives.
+    pub netns: Netns,
     ifindex: u32,
     how: How,
 }

@@ -16,6 +16,7 @@ use observer_ebpf::abi::{
 use super::{
     KernelError, Programs, Sizes,
     grace::Grace,
+    ledger::sum,
     mapping::Mapping,
     object::map_fd,
 };
@@ -133,7 +134,7 @@ impl Drain {
             let first = (usize::from(interface.get()) * 2 + direction as usize) * self.sizes.cpus as usize;
             (first..first + self.sizes.cpus as usize)
                 .map(|index| self.ledger.read(index))
-                .fold(Ledger::default(), |sum, ledger| sum_ledgers(&sum, &ledger))
+                .fold(Ledger::default(), |total, ledger| sum(&total, &ledger))
         })
     }
 
@@ -167,24 +168,6 @@ impl Drain {
         }
         count
     }
-}
-
-fn sum_ledgers(a: &Ledger, b: &Ledger) -> Ledger {
-    let mut sum = *a;
-    sum.frames += b.frames;
-    sum.frame_bytes += b.frame_bytes;
-    sum.packets += b.packets;
-    sum.bytes += b.bytes;
-    sum.copied += b.copied;
-    sum.spilled += b.spilled;
-    for (sum, loss) in sum.lost.iter_mut().zip(&b.lost) {
-        sum.packets += loss.packets;
-        sum.bytes += loss.bytes;
-    }
-    for (sum, count) in sum.non_ip.iter_mut().chain(&mut sum.notes).zip(b.non_ip.iter().chain(&b.notes)) {
-        *sum += count;
-    }
-    sum
 }
 
 /// Completes the 32-bit ticks of the cache to UNIX time.

@@ -9,13 +9,16 @@
 //! - [`object`]: the programs, loaded once per interface
 //! - [`attachment`]: on an interface, in its namespace, and off again
 //! - [`drain`]: flip, grace period, read and clear
+//! - [`diagnostics`]: what the programs say when asked to
 //! - [`grace`]: waiting until no program can still be running on what it saw before
 
 pub mod attachment;
 pub mod bpffs;
+pub mod diagnostics;
 pub mod drain;
 mod error;
 pub mod grace;
+pub mod ledger;
 mod mapping;
 pub mod object;
 pub mod preflight;

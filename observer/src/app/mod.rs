@@ -1,0 +1,274 @@
+//! The daemon: all rooms wired together.
+//!
+//! Owns: the order of starting and stopping, and the threads.
+//!
+//! ```text
+//! watch ──observed interfaces──▶ interfaces ──register, retire──▶ tick ──batches──▶ sinks
+//!  (tasks)                        (attach, detach)                 (drain, windows)
+//! ```
+//!
+//! Stopping runs down the same way: each thread ends when the one before it has, so nothing that was counted is
+//! left behind.
+
+mod interfaces;
+mod plan;
+mod tick;
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    sync::{Arc, mpsc::channel},
+    thread,
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::{
+    interfaces::Interfaces,
+    tick::{Tick, TickOptions},
+};
+use crate::{
+    cli::{AttachName, LogLevel, Output},
+    config::{Config, ConfigError},
+    kernel::{
+        Drain, Hook, KernelError, Loader, Sizes, bpffs::PinDirectory, diagnostics, grace::Grace,
+        object::LoaderOptions, preflight,
+    },
+    record::Format,
+    sink::{FileKind, FileSink, Sink, SinkObserver, SinkOptions, Sinks, StdoutSink},
+    tasks::{TasksFile, TasksFileError, Watch, WatchOptions},
+    telemetry::{self, Health, Metrics, Server},
+};
+
+/// Why the daemon ended, or did not start. Each is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Wrong usage or configuration: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The host cannot run it: exit code 3.
+    #[error("{0}")]
+    Host(String),
+    /// It failed while running: exit code 1.
+    #[error("{0}")]
+    Running(String),
+}
+
+impl Failure {
+    /// The exit code.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Running(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Host(_) => 3,
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<TasksFileError> for Failure {
+    fn from(error: TasksFileError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<preflight::Unfit> for Failure {
+    fn from(error: preflight::Unfit) -> Self {
+        Self::Host(error.to_string())
+    }
+}
+
+impl From<KernelError> for Failure {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::Memory { .. } => Self::Usage(error.to_string()),
+            _ => Self::Host(error.to_string()),
+        }
+    }
+}
+
+/// Runs until a signal says to stop.
+pub fn run(config: &Config) -> Result<(), Failure> {
+    preflight::check()?;
+    let tasks_file = config.tasks_file.as_deref().map(TasksFile::open).transpose()?;
+    let lock = lock(&config.state_dir)?;
+    if config.outputs.iter().any(|output| *output != Output::Stdout) {
+        writable(&config.output_dir)?;
+    }
+    let server = Server::bind(config.listen).map_err(|error| {
+        Failure::Usage(format!("cannot listen on {}: {error}: give another address with --listen", config.listen))
+    })?;
+
+    let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
+    let sizes = Sizes::from_budget(config.flow_memory.as_u64(), preflight::possible_cpus())?;
+    let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), precise_clock: false };
+    let mut loader = Loader::new(options, pins.path())?;
+    // Loaded for no interface: it makes the maps, and shows that this kernel's verifier takes the programs.
+    let mut first = loader.load(1, true)?;
+    let drain = Drain::new(&mut first, sizes, Grace::new()?)?;
+    let hook = hook(config);
+    let metrics = Metrics::new(hook.as_str(), sizes.flows()).map_err(internal)?;
+    let (metrics, health) = (Arc::new(metrics), Arc::new(Health::default()));
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))?;
+    // Before the watch starts: a signal that comes early must not kill us with programs attached.
+    let stop = runtime.block_on(async { Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) });
+    let (mut terminate, mut interrupt) =
+        stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
+    if options.log_level != 0 {
+        diagnostics::start(&mut first)?;
+    }
+    drop(first);
+    runtime.spawn(telemetry::serve(server, Arc::clone(&metrics), Arc::clone(&health)));
+
+    let sinks = Sinks::start(sinks(config), Arc::clone(&metrics) as Arc<dyn SinkObserver>)
+        .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
+    let (events, tick_events) = channel();
+    let (freed, free) = channel();
+    let tick = Tick::new(
+        TickOptions { window_seconds: config.window, events: tick_events, freed },
+        drain,
+        sinks,
+        Arc::clone(&metrics),
+        Arc::clone(&health),
+    );
+    let interfaces = Interfaces::new(loader, hook, events, free, metrics, health);
+    let (observed, changes) = channel();
+    let watch_options = WatchOptions {
+        host: config.host,
+        netns_dirs: if config.netns { config.netns_dirs.clone() } else { Vec::new() },
+        tasks_file,
+    };
+
+    let result = thread::scope(|scope| {
+        let tick = spawn(scope, "tick", move || tick.run())?;
+        let interfaces = spawn(scope, "interfaces", move || interfaces.run(&changes))?;
+        let watch = Watch::start(watch_options, observed)
+            .map_err(|error| Failure::Host(format!("watching network namespaces: {error}: needs CAP_NET_BROADCAST and CAP_SYS_ADMIN")))?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            hook = hook.as_str(),
+            listen = %config.listen,
+            flows = sizes.flows(),
+            "observing"
+        );
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                // The tick ends by itself only when it cannot go on.
+                () = async { while !tick.is_finished() { tokio::time::sleep(std::time::Duration::from_millis(200)).await; } } => {}
+            }
+        });
+        tracing::info!("stopping");
+        drop(watch);
+        interfaces.join().map_err(|_| Failure::Running("the interfaces' thread panicked".into()))?;
+        tick.join().map_err(|_| Failure::Running("the tick's thread panicked".into()))?.map_err(|error| Failure::Running(error.to_string()))
+    });
+    runtime.shutdown_background();
+    drop(pins);
+    drop(lock);
+    result
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<thread::ScopedJoinHandle<'scope, T>, Failure> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn_scoped(scope, work)
+        .map_err(|error| Failure::Running(format!("starting the thread {name}: {error}")))
+}
+
+/// One daemon per state directory.
+fn lock(state_dir: &Path) -> Result<Flock<fs::File>, Failure> {
+    let failed = |error: io::Error| {
+        Failure::Usage(format!("state directory {}: {error}: give one that can be written with --state-dir", state_dir.display()))
+    };
+    fs::create_dir_all(state_dir).map_err(failed)?;
+    let file = fs::File::create(state_dir.join("lock")).map_err(failed)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => Failure::Usage(format!(
+            "another observer runs with the state directory {}: stop it, or give another with --state-dir",
+            state_dir.display()
+        )),
+        errno => failed(errno.into()),
+    })
+}
+
+/// Makes sure that files can be made in the output directory.
+fn writable(directory: &Path) -> Result<(), Failure> {
+    let probe = directory.join(format!(".probe-{}", std::process::id()));
+    let attempt = || -> io::Result<()> {
+        fs::create_dir_all(directory)?;
+        fs::File::create(&probe)?.write_all(b"observer")?;
+        fs::remove_file(&probe)
+    };
+    attempt().map_err(|error| {
+        Failure::Usage(format!("output directory {}: {error}: give one that can be written with --output-dir", directory.display()))
+    })
+}
+
+fn hook(config: &Config) -> Hook {
+    // Two daemons on one host must not take each other's filters for their own.
+    let handle = short_hash(&config.state_dir.to_string_lossy()) as u16 | 1;
+    match config.attach {
+        AttachName::Auto => Hook::best(handle),
+        AttachName::Tcx => Hook::Tcx,
+        AttachName::Clsact => Hook::Clsact { handle },
+    }
+}
+
+fn sinks(config: &Config) -> Vec<Box<dyn Sink>> {
+    let options = SinkOptions {
+        directory: config.output_dir.clone(),
+        format: Format::v2(),
+        flow_log_id: flow_log_id(),
+    };
+    let sink = |output: &Output| -> Box<dyn Sink> {
+        match output {
+            Output::Jsonl => Box::new(FileSink::new(FileKind::JsonLines, options.clone())),
+            Output::Text => Box::new(FileSink::new(FileKind::Text, options.clone())),
+            Output::Stdout => Box::new(StdoutSink::new(options.format.clone())),
+        }
+    };
+    config.outputs.iter().map(sink).collect()
+}
+
+/// An id in the shape of a flow log's, the same for all files of one host.
+fn flow_log_id() -> String {
+    let host = fs::read_to_string("/etc/machine-id")
+        .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
+        .unwrap_or_default();
+    let hash = short_hash(host.trim());
+    format!("fl-{:017x}", u128::from(hash) & ((1 << 68) - 1))
+}
+
+/// FNV-1a: the same in every run and version.
+fn short_hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn programs_level(level: LogLevel) -> u8 {
+    match level {
+        LogLevel::Debug | LogLevel::Trace => diagnostics::DEBUG,
+        LogLevel::Error | LogLevel::Warn | LogLevel::Info => 0,
+    }
+}
+
+fn internal(error: prometheus::Error) -> Failure {
+    Failure::Running(format!("registering metrics: {error}"))
+}

@@ -1,0 +1,355 @@
+//! The thread that drains the kernel each second and closes windows on their edges. Nothing can block it.
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender},
+    },
+    time::{Duration, Instant},
+};
+
+use observer_ebpf::abi::{Ledger, Loss};
+
+use crate::{
+    clock::Clock,
+    flow::{Delta, InterfaceNumber, Table, Window},
+    kernel::{
+        Drain, KernelError,
+        drain::Side,
+        ledger::{grown, lost},
+        object::MAX_INTERFACES,
+    },
+    record::{Batch, Lost, Subject},
+    sink::Sinks,
+    tasks::InterfaceKey,
+    telemetry::{Health, InterfaceStats, Metrics, Protocol},
+};
+
+/// What the tick is told.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Packets will be counted under this number.
+    Register(InterfaceNumber, InterfaceKey, Arc<Subject>),
+    /// What is known of an interface has changed.
+    Rename(InterfaceNumber, Arc<Subject>),
+    /// No more packets will be counted under this number.
+    Retire(InterfaceNumber),
+}
+
+/// What the tick is made for.
+#[derive(Debug)]
+pub(super) struct TickOptions {
+    /// Seconds per window.
+    pub(super) window_seconds: u32,
+    /// Ends the tick when its other end is gone.
+    pub(super) events: Receiver<Event>,
+    /// Numbers under which everything is recorded.
+    pub(super) freed: Sender<InterfaceNumber>,
+}
+
+/// The ring is looked at this often while it is busy, and this often while it is not. Looking busily makes each entry
+/// dearer for the programs, and a wake-up for each entry dearer still.
+const RING_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
+
+/// The state of the tick's thread.
+#[derive(Debug)]
+pub(super) struct Tick {
+    options: TickOptions,
+    drain: Drain,
+    sinks: Option<Sinks>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    clock: Clock,
+    window: Window,
+    flows: Table,
+    interfaces: Tracked,
+}
+
+/// The interfaces by their numbers.
+#[derive(Debug)]
+struct Tracked(Vec<Option<Box<Interface>>>);
+
+/// An interface that packets are counted for.
+#[derive(Debug)]
+struct Interface {
+    number: InterfaceNumber,
+    id: Arc<str>,
+    subject: Arc<Subject>,
+    /// The account under its number before it came: ledgers are never reset.
+    base: [Ledger; 2],
+    /// The account at the last tick, less the base.
+    ledger: [Ledger; 2],
+    recorded: [[Lost; Protocol::ALL.len()]; 2],
+    /// Packets that went into the open window.
+    window_packets: u64,
+    /// What was lost up to the end of the last window.
+    lost_before: Loss,
+    /// No more packets come.
+    retired: bool,
+    /// A drain has passed since then: all that was counted is in the window.
+    complete: bool,
+}
+
+impl Tick {
+    pub(super) fn new(
+        options: TickOptions,
+        drain: Drain,
+        sinks: Sinks,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+    ) -> Self {
+        let clock = Clock;
+        let now = clock.now();
+        health.ticked(now.unix_ms);
+        Self {
+            window: Window::holding(now.unix_ms, options.window_seconds),
+            options,
+            drain,
+            sinks: Some(sinks),
+            metrics,
+            health,
+            clock,
+            flows: Table::new(),
+            interfaces: Tracked((0..=MAX_INTERFACES).map(|_| None).collect()),
+        }
+    }
+
+    /// Ticks until the interfaces' thread is gone; then records what is left.
+    pub(super) fn run(mut self) -> Result<(), KernelError> {
+        let result = self.tick_until_stopped();
+        // Whatever happened: what was counted is written.
+        let last = self.tick(true);
+        let batch = self.close_window(true);
+        if let Some(sinks) = self.sinks.take() {
+            sinks.finish(batch);
+        }
+        result.and(last)
+    }
+
+    fn tick_until_stopped(&mut self) -> Result<(), KernelError> {
+        let mut ring_pause = RING_PAUSES[1];
+        let mut next_tick = self.next_second();
+        loop {
+            let until_tick = next_tick - self.clock.now().unix_ms;
+            // A clock that was set back must not stop the ticks.
+            let until_tick = Duration::from_millis(until_tick.clamp(0, 1000) as u64);
+            match self.options.events.recv_timeout(until_tick.min(ring_pause)) {
+                Ok(event) => self.handle(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            let spilled = self.take_ring();
+            ring_pause = if spilled == 0 { (ring_pause * 2).min(RING_PAUSES[1]) } else { RING_PAUSES[0] };
+            let now = self.clock.now().unix_ms;
+            if now >= next_tick || next_tick - now > 1000 {
+                self.tick(false)?;
+                next_tick = self.next_second();
+            }
+        }
+    }
+
+    fn next_second(&self) -> i64 {
+        (self.clock.now().unix_ms.div_euclid(1000) + 1) * 1000
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Register(number, key, subject) => {
+                let base = self.drain.ledger(number);
+                self.interfaces.put(Interface::new(number, &key, subject, base));
+            }
+            Event::Rename(number, subject) => {
+                if let Some(interface) = self.interfaces.get(number) {
+                    interface.subject = subject;
+                }
+            }
+            Event::Retire(number) => {
+                if let Some(interface) = self.interfaces.get(number) {
+                    interface.retired = true;
+                }
+            }
+        }
+    }
+
+    fn take_ring(&mut self) -> u64 {
+        let Self { drain, flows, interfaces, window, clock, .. } = self;
+        let spilled = drain.read_ring(clock, |_, delta| interfaces.add(flows, *window, delta));
+        self.metrics.spilled(spilled);
+        spilled
+    }
+
+    /// Drains, and closes the window if it is over. With `last`, the window is left to the caller.
+    fn tick(&mut self, last: bool) -> Result<(), KernelError> {
+        // Events that are waiting were sent before this: what retired before the flip is complete after the drain.
+        while let Ok(event) = self.options.events.try_recv() {
+            self.handle(event);
+        }
+        let now = self.clock.now();
+        let over = !last && self.window.is_over(now.unix_ms);
+        let next = Window::holding(now.unix_ms, self.options.window_seconds);
+        let mut early = Table::new();
+        let retired: Vec<_> =
+            self.interfaces.all().filter(|interface| interface.retired).map(|i| i.number).collect();
+
+        let Self { drain, flows, interfaces, window, clock, .. } = self;
+        let report = drain.drain(clock, |side, delta| {
+            if over && side == Side::After {
+                interfaces.add(&mut early, next, delta);
+            } else {
+                interfaces.add(flows, *window, delta);
+            }
+        })?;
+        for number in retired {
+            if let Some(interface) = self.interfaces.get(number) {
+                interface.complete = true;
+            }
+        }
+        self.metrics.drained(&report);
+        self.read_ledgers();
+        if over {
+            let start = Instant::now();
+            let batch = self.close_window(false);
+            if let Some(sinks) = &self.sinks {
+                sinks.offer(batch);
+            }
+            self.window = next;
+            // Its packets were counted for the window that closed, as seen from their interface.
+            for delta in early.flows() {
+                if let Some(interface) = self.interfaces.get(delta.key.interface()) {
+                    interface.window_packets += delta.counters.packets;
+                }
+            }
+            self.flows = early;
+            self.metrics.window_closed(start.elapsed());
+        }
+        self.publish();
+        self.health.ticked(self.clock.now().unix_ms);
+        Ok(())
+    }
+
+    fn read_ledgers(&mut self) {
+        for interface in self.interfaces.all() {
+            let now = self.drain.ledger(interface.number);
+            for (direction, now) in now.iter().enumerate() {
+                let ledger = grown(now, &interface.base[direction]);
+                self.metrics.ledger_grew(&grown(&ledger, &interface.ledger[direction]));
+                interface.ledger[direction] = ledger;
+            }
+        }
+    }
+
+    /// All that is to be recorded of the window; interfaces that are complete are forgotten.
+    fn close_window(&mut self, last: bool) -> Batch {
+        let mut window = self.window;
+        if last {
+            let now = self.clock.now().unix_ms.div_euclid(1000);
+            window.end = now.clamp(window.start, window.end);
+        }
+        let mut batch = Batch {
+            window,
+            flows: std::mem::take(&mut self.flows),
+            subjects: BTreeMap::new(),
+            silent: Vec::new(),
+            lossy: Vec::new(),
+        };
+        let mut gone = Vec::new();
+        for interface in self.interfaces.all() {
+            batch.subjects.insert(interface.number, Arc::clone(&interface.subject));
+            let now = lost(&interface.ledger);
+            let lost = Lost {
+                packets: now.packets - interface.lost_before.packets,
+                bytes: now.bytes - interface.lost_before.bytes,
+            };
+            if lost != Lost::default() {
+                batch.lossy.push((interface.number, lost));
+            } else if interface.window_packets == 0 {
+                batch.silent.push(interface.number);
+            }
+            interface.lost_before = now;
+            interface.window_packets = 0;
+            if interface.complete {
+                gone.push(interface.number);
+            }
+        }
+        for number in gone {
+            self.interfaces.remove(number);
+            let _ = self.options.freed.send(number);
+        }
+        batch
+    }
+
+    fn publish(&mut self) {
+        let interfaces = self
+            .interfaces
+            .all()
+            .map(|interface| InterfaceStats {
+                id: Arc::clone(&interface.id),
+                subject: Arc::clone(&interface.subject),
+                ledger: interface.ledger,
+                recorded: interface.recorded,
+            })
+            .collect();
+        self.metrics.publish(self.flows.len(), interfaces);
+    }
+}
+
+impl Tracked {
+    fn get(&mut self, number: InterfaceNumber) -> Option<&mut Interface> {
+        self.0.get_mut(usize::from(number.get()))?.as_deref_mut()
+    }
+
+    fn put(&mut self, interface: Interface) {
+        let number = usize::from(interface.number.get());
+        if let Some(place) = self.0.get_mut(number) {
+            *place = Some(Box::new(interface));
+        }
+    }
+
+    fn remove(&mut self, number: InterfaceNumber) {
+        if let Some(place) = self.0.get_mut(usize::from(number.get())) {
+            *place = None;
+        }
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Interface> {
+        self.0.iter_mut().filter_map(|place| place.as_deref_mut())
+    }
+
+    /// Adds to a flow of the window, and to the interface's own sums.
+    fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) {
+        // The coarse clock lags by up to 10 ms, so a packet behind a window's edge may carry a time before it.
+        delta.counters.begin_no_earlier_than(window.start * 1000);
+        flows.add(&delta);
+        if let Some(interface) = self.get(delta.key.interface()) {
+            let protocol = Protocol::of(delta.key.protocol()) as usize;
+            let recorded = &mut interface.recorded[delta.key.direction() as usize][protocol];
+            recorded.packets += delta.counters.packets;
+            recorded.bytes += delta.counters.bytes;
+            interface.window_packets += delta.counters.packets;
+        } else {
+            tracing::error!(number = delta.key.interface().get(), "packets of an unknown interface");
+        }
+    }
+}
+
+impl Interface {
+    fn new(number: InterfaceNumber, key: &InterfaceKey, subject: Arc<Subject>, base: [Ledger; 2]) -> Self {
+        // The same after a restart of the daemon, so that its series go on.
+        let mut hasher = foldhash::quality::FixedState::default().build_hasher();
+        (key.netns, key.ifindex, key.mac).hash(&mut hasher);
+        Self {
+            number,
+            id: format!("{:08x}", hasher.finish() as u32).into(),
+            subject,
+            base,
+            ledger: [Ledger::default(); 2],
+            recorded: [[Lost::default(); Protocol::ALL.len()]; 2],
+            window_packets: 0,
+            lost_before: Loss::default(),
+            retired: false,
+            complete: false,
+        }
+    }
+}

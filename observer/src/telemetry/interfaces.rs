@@ -1,0 +1,199 @@
+//! The series of each interface, made anew at every scrape from what the tick left.
+//!
+//! So a task's name that comes late changes the labels of all that was counted before, and the series of an
+//! interface end with it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use observer_ebpf::abi::{Direction, Ledger, LossReason};
+use prometheus::{
+    IntCounterVec, IntGaugeVec, Opts,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+use super::Protocol;
+use crate::{
+    record::{Lost, Subject},
+    tasks::Attribute,
+};
+
+/// What is counted of one interface since it was attached.
+#[derive(Clone, Debug)]
+pub struct InterfaceStats {
+    /// A short id that stays with the interface as long as it is observed.
+    pub id: Arc<str>,
+    /// Whose it is.
+    pub subject: Arc<Subject>,
+    /// The kernel's account, by direction.
+    pub ledger: [Ledger; 2],
+    /// What went into records, by direction and protocol.
+    pub recorded: [[Lost; Protocol::ALL.len()]; 2],
+}
+
+/// What the tick left for the next scrape.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<Vec<InterfaceStats>>);
+
+impl Shared {
+    pub(super) fn set(&self, interfaces: Vec<InterfaceStats>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = interfaces;
+    }
+}
+
+const BY_TASK: [&str; 7] =
+    ["interface", "cluster", "service", "family", "network_mode", "direction", "protocol"];
+const BY_DIRECTION: [&str; 2] = ["interface", "direction"];
+const BY_REASON: [&str; 3] = ["interface", "direction", "reason"];
+const INFO: [(&str, Attribute); 6] = [
+    ("task_arn", Attribute::TaskArn),
+    ("task_id", Attribute::TaskId),
+    ("cluster_arn", Attribute::ClusterArn),
+    ("account_id", Attribute::AccountId),
+    ("vpc_id", Attribute::VpcId),
+    ("subnet_id", Attribute::SubnetId),
+];
+
+/// The families, empty: filled in a copy at each scrape.
+#[derive(Debug)]
+pub(super) struct InterfaceCollector {
+    shared: Arc<Shared>,
+    descriptions: Vec<Desc>,
+}
+
+/// One scrape's worth of series.
+struct Families {
+    packets: IntCounterVec,
+    bytes: IntCounterVec,
+    frames: IntCounterVec,
+    frame_bytes: IntCounterVec,
+    seen_packets: IntCounterVec,
+    seen_bytes: IntCounterVec,
+    lost_packets: IntCounterVec,
+    lost_bytes: IntCounterVec,
+    info: IntGaugeVec,
+}
+
+impl Families {
+    fn new() -> prometheus::Result<Self> {
+        let counter = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let mut info = vec!["interface", "interface_id", "interface_name", "mac", "netns"];
+        info.extend(INFO.map(|(label, _)| label));
+        Ok(Self {
+            packets: counter("observer_packets_total", "Packets in records, as on the wire.", &BY_TASK)?,
+            bytes: counter("observer_bytes_total", "Bytes of layer 3 in records.", &BY_TASK)?,
+            frames: counter(
+                "observer_interface_frames_total",
+                "Socket buffers that crossed the interface, super-packets as one.",
+                &BY_DIRECTION,
+            )?,
+            frame_bytes: counter(
+                "observer_interface_frame_bytes_total",
+                "Their bytes with link headers.",
+                &BY_DIRECTION,
+            )?,
+            seen_packets: counter(
+                "observer_interface_packets_total",
+                "IP packets that crossed the interface, as on the wire.",
+                &BY_DIRECTION,
+            )?,
+            seen_bytes: counter(
+                "observer_interface_bytes_total",
+                "Their bytes of layer 3.",
+                &BY_DIRECTION,
+            )?,
+            lost_packets: counter(
+                "observer_interface_lost_packets_total",
+                "IP packets that crossed the interface and are in no record.",
+                &BY_REASON,
+            )?,
+            lost_bytes: counter(
+                "observer_interface_lost_bytes_total",
+                "Their bytes of layer 3.",
+                &BY_REASON,
+            )?,
+            info: IntGaugeVec::new(
+                Opts::new("observer_interface_info", "The ids behind the label `interface`."),
+                &info,
+            )?,
+        })
+    }
+
+    fn all(&self) -> [&dyn Collector; 9] {
+        [
+            &self.packets,
+            &self.bytes,
+            &self.frames,
+            &self.frame_bytes,
+            &self.seen_packets,
+            &self.seen_bytes,
+            &self.lost_packets,
+            &self.lost_bytes,
+            &self.info,
+        ]
+    }
+
+    fn add(&self, stats: &InterfaceStats) {
+        let subject = &stats.subject;
+        let known = |attribute| subject.identity.get(attribute).unwrap_or("");
+        for direction in Direction::ALL {
+            let ledger = &stats.ledger[direction as usize];
+            let by_direction = [&*stats.id, direction.as_str()];
+            self.frames.with_label_values(&by_direction).inc_by(ledger.frames);
+            self.frame_bytes.with_label_values(&by_direction).inc_by(ledger.frame_bytes);
+            self.seen_packets.with_label_values(&by_direction).inc_by(ledger.packets);
+            self.seen_bytes.with_label_values(&by_direction).inc_by(ledger.bytes);
+            for reason in LossReason::ALL {
+                let lost = ledger.lost[reason as usize];
+                let by_reason = [&*stats.id, direction.as_str(), reason.as_str()];
+                self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
+                self.lost_bytes.with_label_values(&by_reason).inc_by(lost.bytes);
+            }
+            for protocol in Protocol::ALL {
+                let recorded = stats.recorded[direction as usize][protocol as usize];
+                if recorded.packets == 0 {
+                    continue;
+                }
+                let by_task = [
+                    &*stats.id,
+                    known(Attribute::ClusterName),
+                    known(Attribute::ServiceName),
+                    known(Attribute::Family),
+                    known(Attribute::NetworkMode),
+                    direction.as_str(),
+                    protocol.as_str(),
+                ];
+                self.packets.with_label_values(&by_task).inc_by(recorded.packets);
+                self.bytes.with_label_values(&by_task).inc_by(recorded.bytes);
+            }
+        }
+        let netns = subject.netns.to_string();
+        let mut info = vec![&*stats.id, &*subject.interface_id, &*subject.interface_name, &*subject.mac, &netns];
+        info.extend(INFO.map(|(_, attribute)| known(attribute)));
+        self.info.with_label_values(&info).set(1);
+    }
+}
+
+impl InterfaceCollector {
+    pub(super) fn new(shared: Arc<Shared>) -> prometheus::Result<Self> {
+        let families = Families::new()?;
+        let descriptions =
+            families.all().iter().flat_map(|family| family.desc()).cloned().collect();
+        Ok(Self { shared, descriptions })
+    }
+}
+
+impl Collector for InterfaceCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        // The names were accepted when the collector was made.
+        let Ok(families) = Families::new() else { return Vec::new() };
+        for stats in &*self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            families.add(stats);
+        }
+        families.all().iter().flat_map(|family| family.collect()).collect()
+    }
+}

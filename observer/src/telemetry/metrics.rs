@@ -1,0 +1,332 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use observer_ebpf::abi::{Ledger, LossReason, NonIpKind, Note};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
+};
+
+use super::interfaces::{InterfaceCollector, InterfaceStats, Shared};
+use crate::{
+    kernel::drain::DrainReport,
+    record::{Batch, Content},
+    sink::{SinkLoss, SinkObserver},
+};
+
+/// The parts of a drain that are timed.
+#[derive(Clone, Copy, Debug)]
+pub enum Phase {
+    /// Waiting until no program runs on the old half.
+    Grace,
+    /// Reading, merging and clearing.
+    Read,
+}
+
+impl Phase {
+    const ALL: [Self; 2] = [Self::Grace, Self::Read];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grace => "grace",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// 100 µs to 10 s: shorter is noise, longer is broken.
+const SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
+
+/// Everything that is counted about the daemon, but for what belongs to one interface.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    interfaces: Arc<Shared>,
+    lost_packets: IntCounterVec,
+    lost_bytes: IntCounterVec,
+    lost_records: IntCounterVec,
+    non_ip_frames: IntCounterVec,
+    notes: IntCounterVec,
+    copied: IntCounter,
+    spilled: IntCounter,
+    drained: IntCounter,
+    records: IntCounterVec,
+    windows: IntCounter,
+    flows: IntGauge,
+    interface_states: IntGaugeVec,
+    attach_failures: IntCounter,
+    drain_duration: HistogramVec,
+    window_duration: Histogram,
+}
+
+const KERNEL: &str = "kernel";
+const SINK: &str = "sink";
+
+impl Metrics {
+    /// Metrics in a registry of their own, every label value of a closed list present from the start.
+    pub fn new(hook: &str, cache_flows: u64) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let metrics = Self {
+            interfaces: Arc::new(Shared::default()),
+            lost_packets: counters(
+                &registry,
+                "observer_lost_packets_total",
+                "Packets that crossed an observed interface and are in no record.",
+                &["stage", "reason"],
+            )?,
+            lost_bytes: counters(
+                &registry,
+                "observer_lost_bytes_total",
+                "Their bytes of layer 3.",
+                &["stage", "reason"],
+            )?,
+            lost_records: counters(
+                &registry,
+                "observer_lost_records_total",
+                "Records that were not written, once per output.",
+                &["reason"],
+            )?,
+            non_ip_frames: counters(
+                &registry,
+                "observer_non_ip_frames_total",
+                "Frames that carry no IP packet, which VPC Flow Logs do not know.",
+                &["kind"],
+            )?,
+            notes: counters(
+                &registry,
+                "observer_notes_packets_total",
+                "Recorded packets about which something could not be told.",
+                &["note"],
+            )?,
+            copied: counter(
+                &registry,
+                "observer_copied_packets_total",
+                "Packets whose headers were copied to be read, because they were not linear.",
+            )?,
+            spilled: counter(
+                &registry,
+                "observer_spilled_entries_total",
+                "Entries of the flow cache that made room for others and came by the ring.",
+            )?,
+            drained: counter(
+                &registry,
+                "observer_drained_entries_total",
+                "Entries of the flow cache that came by a drain.",
+            )?,
+            records: counters(
+                &registry,
+                "observer_records_total",
+                "Records written, once per output.",
+                &["log_status"],
+            )?,
+            windows: counter(&registry, "observer_windows_total", "Windows closed.")?,
+            flows: gauge(&registry, "observer_flows", "Flows in the window that is open.")?,
+            interface_states: register(
+                &registry,
+                IntGaugeVec::new(Opts::new("observer_interfaces", "Interfaces by state."), &["state"])?,
+            )?,
+            attach_failures: counter(
+                &registry,
+                "observer_attach_failures_total",
+                "Interfaces on which the programs could not be put; tried again with growing pauses.",
+            )?,
+            drain_duration: register(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new("observer_drain_duration_seconds", "Time of a drain.")
+                        .buckets(SECONDS.to_vec()),
+                    &["phase"],
+                )?,
+            )?,
+            window_duration: register(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new("observer_window_duration_seconds", "Time to close a window.")
+                        .buckets(SECONDS.to_vec()),
+                )?,
+            )?,
+            registry,
+        };
+        metrics.registry.register(Box::new(InterfaceCollector::new(Arc::clone(&metrics.interfaces))?))?;
+        metrics
+            .registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let build = register(
+            &metrics.registry,
+            IntGaugeVec::new(
+                Opts::new("observer_build_info", "The version that runs and how it is hooked in."),
+                &["version", "hook"],
+            )?,
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), hook]).set(1);
+        gauge(&metrics.registry, "observer_flow_cache_flows", "Flows that half of the kernel's cache holds.")?
+            .set(cache_flows as i64);
+        metrics.present();
+        Ok(metrics)
+    }
+
+    /// Makes every series of a closed list exist, so that rates work from the first scrape.
+    fn present(&self) {
+        for reason in LossReason::ALL {
+            self.lost_packets.with_label_values(&[KERNEL, reason.as_str()]);
+            self.lost_bytes.with_label_values(&[KERNEL, reason.as_str()]);
+        }
+        for reason in SinkLoss::ALL {
+            self.lost_packets.with_label_values(&[SINK, reason.as_str()]);
+            self.lost_bytes.with_label_values(&[SINK, reason.as_str()]);
+            self.lost_records.with_label_values(&[reason.as_str()]);
+        }
+        for kind in NonIpKind::ALL {
+            self.non_ip_frames.with_label_values(&[kind.as_str()]);
+        }
+        for note in Note::ALL {
+            self.notes.with_label_values(&[note.as_str()]);
+        }
+        for status in STATUSES {
+            self.records.with_label_values(&[status]);
+        }
+        for phase in Phase::ALL {
+            self.drain_duration.with_label_values(&[phase.as_str()]);
+        }
+        for state in ["attached", "failed"] {
+            self.interface_states.with_label_values(&[state]);
+        }
+    }
+
+    /// What the kernel's account of an interface and direction grew by.
+    pub fn ledger_grew(&self, by: &Ledger) {
+        for reason in LossReason::ALL {
+            let lost = by.lost[reason as usize];
+            self.lost_packets.with_label_values(&[KERNEL, reason.as_str()]).inc_by(lost.packets);
+            self.lost_bytes.with_label_values(&[KERNEL, reason.as_str()]).inc_by(lost.bytes);
+        }
+        for kind in NonIpKind::ALL {
+            self.non_ip_frames.with_label_values(&[kind.as_str()]).inc_by(by.non_ip[kind as usize]);
+        }
+        for note in Note::ALL {
+            self.notes.with_label_values(&[note.as_str()]).inc_by(by.notes[note as usize]);
+        }
+        self.copied.inc_by(by.copied);
+    }
+
+    /// A drain is done.
+    pub fn drained(&self, report: &DrainReport) {
+        for (phase, time) in [(Phase::Grace, report.grace), (Phase::Read, report.read)] {
+            self.drain_duration.with_label_values(&[phase.as_str()]).observe(time.as_secs_f64());
+        }
+        self.drained.inc_by(report.entries);
+        self.spilled.inc_by(report.spilled);
+    }
+
+    /// Entries came by the ring between drains.
+    pub fn spilled(&self, entries: u64) {
+        self.spilled.inc_by(entries);
+    }
+
+    /// A window is closed.
+    pub fn window_closed(&self, took: Duration) {
+        self.windows.inc();
+        self.window_duration.observe(took.as_secs_f64());
+    }
+
+    /// What the tick leaves for the next scrape.
+    pub fn publish(&self, flows: usize, interfaces: Vec<InterfaceStats>) {
+        self.flows.set(flows as i64);
+        self.interfaces.set(interfaces);
+    }
+
+    /// How many interfaces carry the programs, and on how many they could not be put.
+    pub fn interfaces(&self, attached: usize, failed: usize) {
+        self.interface_states.with_label_values(&["attached"]).set(attached as i64);
+        self.interface_states.with_label_values(&["failed"]).set(failed as i64);
+    }
+
+    /// An attempt to put the programs on an interface failed.
+    pub fn attach_failed(&self) {
+        self.attach_failures.inc();
+    }
+
+    /// All of it, in Prometheus' text format.
+    pub fn render(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+const STATUSES: [&str; 3] = ["OK", "NODATA", "SKIPDATA"];
+
+impl SinkObserver for Metrics {
+    fn written(&self, batch: &Batch) {
+        let counts = [batch.flows.len(), batch.silent.len(), batch.lossy.len()];
+        for (status, count) in STATUSES.into_iter().zip(counts) {
+            self.records.with_label_values(&[status]).inc_by(count as u64);
+        }
+    }
+
+    fn lost(&self, batch: &Batch, reason: SinkLoss) {
+        let (mut packets, mut bytes) = (0, 0);
+        for record in batch.records() {
+            if let Content::Flow(flow) = record.content {
+                packets += flow.counters.packets;
+                bytes += flow.counters.bytes;
+            }
+        }
+        self.lost_records.with_label_values(&[reason.as_str()]).inc_by(batch.len() as u64);
+        self.lost_packets.with_label_values(&[SINK, reason.as_str()]).inc_by(packets);
+        self.lost_bytes.with_label_values(&[SINK, reason.as_str()]).inc_by(bytes);
+    }
+}
+
+fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: T) -> prometheus::Result<T> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    register(registry, IntCounter::new(name, help)?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    register(registry, IntGauge::new(name, help)?)
+}
+
+/// Whether the daemon lives, and whether it observes all that it found.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// UNIX milliseconds of the last tick.
+    last_tick_ms: AtomicI64,
+    ready: AtomicBool,
+}
+
+/// A tick comes every second; one that is this late does not come.
+const STALE_MS: i64 = 10_000;
+
+impl Health {
+    /// A tick is done.
+    pub fn ticked(&self, unix_ms: i64) {
+        self.last_tick_ms.store(unix_ms, Ordering::Relaxed);
+    }
+
+    /// Everything that was there at the start is attached, or has failed to.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether ticks come.
+    pub fn is_live(&self, unix_ms: i64) -> bool {
+        unix_ms - self.last_tick_ms.load(Ordering::Relaxed) < STALE_MS
+    }
+
+    /// Whether the first round of attaching is over.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+}

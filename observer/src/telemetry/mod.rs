@@ -1,0 +1,17 @@
+//! What the daemon tells of itself: Prometheus metrics, health.
+//!
+//! Owns: the registry, the metrics' names, and the HTTP server. In: counts from every room, by handles that are
+//! passed to them. Out: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Labels are bounded: they name local tasks, directions, protocols and reasons, never a peer, a port or an ARN. Ids
+//! stand on one `_info` series, joined by the short label `interface`.
+
+mod http;
+mod interfaces;
+mod labels;
+mod metrics;
+
+pub use http::{Server, serve};
+pub use interfaces::InterfaceStats;
+pub use labels::Protocol;
+pub use metrics::{Health, Metrics, Phase};

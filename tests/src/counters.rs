@@ -1,0 +1,140 @@
+//! What the kernel itself counted: the witnesses.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    netns::Namespace,
+    tally::{Crossed, Tally},
+};
+
+/// The counters of one interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames each way: super-packets count once, link headers count.
+    pub frames: Crossed,
+    /// Frames that the interface could not send on.
+    pub dropped: u64,
+}
+
+impl Counters {
+    /// Reads those of an interface.
+    pub fn read(namespace: &Namespace, name: &str) -> Result<Self> {
+        // `/proc/net` would lead to the namespace of the process, not of this thread.
+        let table = namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
+        Self::in_table(&table, name).with_context(|| format!("no counters of {name} in:\n{table}"))
+    }
+
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self { frames: self.frames - earlier.frames, dropped: self.dropped - earlier.dropped }
+    }
+
+    fn in_table(table: &str, name: &str) -> Option<Self> {
+        let line = table.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
+        let numbers: Vec<u64> =
+            line.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+        let number = |at: usize| numbers.get(at).copied();
+        Some(Self {
+            frames: Crossed {
+                ingress: Tally::new(number(1)?, number(0)?),
+                egress: Tally::new(number(9)?, number(8)?),
+            },
+            dropped: number(11)?,
+        })
+    }
+}
+
+/// The TCP counters of a namespace, over IPv4 and IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpCounters {
+    /// Segments sent, retransmissions included.
+    pub sent: u64,
+    /// Segments received.
+    pub received: u64,
+    /// Segments sent once more.
+    pub retransmitted: u64,
+}
+
+impl TcpCounters {
+    /// Reads them.
+    pub fn read(namespace: &Namespace) -> Result<Self> {
+        let table = namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")?))?;
+        let mut lines = table.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = (lines.next().context("no Tcp names")?, lines.next().context("no Tcp values")?);
+        let values: BTreeMap<&str, &str> = names.split(' ').zip(values.split(' ')).collect();
+        let value = |name| -> Result<u64> {
+            let text = values.get(name).with_context(|| format!("no Tcp counter {name}"))?;
+            Ok(text.parse()?)
+        };
+        Ok(Self {
+            sent: value("OutSegs")?,
+            received: value("InSegs")?,
+            retransmitted: value("RetransSegs")?,
+        })
+    }
+
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            sent: self.sent - earlier.sent,
+            received: self.received - earlier.received,
+            retransmitted: self.retransmitted - earlier.retransmitted,
+        }
+    }
+}
+
+/// Whether every TCP connection of a namespace has said its last word: only listeners and `TIME_WAIT` are left.
+pub fn tcp_is_silent(namespace: &Namespace) -> Result<bool> {
+    const TIME_WAIT: &str = "06";
+    const LISTEN: &str = "0A";
+    let tables = namespace.run(|| {
+        let read = |table| fs::read_to_string(format!("/proc/thread-self/net/{table}"));
+        // A kernel without IPv6 has no second table.
+        Ok([read("tcp")?, read("tcp6").unwrap_or_default()])
+    })?;
+    let mut states = tables
+        .iter()
+        .flat_map(|table| table.lines().skip(1))
+        .filter_map(|line| line.split_ascii_whitespace().nth(3));
+    Ok(states.all(|state| state == TIME_WAIT || state == LISTEN))
+}
+
+/// Frames that wait in the CPUs' receive queues, of the whole host: where they overflow, a veth drops.
+pub fn backlog() -> Result<u64> {
+    const BACKLOG: usize = 11;
+    let table = fs::read_to_string("/proc/net/softnet_stat")?;
+    let mut most = 0;
+    for line in table.lines() {
+        // Older kernels do not say: none then.
+        let length = line.split_ascii_whitespace().nth(BACKLOG).unwrap_or("0");
+        most = most.max(u64::from_str_radix(length, 16)?);
+    }
+    ensure!(!table.is_empty(), "/proc/net/softnet_stat is empty");
+    Ok(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:     100       2    0    0    0     0          0         0      100       2    0    0    0     0       0          0
+  eth0:1234567      89    0    1    0     0          0         0    76543      21    0    3    0     0       0          0
+";
+
+    #[test]
+    fn counters_are_found_by_the_whole_name() {
+        let counters = Counters::in_table(TABLE, "eth0").unwrap();
+        assert_eq!(counters.frames.ingress, Tally::new(89, 1_234_567));
+        assert_eq!(counters.frames.egress, Tally::new(21, 76_543));
+        assert_eq!(counters.dropped, 3);
+        assert_eq!(Counters::in_table(TABLE, "eth"), None);
+        assert_eq!(Counters::in_table(TABLE, "eth00"), None);
+    }
+}

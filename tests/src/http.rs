@@ -1,0 +1,68 @@
+//! As much of HTTP as a scrape needs.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::netns::Namespace;
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Headers, as they came.
+    pub headers: String,
+    /// Body.
+    pub body: String,
+}
+
+/// `GET path`, from the host or from inside a namespace.
+pub fn get(address: SocketAddr, path: &str, from: Option<&Namespace>) -> Result<Answer> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let connect = || Ok(TcpStream::connect_timeout(&address, PATIENCE)?);
+    let mut stream = match from {
+        Some(namespace) => namespace.run(connect)?,
+        None => connect()?,
+    };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8(answer).context("an answer in UTF-8")?;
+    let (headers, body) = answer.split_once("\r\n\r\n").context("an answer with headers")?;
+    let status = headers.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a status code")?;
+    let body = if headers.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        unchunked(body)?
+    } else {
+        body.to_owned()
+    };
+    Ok(Answer { status, headers: headers.to_owned(), body })
+}
+
+fn unchunked(mut rest: &str) -> Result<String> {
+    let mut body = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n").context("a chunk's size")?;
+        let size = usize::from_str_radix(size.split(';').next().unwrap_or(size).trim(), 16)?;
+        if size == 0 {
+            return Ok(body);
+        }
+        let Some(chunk) = after.get(..size) else { bail!("a chunk of {size} bytes is cut short") };
+        body.push_str(chunk);
+        rest = after[size..].strip_prefix("\r\n").context("the end of a chunk")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn chunks_are_put_together() {
+        assert_eq!(super::unchunked("3\r\nabc\r\n1;x=y\r\nd\r\n0\r\n\r\n").unwrap(), "abcd");
+        assert!(super::unchunked("5\r\nabc\r\n").is_err());
+    }
+}

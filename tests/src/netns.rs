@@ -1,0 +1,95 @@
+//! Network namespaces of our own, under files of our own: `ip netns` and other runs never meet them.
+
+use std::{
+    fs::{self, File},
+    os::{
+        fd::AsFd as _,
+        unix::{fs::MetadataExt as _, process::CommandExt as _},
+    },
+    panic,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, setns, unshare},
+};
+
+/// A network namespace that lives as long as this value, and as long as nothing else holds it.
+#[derive(Debug)]
+pub struct Namespace {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Namespace {
+    /// Makes one and binds it to a new file, in the two steps of `ip netns add`.
+    pub fn create(path: &Path) -> Result<Self> {
+        File::create_new(path).with_context(|| format!("creating {}", path.display()))?;
+        let born = on_a_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET)")?;
+            let this = "/proc/thread-self/ns/net";
+            mount(Some(this), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                .with_context(|| format!("binding a namespace to {}", path.display()))?;
+            Ok(fs::metadata(path)?.ino())
+        });
+        if born.is_err() {
+            let _ = fs::remove_file(path);
+        }
+        Ok(Self { path: path.to_path_buf(), inode: born? })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its inode, by which the kernel knows the namespace.
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Runs `work` inside, on a thread that ends with it. Sockets made there stay in the namespace, and hold it.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let file = File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
+        on_a_thread(move || {
+            setns(file.as_fd(), CloneFlags::CLONE_NEWNET).context("setns")?;
+            drop(file);
+            work()
+        })
+    }
+
+    /// Has `command` start inside. The command holds the namespace: drop it once it is started.
+    pub fn place(&self, command: &mut Command) -> Result<()> {
+        let file = File::open(&self.path)?;
+        // SAFETY: between fork and exec only a system call is made.
+        unsafe { command.pre_exec(move || Ok(setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?)) };
+        Ok(())
+    }
+
+    /// Runs a program inside to its end and returns what it printed.
+    pub fn output(&self, program: &str, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(program);
+        command.args(args);
+        self.place(&mut command)?;
+        let output = command.output().with_context(|| format!("starting {program}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "{program} {}: {}", args.join(" "), said.trim());
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A thread may leave its namespace and end; the test's own must not.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+}

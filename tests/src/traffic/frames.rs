@@ -1,0 +1,269 @@
+//! Frames byte by byte: what no socket would send.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// EtherTypes (IEEE 802).
+pub mod ether_type {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800;
+    /// ARP.
+    pub const ARP: u16 = 0x0806;
+    /// 802.1Q.
+    pub const VLAN: u16 = 0x8100;
+    /// IPv6.
+    pub const IPV6: u16 = 0x86dd;
+    /// 802.1ad, the outer tag of `QinQ`.
+    pub const SERVICE_VLAN: u16 = 0x88a8;
+    /// LLDP.
+    pub const LLDP: u16 = 0x88cc;
+}
+
+/// Protocol numbers (IANA).
+pub mod protocol {
+    /// Hop-by-hop options of IPv6.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// DCCP.
+    pub const DCCP: u8 = 33;
+    /// Routing header of IPv6.
+    pub const ROUTING: u8 = 43;
+    /// Fragment header of IPv6.
+    pub const FRAGMENT: u8 = 44;
+    /// GRE.
+    pub const GRE: u8 = 47;
+    /// ESP.
+    pub const ESP: u8 = 50;
+    /// Authentication header.
+    pub const AUTHENTICATION: u8 = 51;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+    /// Nothing follows.
+    pub const NO_NEXT: u8 = 59;
+    /// Destination options of IPv6.
+    pub const DESTINATION: u8 = 60;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDP_LITE: u8 = 136;
+}
+
+/// Length of an Ethernet header.
+pub const LINK_HEADER: u64 = 14;
+
+/// A frame to a station that does not exist: hooks and counters see it, and no stack answers.
+pub fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x02, 0, 0, 0, 0, 0xee, 0x02, 0, 0, 0, 0, 0xef];
+    frame.extend(ether_type.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// [`ethernet`] with VLAN tags of these types, the outer one first.
+pub fn tagged(tags: &[u16], inner: u16, payload: &[u8]) -> Vec<u8> {
+    let mut types = tags.iter().copied().chain([inner]);
+    let outer = types.next().unwrap_or(inner);
+    let mut rest = Vec::new();
+    for (id, ether_type) in (100_u16..).zip(types) {
+        rest.extend(id.to_be_bytes());
+        rest.extend(ether_type.to_be_bytes());
+    }
+    rest.extend(payload);
+    ethernet(outer, &rest)
+}
+
+/// An IPv4 packet to be.
+#[derive(Clone, Debug)]
+pub struct Ipv4 {
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Destination address.
+    pub destination: Ipv4Addr,
+    /// Protocol number.
+    pub protocol: u8,
+    /// Options: whole words.
+    pub options: Vec<u8>,
+    /// Flags and fragment offset as they lie in the header.
+    pub fragment: u16,
+    /// What the header says instead of the true length.
+    pub total_length: Option<u16>,
+    /// What the first byte says instead of the true version and header length.
+    pub version_and_length: Option<u8>,
+    /// What follows the header.
+    pub payload: Vec<u8>,
+}
+
+impl Ipv4 {
+    /// A plain packet.
+    pub fn new(source: Ipv4Addr, protocol: u8, payload: Vec<u8>) -> Self {
+        Self {
+            source,
+            destination: Ipv4Addr::new(10, 0, 4, 200),
+            protocol,
+            options: Vec::new(),
+            fragment: 0,
+            total_length: None,
+            version_and_length: None,
+            payload,
+        }
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let header = 20 + self.options.len();
+        let true_length = (header + self.payload.len()) as u16;
+        let mut bytes = vec![self.version_and_length.unwrap_or(0x40 | (header / 4) as u8), 0];
+        bytes.extend(self.total_length.unwrap_or(true_length).to_be_bytes());
+        bytes.extend([0x12, 0x34]);
+        bytes.extend(self.fragment.to_be_bytes());
+        bytes.extend([64, self.protocol, 0, 0]);
+        bytes.extend(self.source.octets());
+        bytes.extend(self.destination.octets());
+        bytes.extend(&self.options);
+        bytes.extend(&self.payload);
+        bytes
+    }
+
+    /// Its frame.
+    pub fn frame(&self) -> Vec<u8> {
+        ethernet(ether_type::IPV4, &self.bytes())
+    }
+}
+
+/// An IPv6 packet to be.
+#[derive(Clone, Debug)]
+pub struct Ipv6 {
+    /// Source address.
+    pub source: Ipv6Addr,
+    /// Destination address.
+    pub destination: Ipv6Addr,
+    /// Extension headers: the number of each and its bytes behind the first, which names the next.
+    pub extensions: Vec<(u8, Vec<u8>)>,
+    /// Protocol number behind the extension headers.
+    pub protocol: u8,
+    /// What the first byte says instead of version 6.
+    pub version: Option<u8>,
+    /// What the header says instead of the true length.
+    pub payload_length: Option<u16>,
+    /// What follows the headers.
+    pub payload: Vec<u8>,
+}
+
+impl Ipv6 {
+    /// A plain packet.
+    pub fn new(source: Ipv6Addr, protocol: u8, payload: Vec<u8>) -> Self {
+        Self {
+            source,
+            destination: Ipv6Addr::new(0x2001, 0xdb8, 0, 4, 0, 0, 0, 0xc8),
+            extensions: Vec::new(),
+            protocol,
+            version: None,
+            payload_length: None,
+            payload,
+        }
+    }
+
+    /// With extension headers in front of the payload.
+    #[must_use]
+    pub fn behind(mut self, extensions: impl IntoIterator<Item = (u8, Vec<u8>)>) -> Self {
+        self.extensions.extend(extensions);
+        self
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut numbers = self.extensions.iter().map(|(number, _)| *number).chain([self.protocol]);
+        let first = numbers.next().unwrap_or(self.protocol);
+        let mut rest = Vec::new();
+        for (next, (_, body)) in numbers.zip(&self.extensions) {
+            rest.push(next);
+            rest.extend(body);
+        }
+        rest.extend(&self.payload);
+        let mut bytes = vec![self.version.unwrap_or(0x60), 0, 0, 0];
+        bytes.extend(self.payload_length.unwrap_or(rest.len() as u16).to_be_bytes());
+        bytes.extend([first, 64]);
+        bytes.extend(self.source.octets());
+        bytes.extend(self.destination.octets());
+        bytes.extend(rest);
+        bytes
+    }
+
+    /// Its frame.
+    pub fn frame(&self) -> Vec<u8> {
+        ethernet(ether_type::IPV6, &self.bytes())
+    }
+}
+
+/// An extension header of `units` times 8 bytes: options, or routing of an unknown kind.
+pub fn extension(number: u8, units: u8) -> (u8, Vec<u8>) {
+    let mut body = vec![0; usize::from(units) * 8 - 1];
+    body[0] = units - 1;
+    // one option of padding as long as the rest
+    body[1] = 1;
+    body[2] = units * 8 - 4;
+    (number, body)
+}
+
+/// The fragment header: offset in units of 8 bytes, and whether more follow.
+pub fn fragment(offset: u16, more: bool) -> (u8, Vec<u8>) {
+    let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
+    (protocol::FRAGMENT, vec![0, high, low, 0, 0, 0, 1])
+}
+
+/// The authentication header, whose length is in units of its own.
+pub fn authentication() -> (u8, Vec<u8>) {
+    let mut body = vec![0; 23];
+    body[0] = 4;
+    (protocol::AUTHENTICATION, body)
+}
+
+/// The beginning of a transport header with ports, and `rest` more bytes.
+pub fn ports(source: u16, destination: u16, rest: usize) -> Vec<u8> {
+    let mut bytes = source.to_be_bytes().to_vec();
+    bytes.extend(destination.to_be_bytes());
+    bytes.resize(4 + rest, 0);
+    bytes
+}
+
+/// A UDP datagram without a checksum.
+pub fn udp(source: u16, destination: u16, payload: usize) -> Vec<u8> {
+    let mut bytes = ports(source, destination, 4 + payload);
+    bytes[4..6].copy_from_slice(&(8 + payload as u16).to_be_bytes());
+    bytes
+}
+
+/// A TCP segment without options and payload.
+pub fn tcp(source: u16, destination: u16, flags: u8) -> Vec<u8> {
+    let mut bytes = ports(source, destination, 16);
+    bytes[12] = 0x50;
+    bytes[13] = flags;
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extension_headers_name_what_follows_them() {
+        let packet = Ipv6::new(Ipv6Addr::LOCALHOST, protocol::UDP, udp(1, 2, 0))
+            .behind([extension(protocol::HOP_BY_HOP, 1), fragment(0, true)])
+            .bytes();
+        assert_eq!(packet[6], protocol::HOP_BY_HOP);
+        assert_eq!(packet[40], protocol::FRAGMENT);
+        assert_eq!(packet[48], protocol::UDP);
+        assert_eq!(packet[56..60], [0, 1, 0, 2]);
+        assert_eq!(packet.len(), 40 + 8 + 8 + 8);
+    }
+
+    #[test]
+    fn the_outer_tag_stands_first() {
+        let frame = tagged(&[ether_type::SERVICE_VLAN, ether_type::VLAN], ether_type::IPV4, &[0x45]);
+        assert_eq!(frame[12..], [0x88, 0xa8, 0, 100, 0x81, 0x00, 0, 101, 0x08, 0x00, 0x45]);
+    }
+}

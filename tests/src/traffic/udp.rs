@@ -1,0 +1,188 @@
+use std::{
+    io::ErrorKind,
+    mem,
+    net::{SocketAddr, UdpSocket},
+    os::fd::AsRawFd as _,
+    panic,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Result, bail, ensure};
+
+use super::Pace;
+use crate::{
+    tally::Tally,
+    veth::{Family, Interface},
+};
+
+/// The port of every sink.
+pub const SINK: u16 = 9000;
+const HEADER: u64 = 8;
+
+/// A bound socket that nobody reads: whoever sends to it gets no answer, not even that the port is closed.
+#[derive(Debug)]
+pub struct Sink(UdpSocket);
+
+impl Sink {
+    /// Opens one.
+    pub fn open(at: &Interface, family: Family) -> Result<Self> {
+        let address = SocketAddr::new(at.address(family), SINK);
+        Ok(Self(at.namespace().run(|| Ok(UdpSocket::bind(address)?))?))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Result<SocketAddr> {
+        Ok(self.0.local_addr()?)
+    }
+}
+
+/// Datagrams of one size in flows that differ in their source port.
+#[derive(Clone, Copy, Debug)]
+pub struct Udp {
+    /// Over which IP.
+    pub family: Family,
+    /// Flows, from source port [`Udp::FIRST_PORT`] on.
+    pub flows: u16,
+    /// Datagrams in each.
+    pub packets: u64,
+    /// Bytes in each datagram.
+    pub payload: usize,
+}
+
+impl Udp {
+    /// The source port of the first flow.
+    pub const FIRST_PORT: u16 = 20_000;
+
+    /// What one flow amounts to.
+    pub const fn per_flow(&self) -> Tally {
+        Tally::of(self.packets, self.family.header() + HEADER + self.payload as u64)
+    }
+
+    /// Sends all of it to a [`Sink`] at `to`, the flows taking turns.
+    pub fn send(&self, from: &Interface, to: &Interface) -> Result<Tally> {
+        let sink = Sink::open(to, self.family)?;
+        let target = sink.address()?;
+        let own = from.address(self.family);
+        let sockets = from.namespace().run(|| {
+            let ports = Self::FIRST_PORT..Self::FIRST_PORT + self.flows;
+            let bound = ports.map(|port| {
+                let socket = UdpSocket::bind((own, port))?;
+                socket.connect(target)?;
+                Ok(socket)
+            });
+            bound.collect::<Result<Vec<_>>>()
+        })?;
+        let payload = vec![0xa5; self.payload];
+        let mut pace = Pace::default();
+        for _ in 0..self.packets {
+            for socket in &sockets {
+                let sent = socket.send(&payload)?;
+                ensure!(sent == payload.len(), "sent {sent} of {} bytes", payload.len());
+                pace.after(1)?;
+            }
+        }
+        Ok(Tally::of(u64::from(self.flows) * self.packets, self.per_flow().bytes / self.packets))
+    }
+}
+
+/// Sends `messages` of `payload` bytes that the kernel cuts into datagrams of `segment` bytes (`UDP_SEGMENT`).
+pub fn segmented(
+    (from, to): (&Interface, &Interface),
+    family: Family,
+    messages: u64,
+    payload: usize,
+    segment: u16,
+) -> Result<Tally> {
+    let sink = Sink::open(to, family)?;
+    let socket = from.namespace().run(|| {
+        let socket = UdpSocket::bind((from.address(family), Udp::FIRST_PORT))?;
+        socket.connect(sink.address()?)?;
+        let size = libc::c_int::from(segment);
+        // SAFETY: the option is an `int`, which outlives the call.
+        let set = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_UDP,
+                libc::UDP_SEGMENT,
+                (&raw const size).cast(),
+                mem::size_of_val(&size) as libc::socklen_t,
+            )
+        };
+        ensure!(set == 0, "UDP_SEGMENT: {}", std::io::Error::last_os_error());
+        Ok(socket)
+    })?;
+    let bytes = vec![0x5a; payload];
+    let mut pace = Pace::default();
+    for _ in 0..messages {
+        socket.send(&bytes)?;
+        pace.after(1)?;
+    }
+    let datagrams = payload.div_ceil(usize::from(segment)) as u64;
+    let each = datagrams * (family.header() + HEADER) + payload as u64;
+    Ok(Tally::new(messages * datagrams, messages * each))
+}
+
+/// Question and answer, one at a time without end, on a thread: who misses an answer has lost a datagram.
+#[derive(Debug)]
+pub struct Echo {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u64>>,
+}
+
+impl Echo {
+    const PAYLOAD: usize = 100;
+
+    /// Starts it.
+    pub fn start(client: &Interface, server: &Interface, family: Family) -> Result<Self> {
+        let answering = server.namespace().run(|| Ok(UdpSocket::bind((server.address(family), SINK))?))?;
+        let asking = client.namespace().run(|| {
+            let socket = UdpSocket::bind((client.address(family), 0))?;
+            socket.connect((server.address(family), SINK))?;
+            Ok(socket)
+        })?;
+        let patience = Some(Duration::from_secs(5));
+        answering.set_read_timeout(patience)?;
+        asking.set_read_timeout(patience)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked_to = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let (question, mut answer) = ([1; Self::PAYLOAD], [0; Self::PAYLOAD]);
+            let mut rounds = 0;
+            while !asked_to.load(Ordering::Relaxed) {
+                asking.send(&question)?;
+                let (_, from) = lost(answering.recv_from(&mut answer), "question", rounds)?;
+                answering.send_to(&answer, from)?;
+                lost(asking.recv(&mut answer), "answer", rounds)?;
+                rounds += 1;
+            }
+            Ok(rounds)
+        });
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops it and returns what went each way; an error if a datagram was lost.
+    pub fn stop(self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+    }
+
+    /// Whether it still goes on: it ends by itself only where a datagram is lost.
+    pub fn goes_on(&self) -> bool {
+        !self.thread.is_finished()
+    }
+}
+
+fn lost<T>(received: std::io::Result<T>, what: &str, round: u64) -> Result<T> {
+    match received {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            bail!("{what} {round} was lost on the way")
+        }
+        received => Ok(received?),
+    }
+}
+

@@ -1,0 +1,286 @@
+//! Interfaces that stand for a task's ENI: veth pairs with addresses of our choice, and silent but for our traffic.
+
+use std::{
+    fmt, fs,
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    counters::Counters,
+    netns::Namespace,
+    offloads::Offloads,
+    poll::{self, PATIENCE},
+};
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Length of its header without options.
+    pub const fn header(self) -> u64 {
+        match self {
+            Self::V4 => 20,
+            Self::V6 => 40,
+        }
+    }
+
+    /// As the `type` field has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
+
+/// A link address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl Mac {
+    /// One that no other interface of this run has.
+    fn fresh() -> Self {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let [a, b, c, d] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        // Locally administered, and beginning as those of ENIs do.
+        Self([0x06, 0x39, a, b, c, d])
+    }
+}
+
+/// The addresses of the two ends of a pair.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Of the task.
+    pub inside: (Ipv4Addr, Ipv6Addr),
+    /// Of whom it talks to.
+    pub outside: (Ipv4Addr, Ipv6Addr),
+    /// The name of both ends.
+    pub name: &'static str,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        let v6 = |last| Ipv6Addr::new(0x2001, 0xdb8, 0, 4, 0, 0, 0, last);
+        Self {
+            inside: (Ipv4Addr::new(10, 0, 4, 128), v6(0x80)),
+            outside: (Ipv4Addr::new(10, 0, 4, 9), v6(9)),
+            name: "eth0",
+        }
+    }
+}
+
+/// One end of a pair.
+#[derive(Debug)]
+pub struct Interface {
+    namespace: Namespace,
+    name: &'static str,
+    mac: Mac,
+    index: u32,
+    addresses: (Ipv4Addr, Ipv6Addr),
+    offloads: Offloads,
+    baseline: Counters,
+}
+
+impl Interface {
+    /// The namespace it lies in.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Its name there.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its link address.
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// Its index there.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The id that its records carry where no ENI is known.
+    pub fn id(&self) -> String {
+        format!("{}@{}", self.name, self.mac)
+    }
+
+    /// Its address.
+    pub fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.addresses.0.into(),
+            Family::V6 => self.addresses.1.into(),
+        }
+    }
+
+    /// Its offloads.
+    pub fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    /// What its counters say since it was silent last.
+    pub fn counters(&self) -> Result<Counters> {
+        Ok(self.raw_counters()?.since(&self.baseline))
+    }
+
+    fn raw_counters(&self) -> Result<Counters> {
+        Counters::read(&self.namespace, self.name)
+    }
+
+}
+
+/// A stand-in for a task: a namespace with an interface, and another one that holds whom the task talks to.
+#[derive(Debug)]
+pub struct Task {
+    /// The task's own end, which is observed.
+    pub inside: Interface,
+    /// The other end.
+    pub outside: Interface,
+}
+
+impl Task {
+    /// Joins two namespaces by a veth pair.
+    pub fn join(inside: Namespace, outside: Namespace, addresses: Addresses) -> Result<Self> {
+        for namespace in [&inside, &outside] {
+            namespace.run(hush)?;
+        }
+        let (mac, peer_mac) = (Mac::fresh(), Mac::fresh());
+        let name = addresses.name;
+        let peer = outside.path().display();
+        let make = format!(
+            "link add name {name} address {mac} type veth peer name {name} address {peer_mac} netns {peer}\n"
+        );
+        let ours = (addresses.inside, mac);
+        let theirs = (addresses.outside, peer_mac);
+        ip_batch(&inside, &(make + &configure(name, ours, theirs)))?;
+        ip_batch(&outside, &configure(name, theirs, ours))?;
+        let end = |namespace: Namespace, addresses, mac| -> Result<Interface> {
+            let index = namespace.run(|| Ok(nix::net::if_::if_nametoindex(name)?))?;
+            let baseline = Counters::default();
+            Ok(Interface { namespace, name, mac, index, addresses, offloads: Offloads::VETH, baseline })
+        };
+        Ok(Self {
+            inside: end(inside, addresses.inside, mac)?,
+            outside: end(outside, addresses.outside, peer_mac)?,
+        })
+    }
+
+    /// Both ends.
+    pub fn ends(&self) -> [&Interface; 2] {
+        [&self.inside, &self.outside]
+    }
+
+    /// Switches the offloads of both ends.
+    pub fn set_offloads(&mut self, offloads: Offloads) -> Result<()> {
+        for end in [&mut self.inside, &mut self.outside] {
+            offloads.apply(end)?;
+            end.offloads = offloads;
+        }
+        Ok(())
+    }
+
+    /// Ends the task: its namespace goes, and with it the pair. What it talked to stays.
+    pub fn end(self) -> Namespace {
+        let Self { inside, outside } = self;
+        drop(inside);
+        outside.namespace
+    }
+}
+
+/// Takes from a namespace's future interfaces all that makes IPv6 talk on its own accord, and from its TCP the wide
+/// window: no more segments shall be under way than a receiver's packet queue holds.
+fn hush() -> Result<()> {
+    let settings = [
+        ("ipv6/conf/default/accept_dad", "0"),
+        ("ipv6/conf/default/accept_ra", "0"),
+        ("ipv6/conf/default/router_solicitations", "0"),
+        // no link-local address
+        ("ipv6/conf/default/addr_gen_mode", "1"),
+        // multicast listener reports cannot be switched off: have them over with
+        ("ipv6/conf/default/mldv1_unsolicited_report_interval", "1"),
+        ("ipv6/conf/default/mldv2_unsolicited_report_interval", "1"),
+        ("ipv4/tcp_rmem", "4096 262144 262144"),
+    ];
+    for (name, value) in settings {
+        let path = format!("/proc/sys/net/{name}");
+        fs::write(&path, value).with_context(|| format!("writing {path}"))?;
+    }
+    Ok(())
+}
+
+/// The addresses of one end, and the other's as permanent neighbours: no ARP and no neighbour discovery.
+fn configure(
+    name: &str,
+    ((v4, v6), _): ((Ipv4Addr, Ipv6Addr), Mac),
+    ((other_v4, other_v6), other_mac): ((Ipv4Addr, Ipv6Addr), Mac),
+) -> String {
+    format!(
+        "addr add {v4}/24 dev {name}\n\
+         addr add {v6}/64 dev {name} nodad\n\
+         link set lo up\n\
+         link set {name} up\n\
+         neigh replace {other_v4} lladdr {other_mac} dev {name} nud permanent\n\
+         neigh replace {other_v6} lladdr {other_mac} dev {name} nud permanent\n"
+    )
+}
+
+/// Runs lines of `ip` in a namespace.
+pub fn ip_batch(namespace: &Namespace, lines: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    namespace.place(&mut command)?;
+    let mut child = command.spawn().context("starting ip")?;
+    drop(command);
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(lines.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip: {}\nof:\n{lines}", said.trim());
+    Ok(())
+}
+
+/// Waits until the interfaces have said all that they say by themselves, and sets their counters to zero.
+pub fn quiet(tasks: &mut [Task]) -> Result<()> {
+    const SILENCE: Duration = Duration::from_millis(100);
+    let mut before = Vec::new();
+    let mut since = Instant::now();
+    poll::until_true("the interfaces are silent", PATIENCE, || {
+        let ends = tasks.iter().flat_map(Task::ends);
+        let now = ends.map(Interface::raw_counters).collect::<Result<Vec<_>>>()?;
+        if now != before {
+            before = now;
+            since = Instant::now();
+        }
+        Ok(since.elapsed() > SILENCE)
+    })?;
+    let ends = tasks.iter_mut().flat_map(|task| [&mut task.inside, &mut task.outside]);
+    for (end, counters) in ends.zip(before) {
+        end.baseline = counters;
+    }
+    Ok(())
+}
