@@ -11,16 +11,13 @@ pub struct Now {
     pub unix_ms: i64,
 }
 
-/// Reads both clocks as one.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Clock;
-
-impl Clock {
-    /// Both clocks at (nearly) one moment.
-    ///
-    /// The offset is taken anew each time, so a step of the wall clock changes later readings only.
-    pub fn now(&self) -> Now {
-        Now { monotonic_ns: read(ClockId::CLOCK_MONOTONIC), unix_ms: (read(ClockId::CLOCK_REALTIME) / 1_000_000) as i64 }
+/// Both clocks at (nearly) one moment.
+///
+/// The offset is taken anew each time, so a step of the wall clock changes later readings only.
+pub fn now() -> Now {
+    Now {
+        monotonic_ns: read(ClockId::CLOCK_MONOTONIC),
+        unix_ms: (read(ClockId::CLOCK_REALTIME) / 1_000_000) as i64,
     }
 }
 

@@ -50,7 +50,7 @@ impl Counters {
 /// The TCP counters of a namespace, over IPv4 and IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpCounters {
-    /// Segments sent, retransmissions included.
+    /// Segments sent for the first time.
     pub sent: u64,
     /// Segments received.
     pub received: u64,
@@ -74,6 +74,11 @@ impl TcpCounters {
             received: value("InSegs")?,
             retransmitted: value("RetransSegs")?,
         })
+    }
+
+    /// Segments on the wire.
+    pub fn total(&self) -> u64 {
+        self.sent + self.retransmitted
     }
 
     /// What was added since `earlier`.

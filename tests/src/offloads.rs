@@ -1,12 +1,9 @@
 //! Segmentation and merging by the interface, as `ethtool -K` switches them.
 
-use std::{
-    mem,
-    net::UdpSocket,
-    os::fd::AsRawFd as _,
-};
+use std::{mem, net::UdpSocket, os::fd::AsRawFd as _};
 
 use anyhow::{Result, bail, ensure};
+use nix::net::if_::InterfaceFlags;
 
 use crate::veth::Interface;
 
@@ -47,6 +44,16 @@ impl Offloads {
             Ok(())
         })
     }
+}
+
+/// Whether the interface of this thread's namespace runs: the kernel tells its users so up to a second after the
+/// carrier came, unless it is asked. IPv6 talks once more then.
+pub(crate) fn is_running(name: &str) -> Result<bool> {
+    const GET_LINK: u32 = 0x0a;
+    ethtool(name, GET_LINK, false)?;
+    let mut addresses = nix::ifaddrs::getifaddrs()?;
+    let running = InterfaceFlags::IFF_RUNNING;
+    Ok(addresses.any(|entry| entry.interface_name == name && entry.flags.contains(running)))
 }
 
 /// `struct ethtool_value`.

@@ -140,5 +140,6 @@ pub struct Ledger {
 
 const _: () = assert!(size_of::<Ledger>() == 256);
 const _: () = assert!(
-    size_of::<Ledger>() == 8 * (4 + 2 * LossReason::ALL.len() + NonIpKind::ALL.len() + Note::ALL.len() + 2 + 6)
+    size_of::<Ledger>()
+        == 8 * (4 + 2 * LossReason::ALL.len() + NonIpKind::ALL.len() + Note::ALL.len() + 2 + 6)
 );

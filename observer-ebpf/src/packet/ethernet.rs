@@ -1,6 +1,6 @@
 //! Ethernet II, IEEE 802.1Q and 802.1ad (QinQ).
 
-use super::{PacketBytes, field};
+use super::{PacketBytes, Skip, field};
 use crate::abi::NonIpKind;
 
 pub(super) const IPV4: u16 = 0x0800;
@@ -17,19 +17,32 @@ pub const MAX_VLAN_TAGS: u32 = 2;
 
 /// The EtherType behind all tags, and the offset of what follows it.
 #[inline(always)]
-pub(super) fn payload<B: PacketBytes + ?Sized>(bytes: &B) -> Result<(u16, u32), NonIpKind> {
-    let header = bytes.at::<{ HEADER as usize }>(0).ok_or(NonIpKind::Short)?;
-    let mut ether_type = u16::from_be_bytes(field(header, 12));
-    let mut offset = HEADER;
-    let mut tags = 0;
-    while ether_type == VLAN || ether_type == SERVICE_VLAN {
-        if tags == MAX_VLAN_TAGS {
-            return Err(NonIpKind::VlanDepth);
-        }
-        let tag = bytes.at::<{ TAG as usize }>(offset).ok_or(NonIpKind::Short)?;
-        ether_type = u16::from_be_bytes(field(tag, 2));
-        offset += TAG;
-        tags += 1;
+pub(super) fn payload<B: PacketBytes + ?Sized>(bytes: &B) -> Result<(u16, u32), Skip> {
+    let header = bytes.at::<{ HEADER as usize }>(0).ok_or(Skip::NonIp(NonIpKind::Short))?;
+    let ether_type = u16::from_be_bytes(field(header, 12));
+    if is_tag(ether_type) {
+        return if B::FOLLOWS_CHAINS { behind_tags(bytes, ether_type) } else { Err(Skip::Chain) };
     }
-    Ok((ether_type, offset))
+    Ok((ether_type, HEADER))
+}
+
+#[inline(always)]
+const fn is_tag(ether_type: u16) -> bool {
+    ether_type == VLAN || ether_type == SERVICE_VLAN
+}
+
+#[inline(always)]
+fn behind_tags<B: PacketBytes + ?Sized>(bytes: &B, mut ether_type: u16) -> Result<(u16, u32), Skip> {
+    let mut offset = HEADER;
+    for _ in 0..MAX_VLAN_TAGS {
+        if is_tag(ether_type) {
+            let tag = bytes.at::<{ TAG as usize }>(offset).ok_or(Skip::NonIp(NonIpKind::Short))?;
+            ether_type = u16::from_be_bytes(field(tag, 2));
+            offset += TAG;
+        }
+    }
+    if is_tag(ether_type) {
+        return Err(Skip::NonIp(NonIpKind::VlanDepth));
+    }
+    Ok((ether_type, bytes.forget(offset)))
 }

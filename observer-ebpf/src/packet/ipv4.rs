@@ -1,6 +1,6 @@
 //! The IPv4 header (RFC 791).
 
-use super::{Network, PacketBytes, field};
+use super::{Network, PacketBytes, Unreadable, field};
 use crate::abi::{FlowKey, LossReason, Note};
 
 const MIN_HEADER: u32 = 20;
@@ -8,21 +8,23 @@ const MIN_HEADER: u32 = 20;
 const OFFSET_MASK: u16 = 0x1fff;
 
 #[inline(always)]
-pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Network, LossReason> {
-    let header = bytes.at::<{ MIN_HEADER as usize }>(l3).ok_or(LossReason::IpTruncated)?;
+pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Network, Unreadable> {
+    let header = bytes.at::<{ MIN_HEADER as usize }>(l3).ok_or(Unreadable::Lost(LossReason::IpTruncated))?;
     let [version_and_length] = field(header, 0);
     if version_and_length >> 4 != 4 {
-        return Err(LossReason::IpVersion);
+        return Err(Unreadable::Lost(LossReason::IpVersion));
     }
     let header_len = u32::from(version_and_length & 0x0f) * 4;
     if header_len < MIN_HEADER {
-        return Err(LossReason::IpHeaderLength);
+        return Err(Unreadable::Lost(LossReason::IpHeaderLength));
     }
     let total_len = u32::from(u16::from_be_bytes(field(header, 2)));
     let claimed = match total_len {
         // a super-packet beyond 64 KiB (BIG TCP, kernel commit b1a78b9b9886)
         0 => None,
-        total_len if total_len < header_len => return Err(LossReason::IpTotalLength),
+        total_len if total_len < header_len => {
+            return Err(Unreadable::Lost(LossReason::IpTotalLength));
+        }
         total_len => Some(total_len),
     };
     let later_fragment = u16::from_be_bytes(field(header, 6)) & OFFSET_MASK != 0;

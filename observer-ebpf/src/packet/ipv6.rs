@@ -1,6 +1,6 @@
 //! The IPv6 header and its extension headers (RFC 8200, 4).
 
-use super::{Network, PacketBytes, field};
+use super::{Network, PacketBytes, Unreadable, field};
 use crate::abi::{LossReason, Note};
 
 const HEADER: u32 = 40;
@@ -19,11 +19,11 @@ const SHIM6: u8 = 140;
 pub const MAX_EXTENSION_HEADERS: u32 = 8;
 
 #[inline(always)]
-pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Network, LossReason> {
-    let header = bytes.at::<{ HEADER as usize }>(l3).ok_or(LossReason::IpTruncated)?;
+pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Network, Unreadable> {
+    let header = bytes.at::<{ HEADER as usize }>(l3).ok_or(Unreadable::Lost(LossReason::IpTruncated))?;
     let [version_and_class] = field(header, 0);
     if version_and_class >> 4 != 6 {
-        return Err(LossReason::IpVersion);
+        return Err(Unreadable::Lost(LossReason::IpVersion));
     }
     let payload_len = u32::from(u16::from_be_bytes(field(header, 4)));
     let [next] = field(header, 6);
@@ -41,6 +41,9 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Networ
         note: None,
     };
     if is_extension(next) {
+        if !B::FOLLOWS_CHAINS {
+            return Err(Unreadable::Chain);
+        }
         walk(bytes, &mut network);
     }
     Ok(network)
@@ -57,19 +60,26 @@ const fn is_extension(protocol: u8) -> bool {
 
 #[inline(always)]
 fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network) {
-    let mut followed = 0;
-    while is_extension(network.protocol) {
-        if followed == MAX_EXTENSION_HEADERS {
-            network.note = Some(Note::ExtensionLimit);
+    let Network { protocol, transport, note, .. } = network;
+    for followed in 0..=MAX_EXTENSION_HEADERS {
+        *protocol = bytes.forget((*protocol).into()) as u8;
+        *transport = bytes.forget(*transport);
+        if !is_extension(*protocol) {
             return;
         }
-        let Some(header) = bytes.at::<8>(network.transport) else {
-            network.note = Some(Note::ExtensionTruncated);
+        if followed == MAX_EXTENSION_HEADERS {
+            *note = Some(Note::ExtensionLimit);
+            return;
+        }
+        let Some(header) = bytes.at::<8>(*transport) else {
+            *note = Some(Note::ExtensionTruncated);
             return;
         };
         let [next] = field(header, 0);
         let [units] = field(header, 1);
-        let len = match network.protocol {
+        let kind = *protocol;
+        *protocol = next;
+        *transport += match kind {
             FRAGMENT => 8,
             // in units of 4 bytes, not counting the first two (RFC 4302, 2.2)
             AUTHENTICATION => (u32::from(units) + 2) * 4,
@@ -77,12 +87,9 @@ fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network) {
             _ => (u32::from(units) + 1) * 8,
         };
         // an atomic fragment (RFC 6946) has offset 0 and is whole
-        let later = network.protocol == FRAGMENT && u16::from_be_bytes(field(header, 2)) >> 3 != 0;
-        network.protocol = next;
-        network.transport += len;
-        followed += 1;
-        if later {
-            network.note = Some(Note::LaterFragment);
+        if kind == FRAGMENT && u16::from_be_bytes(field(header, 2)) >> 3 != 0 {
+            *transport = bytes.forget(*transport);
+            *note = Some(Note::LaterFragment);
             return;
         }
     }

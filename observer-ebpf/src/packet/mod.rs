@@ -12,9 +12,6 @@ mod ipv6;
 mod segments;
 mod transport;
 
-#[cfg(test)]
-mod tests;
-
 pub use ethernet::MAX_VLAN_TAGS;
 pub use ipv6::MAX_EXTENSION_HEADERS;
 pub use segments::{Offload, Wire};
@@ -23,11 +20,24 @@ use crate::abi::{LossReason, NonIpKind, Note};
 
 /// Bytes of one frame, from its link header on.
 pub trait PacketBytes {
+    /// Whether headers of varying number are followed: VLAN tags and IPv6 extension headers. A reader that does not
+    /// gets [`Skip::Chain`] for them, and keeps the way of all other packets short.
+    const FOLLOWS_CHAINS: bool;
+
     /// The `N` bytes at `offset`, or `None` where they cannot all be read.
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]>;
+
+    /// The same value. In the kernel, one of whose history the verifier knows nothing: without it every way to reach
+    /// a header of a chain is verified apart, and their number doubles with each header.
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        value
+    }
 }
 
 impl PacketBytes for [u8] {
+    const FOLLOWS_CHAINS: bool = true;
+
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         self.get(offset as usize..)?.first_chunk()
     }
@@ -81,6 +91,8 @@ pub enum Skip {
     NonIp(NonIpKind),
     /// An IP packet with an unsound header, which stands for this much on the wire.
     Lost(LossReason, Wire),
+    /// A chain of headers begins that this reader does not follow.
+    Chain,
 }
 
 /// Where the transport header begins and what the network header said: what `ipv4` and `ipv6` hand on.
@@ -96,11 +108,17 @@ struct Network {
     note: Option<Note>,
 }
 
+/// Why there is no [`Network`].
+enum Unreadable {
+    Lost(LossReason),
+    Chain,
+}
+
 /// Reads one frame.
 #[inline(always)]
 pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet, Skip> {
     let (ether_type, l3) = match frame.link {
-        Link::Ethernet => ethernet::payload(bytes).map_err(Skip::NonIp)?,
+        Link::Ethernet => ethernet::payload(bytes)?,
         Link::Bare(ether_type) => (ether_type, 0),
     };
     let lost = |reason| Skip::Lost(reason, frame.offload.unparsed(frame.len.saturating_sub(l3)));
@@ -109,8 +127,12 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
         ethernet::IPV6 => ipv6::read(bytes, l3),
         ethernet::ARP => return Err(Skip::NonIp(NonIpKind::Arp)),
         _ => return Err(Skip::NonIp(NonIpKind::Other)),
-    }
-    .map_err(lost)?;
+    };
+    let network = match network {
+        Ok(network) => network,
+        Err(Unreadable::Lost(reason)) => return Err(lost(reason)),
+        Err(Unreadable::Chain) => return Err(Skip::Chain),
+    };
 
     let behind_link = frame.len.wrapping_sub(l3);
     let l3_bytes = match network.claimed {

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_log_ebpf::debug;
 use observer_ebpf::{
-    abi::{Direction, FlowKey, FlowSlot, Ledger, LossReason, Note},
+    abi::{Direction, FlowKey, FlowSlot, Ledger, LossReason, NonIpKind, Note},
     packet::{Frame, Packet, PacketBytes, Skip, Wire, parse},
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Account {
 pub(super) enum Read {
     Done,
     /// Nothing was counted but the frame: its headers go on where the reader cannot follow.
-    Cut,
+    Further,
 }
 
 /// Index of a ledger.
@@ -73,27 +73,35 @@ impl Account {
             Ok(packet) => {
                 if let Some(note) = packet.note {
                     if partial && matches!(note, Note::TransportTruncated | Note::ExtensionTruncated) {
-                        return Read::Cut;
+                        return Read::Further;
                     }
                     self.ledger().notes[note as usize] += 1;
                 }
                 self.record(&packet);
             }
+            Err(Skip::Chain) => return Read::Further,
             Err(Skip::NonIp(kind)) => {
-                if partial && matches!(kind, observer_ebpf::abi::NonIpKind::Short) {
-                    return Read::Cut;
+                if partial && matches!(kind, NonIpKind::Short) {
+                    return Read::Further;
                 }
                 self.ledger().non_ip[kind as usize] += 1;
             }
             Err(Skip::Lost(reason, wire)) => {
                 if partial && matches!(reason, LossReason::IpTruncated) {
-                    return Read::Cut;
+                    return Read::Further;
                 }
                 self.seen(wire);
                 self.lost(reason, wire);
             }
         }
         Read::Done
+    }
+
+    /// Accounts a frame that should have been readable.
+    pub(super) fn unreadable(&self, frame: Frame) {
+        let wire = Wire { packets: 1, bytes: u64::from(frame.len) };
+        self.seen(wire);
+        self.lost(LossReason::Internal, wire);
     }
 
     #[inline(always)]

@@ -20,7 +20,17 @@ pub(super) static LEDGER: Array<Ledger> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(super) static SPILL: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
-pub(super) static HEADERS: PerCpuArray<[u8; HEADERS_LEN]> = PerCpuArray::with_max_entries(1, 0);
+pub(super) static HEADERS: PerCpuArray<Headers> = PerCpuArray::with_max_entries(1, 0);
 
-/// Headers that are read of a packet that is not linear: Ethernet, two tags, IPv6 and a long chain behind it.
-pub(super) const HEADERS_LEN: usize = 256;
+/// Room for the headers of a packet that cannot be read in place.
+#[repr(C)]
+pub(super) struct Headers {
+    /// The one that was read last.
+    pub(super) header: [u8; HEADER_LEN],
+    /// A value that was here has no history for the verifier.
+    pub(super) forgotten: u32,
+    pub(super) reserved: u32,
+}
+
+/// The longest header that is read at once: IPv6.
+pub(super) const HEADER_LEN: usize = 40;

@@ -8,7 +8,7 @@ use observer_ebpf::{
 
 use super::{
     account::{Account, Read},
-    maps::{HEADERS, HEADERS_LEN},
+    maps::{HEADER_LEN, HEADERS, Headers},
     settings::LINK_HEADER,
 };
 
@@ -16,20 +16,20 @@ use super::{
 const GO_ON: i32 = -1;
 
 #[classifier]
-pub fn observe_ingress(ctx: TcContext) -> i32 {
+pub(crate) fn observe_ingress(ctx: TcContext) -> i32 {
     observe(&ctx, Direction::Ingress);
     GO_ON
 }
 
 #[classifier]
-pub fn observe_egress(ctx: TcContext) -> i32 {
+pub(crate) fn observe_egress(ctx: TcContext) -> i32 {
     observe(&ctx, Direction::Egress);
     GO_ON
 }
 
 /// The floor that the benchmarks compare with.
 #[classifier]
-pub fn empty(_ctx: TcContext) -> i32 {
+pub(crate) fn empty(_ctx: TcContext) -> i32 {
     GO_ON
 }
 
@@ -40,6 +40,8 @@ struct InPlace {
 }
 
 impl PacketBytes for InPlace {
+    const FOLLOWS_CHAINS: bool = false;
+
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         let mut start = self.data + offset as usize;
@@ -55,20 +57,35 @@ impl PacketBytes for InPlace {
     }
 }
 
-/// The headers of a packet, copied out of it.
-struct Copied<'a> {
-    headers: &'a [u8; HEADERS_LEN],
-    len: u32,
+/// The headers of a packet, each copied out of it when it is asked for.
+struct Copied {
+    skb: *mut __sk_buff,
+    headers: *mut Headers,
 }
 
-impl PacketBytes for Copied<'_> {
+impl PacketBytes for Copied {
+    const FOLLOWS_CHAINS: bool = true;
+
+    /// What is returned is good until the next header is read: the parser takes all it wants from one before it goes
+    /// to the next.
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
-        if offset > (HEADERS_LEN - N) as u32 || offset + N as u32 > self.len {
-            return None;
+        const { assert!(N <= HEADER_LEN) };
+        // SAFETY: this CPU's own room, which is long enough; the helper fails where the frame is not.
+        unsafe {
+            let room = &raw mut (*self.headers).header;
+            let failed = bpf_skb_load_bytes(self.skb.cast(), offset, room.cast(), N as u32) != 0;
+            if failed { None } else { Some(&*room.cast::<[u8; N]>()) }
         }
-        // SAFETY: the comparison above.
-        Some(unsafe { &*self.headers.as_ptr().add(offset as usize).cast::<[u8; N]>() })
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        // SAFETY: this CPU's own room. Volatile, or the compiler would know the value again.
+        unsafe {
+            (&raw mut (*self.headers).forgotten).write_volatile(value);
+            (&raw const (*self.headers).forgotten).read_volatile()
+        }
     }
 }
 
@@ -78,41 +95,28 @@ fn observe(ctx: &TcContext, direction: Direction) {
     let frame = frame(skb);
     let Some(account) = Account::open(direction, frame.len) else { return };
     let bytes = InPlace { data: ctx.data(), end: ctx.data_end() };
-    if let Read::Cut = account.packet(&bytes, frame, bytes.end - bytes.data < frame.len as usize) {
+    if let Read::Further = account.packet(&bytes, frame, bytes.end - bytes.data < frame.len as usize) {
         observe_copied(skb, direction);
     }
 }
 
-/// The way of packets whose headers lie in page fragments, out of line because it is rare.
+/// The way of packets that cannot be read in place: their headers lie in page fragments, or form a chain. Out of line
+/// because it is rare.
 #[inline(never)]
 fn observe_copied(skb: *mut __sk_buff, direction: Direction) {
     let frame = frame(skb);
     let Some(account) = Account::reopen(direction) else { return };
-    let Some(headers) = HEADERS.get_ptr_mut(0) else { return };
-    let len = if frame.len > HEADERS_LEN as u32 { HEADERS_LEN as u32 } else { frame.len };
-    if len == 0 {
-        return;
-    }
-    // SAFETY: the room is this CPU's own while the program runs, and `len` is at most its size.
-    let headers = unsafe {
-        if bpf_skb_load_bytes(skb.cast(), 0, headers.cast(), len) != 0 {
-            return;
-        }
-        &*headers
-    };
+    let Some(headers) = HEADERS.get_ptr_mut(0) else { return account.unreadable(frame) };
     account.copied();
-    account.packet(&Copied { headers, len }, frame, false);
+    account.packet(&Copied { skb, headers }, frame, false);
 }
 
 #[inline(always)]
 fn frame(skb: *mut __sk_buff) -> Frame {
     // SAFETY: the context of the program; the verifier rewrites these reads.
     let (len, protocol, size) = unsafe { ((*skb).len, (*skb).protocol, (*skb).gso_size) };
-    let link = if LINK_HEADER.load() == 0 {
-        Link::Bare(u16::from_be(protocol as u16))
-    } else {
-        Link::Ethernet
-    };
+    let link =
+        if LINK_HEADER.load() == 0 { Link::Bare(u16::from_be(protocol as u16)) } else { Link::Ethernet };
     // SAFETY: as above. Read apart, because it is needed for super-packets only.
     let segments = if size == 0 { 0 } else { unsafe { (*skb).gso_segs } };
     Frame { len, link, offload: Offload { size, segments } }

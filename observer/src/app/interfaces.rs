@@ -182,7 +182,7 @@ impl Interfaces {
     /// When the next failed interface is due.
     fn next_attempt(&self) -> Duration {
         let next = self.failed.values().map(|failed| failed.again).min();
-        next.map_or(Duration::from_secs(3600), |next| next.saturating_duration_since(Instant::now()))
+        next.map_or(Duration::from_hours(1), |next| next.saturating_duration_since(Instant::now()))
     }
 }
 

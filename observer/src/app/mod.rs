@@ -103,7 +103,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         writable(&config.output_dir)?;
     }
     let server = Server::bind(config.listen).map_err(|error| {
-        Failure::Usage(format!("cannot listen on {}: {error}: give another address with --listen", config.listen))
+        Failure::Usage(format!(
+            "cannot listen on {}: {error}: give another address with --listen",
+            config.listen
+        ))
     })?;
 
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
@@ -114,7 +117,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let mut first = loader.load(1, true)?;
     let drain = Drain::new(&mut first, sizes, Grace::new()?)?;
     let hook = hook(config);
-    let metrics = Metrics::new(hook.as_str(), sizes.flows()).map_err(internal)?;
+    let metrics = Metrics::new(hook.as_str(), sizes.flows()).map_err(|error| internal(&error))?;
     let (metrics, health) = (Arc::new(metrics), Arc::new(Health::default()));
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -123,7 +126,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))?;
     // Before the watch starts: a signal that comes early must not kill us with programs attached.
-    let stop = runtime.block_on(async { Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) });
+    let stop = runtime.block_on(async {
+        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    });
     let (mut terminate, mut interrupt) =
         stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
     if options.log_level != 0 {
@@ -154,8 +159,11 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let result = thread::scope(|scope| {
         let tick = spawn(scope, "tick", move || tick.run())?;
         let interfaces = spawn(scope, "interfaces", move || interfaces.run(&changes))?;
-        let watch = Watch::start(watch_options, observed)
-            .map_err(|error| Failure::Host(format!("watching network namespaces: {error}: needs CAP_NET_BROADCAST and CAP_SYS_ADMIN")))?;
+        let watch = Watch::start(watch_options, observed).map_err(|error| {
+            Failure::Host(format!(
+                "watching network namespaces: {error}: needs CAP_NET_BROADCAST and CAP_SYS_ADMIN"
+            ))
+        })?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             hook = hook.as_str(),
@@ -174,7 +182,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         tracing::info!("stopping");
         drop(watch);
         interfaces.join().map_err(|_| Failure::Running("the interfaces' thread panicked".into()))?;
-        tick.join().map_err(|_| Failure::Running("the tick's thread panicked".into()))?.map_err(|error| Failure::Running(error.to_string()))
+        tick.join()
+            .map_err(|_| Failure::Running("the tick's thread panicked".into()))?
+            .map_err(|error| Failure::Running(error.to_string()))
     });
     runtime.shutdown_background();
     drop(pins);
@@ -196,7 +206,10 @@ fn spawn<'scope, T: Send + 'scope>(
 /// One daemon per state directory.
 fn lock(state_dir: &Path) -> Result<Flock<fs::File>, Failure> {
     let failed = |error: io::Error| {
-        Failure::Usage(format!("state directory {}: {error}: give one that can be written with --state-dir", state_dir.display()))
+        Failure::Usage(format!(
+            "state directory {}: {error}: give one that can be written with --state-dir",
+            state_dir.display()
+        ))
     };
     fs::create_dir_all(state_dir).map_err(failed)?;
     let file = fs::File::create(state_dir.join("lock")).map_err(failed)?;
@@ -218,7 +231,10 @@ fn writable(directory: &Path) -> Result<(), Failure> {
         fs::remove_file(&probe)
     };
     attempt().map_err(|error| {
-        Failure::Usage(format!("output directory {}: {error}: give one that can be written with --output-dir", directory.display()))
+        Failure::Usage(format!(
+            "output directory {}: {error}: give one that can be written with --output-dir",
+            directory.display()
+        ))
     })
 }
 
@@ -259,7 +275,8 @@ fn flow_log_id() -> String {
 
 /// FNV-1a: the same in every run and version.
 fn short_hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn programs_level(level: LogLevel) -> u8 {
@@ -269,6 +286,6 @@ fn programs_level(level: LogLevel) -> u8 {
     }
 }
 
-fn internal(error: prometheus::Error) -> Failure {
+fn internal(error: &prometheus::Error) -> Failure {
     Failure::Running(format!("registering metrics: {error}"))
 }

@@ -45,8 +45,7 @@ mod tests {
     };
 
     fn observed(netns: u64, birth: u64, ifindex: u32, service: &str) -> Observed {
-        let fact =
-            Fact { attribute: Attribute::ServiceName, value: service.into(), source: Source::File };
+        let fact = Fact { attribute: Attribute::ServiceName, value: service.into(), source: Source::File };
         Observed {
             key: InterfaceKey { netns, birth, ifindex, mac: None },
             interface: Interface {

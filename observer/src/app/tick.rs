@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    hash::{BuildHasher, Hash, Hasher},
+    hash::BuildHasher,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
@@ -13,7 +13,7 @@ use std::{
 use observer_ebpf::abi::{Ledger, Loss};
 
 use crate::{
-    clock::Clock,
+    clock,
     flow::{Delta, InterfaceNumber, Table, Window},
     kernel::{
         Drain, KernelError,
@@ -61,7 +61,6 @@ pub(super) struct Tick {
     sinks: Option<Sinks>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    clock: Clock,
     window: Window,
     flows: Table,
     interfaces: Tracked,
@@ -100,8 +99,7 @@ impl Tick {
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Self {
-        let clock = Clock;
-        let now = clock.now();
+        let now = clock::now();
         health.ticked(now.unix_ms);
         Self {
             window: Window::holding(now.unix_ms, options.window_seconds),
@@ -110,7 +108,6 @@ impl Tick {
             sinks: Some(sinks),
             metrics,
             health,
-            clock,
             flows: Table::new(),
             interfaces: Tracked((0..=MAX_INTERFACES).map(|_| None).collect()),
         }
@@ -130,9 +127,9 @@ impl Tick {
 
     fn tick_until_stopped(&mut self) -> Result<(), KernelError> {
         let mut ring_pause = RING_PAUSES[1];
-        let mut next_tick = self.next_second();
+        let mut next_tick = next_second();
         loop {
-            let until_tick = next_tick - self.clock.now().unix_ms;
+            let until_tick = next_tick - clock::now().unix_ms;
             // A clock that was set back must not stop the ticks.
             let until_tick = Duration::from_millis(until_tick.clamp(0, 1000) as u64);
             match self.options.events.recv_timeout(until_tick.min(ring_pause)) {
@@ -142,23 +139,19 @@ impl Tick {
             }
             let spilled = self.take_ring();
             ring_pause = if spilled == 0 { (ring_pause * 2).min(RING_PAUSES[1]) } else { RING_PAUSES[0] };
-            let now = self.clock.now().unix_ms;
+            let now = clock::now().unix_ms;
             if now >= next_tick || next_tick - now > 1000 {
                 self.tick(false)?;
-                next_tick = self.next_second();
+                next_tick = next_second();
             }
         }
-    }
-
-    fn next_second(&self) -> i64 {
-        (self.clock.now().unix_ms.div_euclid(1000) + 1) * 1000
     }
 
     fn handle(&mut self, event: Event) {
         match event {
             Event::Register(number, key, subject) => {
                 let base = self.drain.ledger(number);
-                self.interfaces.put(Interface::new(number, &key, subject, base));
+                self.interfaces.put(Interface::new(number, &key, subject, &base));
             }
             Event::Rename(number, subject) => {
                 if let Some(interface) = self.interfaces.get(number) {
@@ -174,8 +167,8 @@ impl Tick {
     }
 
     fn take_ring(&mut self) -> u64 {
-        let Self { drain, flows, interfaces, window, clock, .. } = self;
-        let spilled = drain.read_ring(clock, |_, delta| interfaces.add(flows, *window, delta));
+        let Self { drain, flows, interfaces, window, .. } = self;
+        let spilled = drain.read_ring(|_, delta| interfaces.add(flows, *window, delta));
         self.metrics.spilled(spilled);
         spilled
     }
@@ -186,15 +179,15 @@ impl Tick {
         while let Ok(event) = self.options.events.try_recv() {
             self.handle(event);
         }
-        let now = self.clock.now();
+        let now = clock::now();
         let over = !last && self.window.is_over(now.unix_ms);
         let next = Window::holding(now.unix_ms, self.options.window_seconds);
         let mut early = Table::new();
         let retired: Vec<_> =
             self.interfaces.all().filter(|interface| interface.retired).map(|i| i.number).collect();
 
-        let Self { drain, flows, interfaces, window, clock, .. } = self;
-        let report = drain.drain(clock, |side, delta| {
+        let Self { drain, flows, interfaces, window, .. } = self;
+        let report = drain.drain(|side, delta| {
             if over && side == Side::After {
                 interfaces.add(&mut early, next, delta);
             } else {
@@ -225,7 +218,7 @@ impl Tick {
             self.metrics.window_closed(start.elapsed());
         }
         self.publish();
-        self.health.ticked(self.clock.now().unix_ms);
+        self.health.ticked(clock::now().unix_ms);
         Ok(())
     }
 
@@ -244,7 +237,7 @@ impl Tick {
     fn close_window(&mut self, last: bool) -> Batch {
         let mut window = self.window;
         if last {
-            let now = self.clock.now().unix_ms.div_euclid(1000);
+            let now = clock::now().unix_ms.div_euclid(1000);
             window.end = now.clamp(window.start, window.end);
         }
         let mut batch = Batch {
@@ -257,17 +250,17 @@ impl Tick {
         let mut gone = Vec::new();
         for interface in self.interfaces.all() {
             batch.subjects.insert(interface.number, Arc::clone(&interface.subject));
-            let now = lost(&interface.ledger);
-            let lost = Lost {
-                packets: now.packets - interface.lost_before.packets,
-                bytes: now.bytes - interface.lost_before.bytes,
+            let ever = lost(&interface.ledger);
+            let newly = Lost {
+                packets: ever.packets - interface.lost_before.packets,
+                bytes: ever.bytes - interface.lost_before.bytes,
             };
-            if lost != Lost::default() {
-                batch.lossy.push((interface.number, lost));
+            if newly != Lost::default() {
+                batch.lossy.push((interface.number, newly));
             } else if interface.window_packets == 0 {
                 batch.silent.push(interface.number);
             }
-            interface.lost_before = now;
+            interface.lost_before = ever;
             interface.window_packets = 0;
             if interface.complete {
                 gone.push(interface.number);
@@ -293,6 +286,11 @@ impl Tick {
             .collect();
         self.metrics.publish(self.flows.len(), interfaces);
     }
+}
+
+/// UNIX milliseconds of the next whole second, on which every window's edge lies.
+fn next_second() -> i64 {
+    (clock::now().unix_ms.div_euclid(1000) + 1) * 1000
 }
 
 impl Tracked {
@@ -335,15 +333,14 @@ impl Tracked {
 }
 
 impl Interface {
-    fn new(number: InterfaceNumber, key: &InterfaceKey, subject: Arc<Subject>, base: [Ledger; 2]) -> Self {
+    fn new(number: InterfaceNumber, key: &InterfaceKey, subject: Arc<Subject>, base: &[Ledger; 2]) -> Self {
         // The same after a restart of the daemon, so that its series go on.
-        let mut hasher = foldhash::quality::FixedState::default().build_hasher();
-        (key.netns, key.ifindex, key.mac).hash(&mut hasher);
+        let hash = foldhash::quality::FixedState::default().hash_one((key.netns, key.ifindex, key.mac));
         Self {
             number,
-            id: format!("{:08x}", hasher.finish() as u32).into(),
+            id: format!("{:08x}", hash as u32).into(),
             subject,
-            base,
+            base: *base,
             ledger: [Ledger::default(); 2],
             recorded: [[Lost::default(); Protocol::ALL.len()]; 2],
             window_packets: 0,

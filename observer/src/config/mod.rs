@@ -62,7 +62,9 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file says something that is not understood.
-    #[error("configuration file {path}{place}: {message}: see `observer run --help` for the keys and their values")]
+    #[error(
+        "configuration file {path}{place}: {message}: see `observer run --help` for the keys and their values"
+    )]
     Parse {
         /// Which file.
         path: PathBuf,
@@ -103,7 +105,12 @@ impl Config {
             outputs.push(Output::Jsonl);
         }
         let mut seen = Vec::new();
-        outputs.retain(|output| !seen.contains(output) && { seen.push(*output); true });
+        outputs.retain(|output| {
+            !seen.contains(output) && {
+                seen.push(*output);
+                true
+            }
+        });
         let netns_dirs = if settings.netns_dir.is_empty() {
             ["/run/netns", "/run/docker/netns", PROC].map(PathBuf::from).to_vec()
         } else {
@@ -133,8 +140,7 @@ impl Config {
         let name = |value: &dyn std::fmt::Debug| format!("\"{value:?}\"").to_lowercase();
         let list = |items: Vec<String>| format!("[{}]", items.join(", "));
         let mut sources = Vec::new();
-        for (name, asked) in
-            [("netns", self.netns), ("host", self.host), ("file", self.tasks_file.is_some())]
+        for (name, asked) in [("netns", self.netns), ("host", self.host), ("file", self.tasks_file.is_some())]
         {
             if asked {
                 sources.push(format!("\"{name}\""));
@@ -187,8 +193,8 @@ fn over(first: Settings, second: Settings) -> Settings {
 }
 
 fn read(path: &Path) -> Result<Settings, ConfigError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+    let text =
+        fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
     toml::from_str(&text).map_err(|error| {
         let place = error.span().map_or_else(String::new, |span| {
             let before = text.get(..span.start).unwrap_or(&text);

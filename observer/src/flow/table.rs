@@ -102,8 +102,11 @@ impl Table {
         let Self { index, chunks, hasher } = self;
         let hash = |key: &FlowKey| hasher.hash_one(key);
         let at = |number: &u32| &chunks[*number as usize / CHUNK][*number as usize % CHUNK];
-        let found = index
-            .entry(hash(&delta.key), |number| at(number).key == delta.key, |number| hash(&at(number).key));
+        let found = index.entry(
+            hash(&delta.key),
+            |number| at(number).key == delta.key,
+            |number| hash(&at(number).key),
+        );
         match found {
             hashbrown::hash_table::Entry::Occupied(entry) => {
                 let number = *entry.get() as usize;
@@ -111,7 +114,11 @@ impl Table {
             }
             hashbrown::hash_table::Entry::Vacant(entry) => {
                 let full = chunks.last().is_none_or(|chunk| chunk.len() == CHUNK);
-                let number = if full { chunks.len() * CHUNK } else { (chunks.len() - 1) * CHUNK + chunks[chunks.len() - 1].len() };
+                let number = if full {
+                    chunks.len() * CHUNK
+                } else {
+                    (chunks.len() - 1) * CHUNK + chunks[chunks.len() - 1].len()
+                };
                 entry.insert(number as u32);
                 if full {
                     chunks.push(Vec::with_capacity(CHUNK));

@@ -170,23 +170,17 @@ fn attach_filter(
 ) -> Result<u16, ProgramError> {
     let mut last = ProgramError::NotAttached;
     for priority in PRIORITIES {
-        let options = || {
-            TcAttachOptions::Netlink(NlOptions { priority, handle: tc_handle(handle), classid: None })
-        };
+        let options =
+            || TcAttachOptions::Netlink(NlOptions { priority, handle: tc_handle(handle), classid: None });
         let link = match attach_one(program, ifindex, direction, options) {
             // A filter that an earlier run of this daemon left behind: replaced in place.
             Err(ProgramError::TcError(TcError::NetlinkError(error)))
                 if error.raw_os_error() == Some(libc::EEXIST) =>
             {
-                let name = name_of(ifindex)
-                    .map_err(|error| ProgramError::IOError(std::io::Error::other(error)))?;
-                let old = SchedClassifierLink::attached(
-                    &name,
-                    side(direction),
-                    priority,
-                    tc_handle(handle),
-                    None,
-                )?;
+                let name =
+                    name_of(ifindex).map_err(|error| ProgramError::IOError(std::io::Error::other(error)))?;
+                let old =
+                    SchedClassifierLink::attached(&name, side(direction), priority, tc_handle(handle), None)?;
                 let id = program.attach_to_link(old)?;
                 program.take_link(id)?
             }
@@ -216,14 +210,9 @@ fn detach_clsact(
     for direction in Direction::ALL {
         let priority = priorities[direction as usize];
         if priority != 0 {
-            let link = SchedClassifierLink::attached(
-                &name,
-                side(direction),
-                priority,
-                tc_handle(handle),
-                None,
-            )
-            .map_err(|error| KernelError::call(format!("interface {name}"), error))?;
+            let link =
+                SchedClassifierLink::attached(&name, side(direction), priority, tc_handle(handle), None)
+                    .map_err(|error| KernelError::call(format!("interface {name}"), error))?;
             // Drop detaches, and its only errors are that the filter or the interface is gone.
             drop(link);
         }

@@ -9,19 +9,11 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf};
-use observer_ebpf::abi::{
-    Control, Direction, FlowKey, FlowSet, FlowSlot, Ledger, TICK_SHIFT, names,
-};
+use observer_ebpf::abi::{Control, Direction, FlowKey, FlowSet, FlowSlot, Ledger, TICK_SHIFT, names};
 
-use super::{
-    KernelError, Programs, Sizes,
-    grace::Grace,
-    ledger::sum,
-    mapping::Mapping,
-    object::map_fd,
-};
+use super::{KernelError, Programs, Sizes, grace::Grace, ledger::sum, mapping::Mapping, object::map_fd};
 use crate::{
-    clock::Clock,
+    clock,
     flow::{Counters, Delta, Icmp, InterfaceNumber},
 };
 
@@ -63,7 +55,10 @@ pub struct Drain {
 
 impl fmt::Debug for Drain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Drain").field("sizes", &self.sizes).field("grace", &self.grace).finish_non_exhaustive()
+        f.debug_struct("Drain")
+            .field("sizes", &self.sizes)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,7 +80,11 @@ impl Drain {
             control: mapping(programs, names::CONTROL, 1)?,
             flows: mapping(programs, names::FLOWS, rows * sizes.sets as usize)?,
             used: mapping(programs, names::USED, rows * sizes.sets as usize / 64)?,
-            ledger: mapping(programs, names::LEDGER, usize::from(sizes.interfaces) * 2 * sizes.cpus as usize)?,
+            ledger: mapping(
+                programs,
+                names::LEDGER,
+                usize::from(sizes.interfaces) * 2 * sizes.cpus as usize,
+            )?,
             ring: ring.try_into().map_err(aya::EbpfError::from)?,
             grace,
         })
@@ -94,11 +93,7 @@ impl Drain {
     /// Flips, waits, and hands every entry of the old half and of the spill ring to `take`.
     ///
     /// When this returns, everything that was counted before the call has been handed over.
-    pub fn drain(
-        &mut self,
-        clock: &Clock,
-        mut take: impl FnMut(Side, Delta),
-    ) -> Result<DrainReport, KernelError> {
+    pub fn drain(&mut self, mut take: impl FnMut(Side, Delta)) -> Result<DrainReport, KernelError> {
         let generation = self.control.read(0).generation;
         self.control.write(0, Control { generation: generation.wrapping_add(1) });
         let start = Instant::now();
@@ -106,16 +101,16 @@ impl Drain {
         let grace = start.elapsed();
 
         let start = Instant::now();
-        let ticks = Ticks::new(clock);
+        let ticks = Ticks::new(clock::now());
         let entries = self.read_half((generation & 1) as usize, ticks, |delta| take(Side::Before, delta));
-        let spilled = self.read_ring(clock, take);
+        let spilled = self.read_ring(take);
         Ok(DrainReport { grace, read: start.elapsed(), entries, spilled })
     }
 
     /// Hands what lies in the spill ring to `take`, and returns how many entries that were.
-    pub fn read_ring(&mut self, clock: &Clock, mut take: impl FnMut(Side, Delta)) -> u64 {
+    pub fn read_ring(&mut self, mut take: impl FnMut(Side, Delta)) -> u64 {
         let generation = self.control.read(0).generation;
-        let ticks = Ticks::new(clock);
+        let ticks = Ticks::new(clock::now());
         let mut count = 0;
         while let Some(item) = self.ring.next() {
             let Some(bytes) = item.first_chunk::<{ size_of::<FlowSlot>() }>() else { continue };
@@ -178,8 +173,7 @@ struct Ticks {
 }
 
 impl Ticks {
-    fn new(clock: &Clock) -> Self {
-        let now = clock.now();
+    fn new(now: clock::Now) -> Self {
         Self { now: now.monotonic_ns >> TICK_SHIFT, unix_ms: now.unix_ms }
     }
 
@@ -190,7 +184,8 @@ impl Ticks {
     }
 
     fn delta(self, slot: &FlowSlot) -> Delta {
-        let FlowKey { source, destination, source_port_be, destination_port_be, protocol, interface, .. } = slot.key;
+        let FlowKey { source, destination, source_port_be, destination_port_be, protocol, interface, .. } =
+            slot.key;
         let mut ports = (u16::from_be(source_port_be), u16::from_be(destination_port_be));
         let mut icmp = Icmp::None;
         if protocol == ICMP || protocol == ICMPV6 {

@@ -20,7 +20,12 @@ unsafe impl<T: Copy + Send> Send for Mapping<T> {}
 impl<T: Copy> Mapping<T> {
     /// Maps `len` elements of the array behind `fd`.
     pub(super) fn new(fd: impl AsFd, len: usize, name: &'static str) -> Result<Self, KernelError> {
-        const { assert!(align_of::<T>() <= 4096 && size_of::<T>() % 8 == 0, "array values lie 8-byte aligned") };
+        const {
+            assert!(
+                align_of::<T>() <= 4096 && size_of::<T>().is_multiple_of(8),
+                "array values lie 8-byte aligned"
+            );
+        };
         let bytes = NonZeroUsize::new(len * size_of::<T>())
             .ok_or_else(|| KernelError::call(format!("mmap of {name}"), std::io::ErrorKind::InvalidInput))?;
         // SAFETY: a fresh mapping at an address of the kernel's choice.

@@ -73,7 +73,8 @@ impl Sizes {
 
     /// Flows that one half of the cache holds over all CPUs.
     pub fn flows(&self) -> u64 {
-        u64::from(self.sets) * u64::from(self.cpus) * size_of::<FlowSet>() as u64 / size_of::<FlowSlot>() as u64
+        u64::from(self.sets) * u64::from(self.cpus) * size_of::<FlowSet>() as u64
+            / size_of::<FlowSlot>() as u64
     }
 
     pub(super) fn rows(&self) -> u32 {
@@ -85,7 +86,7 @@ impl Sizes {
 ///
 /// One is kept for the daemon's life: making it reads the kernel's BTF, which takes 16 ms.
 pub struct Loader {
-    loader: EbpfLoader<'static>,
+    aya: EbpfLoader<'static>,
     sizes: Sizes,
     pins: PathBuf,
 }
@@ -140,7 +141,7 @@ impl Loader {
         for name in SHARED {
             loader.map_pin_path(name, pins.join(name));
         }
-        Ok(Self { loader, sizes, pins: pins.to_path_buf() })
+        Ok(Self { aya: loader, sizes, pins: pins.to_path_buf() })
     }
 
     /// How large the maps are.
@@ -153,16 +154,19 @@ impl Loader {
         if interface == 0 || interface >= self.sizes.interfaces {
             return Err(KernelError::TooManyInterfaces(self.sizes.interfaces - 1));
         }
-        self.loader
-            .override_global(names::INTERFACE, &NUMBERS[usize::from(interface)], true)
-            .override_global(names::LINK_HEADER, if ethernet { &ETHERNET } else { &BARE }, true);
-        let mut programs = Programs { ebpf: self.loader.load(OBJECT)? };
+        self.aya.override_global(names::INTERFACE, &NUMBERS[usize::from(interface)], true).override_global(
+            names::LINK_HEADER,
+            if ethernet { &ETHERNET } else { &BARE },
+            true,
+        );
+        let mut programs = Programs { ebpf: self.aya.load(OBJECT)? };
         for direction in Direction::ALL {
             let program = Programs::name(direction);
-            programs
-                .get_mut(direction)?
-                .load()
-                .map_err(|source| KernelError::Program { action: "loading", program, source })?;
+            programs.get_mut(direction)?.load().map_err(|source| KernelError::Program {
+                action: "loading",
+                program,
+                source,
+            })?;
         }
         Ok(programs)
     }

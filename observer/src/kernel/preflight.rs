@@ -2,11 +2,9 @@
 
 use std::fs;
 
-use nix::{
-    sys::{
-        resource::{RLIM_INFINITY, Resource, setrlimit},
-        utsname::uname,
-    },
+use nix::sys::{
+    resource::{RLIM_INFINITY, Resource, setrlimit},
+    utsname::uname,
 };
 
 /// The version of a kernel.
@@ -58,7 +56,9 @@ pub enum Unfit {
     #[error("Linux {0} is too old: observer needs {oldest} or later", oldest = KernelVersion::OLDEST)]
     Kernel(KernelVersion),
     /// No `bpf()`.
-    #[error("this kernel offers no eBPF ({0}): boot one with CONFIG_BPF_SYSCALL=y, and allow bpf() to this process")]
+    #[error(
+        "this kernel offers no eBPF ({0}): boot one with CONFIG_BPF_SYSCALL=y, and allow bpf() to this process"
+    )]
     Bpf(String),
 }
 
@@ -105,9 +105,12 @@ mod tests {
 
     #[test]
     fn releases_of_distributions_are_understood() {
-        for (release, major, minor) in
-            [("5.10.0-46-cloud-amd64", 5, 10), ("6.1.192+", 6, 1), ("6.18.44-fc-v657", 6, 18), ("7.2-rc1", 7, 2)]
-        {
+        for (release, major, minor) in [
+            ("5.10.0-46-cloud-amd64", 5, 10),
+            ("6.1.192+", 6, 1),
+            ("6.18.44-fc-v657", 6, 18),
+            ("7.2-rc1", 7, 2),
+        ] {
             assert_eq!(KernelVersion::parse(release), Some(KernelVersion { major, minor }), "{release}");
         }
         assert_eq!(KernelVersion::parse("unknown"), None);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::{Content, Record};
 use crate::{
-    flow::Icmp,
+    flow::{Delta, Icmp},
     tasks::Attribute,
 };
 
@@ -177,7 +177,7 @@ impl Field {
     }
 
     /// What only a flow has. The rest is what a host cannot know.
-    fn of_flow<'a>(self, delta: &'a crate::flow::Delta) -> Value<'a> {
+    fn of_flow(self, delta: &Delta) -> Value<'_> {
         let (key, counters) = (&delta.key, &delta.counters);
         match self {
             Self::SrcAddr | Self::PktSrcAddr => Value::Address(key.source()),
@@ -197,7 +197,7 @@ impl Field {
 }
 
 /// A time of the flow, or of the window where there is no flow, in UNIX seconds.
-fn seconds<'a>(record: &Record<'a>, of_flow: fn(&crate::flow::Delta) -> i64, of_window: i64) -> Value<'a> {
+fn seconds<'a>(record: &Record<'a>, of_flow: fn(&Delta) -> i64, of_window: i64) -> Value<'a> {
     let seconds = match record.content {
         Content::Flow(delta) => of_flow(delta).div_euclid(1000),
         Content::NoData | Content::SkipData(_) => of_window,
@@ -260,7 +260,7 @@ impl Extension {
         }
     }
 
-    fn of_flow<'a>(self, delta: &'a crate::flow::Delta) -> Value<'a> {
+    fn of_flow(self, delta: &Delta) -> Value<'_> {
         let counters = &delta.counters;
         match (self, counters.icmp) {
             (Self::StartMs, _) => Value::Number(counters.first_ms.max(0) as u64),

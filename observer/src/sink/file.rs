@@ -71,19 +71,18 @@ impl FileSink {
         {
             file.finish()?;
         }
-        let file = match self.open.get_mut(&slot) {
-            Some(file) => file,
-            None => {
-                let mut file = OpenFile::create(&self.options, self.kind, &slot)?;
-                if self.kind == FileKind::Text {
-                    let mut header = Vec::new();
-                    write_header(&self.options.format, &mut header);
-                    file.write(&header)?;
-                }
-                self.open.entry(slot).or_insert(file)
-            }
-        };
-        file.write(&self.line)
+        if let Some(file) = self.open.get_mut(&slot) {
+            return file.write(&self.line);
+        }
+        let mut file = OpenFile::create(&self.options, self.kind, &slot)?;
+        if self.kind == FileKind::Text {
+            let mut header = Vec::new();
+            write_header(&self.options.format, &mut header);
+            file.write(&header)?;
+        }
+        file.write(&self.line)?;
+        self.open.insert(slot, file);
+        Ok(())
     }
 
     /// Finishes the files to which nothing can be added after `time`.

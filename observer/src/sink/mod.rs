@@ -115,7 +115,10 @@ impl Sinks {
     pub fn offer(&self, batch: Batch) {
         let Some(queue) = &self.queue else { return };
         if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = queue.try_send(batch) {
-            tracing::error!(records = batch.len(), "the sinks are too slow: the records of a window are dropped");
+            tracing::error!(
+                records = batch.len(),
+                "the sinks are too slow: the records of a window are dropped"
+            );
             self.observer.0.lost(&batch, SinkLoss::QueueFull);
         }
     }

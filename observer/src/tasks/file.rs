@@ -62,7 +62,8 @@ impl TasksFile {
         let text = fs::read(&self.path).map_err(read)?;
         // Once is enough to say that a version is unreadable.
         self.version = version;
-        self.facts = parse(&text).map_err(|source| TasksFileError::Parse { path: self.path.clone(), source })?;
+        self.facts =
+            parse(&text).map_err(|source| TasksFileError::Parse { path: self.path.clone(), source })?;
         Ok(true)
     }
 
@@ -80,6 +81,7 @@ struct Answer {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the API's names")]
 struct Task {
     task_arn: String,
     #[serde(default)]

@@ -94,10 +94,7 @@ struct Space {
 
 impl Watch {
     /// Takes a first look, sends what it sees to `out`, and goes on watching on a thread of its own.
-    pub fn start(
-        options: WatchOptions,
-        out: Sender<Vec<Observed>>,
-    ) -> io::Result<WatchHandle> {
+    pub fn start(options: WatchOptions, out: Sender<Vec<Observed>>) -> io::Result<WatchHandle> {
         let mut watch = Self {
             options,
             own: Netns::own()?,
@@ -133,8 +130,7 @@ impl Watch {
         let mut hurry_until = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
-            let wait =
-                if now < hurry_until { HURRY_STEP } else { next_scan.saturating_duration_since(now) };
+            let wait = if now < hurry_until { HURRY_STEP } else { next_scan.saturating_duration_since(now) };
             self.sleep(wake, wait);
             self.take_events();
             if self.take_notices() {
@@ -155,8 +151,10 @@ impl Watch {
     }
 
     fn sleep(&self, wake: &EventFd, wait: Duration) {
-        let mut fds =
-            vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN), PollFd::new(self.events.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![
+            PollFd::new(wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
+        ];
         if let Some(inotify) = &self.inotify {
             fds.push(PollFd::new(inotify.as_fd(), PollFlags::POLLIN));
         }
@@ -187,7 +185,8 @@ impl Watch {
                     }
                 }
                 Event::Change(id, _) => {
-                    changed.extend(self.spaces.values().filter(|space| space.id == id).map(|s| s.netns.inode));
+                    changed
+                        .extend(self.spaces.values().filter(|space| space.id == id).map(|s| s.netns.inode));
                 }
             }
         }
@@ -214,8 +213,7 @@ impl Watch {
 
     /// Lists the folders, and processes where asked to; adds what is new.
     fn scan(&mut self, processes: bool) {
-        let known =
-            self.spaces.values().map(|space| (space.netns.inode, space.netns.path.clone())).collect();
+        let known = self.spaces.values().map(|space| (space.netns.inode, space.netns.path.clone())).collect();
         let mut found = BTreeMap::new();
         for directory in self.options.netns_dirs.clone() {
             if directory == Path::new(PROC) {
@@ -276,7 +274,8 @@ impl Watch {
     /// Lists the interfaces of a namespace; forgets it where the kernel no longer knows it.
     fn list(&mut self, inode: u64) {
         let Some(space) = self.spaces.get_mut(&inode) else { return };
-        let listed = self.netlink.links(space.id).and_then(|links| Ok((links, self.netlink.addresses(space.id)?)));
+        let listed =
+            self.netlink.links(space.id).and_then(|links| Ok((links, self.netlink.addresses(space.id)?)));
         match listed {
             Ok((links, addresses)) => {
                 space.interfaces = links

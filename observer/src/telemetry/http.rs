@@ -10,7 +10,7 @@ use axum::{
 use tokio::net::TcpListener;
 
 use super::{Health, Metrics};
-use crate::clock::Clock;
+use crate::clock;
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ async fn render(State(shared): State<Shared>) -> Response {
 }
 
 async fn live(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    if shared.health.is_live(Clock.now().unix_ms) {
+    if shared.health.is_live(clock::now().unix_ms) {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "no tick for 10 s\n")

@@ -97,11 +97,7 @@ impl Families {
                 "IP packets that crossed the interface, as on the wire.",
                 &BY_DIRECTION,
             )?,
-            seen_bytes: counter(
-                "observer_interface_bytes_total",
-                "Their bytes of layer 3.",
-                &BY_DIRECTION,
-            )?,
+            seen_bytes: counter("observer_interface_bytes_total", "Their bytes of layer 3.", &BY_DIRECTION)?,
             lost_packets: counter(
                 "observer_interface_lost_packets_total",
                 "IP packets that crossed the interface and are in no record.",
@@ -168,7 +164,8 @@ impl Families {
             }
         }
         let netns = subject.netns.to_string();
-        let mut info = vec![&*stats.id, &*subject.interface_id, &*subject.interface_name, &*subject.mac, &netns];
+        let mut info =
+            vec![&*stats.id, &*subject.interface_id, &*subject.interface_name, &*subject.mac, &netns];
         info.extend(INFO.map(|(_, attribute)| known(attribute)));
         self.info.with_label_values(&info).set(1);
     }
@@ -177,8 +174,7 @@ impl Families {
 impl InterfaceCollector {
     pub(super) fn new(shared: Arc<Shared>) -> prometheus::Result<Self> {
         let families = Families::new()?;
-        let descriptions =
-            families.all().iter().flat_map(|family| family.desc()).cloned().collect();
+        let descriptions = families.all().iter().flat_map(|family| family.desc()).cloned().collect();
         Ok(Self { shared, descriptions })
     }
 }

@@ -153,9 +153,7 @@ impl Metrics {
             registry,
         };
         metrics.registry.register(Box::new(InterfaceCollector::new(Arc::clone(&metrics.interfaces))?))?;
-        metrics
-            .registry
-            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let build = register(
             &metrics.registry,
             IntGaugeVec::new(
@@ -164,8 +162,12 @@ impl Metrics {
             )?,
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), hook]).set(1);
-        gauge(&metrics.registry, "observer_flow_cache_flows", "Flows that half of the kernel's cache holds.")?
-            .set(cache_flows as i64);
+        gauge(
+            &metrics.registry,
+            "observer_flow_cache_flows",
+            "Flows that half of the kernel's cache holds.",
+        )?
+        .set(cache_flows as i64);
         metrics.present();
         Ok(metrics)
     }
@@ -286,7 +288,12 @@ fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: T) -> p
     Ok(metric)
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
     register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
 }
 

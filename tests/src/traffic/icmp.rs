@@ -49,7 +49,7 @@ pub fn ping(from: &Interface, to: &Interface, family: Family, count: u16, payloa
             libc::SOL_SOCKET,
             libc::SO_RCVTIMEO,
             (&raw const patience).cast(),
-            mem::size_of_val(&patience) as libc::socklen_t,
+            size_of_val(&patience) as libc::socklen_t,
         )
     };
     ensure!(set == 0, "SO_RCVTIMEO: {}", io::Error::last_os_error());

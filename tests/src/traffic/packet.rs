@@ -67,7 +67,7 @@ impl PacketSocket {
                 libc::bind(
                     fd.as_raw_fd(),
                     (&raw const name).cast(),
-                    mem::size_of_val(&name) as libc::socklen_t,
+                    size_of_val(&name) as libc::socklen_t,
                 )
             };
             ensure!(bound == 0, "binding a packet socket: {}", io::Error::last_os_error());

@@ -1,13 +1,13 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsRawFd as _,
     panic, thread,
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
 
+use super::frames::LINK_HEADER;
 use crate::{
     counters::{Counters, TcpCounters, tcp_is_silent},
     poll::{self, PATIENCE},
@@ -113,11 +113,10 @@ impl Witness {
     /// Segments by TCP's own count; bytes by the interface's, less the link headers, and with the headers of those
     /// segments that left within a super-packet.
     fn sent_since(&self, before: &Self, family: Family) -> Result<Tally> {
-        const LINK_HEADER: u64 = 14;
         let interface = self.interface.since(&before.interface);
         let frames = interface.frames.egress;
         ensure!(interface.dropped == 0, "the interface dropped {} frames", interface.dropped);
-        let packets = self.tcp.since(&before.tcp).sent;
+        let packets = self.tcp.since(&before.tcp).total();
         ensure!(packets >= frames.packets, "{packets} segments in {frames}");
         let inner = packets - frames.packets;
         Ok(Tally::new(packets, frames.bytes - frames.packets * LINK_HEADER + inner * header(family)))

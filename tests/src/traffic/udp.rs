@@ -1,6 +1,5 @@
 use std::{
     io::ErrorKind,
-    mem,
     net::{SocketAddr, UdpSocket},
     os::fd::AsRawFd as _,
     panic,
@@ -110,7 +109,7 @@ pub fn segmented(
                 libc::SOL_UDP,
                 libc::UDP_SEGMENT,
                 (&raw const size).cast(),
-                mem::size_of_val(&size) as libc::socklen_t,
+                size_of_val(&size) as libc::socklen_t,
             )
         };
         ensure!(set == 0, "UDP_SEGMENT: {}", std::io::Error::last_os_error());

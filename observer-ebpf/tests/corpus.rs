@@ -1,0 +1,56 @@
+//! The parser on the corpus of packets.
+
+#[path = "../../tests/packets/mod.rs"]
+mod packets;
+
+use packets::{Outcome, corpus, parsed};
+
+#[test]
+fn every_packet_of_the_corpus_comes_to_what_it_must() {
+    let corpus = corpus();
+    assert!(corpus.len() > 70);
+    for sample in &corpus {
+        let outcome = parsed(&sample.bytes(), sample.offload());
+        assert_eq!(outcome, sample.expect, "{}: {}", sample.name, sample.about);
+    }
+}
+
+#[test]
+fn a_frame_cut_anywhere_is_counted_and_never_misread() {
+    for sample in corpus() {
+        let whole = sample.bytes();
+        for len in 0..whole.len() {
+            match (parsed(&whole[..len], sample.offload()), &sample.expect) {
+                // What a cut frame still says agrees with what the whole one says.
+                (
+                    Outcome::Flow { source, destination, source_port, destination_port, .. },
+                    Outcome::Flow {
+                        source: s, destination: d, source_port: sp, destination_port: dp, ..
+                    },
+                ) => {
+                    assert_eq!((&source, &destination), (s, d), "{} cut at {len}", sample.name);
+                    let ports = (source_port, destination_port);
+                    assert!(
+                        ports == (0, 0) || ports == (*sp, *dp),
+                        "{} cut at {len}: {ports:?}",
+                        sample.name
+                    );
+                }
+                (Outcome::Flow { .. }, whole) => {
+                    panic!("{} cut at {len} is a flow, whole {whole:?}", sample.name)
+                }
+                (Outcome::Lost { packets, .. }, _) => assert!(packets >= 1),
+                (Outcome::NonIp { .. }, _) => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn names_of_the_corpus_are_unique() {
+    let mut names: Vec<_> = corpus().into_iter().map(|sample| sample.name).collect();
+    names.sort();
+    let all = names.len();
+    names.dedup();
+    assert_eq!(names.len(), all);
+}

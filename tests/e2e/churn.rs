@@ -1,0 +1,151 @@
+//! Tasks that come and go while the daemon runs.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{net::if_::if_nametoindex, sys::signal::Signal};
+use observer_tests::{
+    daemon::Daemon,
+    lab,
+    lab::Lab,
+    need,
+    poll,
+    records::{Records, Status},
+    requires,
+    tally::{Crossed, Tally},
+    traffic::Udp,
+    veth::{Family, Mac, Task},
+};
+
+/// How long the kernel may take to have a namespace and its interfaces gone.
+const GONE: Duration = Duration::from_secs(1);
+
+/// A task that appears, sends, and disappears; returns its MAC and what it sent.
+fn visit(lab: &Lab, daemon: &Daemon<'_>, name: &str, packets: u64) -> Result<(Mac, Tally)> {
+    let task = lab.task(name)?;
+    daemon.wait_attached(&task.inside)?;
+    let sent = Udp { family: Family::V4, flows: 2, packets, payload: 64 }.send(&task.inside, &task.outside)?;
+    let mac = task.inside.mac();
+    end(task, daemon)?;
+    Ok((mac, sent))
+}
+
+/// Ends a task, which must not be held by the daemon.
+fn end(task: Task, daemon: &Daemon<'_>) -> Result<()> {
+    let (inode, name) = (task.inside.namespace().inode(), task.inside.name());
+    let start = Instant::now();
+    let peer = task.end();
+    // The pair goes with the namespace, and the namespace with its last user.
+    poll::until_true("the peer of the task's interface is gone", poll::PATIENCE, || {
+        peer.run(|| Ok(if_nametoindex(name).is_err()))
+    })
+    .with_context(|| format!("namespace {inode}"))?;
+    let took = start.elapsed();
+    assert!(took < GONE, "the namespace was held for {took:?}");
+    assert_eq!(holds(daemon, inode)?, Vec::<String>::new(), "the daemon's hold on namespace {inode}");
+    Ok(())
+}
+
+/// Where the daemon has a descriptor of a namespace, or a thread in it.
+fn holds(daemon: &Daemon<'_>, inode: u64) -> Result<Vec<String>> {
+    let wanted = format!("net:[{inode}]");
+    let process = format!("/proc/{}", daemon.pid());
+    let links = fs::read_dir(format!("{process}/fd"))?.flatten().map(|entry| entry.path());
+    let threads = fs::read_dir(format!("{process}/task"))?.flatten().map(|entry| entry.path().join("ns/net"));
+    // A descriptor or thread that ends meanwhile holds nothing.
+    let leads = |path: &std::path::PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy() == wanted);
+    Ok(links.chain(threads).filter(leads).map(|path| path.display().to_string()).collect())
+}
+
+#[test]
+fn a_task_that_comes_and_goes_is_recorded_exactly() -> Result<()> {
+    let lab = lab!();
+    let daemon = lab.daemon().start()?;
+    let (mac, sent) = visit(&lab, &daemon, "visitor", 500)?;
+    let records = Records::read(&daemon.stop()?.out)?;
+    assert_eq!(records.recorded(mac), Crossed::egress(sent), "records, and what was sent");
+    assert_eq!(records.lost(mac), Tally::default(), "lost");
+    Ok(())
+}
+
+#[test]
+fn a_task_that_comes_and_goes_under_clsact_is_recorded_exactly() -> Result<()> {
+    let lab = lab!();
+    let daemon = lab.daemon().arg("--attach").arg("clsact").start()?;
+    let (mac, sent) = visit(&lab, &daemon, "visitor", 500)?;
+    let records = Records::read(&daemon.stop()?.out)?;
+    assert_eq!(records.recorded(mac), Crossed::egress(sent), "records, and what was sent");
+    Ok(())
+}
+
+#[test]
+fn tasks_that_come_and_go_leave_nothing_in_the_daemon() -> Result<()> {
+    const ROUNDS: u64 = 10;
+    let lab = lab!();
+    let daemon = lab.daemon().window(2).start()?;
+    let descriptors = || -> Result<usize> { Ok(fs::read_dir(format!("/proc/{}/fd", daemon.pid()))?.count()) };
+    let mut visits = vec![visit(&lab, &daemon, "first", 10)?];
+    daemon.wait_windows(2)?;
+    let before = descriptors()?;
+    for round in 0..ROUNDS {
+        // The same name and path again, with another namespace behind it.
+        visits.push(visit(&lab, &daemon, "again", 20 + round)?);
+    }
+    daemon.wait_windows(2)?;
+    let page = daemon.metrics()?;
+    assert_eq!(page.all("observer_interface_info", &[]).count(), 0, "interfaces on the page");
+    // The scrape's own connection may still be closing.
+    poll::until_true("all descriptors are closed", poll::PATIENCE, || Ok(descriptors()? <= before))
+        .with_context(|| format!("{} descriptors, {before} before", descriptors().unwrap_or(0)))?;
+
+    let records = Records::read(&daemon.stop()?.out)?;
+    for (mac, sent) in visits {
+        assert_eq!(records.recorded(mac), Crossed::egress(sent), "records, and what was sent by {mac}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_comes_into_a_known_namespace_is_observed() -> Result<()> {
+    let lab = lab!();
+    let space = lab.observed_namespace("late")?;
+    let other = lab.other_namespace("late")?;
+    let daemon = lab.daemon().start()?;
+    let mut task = Task::join(space, other, observer_tests::veth::Addresses::default())?;
+    observer_tests::veth::quiet(std::slice::from_mut(&mut task))?;
+    daemon.wait_attached(&task.inside)?;
+    let sent =
+        Udp { family: Family::V6, flows: 1, packets: 100, payload: 64 }.send(&task.outside, &task.inside)?;
+    let records = Records::read(&daemon.stop()?.out)?;
+    let flows = records.recorded(task.inside.mac());
+    // It may have been attached before the interface had fallen silent: more is recorded then, and nothing less.
+    let udp: Tally = records
+        .flows(task.inside.mac())
+        .into_iter()
+        .filter(|((_, flow), _)| flow.source_port == Udp::FIRST_PORT)
+        .map(|(_, sum)| sum.tally)
+        .sum();
+    assert_eq!(udp, sent, "of {flows}");
+    Ok(())
+}
+
+#[test]
+fn a_task_that_ends_while_the_daemon_stands_still_is_free_at_once() -> Result<()> {
+    let lab = lab!();
+    need!(requires::linux(6, 6));
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().start()?;
+    let sent =
+        Udp { family: Family::V4, flows: 1, packets: 100, payload: 64 }.send(&task.inside, &task.outside)?;
+    let mac = task.inside.mac();
+    daemon.freeze()?;
+    end(task, &daemon)?;
+    daemon.thaw()?;
+    let records = Records::read(&daemon.stop_by(Signal::SIGTERM)?.out)?;
+    assert_eq!(records.recorded(mac), Crossed::egress(sent), "records, and what was sent");
+    assert_eq!(records.with_status(mac, Status::SkipData).len(), 0, "SKIPDATA");
+    Ok(())
+}

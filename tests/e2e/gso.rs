@@ -1,0 +1,28 @@
+//! Datagrams that the kernel cuts out of one message.
+
+use anyhow::Result;
+use observer_tests::{
+    books::Books,
+    lab,
+    tally::Crossed,
+    traffic::segmented,
+    veth::Family,
+};
+
+#[test]
+fn segments_of_udp_messages_are_counted_one_by_one() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().start()?;
+    let mut sent = Crossed::default();
+    for family in Family::ALL {
+        // 10 segments, the last one shorter, and messages that are cut into none.
+        for payload in [9_500, 1_000, 10] {
+            sent.ingress += segmented((&task.outside, &task.inside), family, 200, payload, 1_000)?;
+            sent.egress += segmented((&task.inside, &task.outside), family, 100, payload, 1_000)?;
+        }
+    }
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, sent);
+    Ok(())
+}

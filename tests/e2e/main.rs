@@ -1,0 +1,22 @@
+//! The scenarios: the binary on a real kernel, in namespaces of its own. `cargo xtask test e2e` runs them.
+//!
+//! They need root; without it each says that it is skipped. Any number of test threads will do: of scenarios that
+//! send traffic at most two run at once, and those that fill queues on purpose run alone (`requires::Turn`).
+//! A part of them: `cargo xtask test e2e -- NAME`.
+//!
+//! Each ends with the same sum: what the generator sent = what the interface counted = records + ledger of losses.
+
+mod apart;
+mod bulk;
+mod churn;
+mod flows;
+mod frames;
+mod generators;
+mod gso;
+mod harmless;
+mod hooks;
+mod metrics;
+mod names;
+mod pressure;
+mod usage;
+mod windows;

@@ -1,0 +1,191 @@
+//! The loaded programs, by `BPF_PROG_TEST_RUN`: the kernel's verifier takes them, and they make of every packet of the
+//! corpus what the parser makes of it on the host.
+//!
+//! Needs root. Knows the kernel room of the daemon, and nothing else of it.
+
+#[path = "../packets/mod.rs"]
+mod packets;
+
+use std::net::IpAddr;
+
+use aya::programs::{TestRun, TestRunOptions};
+use observer::{
+    clock,
+    flow::{Delta, Icmp, InterfaceNumber},
+    kernel::{
+        Drain, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, ledger::grown, object::LoaderOptions,
+        preflight,
+    },
+};
+use observer_ebpf::{
+    abi::{Direction, Ledger, LossReason, NonIpKind, Note},
+    packet::Offload,
+};
+use packets::{Outcome, Sample, corpus, parsed};
+
+const INTERFACE: u16 = 7;
+
+/// Loaded programs with maps of their own.
+struct Loaded {
+    programs: Programs,
+    drain: Drain,
+    _pins: PinDirectory,
+    _directory: tempfile::TempDir,
+}
+
+impl Loaded {
+    fn new(precise_clock: bool, ethernet: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let pins = PinDirectory::create(&directory.path().join("pins"), directory.path()).unwrap();
+        let sizes = Sizes::from_budget(4 << 20, preflight::possible_cpus()).unwrap();
+        let options = LoaderOptions { sizes, log_level: 0, precise_clock };
+        let mut programs = Loader::new(options, pins.path()).unwrap().load(INTERFACE, ethernet).unwrap();
+        let drain = Drain::new(&mut programs, sizes, Grace::new().unwrap()).unwrap();
+        Self { programs, drain, _pins: pins, _directory: directory }
+    }
+
+    /// Sends a packet through a program, and returns what it counted: flows and the account.
+    fn count(&mut self, direction: Direction, bytes: &[u8], offload: Offload) -> (Vec<Delta>, Ledger) {
+        let interface = InterfaceNumber::new(INTERFACE);
+        let before = self.drain.ledger(interface)[direction as usize];
+        let context = context(offload);
+        let options = TestRunOptions { data_in: Some(bytes), ctx_in: Some(&context), ..TestRunOptions::new() };
+        let result = self.programs.get_mut(direction).unwrap().test_run(options);
+        let result = result.unwrap_or_else(|error| panic!("{} bytes, {offload:?}, {bytes:02x?}: {error}", bytes.len()));
+        assert_eq!(result.return_value as i32, -1, "the chain must go on");
+        let mut flows = Vec::new();
+        self.drain.drain(|_, delta| flows.push(delta)).unwrap();
+        let after = self.drain.ledger(interface)[direction as usize];
+        (flows, grown(&after, &before))
+    }
+}
+
+/// A `struct __sk_buff` whose buffer is a super-packet.
+fn context(offload: Offload) -> [u8; 192] {
+    const GSO_SEGS: usize = 164;
+    const GSO_SIZE: usize = 176;
+    let mut context = [0; 192];
+    context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&offload.segments.to_ne_bytes());
+    context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&offload.size.to_ne_bytes());
+    context
+}
+
+/// What a program made of one packet, in the words of the corpus.
+fn outcome(flows: &[Delta], ledger: &Ledger) -> Outcome {
+    let lost = LossReason::ALL.into_iter().find(|reason| ledger.lost[*reason as usize].packets != 0);
+    let kind = NonIpKind::ALL.into_iter().find(|kind| ledger.non_ip[*kind as usize] != 0);
+    match (flows, lost, kind) {
+        ([flow], None, None) => {
+            let (key, counters) = (flow.key, flow.counters);
+            let note = Note::ALL.into_iter().find(|note| ledger.notes[*note as usize] != 0);
+            Outcome::Flow {
+                source: key.source(),
+                destination: key.destination(),
+                protocol: key.protocol(),
+                source_port: key.source_port(),
+                destination_port: key.destination_port(),
+                icmp: match counters.icmp {
+                    Icmp::One { kind, code } => Some((kind, code)),
+                    Icmp::None | Icmp::Mixed => None,
+                },
+                tcp_flags: counters.tcp_flags_all,
+                packets: counters.packets,
+                bytes: counters.bytes,
+                note: note.map(|note| note.as_str().into()),
+            }
+        }
+        ([], Some(reason), None) => {
+            let loss = ledger.lost[reason as usize];
+            Outcome::Lost { reason: reason.as_str().into(), packets: loss.packets, bytes: loss.bytes }
+        }
+        ([], None, Some(kind)) => Outcome::NonIp { kind: kind.as_str().into() },
+        other => panic!("one packet was counted as {other:?}"),
+    }
+}
+
+fn check(loaded: &mut Loaded, direction: Direction, sample: &Sample, bytes: &[u8], expected: &Outcome) {
+    let (flows, ledger) = loaded.count(direction, bytes, sample.offload());
+    let place = format!("{} ({}, {} bytes)", sample.name, sample.about, bytes.len());
+    assert_eq!(outcome(&flows, &ledger), *expected, "{place}");
+    assert_eq!((ledger.frames, ledger.frame_bytes), (1, bytes.len() as u64), "{place}");
+    let recorded = flows.iter().map(|flow| (flow.counters.packets, flow.counters.bytes));
+    let lost = ledger.lost.iter().map(|loss| (loss.packets, loss.bytes));
+    let sum = recorded.chain(lost).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert_eq!((ledger.packets, ledger.bytes), sum, "{place}: seen = recorded + lost");
+    for flow in &flows {
+        assert_eq!(flow.key.direction(), direction, "{place}");
+        assert_eq!(flow.key.interface().get(), INTERFACE, "{place}");
+    }
+}
+
+/// Whether the kernel takes a frame for a test: recent ones want a whole IP header behind its EtherType. (Behind a
+/// VLAN tag they do not look, and live interfaces do not ask.)
+fn is_taken(bytes: &[u8]) -> bool {
+    match bytes.get(12..14) {
+        Some([0x08, 0x00]) => bytes.len() >= 14 + 20,
+        Some([0x86, 0xdd]) => bytes.len() >= 14 + 40,
+        _ => bytes.len() > 14,
+    }
+}
+
+#[test]
+fn programs_count_the_corpus_as_the_parser_does() {
+    let mut loaded = Loaded::new(false, true);
+    for sample in corpus() {
+        let bytes = sample.bytes();
+        for direction in Direction::ALL.into_iter().filter(|_| is_taken(&bytes)) {
+            check(&mut loaded, direction, &sample, &bytes, &sample.expect);
+        }
+    }
+}
+
+#[test]
+fn programs_count_cut_frames_as_the_parser_does() {
+    let mut loaded = Loaded::new(false, true);
+    for sample in corpus() {
+        let whole = sample.bytes();
+        for len in (15..whole.len().min(140)).step_by(3).filter(|len| is_taken(&whole[..*len])) {
+            let expected = parsed(&whole[..len], sample.offload());
+            check(&mut loaded, Direction::Ingress, &sample, &whole[..len], &expected);
+        }
+    }
+}
+
+#[test]
+fn programs_load_with_the_precise_clock_and_for_interfaces_without_ethernet() {
+    let mut loaded = Loaded::new(true, true);
+    let sample = corpus().swap_remove(0);
+    check(&mut loaded, Direction::Ingress, &sample, &sample.bytes(), &sample.expect);
+    let _ = Loaded::new(false, false);
+}
+
+#[test]
+fn times_of_a_flow_are_those_of_its_packets() {
+    for precise in [false, true] {
+        let mut loaded = Loaded::new(precise, true);
+        let sample = corpus().swap_remove(0);
+        let before = clock::now().unix_ms;
+        let (flows, _) = loaded.count(Direction::Ingress, &sample.bytes(), sample.offload());
+        let after = clock::now().unix_ms;
+        let counters = flows[0].counters;
+        assert_eq!(counters.first_ms, counters.last_ms);
+        // The coarse clock moves with the timer tick, of 10 ms at most; and a tick of ours is a millisecond.
+        assert!((before - 12..=after + 2).contains(&counters.first_ms), "{before} {} {after}", counters.first_ms);
+    }
+}
+
+#[test]
+fn a_flow_of_many_packets_is_one_entry_and_either_grace_period_is_waited_for() {
+    let mut loaded = Loaded::new(false, true);
+    let bytes = corpus().swap_remove(0).bytes();
+    for grace in [Grace::new().unwrap(), Grace::map_in_map().unwrap()] {
+        grace.wait().unwrap();
+        let options = TestRunOptions { data_in: Some(&bytes), repeat: 1000, ..TestRunOptions::new() };
+        loaded.programs.get_mut(Direction::Egress).unwrap().test_run(options).unwrap();
+        let mut flows = Vec::new();
+        loaded.drain.drain(|_, delta| flows.push(delta)).unwrap();
+        assert_eq!(flows.len(), 1);
+        assert_eq!(flows[0].counters.packets, 1000);
+        assert_eq!(flows[0].key.source(), IpAddr::from([10, 0, 0, 1]));
+    }
+}

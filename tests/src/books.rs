@@ -1,0 +1,132 @@
+//! Whether records, ledger, metrics, interface and generator agree. The residual is exactly 0, or a test fails.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    counters::Counters,
+    daemon::Daemon,
+    metrics::{Ledger, Metrics},
+    poll,
+    records::{Records, unfinished},
+    tally::{Crossed, Direction, Tally},
+    veth::{Interface, Mac},
+};
+
+/// All accounts of one daemon, closed.
+#[derive(Debug)]
+pub struct Books {
+    /// What it wrote.
+    pub records: Records,
+    /// The last page before it stopped.
+    pub metrics: Metrics,
+    /// The kernel's counters at that time.
+    pub counters: BTreeMap<Mac, Counters>,
+    /// Its standard output.
+    pub stdout: String,
+    said: String,
+}
+
+impl Books {
+    /// Waits until the daemon has drained all that crossed `interfaces`, stops it, and reads what it left.
+    ///
+    /// Nothing may cross them any more. Where the accounts do not come to agree, the assertions will say so.
+    pub fn close<'a>(
+        daemon: Daemon<'_>,
+        interfaces: impl IntoIterator<Item = &'a Interface>,
+    ) -> Result<Self> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let interfaces: Vec<&Interface> = interfaces.into_iter().collect();
+        let counters = interfaces
+            .iter()
+            .map(|interface| Ok((interface.mac(), interface.counters()?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        let settled = |page: &Metrics| {
+            interfaces.iter().all(|interface| {
+                let Some(ledger) = page.ledger(interface) else { return false };
+                let recorded = page.recorded(interface);
+                Direction::ALL.into_iter().zip(ledger).all(|(direction, ledger)| {
+                    let counted = counters[&interface.mac()].frames.get(direction).packets;
+                    let counted = !comparable(interface, direction) || ledger.frames.packets >= counted;
+                    counted && recorded.get(direction) + ledger.lost == ledger.seen
+                })
+            })
+        };
+        // A page that never settles is looked at all the same.
+        let _ = poll::until_true("the daemon has drained all", PATIENCE, || Ok(settled(&daemon.metrics()?)));
+        let metrics = daemon.metrics()?;
+        let stopped = daemon.stop()?;
+        let left = unfinished(&stopped.out)?;
+        ensure!(left.is_empty(), "unfinished files after the end: {left:?}");
+        let records = Records::read(&stopped.out).with_context(|| stopped.said.clone())?;
+        Ok(Self { records, metrics, counters, stdout: stopped.stdout, said: stopped.said })
+    }
+
+    /// The ledger of an interface; zeros where the page does not know it.
+    pub fn ledger(&self, interface: &Interface) -> [Ledger; 2] {
+        self.metrics.ledger(interface).unwrap_or_default()
+    }
+
+    /// Asserts that the generators sent `sent` across `interface`, and that every account of the daemon says just
+    /// that, with nothing lost.
+    pub fn assert_exact(&self, interface: &Interface, sent: Crossed) {
+        self.assert_conserved(interface, sent);
+        assert_eq!(self.lost(interface), Tally::default(), "lost on {}", interface.id());
+    }
+
+    /// Asserts that what was sent across `interface` is in records or in the ledger of losses, to the last byte.
+    pub fn assert_conserved(&self, interface: &Interface, sent: Crossed) {
+        let (id, mac) = (interface.id(), interface.mac());
+        assert!(self.metrics.ledger(interface).is_some(), "{id} is on no page:\n{}", self.metrics.text);
+        let ledger = self.ledger(interface);
+        let (recorded, series) = (self.records.recorded(mac), self.metrics.recorded(interface));
+        for (direction, ledger) in Direction::ALL.into_iter().zip(ledger) {
+            let sent = sent.get(direction);
+            let recorded = recorded.get(direction);
+            assert_eq!(ledger.seen, sent, "{id} {direction}: ledger, and what was sent");
+            assert_eq!(
+                recorded + ledger.lost,
+                sent,
+                "{id} {direction}: {recorded} in records and {} lost, and what was sent",
+                ledger.lost
+            );
+            assert_eq!(recorded, series.get(direction), "{id} {direction}: records, and series of flows");
+            if comparable(interface, direction) {
+                self.assert_frames(interface, direction, ledger.frames);
+            }
+        }
+        assert_eq!(self.records.lost(mac), self.lost(interface), "{id}: SKIPDATA records, and the ledger's losses");
+    }
+
+    /// Asserts that the daemon saw every frame that the interface counted.
+    pub fn assert_frames(&self, interface: &Interface, direction: Direction, seen: Tally) {
+        let Some(counters) = self.counters.get(&interface.mac()) else { return };
+        assert_eq!(counters.dropped, 0, "{} dropped frames of the generator", interface.id());
+        let counted = counters.frames.get(direction);
+        assert_eq!(seen, counted, "{} {direction}: frames seen, and the interface's counters", interface.id());
+    }
+
+    /// What the ledger says is lost, both ways together.
+    pub fn lost(&self, interface: &Interface) -> Tally {
+        self.ledger(interface).iter().map(|ledger| ledger.lost).sum()
+    }
+}
+
+/// Whether the hook sees the frames that the interface counts: not where they are segmented behind it or merged
+/// before it.
+fn comparable(interface: &Interface, direction: Direction) -> bool {
+    let offloads = interface.offloads();
+    match direction {
+        Direction::Ingress => !offloads.gro,
+        Direction::Egress => offloads.tso || !offloads.gso,
+    }
+}
+
+impl Drop for Books {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", self.said);
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! The daemon: set up for one scenario, started, asked, stopped.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    http,
+    lab::Lab,
+    metrics::Metrics,
+    netns::Namespace,
+    poll::{self, PATIENCE},
+    veth::Interface,
+};
+
+/// The binary: `OBSERVER_BIN`, or where cargo puts it.
+pub fn binary() -> PathBuf {
+    if let Some(path) = env::var_os("OBSERVER_BIN") {
+        return path.into();
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    target.join("release/observer")
+}
+
+/// A bare command, which nothing of our own environment reaches.
+pub fn command() -> Result<Command> {
+    let binary = binary();
+    ensure!(
+        binary.is_file(),
+        "{} is not there: build it with `cargo xtask build`, or say where it is in OBSERVER_BIN",
+        binary.display()
+    );
+    let mut command = Command::new(binary);
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("OBSERVER_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    Ok(command)
+}
+
+/// An address of this host that nobody listens on, below the ports that the kernel gives away itself.
+pub fn free_address() -> Result<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() as u16 % 5000;
+    for _ in 0..1000 {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no free port between 20000 and 30000");
+}
+
+/// How a program ended and what it said.
+#[derive(Debug)]
+pub struct Exit {
+    /// Exit code, or the signal that ended it.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs a command to its end; one that does not end is killed, which is an error.
+pub fn run_to_end(command: &mut Command, patience: Duration) -> Result<Exit> {
+    let mut child = Guard(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+    let (stdout, stderr) = (child.0.stdout.take(), child.0.stderr.take());
+    thread::scope(|scope| {
+        let out = scope.spawn(|| stdout.map_or(Ok(String::new()), io::read_to_string));
+        let errors = scope.spawn(|| stderr.map_or(Ok(String::new()), io::read_to_string));
+        let ended = poll::until("the program ends", patience, || Ok(child.0.try_wait()?));
+        if ended.is_err() {
+            // Closes what the threads read.
+            child.kill();
+        }
+        let read = |it: thread::ScopedJoinHandle<'_, io::Result<String>>| -> Result<String> {
+            Ok(it.join().map_err(|_| anyhow::anyhow!("reading panicked"))??)
+        };
+        let (stdout, stderr) = (read(out)?, read(errors)?);
+        let status = ended.with_context(|| format!("it said:\n{stdout}{stderr}"))?;
+        Ok(Exit { status, stdout, stderr })
+    })
+}
+
+/// A child that does not outlive this value.
+#[derive(Debug)]
+struct Guard(Child);
+
+impl Guard {
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A daemon to be.
+#[derive(Debug)]
+pub struct Setup<'lab> {
+    lab: &'lab Lab,
+    name: &'static str,
+    window: u32,
+    outputs: Vec<&'static str>,
+    sources: Vec<&'static str>,
+    args: Vec<OsString>,
+    inside: Option<&'lab Namespace>,
+}
+
+impl<'lab> Setup<'lab> {
+    pub(crate) fn new(lab: &'lab Lab) -> Self {
+        Self {
+            lab,
+            name: "daemon",
+            window: 60,
+            outputs: vec!["jsonl"],
+            sources: vec!["netns"],
+            args: Vec::new(),
+            inside: None,
+        }
+    }
+
+    /// A name that tells it from other daemons of the scenario.
+    #[must_use]
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Seconds per window.
+    #[must_use]
+    pub fn window(mut self, seconds: u32) -> Self {
+        self.window = seconds;
+        self
+    }
+
+    /// One more output beside JSON lines.
+    #[must_use]
+    pub fn also_output(mut self, format: &'static str) -> Self {
+        self.outputs.push(format);
+        self
+    }
+
+    /// The sources, instead of `netns` alone.
+    #[must_use]
+    pub fn sources(mut self, sources: &[&'static str]) -> Self {
+        self.sources = sources.to_vec();
+        self
+    }
+
+    /// The output of `aws ecs describe-tasks`.
+    #[must_use]
+    pub fn tasks_file(mut self, path: &Path) -> Self {
+        self.sources.push("file");
+        self.arg("--tasks-file").arg(path)
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Starts it inside a namespace, which is the host to it.
+    #[must_use]
+    pub fn inside(mut self, namespace: &'lab Namespace) -> Self {
+        self.inside = Some(namespace);
+        self
+    }
+
+    fn path(&self, kind: &str) -> PathBuf {
+        self.lab.path(&format!("{}-{kind}", self.name))
+    }
+
+    /// The command that starts it, and where it listens.
+    pub fn command(&self) -> Result<(Command, SocketAddr)> {
+        let listen = free_address()?;
+        let mut command = command()?;
+        command.arg("run");
+        command.arg("--output-dir").arg(self.path("out"));
+        command.arg("--state-dir").arg(self.path("state"));
+        command.arg("--bpffs").arg(self.path("bpffs"));
+        command.arg("--netns-dir").arg(self.lab.netns_dir());
+        command.arg("--listen").arg(listen.to_string());
+        command.arg("--window").arg(self.window.to_string());
+        for output in &self.outputs {
+            command.args(["--output", output]);
+        }
+        for source in &self.sources {
+            command.args(["--source", source]);
+        }
+        command.args(&self.args);
+        Ok((command, listen))
+    }
+
+    /// Starts it and waits until it observes all that is there.
+    pub fn start(self) -> Result<Daemon<'lab>> {
+        let daemon = self.start_unready()?;
+        poll::until_true("the daemon is ready", PATIENCE, || {
+            daemon.ensure_alive()?;
+            Ok(daemon.get("/readyz").is_ok_and(|answer| answer.status == 200))
+        })
+        .with_context(|| daemon.said())?;
+        Ok(daemon)
+    }
+
+    /// Starts it only.
+    pub fn start_unready(self) -> Result<Daemon<'lab>> {
+        let (mut command, listen) = self.command()?;
+        let (stdout, stderr) = (self.path("stdout"), self.path("stderr"));
+        command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
+        if let Some(namespace) = self.inside {
+            namespace.place(&mut command)?;
+        }
+        // SAFETY: between fork and exec only a system call is made.
+        unsafe {
+            command.pre_exec(|| {
+                // Should this process be killed, nobody else would end the daemon.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let child = Guard(command.spawn().context("starting the daemon")?);
+        Ok(Daemon { child, listen, inside: self.inside, out: self.path("out"), stdout, stderr })
+    }
+}
+
+/// A daemon that runs.
+#[derive(Debug)]
+pub struct Daemon<'lab> {
+    child: Guard,
+    listen: SocketAddr,
+    inside: Option<&'lab Namespace>,
+    out: PathBuf,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Daemon<'_> {
+    /// Where its records go.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// The end of what it said, for messages.
+    pub fn said(&self) -> String {
+        const LINES: usize = 30;
+        let text = fs::read_to_string(&self.stderr).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(LINES)..];
+        format!("the daemon's stderr ends with:\n{}", tail.join("\n"))
+    }
+
+    /// Asks its HTTP server.
+    pub fn get(&self, path: &str) -> Result<http::Answer> {
+        http::get(self.listen, path, self.inside)
+    }
+
+    /// Scrapes it.
+    pub fn metrics(&self) -> Result<Metrics> {
+        self.ensure_alive()?;
+        let answer = self.get("/metrics").with_context(|| self.said())?;
+        ensure!(answer.status == 200, "/metrics answers {}: {}", answer.status, answer.body);
+        Metrics::parse(&answer.body)
+    }
+
+    /// Scrapes it until the page is as wanted.
+    pub fn wait(&self, what: &str, mut wanted: impl FnMut(&Metrics) -> bool) -> Result<Metrics> {
+        let page = poll::until(what, PATIENCE, || {
+            let page = self.metrics()?;
+            Ok(wanted(&page).then_some(page))
+        });
+        page.with_context(|| self.said())
+    }
+
+    /// Waits until an interface is observed.
+    pub fn wait_attached(&self, interface: &Interface) -> Result<()> {
+        self.wait(&format!("{} is attached", interface.id()), |page| page.ledger(interface).is_some())?;
+        Ok(())
+    }
+
+    /// Waits until it has closed `count` more windows.
+    pub fn wait_windows(&self, count: u64) -> Result<()> {
+        let windows = |page: &Metrics| page.sum("observer_windows_total", &[]);
+        let before = windows(&self.metrics()?);
+        self.wait(&format!("{count} windows are closed"), |page| windows(page) >= before + count)?;
+        Ok(())
+    }
+
+    fn ensure_alive(&self) -> Result<()> {
+        let alive = kill(self.process(), None).is_ok() && !self.state().contains('Z');
+        ensure!(alive, "the daemon has ended; {}", self.said());
+        Ok(())
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(self.process(), signal)?)
+    }
+
+    /// Stops it in its tracks.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        poll::until_true("the daemon stands still", PATIENCE, || Ok(self.state() == "T"))
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn process(&self) -> Pid {
+        Pid::from_raw(self.pid() as i32)
+    }
+
+    /// The letter of its state, as `ps` shows it.
+    fn state(&self) -> String {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        let behind_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        behind_name.split(' ').next().unwrap_or("").to_owned()
+    }
+
+    /// Asks it to end by `signal` and waits until it did, as the contract says.
+    pub fn stop_by(mut self, signal: Signal) -> Result<Stopped> {
+        self.signal(signal)?;
+        let status = poll::until("the daemon stops", PATIENCE, || Ok(self.child.0.try_wait()?))
+            .with_context(|| self.said())?;
+        ensure!(
+            status.code() == Some(0),
+            "{signal} ends it with code {:?}, signal {:?}; {}",
+            status.code(),
+            status.signal(),
+            self.said()
+        );
+        Ok(Stopped { out: self.out.clone(), stdout: fs::read_to_string(&self.stdout)?, said: self.said() })
+    }
+
+    /// Asks it to end by SIGTERM.
+    pub fn stop(self) -> Result<Stopped> {
+        self.stop_by(Signal::SIGTERM)
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", self.said());
+        }
+    }
+}
+
+/// What a daemon left behind.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Where its records are.
+    pub out: PathBuf,
+    /// Its standard output.
+    pub stdout: String,
+    /// The end of its standard error, for messages.
+    pub said: String,
+}

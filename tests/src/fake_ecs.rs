@@ -1,0 +1,166 @@
+//! What `aws ecs describe-tasks` would say of our tasks, in the shape in which it says it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::veth::{Family, Interface};
+
+/// A task and its ENI.
+#[derive(Clone, Debug)]
+pub struct FakeTask {
+    /// Account, of twelve digits.
+    pub account: String,
+    /// Region.
+    pub region: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the service; none for a standalone task.
+    pub service: Option<String>,
+    /// Family of the task definition.
+    pub family: String,
+    /// Its revision.
+    pub revision: u32,
+    /// The task's id.
+    pub id: String,
+    /// The ENI's id.
+    pub eni: String,
+    /// The ENI's subnet.
+    pub subnet: String,
+    /// Ids of the containers' runtime.
+    pub containers: Vec<String>,
+    mac: String,
+    address: String,
+}
+
+impl FakeTask {
+    /// A task of the service `service` that has this interface; `number` tells its ids from those of others.
+    pub fn new(interface: &Interface, service: &str, number: u32) -> Self {
+        Self {
+            account: "123456789012".into(),
+            region: "eu-west-1".into(),
+            cluster: "shop".into(),
+            service: Some(service.into()),
+            family: format!("{service}-family"),
+            revision: 7,
+            id: format!("{number:032x}"),
+            eni: format!("eni-{number:017x}"),
+            subnet: "subnet-08c4050330714ed3d".into(),
+            containers: vec![format!("{number:032x}-1111111111"), format!("{number:032x}-2222222222")],
+            mac: interface.mac().to_string(),
+            address: interface.address(Family::V4).to_string(),
+        }
+    }
+
+    fn arn(&self, resource: &str) -> String {
+        format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account)
+    }
+
+    /// The cluster's ARN.
+    pub fn cluster_arn(&self) -> String {
+        self.arn(&format!("cluster/{}", self.cluster))
+    }
+
+    /// The task's ARN.
+    pub fn arn_of_task(&self) -> String {
+        self.arn(&format!("task/{}/{}", self.cluster, self.id))
+    }
+
+    /// The task definition's ARN.
+    pub fn definition_arn(&self) -> String {
+        self.arn(&format!("task-definition/{}:{}", self.family, self.revision))
+    }
+
+    /// The container instance's ARN.
+    pub fn instance_arn(&self) -> String {
+        self.arn(&format!("container-instance/{}/{}", self.cluster, self.instance_id()))
+    }
+
+    /// The container instance's id.
+    pub fn instance_id(&self) -> String {
+        "0f9de17a6465404e8b1b2356dc13c2f8".into()
+    }
+
+    fn json(&self) -> Value {
+        let attachment = "464044b3-626f-44da-86ec-fa20a064d408";
+        let containers: Vec<Value> = self
+            .containers
+            .iter()
+            .enumerate()
+            .map(|(number, runtime_id)| {
+                json!({
+                    "containerArn": self.arn(&format!("container/{}/{}/{number}", self.cluster, self.id)),
+                    "taskArn": self.arn_of_task(),
+                    "name": format!("container-{number}"),
+                    "image": "public.ecr.aws/aws-containers/retail-store-sample-ui:1.2.3",
+                    "runtimeId": runtime_id,
+                    "lastStatus": "RUNNING",
+                    "networkBindings": [],
+                    "networkInterfaces": [
+                        {"attachmentId": attachment, "privateIpv4Address": self.address}
+                    ],
+                    "healthStatus": "HEALTHY",
+                    "cpu": "0"
+                })
+            })
+            .collect();
+        let group = match &self.service {
+            Some(service) => format!("service:{service}"),
+            None => format!("family:{}", self.family),
+        };
+        json!({
+            "attachments": [{
+                "id": attachment,
+                "type": "ElasticNetworkInterface",
+                "status": "ATTACHED",
+                "details": [
+                    {"name": "subnetId", "value": self.subnet},
+                    {"name": "networkInterfaceId", "value": self.eni},
+                    {"name": "macAddress", "value": self.mac},
+                    {"name": "privateDnsName", "value": "ip-10-0-4-128.eu-west-1.compute.internal"},
+                    {"name": "privateIPv4Address", "value": self.address}
+                ]
+            }],
+            "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
+            "availabilityZone": format!("{}b", self.region),
+            "clusterArn": self.cluster_arn(),
+            "connectivity": "CONNECTED",
+            "connectivityAt": "2024-04-10T08:09:33.968000+00:00",
+            "containerInstanceArn": self.instance_arn(),
+            "containers": containers,
+            "cpu": "1024",
+            "createdAt": "2024-04-10T08:09:29.943000+00:00",
+            "desiredStatus": "RUNNING",
+            "enableExecuteCommand": false,
+            "group": group,
+            "healthStatus": "HEALTHY",
+            "lastStatus": "RUNNING",
+            "launchType": "EC2",
+            "memory": "2048",
+            "overrides": {
+                "containerOverrides": [{"name": "container-0"}],
+                "inferenceAcceleratorOverrides": []
+            },
+            "pullStartedAt": "2024-04-10T08:09:44.535000+00:00",
+            "pullStoppedAt": "2024-04-10T08:09:52.398000+00:00",
+            "startedAt": "2024-04-10T08:10:44.148000+00:00",
+            "startedBy": "ecs-svc/8962710467093341990",
+            "tags": [],
+            "taskArn": self.arn_of_task(),
+            "taskDefinitionArn": self.definition_arn(),
+            "version": 4
+        })
+    }
+}
+
+/// Writes the file that `--tasks-file` takes.
+pub fn write<'a>(path: &Path, tasks: impl IntoIterator<Item = &'a FakeTask>) -> Result<PathBuf> {
+    let tasks: Vec<Value> = tasks.into_iter().map(FakeTask::json).collect();
+    let answer = json!({"tasks": tasks, "failures": []});
+    fs::write(path, serde_json::to_vec_pretty(&answer)?)?;
+    Ok(path.to_path_buf())
+}
