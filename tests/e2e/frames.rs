@@ -1,1 +1,343 @@
-//! frames
+//! Frames that no socket would send: each is recorded with what can be told, or counted with the reason why not.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use anyhow::Result;
+use observer_tests::{
+    books::Books,
+    lab,
+    tally::{Crossed, Direction, Tally},
+    traffic::{
+        PacketSocket,
+        frames::{
+            Ipv4, Ipv6, LINK_HEADER, authentication, ether_type, ethernet, extension, fragment, ports, protocol, tagged,
+            tcp, udp,
+        },
+    },
+    veth::Interface,
+};
+
+/// What becomes of a frame at one hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// A flow of this protocol, these ports and so many bytes, perhaps with a note.
+    Flow(u8, (u16, u16), u64, Option<&'static str>),
+    /// So many bytes are lost for this reason.
+    Lost(&'static str, u64),
+    /// No IP of this kind.
+    NonIp(&'static str),
+    /// The kernel drops it before the hook.
+    Unseen,
+}
+
+use Fate::{Flow, Lost, NonIp, Unseen};
+
+struct Case {
+    what: &'static str,
+    frame: Vec<u8>,
+    /// Where the flow is told from others by: every case has a source address of its own.
+    source: IpAddr,
+    egress: Fate,
+    ingress: Fate,
+    /// The kernel takes the outer tag out of the frame before the ingress hook.
+    tagged: bool,
+}
+
+const SOURCE: u16 = 1111;
+const TARGET: u16 = 2222;
+const PORTS: (u16, u16) = (SOURCE, TARGET);
+const NONE: (u16, u16) = (0, 0);
+const MORE_FRAGMENTS: u16 = 0x2000;
+
+#[derive(Default)]
+struct Cases(Vec<Case>);
+
+impl Cases {
+    fn add(&mut self, what: &'static str, source: IpAddr, frame: Vec<u8>, fate: Fate) -> &mut Case {
+        let index = self.0.len();
+        self.0.push(Case { what, frame, source, egress: fate, ingress: fate, tagged: false });
+        &mut self.0[index]
+    }
+
+    /// An IPv4 packet with this payload, changed by `change`.
+    fn v4(
+        &mut self,
+        what: &'static str,
+        (protocol, payload): (u8, Vec<u8>),
+        change: impl FnOnce(&mut Ipv4),
+        fate: Fate,
+    ) -> &mut Case {
+        let source = Ipv4Addr::new(10, 9, 1, self.0.len() as u8);
+        let mut packet = Ipv4::new(source, protocol, payload);
+        change(&mut packet);
+        self.add(what, source.into(), packet.frame(), fate)
+    }
+
+    /// An IPv6 packet with this payload behind these extension headers, changed by `change`.
+    fn v6(
+        &mut self,
+        what: &'static str,
+        (protocol, payload): (u8, Vec<u8>),
+        extensions: Vec<(u8, Vec<u8>)>,
+        change: impl FnOnce(&mut Ipv6),
+        fate: Fate,
+    ) -> &mut Case {
+        let source = Ipv6Addr::new(0x2001, 0xdb8, 0, 9, 0, 0, 0, self.0.len() as u16);
+        let mut packet = Ipv6::new(source, protocol, payload).behind(extensions);
+        change(&mut packet);
+        self.add(what, source.into(), packet.frame(), fate)
+    }
+}
+
+fn ipv4_cases(cases: &mut Cases) {
+    let datagram = |payload| (protocol::UDP, udp(SOURCE, TARGET, payload));
+    let flow = |bytes| Flow(protocol::UDP, PORTS, bytes, None);
+    let plain = |_: &mut Ipv4| {};
+    cases.v4("plain UDP", datagram(10), plain, flow(38));
+    cases.v4("a UDP datagram without payload", datagram(0), plain, flow(28));
+    let segment = (protocol::TCP, tcp(SOURCE, TARGET, 0x10));
+    cases.v4("a bare ACK", segment, plain, Flow(protocol::TCP, PORTS, 40, None));
+    cases.v4("40 bytes of options", datagram(10), |packet| packet.options = vec![1; 40], flow(78));
+    cases.v4("4 bytes of options", datagram(10), |packet| packet.options = vec![1; 4], flow(42));
+    let padded = cases.v4("padding behind the packet", datagram(2), plain, flow(30));
+    padded.frame.resize(60, 0);
+    cases.v4("a first fragment", datagram(16), |packet| packet.fragment = MORE_FRAGMENTS, flow(44));
+    let later = |fragment| move |packet: &mut Ipv4| packet.fragment = fragment;
+    let portless = Flow(protocol::UDP, NONE, 44, Some("later_fragment"));
+    cases.v4("a middle fragment", datagram(16), later(MORE_FRAGMENTS | 3), portless);
+    cases.v4("a last fragment", datagram(16), later(6), portless);
+
+    for (what, number) in [("SCTP", protocol::SCTP), ("UDP-Lite", protocol::UDP_LITE), ("DCCP", protocol::DCCP)] {
+        cases.v4(what, (number, ports(SOURCE, TARGET, 12)), plain, Flow(number, PORTS, 36, None));
+    }
+    for (what, number) in [("GRE", protocol::GRE), ("ESP", protocol::ESP), ("an unknown protocol", 253)] {
+        cases.v4(what, (number, ports(SOURCE, TARGET, 12)), plain, Flow(number, NONE, 36, None));
+    }
+    let icmp = (protocol::ICMP, vec![3, 1, 0, 0, 0, 0, 0, 0]);
+    cases.v4("ICMP", icmp, plain, Flow(protocol::ICMP, NONE, 28, None));
+
+    let cut = |number, note| Flow(number, NONE, 22, note);
+    cases.v4("UDP cut inside its ports", (protocol::UDP, vec![1, 2]), plain, cut(17, Some("transport_truncated")));
+    cases.v4("TCP cut inside its ports", (protocol::TCP, vec![1, 2]), plain, cut(6, Some("transport_truncated")));
+    let ports_only = (protocol::TCP, ports(SOURCE, TARGET, 0));
+    cases.v4("TCP cut behind its ports", ports_only, plain, Flow(6, PORTS, 24, Some("transport_truncated")));
+
+    let header = |what, cases: &mut Cases, change: fn(&mut Ipv4), reason| {
+        cases.v4(what, datagram(10), change, Lost(reason, 38));
+    };
+    header("version 5", cases, |packet| packet.version_and_length = Some(0x55), "ip_version");
+    header("version 6 under IPv4's EtherType", cases, |packet| packet.version_and_length = Some(0x65), "ip_version");
+    header("a header of 16 bytes", cases, |packet| packet.version_and_length = Some(0x44), "ip_header_length");
+    header("a header of no bytes", cases, |packet| packet.version_and_length = Some(0x40), "ip_header_length");
+    header("a length below the header", cases, |packet| packet.total_length = Some(19), "ip_total_length");
+    header("a length beyond the frame", cases, |packet| packet.total_length = Some(39), "ip_total_length");
+    for (what, kept) in [("IPv4 without a byte", 0), ("IPv4 of one byte", 1), ("IPv4 cut at 19 bytes", 19)] {
+        let case = cases.v4(what, datagram(10), plain, Lost("ip_truncated", kept));
+        case.frame.truncate((LINK_HEADER + kept) as usize);
+    }
+}
+
+fn ipv6_cases(cases: &mut Cases) {
+    let datagram = |payload| (protocol::UDP, udp(SOURCE, TARGET, payload));
+    let flow = |bytes| Flow(protocol::UDP, PORTS, bytes, None);
+    let plain = |_: &mut Ipv6| {};
+    let hop_by_hop = |units| extension(protocol::HOP_BY_HOP, units);
+    let destination = |units| extension(protocol::DESTINATION, units);
+    let routing = || extension(protocol::ROUTING, 3);
+    cases.v6("plain UDP over IPv6", datagram(10), vec![], plain, flow(58));
+    let segment = (protocol::TCP, tcp(SOURCE, TARGET, 0x10));
+    cases.v6("a bare ACK over IPv6", segment, vec![], plain, Flow(protocol::TCP, PORTS, 60, None));
+    let chain = vec![hop_by_hop(1), destination(1), routing(), fragment(0, true), authentication(), destination(2)];
+    cases.v6("the whole chain of RFC 8200", datagram(8), chain, plain, flow(40 + 8 + 8 + 24 + 8 + 24 + 16 + 16));
+    cases.v6("options of 128 bytes", datagram(8), vec![destination(16)], plain, flow(40 + 128 + 16));
+    cases.v6("eight extension headers", datagram(8), vec![destination(1); 8], plain, flow(40 + 64 + 16));
+    let too_many = Flow(protocol::DESTINATION, NONE, 40 + 72 + 16, Some("extension_limit"));
+    cases.v6("nine extension headers", datagram(8), vec![destination(1); 9], plain, too_many);
+    cases.v6("a first fragment over IPv6", datagram(8), vec![fragment(0, true)], plain, flow(64));
+    cases.v6("an atomic fragment", datagram(8), vec![fragment(0, false)], plain, flow(64));
+    let later = Flow(protocol::UDP, NONE, 64, Some("later_fragment"));
+    cases.v6("a middle fragment over IPv6", datagram(8), vec![fragment(4, true)], plain, later);
+    cases.v6("a last fragment over IPv6", datagram(8), vec![fragment(8, false)], plain, later);
+    let nothing = (protocol::NO_NEXT, vec![]);
+    cases.v6("no next header", nothing, vec![hop_by_hop(1)], plain, Flow(protocol::NO_NEXT, NONE, 48, None));
+    let icmp = (protocol::ICMPV6, vec![135, 0, 0, 0, 0, 0, 0, 0]);
+    cases.v6("ICMPv6", icmp.clone(), vec![], plain, Flow(protocol::ICMPV6, NONE, 48, None));
+    cases.v6("ICMPv6 behind options", icmp, vec![hop_by_hop(1)], plain, Flow(protocol::ICMPV6, NONE, 56, None));
+    cases.v6("ESP over IPv6", (protocol::ESP, vec![7; 24]), vec![], plain, Flow(protocol::ESP, NONE, 64, None));
+    let chain_cut = Flow(protocol::DESTINATION, NONE, 44, Some("extension_truncated"));
+    cases.v6("a chain cut inside a header", (protocol::DESTINATION, vec![17, 0, 1, 4]), vec![], plain, chain_cut);
+    let ports_cut = Flow(protocol::UDP, NONE, 50, Some("transport_truncated"));
+    cases.v6("UDP cut behind options", (protocol::UDP, vec![1, 2]), vec![hop_by_hop(1)], plain, ports_cut);
+
+    cases.v6("version 4 under IPv6's EtherType", datagram(2), vec![], |it| it.version = Some(0x45), Lost("ip_version", 50));
+    let long = |packet: &mut Ipv6| packet.payload_length = Some(11);
+    cases.v6("a payload beyond the frame", datagram(2), vec![], long, Lost("ip_total_length", 50));
+    for (what, kept) in [("IPv6 of one byte", 1), ("IPv6 cut at 39 bytes", 39)] {
+        let case = cases.v6(what, datagram(2), vec![], plain, Lost("ip_truncated", kept));
+        case.frame.truncate((LINK_HEADER + kept) as usize);
+    }
+}
+
+fn link_cases(cases: &mut Cases) {
+    let packet = |cases: &Cases| {
+        let source = Ipv4Addr::new(10, 9, 2, cases.0.len() as u8);
+        (IpAddr::from(source), Ipv4::new(source, protocol::UDP, udp(SOURCE, TARGET, 10)).bytes())
+    };
+    let flow = Flow(protocol::UDP, PORTS, 38, None);
+    let mut tag = |what, tags: &[u16], egress| {
+        let (source, bytes) = packet(cases);
+        let case = cases.add(what, source, tagged(tags, ether_type::IPV4, &bytes), flow);
+        case.egress = egress;
+        case.tagged = true;
+    };
+    tag("one tag", &[ether_type::VLAN], flow);
+    tag("two tags", &[ether_type::SERVICE_VLAN, ether_type::VLAN], flow);
+    // At ingress the outer of the three is gone.
+    tag("three tags", &[ether_type::SERVICE_VLAN, ether_type::VLAN, ether_type::VLAN], NonIp("vlan_depth"));
+    let nobody = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let four = tagged(&[ether_type::VLAN; 4], ether_type::IPV4, &[0; 20]);
+    cases.add("four tags", nobody, four, NonIp("vlan_depth")).tagged = true;
+    cases.add("ARP", nobody, ethernet(ether_type::ARP, &[0; 28]), NonIp("arp"));
+    cases.add("LLDP", nobody, ethernet(ether_type::LLDP, &[0; 46]), NonIp("other"));
+    cases.add("an IEEE 802.3 length", nobody, ethernet(38, &[0xaa; 38]), NonIp("other"));
+    cases.add("nothing behind the header", nobody, ethernet(ether_type::LLDP, &[]), NonIp("other"));
+    cases.add("a frame cut in its tag", nobody, ethernet(ether_type::VLAN, &[0, 1]), NonIp("short")).ingress = Unseen;
+}
+
+/// What all cases amount to at one end.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    seen: Tally,
+    frames: Tally,
+    lost: BTreeMap<&'static str, Tally>,
+    non_ip: BTreeMap<&'static str, u64>,
+    notes: BTreeMap<&'static str, u64>,
+}
+
+fn totals(cases: &[Case], direction: Direction, times: u64) -> Totals {
+    let mut totals = Totals::default();
+    for case in cases {
+        let mut len = case.frame.len() as u64;
+        let fate = match direction {
+            Direction::Egress => case.egress,
+            Direction::Ingress => {
+                len -= if case.tagged { 4 } else { 0 };
+                case.ingress
+            }
+        };
+        if fate != Unseen {
+            totals.frames += Tally::of(times, len);
+        }
+        match fate {
+            Flow(_, _, bytes, note) => {
+                totals.seen += Tally::of(times, bytes);
+                if let Some(note) = note {
+                    *totals.notes.entry(note).or_default() += times;
+                }
+            }
+            Lost(reason, bytes) => {
+                totals.seen += Tally::of(times, bytes);
+                *totals.lost.entry(reason).or_default() += Tally::of(times, bytes);
+            }
+            NonIp(kind) => *totals.non_ip.entry(kind).or_default() += times,
+            Unseen => {}
+        }
+    }
+    totals
+}
+
+/// Sends every case `times`, by `send`, between two observed ends, and compares all that is said about them.
+fn check(times: u64, send: impl FnOnce(&Interface, &[Vec<u8>]) -> Result<Tally>) -> Result<()> {
+    let lab = lab!();
+    let task = lab.observed_pair()?;
+    let daemon = lab.daemon().start()?;
+    let mut cases = Cases::default();
+    ipv4_cases(&mut cases);
+    ipv6_cases(&mut cases);
+    link_cases(&mut cases);
+    let Cases(cases) = cases;
+    let frames: Vec<Vec<u8>> =
+        (0..times).flat_map(|_| cases.iter().map(|case| case.frame.clone())).collect();
+    let (sender, receiver) = (&task.inside, &task.outside);
+    let sent = send(sender, &frames)?;
+    assert_eq!(sent.packets, times * cases.len() as u64, "frames sent");
+    // The receiver's hook does not see what its interface counts: see `Unseen` and `tagged`.
+    let books = Books::close(daemon, [sender])?;
+
+    for (interface, direction) in [(sender, Direction::Egress), (receiver, Direction::Ingress)] {
+        check_flows(&books, interface, direction, &cases, times);
+        let totals = totals(&cases, direction, times);
+        let seen = match direction {
+            Direction::Egress => Crossed::egress(totals.seen),
+            Direction::Ingress => Crossed::ingress(totals.seen),
+        };
+        books.assert_conserved(interface, seen);
+        let ledger = books.ledger(interface)[direction as usize];
+        assert_eq!(ledger.frames, totals.frames, "{direction}: frames");
+        check_reasons(&books, interface, direction, &totals);
+    }
+    check_kinds(&books, &cases, times);
+    Ok(())
+}
+
+/// Every flow is there, with what could be told of it, and no other.
+fn check_flows(books: &Books, interface: &Interface, direction: Direction, cases: &[Case], times: u64) {
+    let mut flows = books.records.flows(interface.mac());
+    for case in cases {
+        let fate = if direction == Direction::Egress { case.egress } else { case.ingress };
+        let mut matching = flows.extract_if(.., |(_, flow), _| flow.source == case.source);
+        let found = matching.next();
+        let found = found.map(|((way, flow), sum)| {
+            assert_eq!(way, direction, "{}", case.what);
+            (flow.protocol, (flow.source_port, flow.destination_port), sum.tally)
+        });
+        let expected = match fate {
+            Flow(protocol, ports, bytes, _) => Some((protocol, ports, Tally::of(times, bytes))),
+            Lost(..) | NonIp(_) | Unseen => None,
+        };
+        assert_eq!(found, expected, "{direction} of {}: recorded, and expected", case.what);
+        assert_eq!(matching.next(), None, "{direction} of {}: a second flow", case.what);
+    }
+    assert!(flows.is_empty(), "{direction}: flows of no case: {flows:#?}");
+}
+
+fn check_reasons(books: &Books, interface: &Interface, direction: Direction, totals: &Totals) {
+    let id = books.metrics.info(interface).map_or("", |info| info.label("interface"));
+    for reason in ["table_full", "ip_truncated", "ip_version", "ip_header_length", "ip_total_length", "internal"] {
+        let labels = [("interface", id), ("direction", direction.as_str()), ("reason", reason)];
+        let told = Tally::new(
+            books.metrics.sum("observer_interface_lost_packets_total", &labels),
+            books.metrics.sum("observer_interface_lost_bytes_total", &labels),
+        );
+        assert_eq!(told, totals.lost.get(reason).copied().unwrap_or_default(), "{direction}: lost, {reason}");
+    }
+}
+
+/// Metrics that are not told apart by interface.
+fn check_kinds(books: &Books, cases: &[Case], times: u64) {
+    let ends = Direction::ALL.map(|direction| totals(cases, direction, times));
+    let both = |of: fn(&Totals) -> &BTreeMap<&'static str, u64>, key| -> u64 {
+        ends.iter().filter_map(|totals| of(totals).get(key)).sum()
+    };
+    for kind in ["arp", "other", "vlan_depth", "short"] {
+        let told = books.metrics.sum("observer_non_ip_frames_total", &[("kind", kind)]);
+        assert_eq!(told, both(|totals| &totals.non_ip, kind), "observer_non_ip_frames_total, {kind}");
+    }
+    for note in ["transport_truncated", "extension_truncated", "extension_limit", "later_fragment"] {
+        let told = books.metrics.sum("observer_notes_packets_total", &[("note", note)]);
+        assert_eq!(told, both(|totals| &totals.notes, note), "observer_notes_packets_total, {note}");
+    }
+}
+
+#[test]
+fn every_frame_is_recorded_or_counted_by_reason() -> Result<()> {
+    check(3, |sender, frames| PacketSocket::open(sender)?.send(frames))
+}
+
+#[test]
+fn a_frame_whose_headers_are_not_linear_says_the_same() -> Result<()> {
+    check(2, |sender, frames| PacketSocket::open(sender)?.send_not_linear(frames))
+}

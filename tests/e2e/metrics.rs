@@ -1,1 +1,189 @@
-//! metrics
+//! The metrics page agrees with the records, and with Prometheus's own judge.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+use observer_tests::{
+    books::Books,
+    fake_ecs::{self, FakeTask},
+    lab, need, requires,
+    tally::{Crossed, Direction},
+    traffic::{Transfer, Udp, exchange, ping},
+    veth::Family,
+};
+
+const REASONS: [&str; 6] =
+    ["table_full", "ip_truncated", "ip_version", "ip_header_length", "ip_total_length", "internal"];
+
+#[test]
+fn every_reason_and_kind_is_there_at_the_first_scrape() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().start_unready()?;
+    // The very first page that it gives at all.
+    let page = observer_tests::poll::until("there is a page", observer_tests::poll::PATIENCE, || {
+        let answer = daemon.get("/metrics").ok().filter(|answer| answer.status == 200);
+        Ok(answer.map(|answer| answer.body))
+    })?;
+    let page = observer_tests::metrics::Metrics::parse(&page)?;
+    for reason in REASONS {
+        for name in ["observer_lost_packets_total", "observer_lost_bytes_total"] {
+            let value = page.get(name, &[("stage", "kernel"), ("reason", reason)]);
+            assert_eq!(value, Some(0.0), "{name}, {reason}, in\n{}", page.shown("observer_lost"));
+        }
+    }
+    for (name, label, values) in [
+        ("observer_non_ip_frames_total", "kind", ["arp", "other", "vlan_depth", "short"].as_slice()),
+        (
+            "observer_notes_packets_total",
+            "note",
+            &["transport_truncated", "extension_truncated", "extension_limit", "later_fragment"],
+        ),
+        ("observer_records_total", "log_status", &["OK", "NODATA", "SKIPDATA"]),
+    ] {
+        for value in values {
+            assert_eq!(page.get(name, &[(label, value)]), Some(0.0), "{name}, {value}, in\n{}", page.shown(name));
+        }
+    }
+    assert!(page.all("observer_build_info", &[]).count() == 1, "observer_build_info");
+    assert_eq!(page.get("observer_windows_total", &[]), Some(0.0), "observer_windows_total");
+    daemon.wait_attached(&task.inside)?;
+    let page = daemon.metrics()?;
+    let id = page.info(&task.inside).context("info")?.label("interface").to_owned();
+    for reason in REASONS {
+        for direction in Direction::ALL {
+            let labels = [("interface", id.as_str()), ("direction", direction.as_str()), ("reason", reason)];
+            let name = "observer_interface_lost_packets_total";
+            assert_eq!(page.get(name, &labels), Some(0.0), "{name}, {labels:?}");
+        }
+    }
+    daemon.stop()?;
+    Ok(())
+}
+
+#[test]
+fn series_carry_the_task_and_add_up_to_the_ledger() -> Result<()> {
+    let lab = lab!();
+    let tasks = lab.tasks(["web", "batch"].map(String::from))?;
+    let [web, batch] = &tasks[..] else { anyhow::bail!("two tasks") };
+    let (web_ecs, batch_ecs) = (FakeTask::new(&web.inside, "web", 1), FakeTask::new(&batch.inside, "batch", 2));
+    let file = fake_ecs::write(&lab.path("tasks.json"), [&web_ecs, &batch_ecs])?;
+    let daemon = lab.daemon().window(1).tasks_file(&file).start()?;
+    let mut sent = Vec::new();
+    for task in &tasks {
+        let udp = Udp { family: Family::V4, flows: 4, packets: 25, payload: 10 };
+        let pings = [
+            ping(&task.outside, &task.inside, Family::V4, 3, 8)?,
+            ping(&task.outside, &task.inside, Family::V6, 4, 8)?,
+        ];
+        let transfer = Transfer { family: Family::V6, request: 10, response: 100_000 };
+        let tcp = exchange(&task.outside, &task.inside, transfer)?;
+        let mut crossed = Crossed { ingress: tcp.from_client, egress: tcp.from_server };
+        crossed.egress += udp.send(&task.inside, &task.outside)?;
+        for pings in pings {
+            crossed += Crossed { ingress: pings.each_way, egress: pings.each_way };
+        }
+        sent.push((crossed, tcp));
+    }
+    let books = Books::close(daemon, tasks.iter().map(|task| &task.inside))?;
+    for ((task, ecs), (crossed, tcp)) in tasks.iter().zip([&web_ecs, &batch_ecs]).zip(sent) {
+        books.assert_exact(&task.inside, crossed);
+        let info = books.metrics.info(&task.inside).context("info")?;
+        for (label, expected) in [
+            ("interface_id", ecs.eni.as_str()),
+            ("interface_name", "eth0"),
+            ("task_arn", &ecs.arn_of_task()),
+            ("task_id", &ecs.id),
+        ] {
+            assert_eq!(info.label(label), expected, "{label} of observer_interface_info");
+        }
+        for (protocol, direction, packets) in [
+            ("tcp", "ingress", tcp.from_client.packets),
+            ("tcp", "egress", tcp.from_server.packets),
+            ("udp", "egress", 100),
+            ("icmp", "ingress", 3),
+            ("icmpv6", "egress", 4),
+        ] {
+            let labels = [
+                ("interface", info.label("interface")),
+                ("cluster", &ecs.cluster),
+                ("service", ecs.service.as_deref().unwrap_or("")),
+                ("family", &ecs.family),
+                ("network_mode", "awsvpc"),
+                ("direction", direction),
+                ("protocol", protocol),
+            ];
+            let told = books.metrics.sum("observer_packets_total", &labels);
+            assert_eq!(told, packets, "{labels:?} in\n{}", books.metrics.shown("observer_packets_total"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn counters_never_go_back() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().window(1).start()?;
+    let mut before = daemon.metrics()?;
+    for round in 1..=20 {
+        Udp { family: Family::V4, flows: 3, packets: 10, payload: round }.send(&task.outside, &task.inside)?;
+        let now = daemon.metrics()?;
+        for sample in &now.samples {
+            let family = sample.name.trim_end_matches("_bucket").trim_end_matches("_sum").trim_end_matches("_count");
+            let kind = now.types.get(&sample.name).or_else(|| now.types.get(family));
+            let monotone = kind.is_some_and(|kind| kind == "counter" || kind == "histogram");
+            let labels: Vec<_> =
+                sample.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            if let Some(then) = before.get(&sample.name, &labels).filter(|_| monotone) {
+                assert!(sample.value >= then, "{} {labels:?}: {} after {then}", sample.name, sample.value);
+            }
+        }
+        before = now;
+    }
+    daemon.stop()?;
+    Ok(())
+}
+
+#[test]
+fn health_and_readiness_answer() -> Result<()> {
+    let lab = lab!();
+    let daemon = lab.daemon().start()?;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(daemon.get(path)?.status, 200, "{path}");
+    }
+    assert_eq!(daemon.get("/nothing-here")?.status, 404);
+    let answer = daemon.get("/metrics")?;
+    let headers = answer.headers.to_ascii_lowercase();
+    assert!(headers.contains("content-type: text/plain; version=0.0.4"), "{headers}");
+    daemon.stop()?;
+    Ok(())
+}
+
+#[test]
+fn promtool_finds_nothing_to_say() -> Result<()> {
+    let lab = lab!();
+    let promtool = need!(requires::program("promtool"));
+    let task = lab.task("task")?;
+    let ecs = FakeTask::new(&task.inside, "web", 1);
+    let file = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
+    let daemon = lab.daemon().window(1).tasks_file(&file).start()?;
+    Udp { family: Family::V4, flows: 3, packets: 10, payload: 1 }.send(&task.outside, &task.inside)?;
+    daemon.wait_windows(1)?;
+    let page = daemon.metrics()?.text;
+    daemon.stop()?;
+    let mut judge = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    judge.stdin.take().context("stdin")?.write_all(page.as_bytes())?;
+    let output = judge.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.trim().is_empty(), "promtool ({}):\n{said}", output.status);
+    Ok(())
+}

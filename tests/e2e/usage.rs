@@ -1,1 +1,217 @@
-//! usage
+//! Wrong usage: an exit code that says whose fault it is, and one line that says how to mend it.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::Result;
+use observer_tests::{daemon::run_to_end, lab, lab::Lab};
+
+const USAGE: i32 = 2;
+const HOST: i32 = 3;
+
+/// Starts a daemon that `change` has spoiled; it must end with `code` and one line that has `word` in it.
+fn refused(lab: &Lab, code: i32, word: &str, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
+    let (mut command, _) = lab.daemon().command()?;
+    change(&mut command)?;
+    let exit = run_to_end(&mut command, Duration::from_secs(10))?;
+    let said = &exit.stderr;
+    assert_eq!(exit.status.code(), Some(code), "exit code of {command:?}, which said:\n{said}");
+    assert_eq!(said.lines().count(), 1, "lines on stderr:\n{said}");
+    assert!(said.starts_with("observer: "), "{said:?}");
+    assert!(said.contains(word), "{said:?} does not say {word:?}");
+    assert_eq!(exit.stdout, "", "standard output");
+    Ok(())
+}
+
+#[test]
+fn an_unknown_flag_is_refused() -> Result<()> {
+    let lab = lab!();
+    refused(&lab, USAGE, "--frobnicate", |command| {
+        command.arg("--frobnicate");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_unknown_command_is_refused() -> Result<()> {
+    let lab = lab!();
+    let mut command = observer_tests::daemon::command()?;
+    let exit = run_to_end(command.arg("frobnicate"), Duration::from_secs(10))?;
+    assert_eq!(exit.status.code(), Some(USAGE), "{}", exit.stderr);
+    assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
+    drop(lab);
+    Ok(())
+}
+
+#[test]
+fn a_configuration_file_must_be_there_and_understood() -> Result<()> {
+    let lab = lab!();
+    for (name, text, word) in [
+        ("key", "widnow = 60\n", "widnow"),
+        ("value", "hook = \"magic\"\n", "magic"),
+        ("type", "window = \"soon\"\n", "window"),
+        ("range", "flow-memory = \"none\"\n", "none"),
+        ("syntax", "window = = 60\n", "line 1"),
+    ] {
+        let path = lab.path(&format!("{name}.toml"));
+        fs::write(&path, text)?;
+        refused(&lab, USAGE, word, |command| {
+            command.arg("--config").arg(&path);
+            Ok(())
+        })?;
+    }
+    refused(&lab, USAGE, "nowhere.toml", |command| {
+        command.arg("--config").arg(lab.path("nowhere.toml"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_value_out_of_range_is_refused() -> Result<()> {
+    let lab = lab!();
+    for (flag, value) in [
+        ("--window", "0"),
+        ("--window", "601"),
+        ("--window", "-1"),
+        ("--window", "sixty"),
+        ("--flow-memory", "0"),
+        ("--flow-memory", "-1MiB"),
+        ("--flow-memory", "lots"),
+        ("--flow-memory", "4 parsecs"),
+        ("--output", "csv"),
+        ("--hook", "magic"),
+        ("--attach", "glue"),
+        ("--source", "rumour"),
+        ("--listen", "localhost"),
+        ("--listen", "127.0.0.1:65536"),
+        ("--log-level", "loud"),
+    ] {
+        // A value that is given twice would be refused for that: the set-up gives three of these flags.
+        let (mut command, _) = lab.daemon().command()?;
+        let given: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
+        let mut kept = Vec::new();
+        let mut given = given.into_iter();
+        while let Some(argument) = given.next() {
+            if argument == flag { drop(given.next()) } else { kept.push(argument) }
+        }
+        command = observer_tests::daemon::command()?;
+        command.args(kept).arg(format!("{flag}={value}"));
+        let exit = run_to_end(&mut command, Duration::from_secs(10))?;
+        let said = &exit.stderr;
+        assert_eq!(exit.status.code(), Some(USAGE), "{flag}={value}:\n{said}");
+        assert_eq!(said.lines().count(), 1, "{flag}={value}:\n{said}");
+        assert!(said.starts_with("observer: ") && said.contains(flag), "{flag}={value}: {said:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn too_little_memory_is_refused_with_how_much_is_enough() -> Result<()> {
+    let lab = lab!();
+    refused(&lab, USAGE, "flow-memory", |command| {
+        command.args(["--flow-memory", "4KiB"]);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_variable_is_checked_like_its_flag() -> Result<()> {
+    let lab = lab!();
+    for (name, value) in [("OBSERVER_ATTACH", "glue"), ("OBSERVER_LOG_LEVEL", "loud"), ("OBSERVER_HOOK", "")] {
+        refused(&lab, USAGE, value, |command| {
+            command.env(name, value);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tasks_file_must_be_there_and_be_one() -> Result<()> {
+    let lab = lab!();
+    let path = lab.path("tasks.json");
+    for text in [None, Some(""), Some("{\"tasks\": ["), Some("[1]"), Some("{\"tasks\": [{}]}")] {
+        if let Some(text) = text {
+            fs::write(&path, text)?;
+        }
+        refused(&lab, USAGE, "tasks.json", |command| {
+            command.args(["--source", "file", "--tasks-file"]).arg(&path);
+            Ok(())
+        })?;
+    }
+    refused(&lab, USAGE, "tasks", |command| {
+        command.args(["--source", "file", "--tasks-file"]).arg(lab.netns_dir());
+        Ok(())
+    })
+}
+
+#[test]
+fn an_output_directory_must_be_writable() -> Result<()> {
+    let lab = lab!();
+    let file = lab.path("daemon-out");
+    fs::write(&file, "in the way")?;
+    refused(&lab, USAGE, "daemon-out", |_| Ok(()))?;
+    assert_eq!(fs::read_to_string(&file)?, "in the way", "the file in the way");
+    Ok(())
+}
+
+#[test]
+fn a_state_directory_must_be_writable() -> Result<()> {
+    let lab = lab!();
+    fs::write(lab.path("daemon-state"), "in the way")?;
+    refused(&lab, USAGE, "daemon-state", |_| Ok(()))
+}
+
+#[test]
+fn a_port_in_use_is_refused() -> Result<()> {
+    let lab = lab!();
+    let mut taken = None;
+    refused(&lab, USAGE, "in use", |command| {
+        let listen = command.get_args().skip_while(|arg| *arg != "--listen").nth(1).map(std::ffi::OsStr::to_owned);
+        taken = Some(TcpListener::bind(listen.unwrap_or_default().to_string_lossy().as_ref())?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_second_daemon_with_the_same_state_is_refused() -> Result<()> {
+    let lab = lab!();
+    let first = lab.daemon().start()?;
+    refused(&lab, USAGE, "daemon-state", |_| Ok(()))?;
+    assert_eq!(first.get("/readyz")?.status, 200, "the first one");
+    first.stop()?;
+    Ok(())
+}
+
+#[test]
+fn without_privilege_the_host_cannot_run_it() -> Result<()> {
+    const NOBODY: u32 = 65_534;
+    let lab = lab!();
+    // Nothing but the missing capabilities stands in its way.
+    for name in ["daemon-out", "daemon-state"] {
+        fs::create_dir(lab.path(name))?;
+        fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0o777))?;
+    }
+    refused(&lab, HOST, "CAP_", |command| {
+        command.uid(NOBODY).gid(NOBODY);
+        Ok(())
+    })
+}
+
+#[test]
+fn help_and_version_are_no_errors() -> Result<()> {
+    let lab = lab!();
+    for flag in ["--help", "--version"] {
+        let mut command = observer_tests::daemon::command()?;
+        let exit = run_to_end(command.arg(flag), Duration::from_secs(10))?;
+        assert_eq!(exit.status.code(), Some(0), "{flag}: {}", exit.stderr);
+        assert!(!exit.stdout.is_empty() && exit.stderr.is_empty(), "{flag}");
+    }
+    drop(lab);
+    Ok(())
+}

@@ -130,7 +130,7 @@ pub struct Ledger {
     pub non_ip: [u64; NonIpKind::ALL.len()],
     /// Packets by [`Note`].
     pub notes: [u64; Note::ALL.len()],
-    /// Packets whose headers were not in the linear part of the buffer, and were copied to be read.
+    /// Frames whose headers were copied to be read: not linear, not plain, or super-packets.
     pub copied: u64,
     /// Entries that made room for others and went to the spill ring.
     pub spilled: u64,

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_log_ebpf::debug;
 use observer_ebpf::{
-    abi::{Direction, FlowKey, FlowSlot, Ledger, LossReason, NonIpKind, Note},
+    abi::{Direction, FlowKey, FlowSlot, Ledger, LossReason},
     packet::{Frame, Packet, PacketBytes, Skip, Wire, parse},
 };
 
@@ -18,13 +18,6 @@ pub(super) struct Account {
     ledger: *mut Ledger,
     cpu: u32,
     direction: Direction,
-}
-
-/// Whether a packet was accounted.
-pub(super) enum Read {
-    Done,
-    /// Nothing was counted but the frame: its headers go on where the reader cannot follow.
-    Further,
 }
 
 /// Index of a ledger.
@@ -66,35 +59,23 @@ impl Account {
         unsafe { &mut *self.ledger }
     }
 
-    /// Accounts the packet in `frame`. With `partial` the bytes are only a beginning of it.
+    /// Accounts whatever is in `frame`.
     #[inline(always)]
-    pub(super) fn packet<B: PacketBytes>(&self, bytes: &B, frame: Frame, partial: bool) -> Read {
+    pub(super) fn frame<B: PacketBytes>(&self, bytes: &B, frame: Frame) {
         match parse(bytes, frame) {
             Ok(packet) => {
                 if let Some(note) = packet.note {
-                    if partial && matches!(note, Note::TransportTruncated | Note::ExtensionTruncated) {
-                        return Read::Further;
-                    }
                     self.ledger().notes[note as usize] += 1;
                 }
-                self.record(&packet);
+                self.packet(&packet);
             }
-            Err(Skip::Chain) => return Read::Further,
-            Err(Skip::NonIp(kind)) => {
-                if partial && matches!(kind, NonIpKind::Short) {
-                    return Read::Further;
-                }
-                self.ledger().non_ip[kind as usize] += 1;
-            }
+            Err(Skip::NonIp(kind)) => self.ledger().non_ip[kind as usize] += 1,
             Err(Skip::Lost(reason, wire)) => {
-                if partial && matches!(reason, LossReason::IpTruncated) {
-                    return Read::Further;
-                }
                 self.seen(wire);
                 self.lost(reason, wire);
             }
+            Err(Skip::Chain) => self.unreadable(frame),
         }
-        Read::Done
     }
 
     /// Accounts a frame that should have been readable.
@@ -119,8 +100,9 @@ impl Account {
         debug!(self.ledger, "interface {}: packet lost, reason {}", INTERFACE.load(), reason as u8);
     }
 
+    /// Accounts a packet.
     #[inline(always)]
-    fn record(&self, packet: &Packet) {
+    pub(super) fn packet(&self, packet: &Packet) {
         self.seen(packet.wire);
         let Some(control) = CONTROL.get(0) else { return self.lost(LossReason::Internal, packet.wire) };
         let generation = control.generation;

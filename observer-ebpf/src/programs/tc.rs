@@ -3,11 +3,11 @@
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes, macros::classifier, programs::TcContext};
 use observer_ebpf::{
     abi::Direction,
-    packet::{Frame, Link, Offload, PacketBytes},
+    packet::{Frame, Link, Offload, PacketBytes, parse_plain},
 };
 
 use super::{
-    account::{Account, Read},
+    account::Account,
     maps::{HEADER_LEN, HEADERS, Headers},
     settings::LINK_HEADER,
 };
@@ -52,8 +52,11 @@ impl PacketBytes for InPlace {
         if start + N > self.end {
             return None;
         }
-        // SAFETY: the verifier has just seen that these bytes lie before `data_end`.
-        Some(unsafe { &*(start as *const [u8; N]) })
+        // SAFETY: the verifier has just seen that these bytes lie before `data_end`; a packet is never at address 0.
+        unsafe {
+            core::hint::assert_unchecked(start != 0);
+            Some(&*(start as *const [u8; N]))
+        }
     }
 }
 
@@ -94,21 +97,21 @@ fn observe(ctx: &TcContext, direction: Direction) {
     let skb = ctx.skb.skb;
     let frame = frame(skb);
     let Some(account) = Account::open(direction, frame.len) else { return };
-    let bytes = InPlace { data: ctx.data(), end: ctx.data_end() };
-    if let Read::Further = account.packet(&bytes, frame, bytes.end - bytes.data < frame.len as usize) {
-        observe_copied(skb, direction);
+    match parse_plain(&InPlace { data: ctx.data(), end: ctx.data_end() }, frame) {
+        Some(packet) => account.packet(&packet),
+        None => observe_unusual(skb, direction),
     }
 }
 
-/// The way of packets that cannot be read in place: their headers lie in page fragments, or form a chain. Out of line
-/// because it is rare.
+/// The way of frames that are not plain, or whose headers do not lie in the linear part of the buffer. Out of line,
+/// so that it costs the others nothing.
 #[inline(never)]
-fn observe_copied(skb: *mut __sk_buff, direction: Direction) {
+fn observe_unusual(skb: *mut __sk_buff, direction: Direction) {
     let frame = frame(skb);
     let Some(account) = Account::reopen(direction) else { return };
     let Some(headers) = HEADERS.get_ptr_mut(0) else { return account.unreadable(frame) };
     account.copied();
-    account.packet(&Copied { skb, headers }, frame, false);
+    account.frame(&Copied { skb, headers }, frame);
 }
 
 #[inline(always)]

@@ -20,8 +20,8 @@ use super::{KernelError, preflight::KernelVersion};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT"));
 
 /// The maps that all loads share, by the files that they are pinned to.
-const SHARED: [&str; 6] =
-    [names::CONTROL, names::FLOWS, names::USED, names::LEDGER, names::SPILL, names::LOGS];
+const SHARED: [&str; 7] =
+    [names::CONTROL, names::FLOWS, names::USED, names::LEDGER, names::SPILL, names::HEADERS, names::LOGS];
 
 /// Interfaces that can be observed at once: an instance with trunked ENIs runs 120 tasks at most (AWS, "Elastic
 /// network interface trunking"), and bridge mode adds one per container.

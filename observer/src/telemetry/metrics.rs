@@ -105,8 +105,8 @@ impl Metrics {
             )?,
             copied: counter(
                 &registry,
-                "observer_copied_packets_total",
-                "Packets whose headers were copied to be read, because they were not linear.",
+                "observer_copied_frames_total",
+                "Frames whose headers were copied to be read: not linear, not plain, or super-packets.",
             )?,
             spilled: counter(
                 &registry,
