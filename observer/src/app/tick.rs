@@ -18,7 +18,7 @@ use crate::{
     kernel::{
         Drain, KernelError,
         drain::Side,
-        ledger::{grown, lost},
+        ledger::{grown, lost, sum},
         object::MAX_INTERFACES,
     },
     record::{Batch, Lost, Subject},
@@ -68,7 +68,19 @@ pub(super) struct Tick {
 
 /// The interfaces by their numbers.
 #[derive(Debug)]
-struct Tracked(Vec<Option<Box<Interface>>>);
+struct Tracked {
+    places: Vec<Place>,
+    /// Counts of interfaces whose registration is still on its way.
+    early: Vec<Delta>,
+}
+
+/// A number, and who has it.
+#[derive(Debug, Default)]
+struct Place {
+    interface: Option<Box<Interface>>,
+    /// The account under this number when its last holder left: ledgers are never reset.
+    base: [Ledger; 2],
+}
 
 /// An interface that packets are counted for.
 #[derive(Debug)]
@@ -76,7 +88,7 @@ struct Interface {
     number: InterfaceNumber,
     id: Arc<str>,
     subject: Arc<Subject>,
-    /// The account under its number before it came: ledgers are never reset.
+    /// The account under its number before it came.
     base: [Ledger; 2],
     /// The account at the last tick, less the base.
     ledger: [Ledger; 2],
@@ -109,7 +121,10 @@ impl Tick {
             metrics,
             health,
             flows: Table::new(),
-            interfaces: Tracked((0..=MAX_INTERFACES).map(|_| None).collect()),
+            interfaces: Tracked {
+                places: (0..=MAX_INTERFACES).map(|_| Place::default()).collect(),
+                early: Vec::new(),
+            },
         }
     }
 
@@ -137,6 +152,7 @@ impl Tick {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
+            self.handle_waiting();
             let spilled = self.take_ring();
             ring_pause = if spilled == 0 { (ring_pause * 2).min(RING_PAUSES[1]) } else { RING_PAUSES[0] };
             let now = clock::now().unix_ms;
@@ -150,8 +166,7 @@ impl Tick {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Register(number, key, subject) => {
-                let base = self.drain.ledger(number);
-                self.interfaces.put(Interface::new(number, &key, subject, &base));
+                self.interfaces.put(number, &key, subject);
             }
             Event::Rename(number, subject) => {
                 if let Some(interface) = self.interfaces.get(number) {
@@ -166,6 +181,16 @@ impl Tick {
         }
     }
 
+    /// All that waits; then what came before its registration finds its interface.
+    fn handle_waiting(&mut self) {
+        while let Ok(event) = self.options.events.try_recv() {
+            self.handle(event);
+        }
+        for delta in std::mem::take(&mut self.interfaces.early) {
+            self.interfaces.add(&mut self.flows, self.window, delta);
+        }
+    }
+
     fn take_ring(&mut self) -> u64 {
         let Self { drain, flows, interfaces, window, .. } = self;
         let spilled = drain.read_ring(|_, delta| interfaces.add(flows, *window, delta));
@@ -176,9 +201,7 @@ impl Tick {
     /// Drains, and closes the window if it is over. With `last`, the window is left to the caller.
     fn tick(&mut self, last: bool) -> Result<(), KernelError> {
         // Events that are waiting were sent before this: what retired before the flip is complete after the drain.
-        while let Ok(event) = self.options.events.try_recv() {
-            self.handle(event);
-        }
+        self.handle_waiting();
         let now = clock::now();
         let over = !last && self.window.is_over(now.unix_ms);
         let next = Window::holding(now.unix_ms, self.options.window_seconds);
@@ -295,40 +318,44 @@ fn next_second() -> i64 {
 
 impl Tracked {
     fn get(&mut self, number: InterfaceNumber) -> Option<&mut Interface> {
-        self.0.get_mut(usize::from(number.get()))?.as_deref_mut()
+        self.places.get_mut(usize::from(number.get()))?.interface.as_deref_mut()
     }
 
-    fn put(&mut self, interface: Interface) {
-        let number = usize::from(interface.number.get());
-        if let Some(place) = self.0.get_mut(number) {
-            *place = Some(Box::new(interface));
+    fn put(&mut self, number: InterfaceNumber, key: &InterfaceKey, subject: Arc<Subject>) {
+        if let Some(place) = self.places.get_mut(usize::from(number.get())) {
+            place.interface = Some(Box::new(Interface::new(number, key, subject, &place.base)));
         }
     }
 
     fn remove(&mut self, number: InterfaceNumber) {
-        if let Some(place) = self.0.get_mut(usize::from(number.get())) {
-            *place = None;
+        if let Some(place) = self.places.get_mut(usize::from(number.get()))
+            && let Some(interface) = place.interface.take()
+        {
+            for (base, ledger) in place.base.iter_mut().zip(&interface.ledger) {
+                *base = sum(base, ledger);
+            }
         }
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Interface> {
-        self.0.iter_mut().filter_map(|place| place.as_deref_mut())
+        self.places.iter_mut().filter_map(|place| place.interface.as_deref_mut())
     }
 
     /// Adds to a flow of the window, and to the interface's own sums.
     fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) {
+        let Some(interface) = self.get(delta.key.interface()) else {
+            // It is registered before its first packet, but we may not have read that yet.
+            self.early.push(delta);
+            return;
+        };
         // The coarse clock lags by up to 10 ms, so a packet behind a window's edge may carry a time before it.
         delta.counters.begin_no_earlier_than(window.start * 1000);
+        let protocol = Protocol::of(delta.key.protocol()) as usize;
+        let recorded = &mut interface.recorded[delta.key.direction() as usize][protocol];
+        recorded.packets += delta.counters.packets;
+        recorded.bytes += delta.counters.bytes;
+        interface.window_packets += delta.counters.packets;
         flows.add(&delta);
-        if let Some(interface) = self.get(delta.key.interface()) {
-            let protocol = Protocol::of(delta.key.protocol()) as usize;
-            let recorded = &mut interface.recorded[delta.key.direction() as usize][protocol];
-            recorded.packets += delta.counters.packets;
-            recorded.bytes += delta.counters.bytes;
-            interface.window_packets += delta.counters.packets;
-        } else {
-            tracing::error!(number = delta.key.interface().get(), "packets of an unknown interface");
-        }
     }
 }
 

@@ -29,7 +29,7 @@ pub use watch::{Watch, WatchHandle, WatchOptions};
 pub struct InterfaceKey {
     /// Inode of its namespace.
     pub netns: u64,
-    /// How many namespaces this process had seen when it first saw this one.
+    /// How many interfaces this process had seen when it first saw this one.
     pub birth: u64,
     /// Index within the namespace.
     pub ifindex: u32,

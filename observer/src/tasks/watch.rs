@@ -15,7 +15,7 @@ use std::{
 };
 
 use inotify::{Inotify, WatchMask};
-use netlink_packet_route::{RouteNetlinkMessage, nsid::NsidAttribute};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, nsid::NsidAttribute};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::{EfdFlags, EventFd},
@@ -88,8 +88,10 @@ struct Space {
     netns: Netns,
     /// Its number for ours; `None` is our own.
     id: Option<NetnsId>,
-    birth: u64,
     interfaces: Vec<Interface>,
+    /// When each was first seen, by index. An interface that is made anew under the same index, name and address is
+    /// another one, and the programs went with the old.
+    births: BTreeMap<u32, u64>,
 }
 
 impl Watch {
@@ -184,9 +186,16 @@ impl Watch {
                         self.remove_ids(&message.attributes);
                     }
                 }
-                Event::Change(id, _) => {
-                    changed
-                        .extend(self.spaces.values().filter(|space| space.id == id).map(|s| s.netns.inode));
+                Event::Change(id, message) => {
+                    if let Some(space) = self.spaces.values_mut().find(|space| space.id == id) {
+                        if let RouteNetlinkMessage::DelLink(link) = *message
+                            // a port that leaves a bridge is told in the same way, for another family
+                            && link.header.interface_family == AddressFamily::Unspec
+                        {
+                            space.births.remove(&link.header.index);
+                        }
+                        changed.insert(space.netns.inode);
+                    }
                 }
             }
         }
@@ -266,8 +275,7 @@ impl Watch {
 
     fn add(&mut self, netns: Netns, id: Option<NetnsId>) {
         let inode = netns.inode;
-        self.births += 1;
-        self.spaces.insert(inode, Space { netns, id, birth: self.births, interfaces: Vec::new() });
+        self.spaces.insert(inode, Space { netns, id, interfaces: Vec::new(), births: BTreeMap::new() });
         self.list(inode);
     }
 
@@ -282,6 +290,12 @@ impl Watch {
                     .iter()
                     .filter_map(|link| Interface::new(&space.netns, space.id.is_none(), link, &addresses))
                     .collect();
+                for interface in &space.interfaces {
+                    space.births.entry(interface.ifindex).or_insert_with(|| {
+                        self.births += 1;
+                        self.births
+                    });
+                }
             }
             Err(_) if space.id.is_some() => {
                 self.spaces.remove(&inode);
@@ -326,7 +340,7 @@ impl Watch {
             let interface = Interface { netns: space.netns.clone(), ..interface.clone() };
             let key = InterfaceKey {
                 netns: space.netns.inode,
-                birth: space.birth,
+                birth: space.births.get(&interface.ifindex).copied().unwrap_or(0),
                 ifindex: interface.ifindex,
                 mac: interface.mac,
             };
