@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use observer_tests::{
+    books::Books,
     daemon::Daemon,
     lab,
     lab::Lab,
@@ -17,7 +18,7 @@ use observer_tests::{
     requires,
     tally::{Crossed, Tally},
     traffic::Udp,
-    veth::{Family, Mac, Task},
+    veth::{Addresses, Family, Mac, Task},
 };
 
 /// How long the kernel may take to have a namespace and its interfaces gone.
@@ -25,7 +26,7 @@ const GONE: Duration = Duration::from_secs(1);
 
 /// A task that appears, sends, and disappears; returns its MAC and what it sent.
 fn visit(lab: &Lab, daemon: &Daemon<'_>, name: &str, packets: u64) -> Result<(Mac, Tally)> {
-    let task = lab.task(name)?;
+    let task = lab.late_task(name)?;
     daemon.wait_attached(&task.inside)?;
     let sent = Udp { family: Family::V4, flows: 2, packets, payload: 64 }.send(&task.inside, &task.outside)?;
     let mac = task.inside.mac();
@@ -109,26 +110,45 @@ fn tasks_that_come_and_go_leave_nothing_in_the_daemon() -> Result<()> {
 }
 
 #[test]
+fn the_end_of_one_tasks_peer_disturbs_no_other_task() -> Result<()> {
+    let lab = lab!();
+    let mut tasks = lab.tasks((0..5).map(|number| format!("task-{number}")))?;
+    let daemon = lab.daemon().window(1).start()?;
+    let udp = Udp { family: Family::V4, flows: 2, packets: 50, payload: 64 };
+    let mut sent = vec![Tally::default(); tasks.len()];
+    // The number that a dying namespace had for one task's namespace may be another's number on the host.
+    while tasks.len() > 1 {
+        let Some(Task { inside, outside }) = tasks.pop() else { break };
+        drop(outside);
+        poll::until_true("the task's interface has gone with its peer", poll::PATIENCE, || {
+            inside.namespace().run(|| Ok(if_nametoindex("eth0").is_err()))
+        })?;
+        for (task, sent) in tasks.iter().zip(&mut sent) {
+            *sent += udp.send(&task.inside, &task.outside)?;
+        }
+        daemon.wait("the interface that went is off the page", |page| page.info(&inside).is_none())?;
+        for (task, sent) in tasks.iter().zip(&mut sent) {
+            *sent += udp.send(&task.inside, &task.outside)?;
+        }
+    }
+    let books = Books::close(daemon, tasks.iter().map(|task| &task.inside))?;
+    for (task, sent) in tasks.iter().zip(sent) {
+        books.assert_exact(&task.inside, Crossed::egress(sent));
+    }
+    Ok(())
+}
+
+#[test]
 fn an_interface_that_comes_into_a_known_namespace_is_observed() -> Result<()> {
     let lab = lab!();
-    let space = lab.observed_namespace("late")?;
-    let other = lab.other_namespace("late")?;
+    let (space, other) = (lab.observed_namespace("late")?, lab.other_namespace("late")?);
     let daemon = lab.daemon().start()?;
-    let mut task = Task::join(space, other, observer_tests::veth::Addresses::default())?;
-    observer_tests::veth::quiet(std::slice::from_mut(&mut task))?;
+    let task = Task::join(space, other, Addresses { ipv6: false, ..Addresses::default() })?;
     daemon.wait_attached(&task.inside)?;
     let sent =
-        Udp { family: Family::V6, flows: 1, packets: 100, payload: 64 }.send(&task.outside, &task.inside)?;
-    let records = Records::read(&daemon.stop()?.out)?;
-    let flows = records.recorded(task.inside.mac());
-    // It may have been attached before the interface had fallen silent: more is recorded then, and nothing less.
-    let udp: Tally = records
-        .flows(task.inside.mac())
-        .into_iter()
-        .filter(|((_, flow), _)| flow.source_port == Udp::FIRST_PORT)
-        .map(|(_, sum)| sum.tally)
-        .sum();
-    assert_eq!(udp, sent, "of {flows}");
+        Udp { family: Family::V4, flows: 1, packets: 100, payload: 64 }.send(&task.outside, &task.inside)?;
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, Crossed::ingress(sent));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use anyhow::Result;
 use observer_tests::{
     books::Books,
     lab,
+    lab::Lab,
     tally::{Crossed, Direction, Tally},
     traffic::{
         PacketSocket,
@@ -250,8 +251,11 @@ fn totals(cases: &[Case], direction: Direction, times: u64) -> Totals {
 }
 
 /// Sends every case `times`, by `send`, between two observed ends, and compares all that is said about them.
-fn check(times: u64, send: impl FnOnce(&Interface, &[Vec<u8>]) -> Result<Tally>) -> Result<()> {
-    let lab = lab!();
+fn check(
+    lab: &Lab,
+    times: u64,
+    send: impl FnOnce(&Interface, &[Vec<u8>]) -> Result<Tally>,
+) -> Result<()> {
     let task = lab.observed_pair()?;
     let daemon = lab.daemon().start()?;
     let mut cases = Cases::default();
@@ -334,10 +338,12 @@ fn check_kinds(books: &Books, cases: &[Case], times: u64) {
 
 #[test]
 fn every_frame_is_recorded_or_counted_by_reason() -> Result<()> {
-    check(3, |sender, frames| PacketSocket::open(sender)?.send(frames))
+    let lab = lab!();
+    check(&lab, 3, |sender, frames| PacketSocket::open(sender)?.send(frames))
 }
 
 #[test]
 fn a_frame_whose_headers_are_not_linear_says_the_same() -> Result<()> {
-    check(2, |sender, frames| PacketSocket::open(sender)?.send_not_linear(frames))
+    let lab = lab!();
+    check(&lab, 2, |sender, frames| PacketSocket::open(sender)?.send_not_linear(frames))
 }

@@ -93,25 +93,3 @@ fn raw_frames_cross_as_they_are() -> Result<()> {
     assert_eq!(task.outside.counters()?.frames.egress, many + few);
     Ok(())
 }
-
-#[test]
-fn zz_probe_clsact() -> Result<()> {
-    let lab = lab!();
-    let task = lab.task("task")?;
-    for what in ["add", "del"] {
-        let mut losses = 0;
-        for _ in 0..20 {
-            if what == "del" { task.inside.namespace().output("tc", &["qdisc", "add", "dev", "eth0", "clsact"])?; }
-            let echo = observer_tests::traffic::Echo::start(&task.outside, &task.inside, Family::V4)?;
-            let before = task.inside.counters()?.frames.ingress.packets;
-            observer_tests::poll::until_true("x", observer_tests::poll::PATIENCE, || Ok(task.inside.counters()?.frames.ingress.packets > before + 100))?;
-            task.inside.namespace().output("tc", &["qdisc", what, "dev", "eth0", "clsact"])?;
-            let before = task.inside.counters()?.frames.ingress.packets;
-            if observer_tests::poll::until_true("y", std::time::Duration::from_millis(500), || Ok(task.inside.counters()?.frames.ingress.packets > before + 100)).is_err() { losses += 1; }
-            println!("{what} {:?}", echo.stop());
-            if what == "add" { task.inside.namespace().output("tc", &["qdisc", "del", "dev", "eth0", "clsact"])?; }
-        }
-        println!("{what}: {losses} of 20 lost");
-    }
-    Ok(())
-}

@@ -1,17 +1,25 @@
 //! The daemon's coming and going costs nobody a packet.
 
 use anyhow::Result;
+use nix::sys::signal::Signal;
 use observer_tests::{
     lab,
     lab::Lab,
     need, requires,
     traffic::Echo,
-    veth::Family,
+    veth::{Family, Task},
 };
 
-/// Starts and stops daemons on an interface that is in use.
-fn come_and_go(lab: &Lab, attach: &str) -> Result<()> {
+/// A task whose interface has a clsact qdisc already. To add or remove one on an interface that is up the kernel lets
+/// its queues rest for some hundred microseconds (`qdisc_graft`), and what is sent meanwhile is dropped, whoever asks.
+fn task_with_clsact(lab: &Lab) -> Result<Task> {
     let task = lab.task("task")?;
+    task.inside.namespace().output("tc", &["qdisc", "add", "dev", task.inside.name(), "clsact"])?;
+    Ok(task)
+}
+
+/// Starts and stops daemons on an interface that is in use.
+fn come_and_go(lab: &Lab, task: &Task, attach: &str) -> Result<()> {
     let echo = Echo::start(&task.outside, &task.inside, Family::V4)?;
     for _ in 0..3 {
         let daemon = lab.daemon().arg("--attach").arg(attach).start()?;
@@ -31,21 +39,21 @@ fn come_and_go(lab: &Lab, attach: &str) -> Result<()> {
 fn no_datagram_is_lost_while_tcx_comes_and_goes() -> Result<()> {
     let lab = lab!();
     need!(requires::linux(6, 6));
-    come_and_go(&lab, "tcx")
+    come_and_go(&lab, &lab.task("task")?, "tcx")
 }
 
 #[test]
 fn no_datagram_is_lost_while_clsact_comes_and_goes() -> Result<()> {
     let lab = lab!();
-    come_and_go(&lab, "clsact")
+    need!(requires::program("tc"));
+    come_and_go(&lab, &task_with_clsact(&lab)?, "clsact")
 }
 
 #[test]
 fn a_daemon_that_is_killed_stops_no_traffic() -> Result<()> {
-    use nix::sys::signal::Signal;
-
     let lab = lab!();
-    let task = lab.task("task")?;
+    need!(requires::program("tc"));
+    let task = task_with_clsact(&lab)?;
     let echo = Echo::start(&task.outside, &task.inside, Family::V6)?;
     for attach in ["auto", "clsact"] {
         let daemon = lab.daemon().arg("--attach").arg(attach).start()?;

@@ -54,7 +54,7 @@ fn a_configuration_file_must_be_there_and_understood() -> Result<()> {
     for (name, text, word) in [
         ("key", "widnow = 60\n", "widnow"),
         ("value", "hook = \"magic\"\n", "magic"),
-        ("type", "window = \"soon\"\n", "window"),
+        ("type", "window = \"soon\"\n", "line 1"),
         ("range", "flow-memory = \"none\"\n", "none"),
         ("syntax", "window = = 60\n", "line 1"),
     ] {

@@ -123,19 +123,17 @@ fn text_files_pass_the_strictest_reader_and_say_what_json_says() -> Result<()> {
 }
 
 #[test]
-fn records_on_standard_output_are_those_in_the_files() -> Result<()> {
+fn text_on_standard_output_says_what_the_files_say() -> Result<()> {
     let lab = lab!();
     let task = lab.task("task")?;
     let daemon = lab.daemon().also_output("stdout").start()?;
     let sent = Udp { family: Family::V6, flows: 9, packets: 2, payload: 1 }.send(&task.inside, &task.outside)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));
-    let mut printed: Vec<&str> = books.stdout.lines().collect();
-    let mut written = Vec::new();
-    for file in &books.records.files {
-        written.extend(std::fs::read_to_string(file)?.lines().map(str::to_owned).collect::<Vec<_>>());
-    }
-    printed.sort_unstable();
+    let printed = books.stdout.lines().map(text::Line::parse).collect::<Result<Vec<_>>>()?;
+    let mut printed: Vec<_> = printed.into_iter().map(|line| line.facts).collect();
+    let mut written: Vec<_> = books.records.all.iter().map(Record::facts).collect();
+    printed.sort();
     written.sort();
     assert_eq!(printed, written, "lines on standard output, and in the files");
     Ok(())
@@ -143,7 +141,7 @@ fn records_on_standard_output_are_those_in_the_files() -> Result<()> {
 
 /// The window that is open when the signal comes is written.
 fn ends_in_order(signal: Signal, test: &str) -> Result<()> {
-    let lab = observer_tests::lab::Lab::new(test, 1)?;
+    let lab = lab::Lab::new(test, 1)?;
     let task = lab.task("task")?;
     let daemon = lab.daemon().window(600).also_output("text").start()?;
     let sent = Udp { family: Family::V4, flows: 7, packets: 3, payload: 9 }.send(&task.outside, &task.inside)?;

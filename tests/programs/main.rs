@@ -152,6 +152,30 @@ fn programs_count_cut_frames_as_the_parser_does() {
 }
 
 #[test]
+fn later_fragments_belong_to_the_flow_of_their_first() {
+    let mut loaded = Loaded::new(false, true);
+    let sample = |name: &str| corpus().into_iter().find(|sample| sample.name == name).unwrap().bytes();
+    let none = Offload::default();
+    for (first, later, id) in [
+        (sample("ipv4_first_fragment"), sample("ipv4_later_fragment"), 18..20),
+        (sample("ipv6_first_fragment"), sample("ipv6_later_fragment"), 58..62),
+    ] {
+        let mut later = later;
+        let (flows, ledger) = loaded.count(Direction::Ingress, &later, none);
+        assert_eq!((flows[0].key.source_port(), ledger.notes[Note::LaterFragment as usize]), (0, 1), "no first");
+
+        let (first_flows, _) = loaded.count(Direction::Ingress, &first, none);
+        later[id.clone()].copy_from_slice(&first[id]);
+        let (flows, ledger) = loaded.count(Direction::Ingress, &later, none);
+        assert_eq!(flows[0].key, first_flows[0].key);
+        assert_eq!(ledger.notes, [0; Note::ALL.len()]);
+
+        let (flows, _) = loaded.count(Direction::Egress, &later, none);
+        assert_eq!(flows[0].key.source_port(), 0, "the other direction is another packet");
+    }
+}
+
+#[test]
 fn programs_load_with_the_precise_clock_and_for_interfaces_without_ethernet() {
     let mut loaded = Loaded::new(true, true);
     let sample = corpus().swap_remove(0);

@@ -79,6 +79,11 @@ impl Lab {
         Ok(task)
     }
 
+    /// A task that is silent from the beginning, because it has no IPv6: one that may come while a daemon runs.
+    pub fn late_task(&self, name: &str) -> Result<Task> {
+        self.task_with(name, Addresses { ipv6: false, ..Addresses::default() })
+    }
+
     /// As many tasks as there are names, all with the same interface names and addresses.
     pub fn tasks(&self, names: impl IntoIterator<Item = String>) -> Result<Vec<Task>> {
         let tasks: Result<Vec<_>> = names

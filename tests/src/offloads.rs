@@ -12,7 +12,7 @@ use crate::veth::Interface;
 pub struct Offloads {
     /// The interface takes TCP super-packets as they are.
     pub tso: bool,
-    /// TCP makes super-packets; without `tso` they are segmented between the egress hook and the interface.
+    /// The interface may be given super-packets of other protocols.
     pub gso: bool,
     /// Received segments are merged before the ingress hook.
     pub gro: bool,
@@ -21,9 +21,10 @@ pub struct Offloads {
 impl Offloads {
     /// How a veth is born.
     pub const VETH: Self = Self { tso: true, gso: true, gro: false };
-    /// Every packet for itself.
+    /// Every packet for itself on the wire and at the ingress hook. TCP hands super-packets to the egress hook all the
+    /// same, and they are segmented behind it.
     pub const NONE: Self = Self { tso: false, gso: false, gro: false };
-    /// Super-packets to the hook, segments on the wire.
+    /// The same, but for protocols other than TCP.
     pub const SOFTWARE: Self = Self { tso: false, gso: true, gro: false };
     /// Segments on the wire, super-packets at the other hook.
     pub const MERGED: Self = Self { tso: false, gso: false, gro: true };

@@ -79,6 +79,8 @@ pub struct Addresses {
     pub outside: (Ipv4Addr, Ipv6Addr),
     /// The name of both ends.
     pub name: &'static str,
+    /// Whether there is IPv6 at all. Without it not even a new interface says anything by itself.
+    pub ipv6: bool,
 }
 
 impl Default for Addresses {
@@ -88,6 +90,7 @@ impl Default for Addresses {
             inside: (Ipv4Addr::new(10, 0, 4, 128), v6(0x80)),
             outside: (Ipv4Addr::new(10, 0, 4, 9), v6(9)),
             name: "eth0",
+            ipv6: true,
         }
     }
 }
@@ -174,7 +177,7 @@ impl Task {
     /// Joins two namespaces by a veth pair.
     pub fn join(inside: Namespace, outside: Namespace, addresses: Addresses) -> Result<Self> {
         for namespace in [&inside, &outside] {
-            namespace.run(hush)?;
+            namespace.run(|| hush(addresses.ipv6))?;
         }
         let (mac, peer_mac) = (Mac::fresh(), Mac::fresh());
         let name = addresses.name;
@@ -184,8 +187,9 @@ impl Task {
         );
         let ours = (addresses.inside, mac);
         let theirs = (addresses.outside, peer_mac);
-        ip_batch(&inside, &(make + &configure(name, ours, theirs)))?;
-        ip_batch(&outside, &configure(name, theirs, ours))?;
+        let configured = |ours, theirs| configure(name, addresses.ipv6, ours, theirs);
+        ip_batch(&inside, &(make + &configured(ours, theirs)))?;
+        ip_batch(&outside, &configured(theirs, ours))?;
         let end = |namespace: Namespace, addresses, mac| -> Result<Interface> {
             let index = namespace.run(|| Ok(nix::net::if_::if_nametoindex(name)?))?;
             let baseline = Counters::default();
@@ -221,8 +225,9 @@ impl Task {
 
 /// Takes from a namespace's future interfaces all that makes IPv6 talk on its own accord, and from its TCP the wide
 /// window: no more segments shall be under way than a receiver's packet queue holds.
-fn hush() -> Result<()> {
+fn hush(ipv6: bool) -> Result<()> {
     let settings = [
+        ("ipv6/conf/default/disable_ipv6", if ipv6 { "0" } else { "1" }),
         ("ipv6/conf/default/accept_dad", "0"),
         ("ipv6/conf/default/accept_ra", "0"),
         ("ipv6/conf/default/router_solicitations", "0"),
@@ -245,17 +250,23 @@ fn hush() -> Result<()> {
 /// The addresses of one end, and the other's as permanent neighbours: no ARP and no neighbour discovery.
 fn configure(
     name: &str,
+    ipv6: bool,
     ((v4, v6), _): ((Ipv4Addr, Ipv6Addr), Mac),
     ((other_v4, other_v6), other_mac): ((Ipv4Addr, Ipv6Addr), Mac),
 ) -> String {
-    format!(
-        "addr add {v4}/24 dev {name}\n\
-         addr add {v6}/64 dev {name} nodad\n\
-         link set lo up\n\
+    let mut lines = format!("addr add {v4}/24 dev {name}\n");
+    if ipv6 {
+        lines += &format!("addr add {v6}/64 dev {name} nodad\n");
+    }
+    lines += &format!(
+        "link set lo up\n\
          link set {name} up\n\
-         neigh replace {other_v4} lladdr {other_mac} dev {name} nud permanent\n\
-         neigh replace {other_v6} lladdr {other_mac} dev {name} nud permanent\n"
-    )
+         neigh replace {other_v4} lladdr {other_mac} dev {name} nud permanent\n"
+    );
+    if ipv6 {
+        lines += &format!("neigh replace {other_v6} lladdr {other_mac} dev {name} nud permanent\n");
+    }
+    lines
 }
 
 /// Runs lines of `ip` in a namespace.

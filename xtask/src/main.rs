@@ -46,7 +46,7 @@ enum Verb {
     /// Build, then start the daemon (as root) with these arguments
     Run(run::Args),
     /// Build, then show the daemon at work on this host
-    Demo,
+    Demo(demo::Args),
     /// Formatting, clippy, warnings of the eBPF programs, forbidden words
     Lint,
     /// Build, then run the tests; those that need root run through sudo
@@ -68,13 +68,17 @@ fn main() -> ExitCode {
 }
 
 fn run(verb: Verb) -> Result<()> {
+    // Behind sudo there may be no cargo that knows the paths.
+    if let Verb::Demo(demo::Args { as_root: Some(daemon) }) = &verb {
+        return demo::as_root(daemon);
+    }
     let paths = Paths::find()?;
     match verb {
         Verb::Setup(args) => setup::run(&paths, &args),
         Verb::Doctor => doctor::run(&paths),
         Verb::Build(args) => build::run(&paths, &args),
         Verb::Run(args) => run::run(&paths, args),
-        Verb::Demo => {
+        Verb::Demo(_) => {
             setup::system(&[tools::Use::Demo])?;
             build::all(&paths)?;
             demo::run(&paths)

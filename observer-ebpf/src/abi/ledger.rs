@@ -79,7 +79,7 @@ pub enum Note {
     ExtensionTruncated = 1,
     /// More IPv6 extension headers than the parser follows: the protocol is the last one named, ports 0.
     ExtensionLimit = 2,
-    /// A fragment other than the first, which carries no ports: ports 0.
+    /// A fragment other than the first, whose first was not seen: ports 0.
     LaterFragment = 3,
 }
 

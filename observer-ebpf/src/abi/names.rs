@@ -12,6 +12,8 @@ pub const LEDGER: &str = "LEDGER";
 pub const SPILL: &str = "SPILL";
 /// Per-CPU array of one element: room for the headers of a packet that is not linear. Used within one packet.
 pub const HEADERS: &str = "HEADERS";
+/// `Array<u64>`: ports of the first fragments that were seen last. The programs' own.
+pub const FRAGMENTS: &str = "FRAGMENTS";
 /// Ring buffer of diagnostics, laid out by aya-log.
 pub const LOGS: &str = "AYA_LOGS";
 

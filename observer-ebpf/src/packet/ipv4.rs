@@ -1,11 +1,13 @@
 //! The IPv4 header (RFC 791).
 
-use super::{Network, PacketBytes, Unreadable, field};
+use super::{Fragment, Network, PacketBytes, Part, Unreadable, field};
 use crate::abi::{FlowKey, LossReason, Note};
 
 const MIN_HEADER: u32 = 20;
-/// The 13 bits of the fragment offset.
-const OFFSET_MASK: u16 = 0x1fff;
+/// The fragment offset, in units of 8 bytes.
+const OFFSET: u16 = 0x1fff;
+/// "More fragments" follow.
+const MORE: u16 = 0x2000;
 
 #[inline(always)]
 pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Network, Unreadable> {
@@ -27,7 +29,16 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Networ
         }
         total_len => Some(total_len),
     };
-    let later_fragment = u16::from_be_bytes(field(header, 6)) & OFFSET_MASK != 0;
+    let flags_and_offset = u16::from_be_bytes(field(header, 6));
+    let mut fragment = Fragment::default();
+    let mut note = None;
+    if flags_and_offset & (MORE | OFFSET) != 0 {
+        fragment = Fragment { part: Part::First, id: u16::from_be_bytes(field(header, 4)).into() };
+        if flags_and_offset & OFFSET != 0 {
+            fragment.part = Part::Later;
+            note = Some(Note::LaterFragment);
+        }
+    }
     let [protocol] = field(header, 9);
     Ok(Network {
         source: FlowKey::mapped(field(header, 12)),
@@ -35,6 +46,7 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Networ
         protocol,
         transport: l3 + header_len,
         claimed,
-        note: if later_fragment { Some(Note::LaterFragment) } else { None },
+        fragment,
+        note,
     })
 }

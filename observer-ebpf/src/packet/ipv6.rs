@@ -1,6 +1,6 @@
 //! The IPv6 header and its extension headers (RFC 8200, 4).
 
-use super::{Network, PacketBytes, Unreadable, field};
+use super::{Fragment, Network, PacketBytes, Part, Unreadable, field};
 use crate::abi::{LossReason, Note};
 
 const HEADER: u32 = 40;
@@ -14,6 +14,11 @@ const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
 const HIP: u8 = 139;
 const SHIM6: u8 = 140;
+
+/// The offset in a fragment header, in units of 8 bytes and in place.
+const OFFSET: u16 = 0xfff8;
+/// "More fragments" follow.
+const MORE: u16 = 1;
 
 /// Extension headers that are followed. RFC 8200 names six kinds, of which one may come twice.
 pub const MAX_EXTENSION_HEADERS: u32 = 8;
@@ -38,6 +43,7 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Networ
         protocol: next,
         transport: l3 + HEADER,
         claimed,
+        fragment: Fragment::default(),
         note: None,
     };
     if is_extension(next) {
@@ -60,7 +66,7 @@ const fn is_extension(protocol: u8) -> bool {
 
 #[inline(always)]
 fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network) {
-    let Network { protocol, transport, note, .. } = network;
+    let Network { protocol, transport, fragment, note, .. } = network;
     for followed in 0..=MAX_EXTENSION_HEADERS {
         *protocol = bytes.forget((*protocol).into()) as u8;
         *transport = bytes.forget(*transport);
@@ -86,11 +92,18 @@ fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network) {
             // in units of 8 bytes, not counting the first
             _ => (u32::from(units) + 1) * 8,
         };
-        // an atomic fragment (RFC 6946) has offset 0 and is whole
-        if kind == FRAGMENT && u16::from_be_bytes(field(header, 2)) >> 3 != 0 {
-            *transport = bytes.forget(*transport);
-            *note = Some(Note::LaterFragment);
-            return;
+        if kind == FRAGMENT {
+            let offset_and_more = u16::from_be_bytes(field(header, 2)) & (OFFSET | MORE);
+            let id = u32::from_be_bytes(field(header, 4));
+            if offset_and_more & OFFSET != 0 {
+                *fragment = Fragment { part: Part::Later, id };
+                *note = Some(Note::LaterFragment);
+                return;
+            }
+            // One with offset 0 and no more to come is whole: an atomic fragment (RFC 6946).
+            if offset_and_more & MORE != 0 {
+                *fragment = Fragment { part: Part::First, id };
+            }
         }
     }
 }

@@ -80,8 +80,35 @@ pub struct Packet {
     pub tcp_flags: u8,
     /// What it stands for on the wire.
     pub wire: Wire,
+    /// Whether it is a part of a larger one.
+    pub fragment: Fragment,
     /// What could not be told.
     pub note: Option<Note>,
+}
+
+/// Which part of a packet it is that was too large for some link.
+///
+/// Not an enum with the id in it: of what an enum leaves undefined, the compiler makes reads of registers that were
+/// never written, which the verifier refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fragment {
+    /// Which part.
+    pub part: Part,
+    /// Identification: the same in all parts of one packet, between two addresses (and, in IPv4, for one protocol).
+    /// 0 for a whole packet.
+    pub id: u32,
+}
+
+/// A whole packet, or which part of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The part with the transport header.
+    First,
+    /// Any other.
+    Later,
 }
 
 /// Why a frame is in no flow.
@@ -104,19 +131,20 @@ struct Network {
     transport: u32,
     /// Bytes of layer 3 that the header claims; [`None`] where only the frame's own length tells.
     claimed: Option<u32>,
+    fragment: Fragment,
     /// Set where there is no transport header to read.
     note: Option<Note>,
 }
 
-/// Reads one frame if it is plain: an IP packet behind an Ethernet header, whole, without chains of headers, no
-/// super-packet. That is nearly every packet, and this is the short way for it; [`parse`] is the way for all others.
+/// Reads one frame if it is plain: an IP packet behind an Ethernet header, whole, without chains of headers, neither
+/// a fragment nor a super-packet. That is nearly every packet, and this is the short way for it; [`parse`] is the way for all others.
 #[inline(always)]
 pub fn parse_plain<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Option<Packet> {
     if frame.offload.size != 0 || frame.link != Link::Ethernet {
         return None;
     }
     let plain = Frame { len: frame.len, link: Link::Ethernet, offload: Offload { size: 0, segments: 0 } };
-    parse(bytes, plain).ok().filter(|packet| packet.note.is_none())
+    parse(bytes, plain).ok().filter(|packet| packet.note.is_none() && packet.fragment.part == Part::Whole)
 }
 
 /// Why there is no [`Network`].
@@ -168,6 +196,7 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
         protocol: network.protocol,
         tcp_flags: transport.tcp_flags,
         wire: frame.offload.wire(l3_bytes, transport.end.wrapping_sub(l3)),
+        fragment: network.fragment,
         note: transport.note,
     })
 }

@@ -7,7 +7,9 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+const DCCP: u8 = 33;
 const SCTP: u8 = 132;
+const UDP_LITE: u8 = 136;
 
 /// What the transport header says.
 pub(super) struct Transport {
@@ -46,8 +48,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32
                 note: None,
             }
         }
-        UDP => ports(bytes, offset, 8),
-        SCTP => ports(bytes, offset, 12),
+        UDP | UDP_LITE => ports(bytes, offset, 8),
+        SCTP | DCCP => ports(bytes, offset, 12),
         ICMP | ICMPV6 => {
             let Some(header) = bytes.at::<2>(offset) else {
                 return Transport::unread(offset, Note::TransportTruncated);

@@ -9,6 +9,7 @@ use observer_ebpf::{
 
 use super::{
     cache::{self, Count},
+    fragments,
     maps::{CONTROL, LEDGER},
     settings::{CPUS, INTERFACE},
 };
@@ -63,7 +64,8 @@ impl Account {
     #[inline(always)]
     pub(super) fn frame<B: PacketBytes>(&self, bytes: &B, frame: Frame) {
         match parse(bytes, frame) {
-            Ok(packet) => {
+            Ok(mut packet) => {
+                fragments::resolve(&mut packet, self.direction);
                 if let Some(note) = packet.note {
                     self.ledger().notes[note as usize] += 1;
                 }

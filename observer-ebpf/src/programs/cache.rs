@@ -150,7 +150,7 @@ fn split(packets_and_flags: u64) -> (u64, u64) {
 }
 
 #[inline(always)]
-fn now() -> u32 {
+pub(super) fn now() -> u32 {
     // SAFETY: helpers without arguments. The verifier removes the branch that this kernel does not take.
     let ns = unsafe { if COARSE_CLOCK.load() == 0 { bpf_ktime_get_ns() } else { bpf_ktime_get_coarse_ns() } };
     (ns >> TICK_SHIFT) as u32

@@ -20,7 +20,12 @@ pub(super) static LEDGER: Array<Ledger> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(super) static SPILL: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
+pub(super) static FRAGMENTS: Array<u64> = Array::with_max_entries(1 << FRAGMENT_BITS, 0);
+#[map]
 pub(super) static HEADERS: PerCpuArray<Headers> = PerCpuArray::with_max_entries(1, 0);
+
+/// 64 KiB: the first fragments of as many packets at once.
+pub(super) const FRAGMENT_BITS: u32 = 13;
 
 /// Room for the headers of a packet that cannot be read in place.
 #[repr(C)]

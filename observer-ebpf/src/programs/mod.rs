@@ -8,6 +8,7 @@
 
 mod account;
 mod cache;
+mod fragments;
 mod maps;
 mod settings;
 mod tc;

@@ -24,6 +24,14 @@ pub enum KernelError {
         /// What the kernel said.
         source: aya::programs::ProgramError,
     },
+    /// The verifier refused a program.
+    #[error("this kernel's verifier refuses {program}: {said} (--log-level debug prints all that it says)")]
+    Verifier {
+        /// The program's name.
+        program: &'static str,
+        /// Its last word.
+        said: String,
+    },
     /// A system call failed.
     #[error("{call}: {source}")]
     Call {
@@ -62,6 +70,18 @@ impl KernelError {
     /// A failed call with its `errno`.
     pub(super) fn last(call: impl Into<String>) -> Self {
         Self::Call { call: call.into(), source: io::Error::last_os_error() }
+    }
+
+    /// A refused program, from the verifier's log.
+    pub(super) fn verifier(program: &'static str, log: &str) -> Self {
+        tracing::debug!(program, "the verifier says:\n{log}");
+        // The log ends with the reason, and then with statistics.
+        let mut lines = log
+            .lines()
+            .rev()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with("processed "));
+        Self::Verifier { program, said: lines.next().unwrap_or("nothing").into() }
     }
 
     /// A failed call.

@@ -10,7 +10,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapData},
-    programs::SchedClassifier,
+    programs::{ProgramError, SchedClassifier},
 };
 use observer_ebpf::abi::{Direction, FlowKey, FlowSet, FlowSlot, Ledger, names};
 
@@ -20,8 +20,16 @@ use super::{KernelError, preflight::KernelVersion};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT"));
 
 /// The maps that all loads share, by the files that they are pinned to.
-const SHARED: [&str; 7] =
-    [names::CONTROL, names::FLOWS, names::USED, names::LEDGER, names::SPILL, names::HEADERS, names::LOGS];
+const SHARED: [&str; 8] = [
+    names::CONTROL,
+    names::FLOWS,
+    names::USED,
+    names::LEDGER,
+    names::SPILL,
+    names::FRAGMENTS,
+    names::HEADERS,
+    names::LOGS,
+];
 
 /// Interfaces that can be observed at once: an instance with trunked ENIs runs 120 tasks at most (AWS, "Elastic
 /// network interface trunking"), and bridge mode adds one per container.
@@ -159,13 +167,26 @@ impl Loader {
             if ethernet { &ETHERNET } else { &BARE },
             true,
         );
+        let result = self.load_both();
+        if let Err(KernelError::Program { .. }) = result {
+            // Once more, for what the verifier has to say. Asking it every time would double the time of a load.
+            self.aya.verifier_log_level(VerifierLogLevel::DEBUG);
+            let said = self.load_both();
+            self.aya.verifier_log_level(VerifierLogLevel::DISABLE);
+            return said;
+        }
+        result
+    }
+
+    fn load_both(&mut self) -> Result<Programs, KernelError> {
         let mut programs = Programs { ebpf: self.aya.load(OBJECT)? };
         for direction in Direction::ALL {
             let program = Programs::name(direction);
-            programs.get_mut(direction)?.load().map_err(|source| KernelError::Program {
-                action: "loading",
-                program,
-                source,
+            programs.get_mut(direction)?.load().map_err(|source| match source {
+                ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().is_empty() => {
+                    KernelError::verifier(program, &verifier_log.to_string())
+                }
+                source => KernelError::Program { action: "loading", program, source },
             })?;
         }
         Ok(programs)

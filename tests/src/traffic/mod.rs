@@ -15,12 +15,23 @@ pub use packet::PacketSocket;
 pub use tcp::{Connection, Transfer, bulk, exchange};
 pub use udp::{Echo, SINK, Sink, Udp, segmented};
 
+use std::io;
+
 use anyhow::Result;
 
 use crate::{
     counters,
     poll::{self, PATIENCE},
 };
+
+/// Binds an address that a socket of ours had before: a program that is being started elsewhere in this process holds
+/// a copy of that socket until it is started.
+fn bind<T>(mut attempt: impl FnMut() -> io::Result<T>) -> Result<T> {
+    poll::until("the address is free", PATIENCE, || match attempt() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        bound => Ok(Some(bound?)),
+    })
+}
 
 /// Lets the receiver keep up with a sender.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::frames::LINK_HEADER;
+use super::{bind, frames::LINK_HEADER};
 use crate::{
     counters::{Counters, TcpCounters, tcp_is_silent},
     poll::{self, PATIENCE},
@@ -52,7 +52,7 @@ pub fn exchange(client: &Interface, server: &Interface, transfer: Transfer) -> R
     const PORT: u16 = 443;
     let family = transfer.family;
     let before = [Witness::of(client)?, Witness::of(server)?];
-    let listener = server.namespace().run(|| Ok(TcpListener::bind((server.address(family), PORT))?))?;
+    let listener = server.namespace().run(|| bind(|| TcpListener::bind((server.address(family), PORT))))?;
     let address = listener.local_addr()?;
     let mut asking = client.namespace().run(|| Ok(TcpStream::connect_timeout(&address, PATIENCE)?))?;
     let ends = (asking.local_addr()?, address);

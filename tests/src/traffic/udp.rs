@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 
-use super::Pace;
+use super::{Pace, bind};
 use crate::{
     tally::Tally,
     veth::{Family, Interface},
@@ -31,7 +31,7 @@ impl Sink {
     /// Opens one.
     pub fn open(at: &Interface, family: Family) -> Result<Self> {
         let address = SocketAddr::new(at.address(family), SINK);
-        Ok(Self(at.namespace().run(|| Ok(UdpSocket::bind(address)?))?))
+        Ok(Self(at.namespace().run(|| bind(|| UdpSocket::bind(address)))?))
     }
 
     /// Where it listens.
@@ -70,7 +70,7 @@ impl Udp {
         let sockets = from.namespace().run(|| {
             let ports = Self::FIRST_PORT..Self::FIRST_PORT + self.flows;
             let bound = ports.map(|port| {
-                let socket = UdpSocket::bind((own, port))?;
+                let socket = bind(|| UdpSocket::bind((own, port)))?;
                 socket.connect(target)?;
                 Ok(socket)
             });
@@ -99,7 +99,7 @@ pub fn segmented(
 ) -> Result<Tally> {
     let sink = Sink::open(to, family)?;
     let socket = from.namespace().run(|| {
-        let socket = UdpSocket::bind((from.address(family), Udp::FIRST_PORT))?;
+        let socket = bind(|| UdpSocket::bind((from.address(family), Udp::FIRST_PORT)))?;
         socket.connect(sink.address()?)?;
         let size = libc::c_int::from(segment);
         // SAFETY: the option is an `int`, which outlives the call.
@@ -138,7 +138,7 @@ impl Echo {
 
     /// Starts it.
     pub fn start(client: &Interface, server: &Interface, family: Family) -> Result<Self> {
-        let answering = server.namespace().run(|| Ok(UdpSocket::bind((server.address(family), SINK))?))?;
+        let answering = server.namespace().run(|| bind(|| UdpSocket::bind((server.address(family), SINK))))?;
         let asking = client.namespace().run(|| {
             let socket = UdpSocket::bind((client.address(family), 0))?;
             socket.connect((server.address(family), SINK))?;

@@ -1,0 +1,89 @@
+//! Ports of fragments.
+//!
+//! Only the first fragment of a packet has a transport header. Its ports are kept for a while in a small table, one
+//! word for each packet, so that CPUs can share it without a lock: a word is written whole or not at all. What is in
+//! a word of another packet is recognised by 24 bits of a keyed hash, beside the 13 that chose the place; what is too
+//! old, by the time that went into the hash.
+
+use observer_ebpf::{
+    abi::Direction,
+    packet::{Fragment, Packet, Part},
+};
+
+use super::{
+    cache::now,
+    maps::{FRAGMENT_BITS, FRAGMENTS},
+    settings::{INTERFACE, hash_factor},
+};
+
+/// An age is 2^14 ticks, 17 s: a fragment finds its first for 17 to 34 s. Linux waits 30 s for the parts of a packet.
+const AGE_SHIFT: u32 = 14;
+const TAG_SHIFT: u32 = 40;
+const PROTOCOL_SHIFT: u32 = 32;
+
+/// Keeps the ports of a first fragment; gives a later one those of its first, where that was seen.
+#[inline(always)]
+pub(super) fn resolve(packet: &mut Packet, direction: Direction) {
+    let Fragment { part, id } = packet.fragment;
+    if part == Part::Whole {
+        return;
+    }
+    let age = u64::from(now() >> AGE_SHIFT);
+    if part == Part::First {
+        let place = Place::new(packet, id, direction, age);
+        if let Some(word) = FRAGMENTS.get_ptr_mut(place.index) {
+            let ports = u64::from(packet.source_port_be) << 16 | u64::from(packet.destination_port_be);
+            // SAFETY: a map value; other CPUs see the old word or the new one.
+            unsafe {
+                word.write_volatile(
+                    place.tag << TAG_SHIFT | u64::from(packet.protocol) << PROTOCOL_SHIFT | ports,
+                )
+            };
+        }
+        return;
+    }
+    for age in [age, age.wrapping_sub(1)] {
+        let place = Place::new(packet, id, direction, age);
+        let Some(word) = FRAGMENTS.get_ptr(place.index) else { return };
+        // SAFETY: a map value.
+        let word = unsafe { word.read_volatile() };
+        if word >> TAG_SHIFT == place.tag {
+            packet.source_port_be = (word >> 16) as u16;
+            packet.destination_port_be = word as u16;
+            // IPv6 names the protocol in the first fragment; a later one may name an extension header.
+            packet.protocol = (word >> PROTOCOL_SHIFT) as u8;
+            packet.note = None;
+            return;
+        }
+    }
+}
+
+struct Place {
+    index: u32,
+    tag: u64,
+}
+
+impl Place {
+    #[inline(always)]
+    fn new(packet: &Packet, id: u32, direction: Direction, age: u64) -> Self {
+        // Between two addresses an IPv4 id is unique for one protocol, an IPv6 id for all (RFC 791, 3.2; RFC 8200, 4.5).
+        let is_v4 = packet.source[0] == 0 && packet.source[1] as u32 == 0xffff_0000;
+        let protocol = if is_v4 { packet.protocol } else { 0 };
+        let rest = u64::from(id) << 32
+            | u64::from(protocol) << 24
+            | (age << 17 & 0x00fe_0000)
+            | (direction as u64) << 16
+            | u64::from(INTERFACE.load());
+        let hash = packet.source[0]
+            .wrapping_mul(hash_factor(0))
+            .wrapping_add(packet.source[1].wrapping_mul(hash_factor(1)))
+            .wrapping_add(packet.destination[0].wrapping_mul(hash_factor(2)))
+            .wrapping_add(packet.destination[1].wrapping_mul(hash_factor(3)))
+            .wrapping_add(rest.wrapping_mul(hash_factor(4)));
+        // The upper bits are the good ones. A tag is never 0: that is an empty word.
+        Self {
+            index: (hash >> (64 - FRAGMENT_BITS)) as u32,
+            tag: hash >> (64 - FRAGMENT_BITS - 24) & 0x00ff_ffff | 1,
+        }
+    }
+}
