@@ -40,6 +40,13 @@ pub(crate) fn run() -> Result<Report> {
     let mut programs = loader.load(1, true)?;
     let _drain = Drain::new(&mut programs, sizes, Grace::new()?)?;
     programs.classifier(names::EMPTY)?.load()?;
+    let info = programs.classifier(names::OBSERVE_INGRESS)?.info()?;
+    println!(
+        "{}: {} bytes, {} instructions verified\n",
+        names::OBSERVE_INGRESS,
+        info.size_translated().unwrap_or(0),
+        info.verified_instruction_count().unwrap_or(0)
+    );
 
     let mut report = Report::default();
     for (name, packet, target) in packets() {

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     os::{
-        fd::AsFd as _,
+        fd::{AsFd as _, AsRawFd as _},
         unix::{fs::MetadataExt as _, process::CommandExt as _},
     },
     panic,
@@ -12,10 +12,11 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket},
 };
 
 /// A network namespace that lives as long as this value, and as long as nothing else holds it.
@@ -62,6 +63,36 @@ impl Namespace {
         })
     }
 
+    /// Has this namespace know another one by a number (`RTM_NEWNSID`).
+    pub fn number(&self, other: &Self, id: i32) -> Result<()> {
+        const RTM_NEWNSID: u16 = 88;
+        const NETNSA_NSID: u16 = 1;
+        const NETNSA_FD: u16 = 3;
+        let file = File::open(&other.path)?;
+        let attribute = |kind: u16, value: [u8; 4]| [&8_u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value].concat();
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        let message = [
+            &36_u32.to_ne_bytes()[..],
+            &RTM_NEWNSID.to_ne_bytes(),
+            &flags.to_ne_bytes(),
+            // sequence, port, and a `struct rtgenmsg` with its padding
+            &[0; 12],
+            &attribute(NETNSA_NSID, id.to_ne_bytes()),
+            &attribute(NETNSA_FD, file.as_raw_fd().to_ne_bytes()),
+        ]
+        .concat();
+        self.run(|| {
+            let (kind, protocol) = (SockType::Raw, SockProtocol::NetlinkRoute);
+            let socket = socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, protocol)?;
+            send(socket.as_raw_fd(), &message, MsgFlags::empty())?;
+            let mut answer = [0; 64];
+            let len = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+            // An error of 0 behind the header is the acknowledgement.
+            ensure!(len >= 20 && answer[16..20] == [0; 4], "RTM_NEWNSID is answered by {:?}", &answer[..len]);
+            Ok(())
+        })
+    }
+
     /// Has `command` start inside. The command holds the namespace: drop it once it is started.
     pub fn place(&self, command: &mut Command) -> Result<()> {
         let file = File::open(&self.path)?;
@@ -77,7 +108,7 @@ impl Namespace {
         self.place(&mut command)?;
         let output = command.output().with_context(|| format!("starting {program}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "{program} {}: {}", args.join(" "), said.trim());
+        ensure!(output.status.success(), "{program} {}: {}", args.join(" "), said.trim());
         Ok(String::from_utf8(output.stdout)?)
     }
 }

@@ -281,7 +281,7 @@ pub fn ip_batch(namespace: &Namespace, lines: &str) -> Result<()> {
     }
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip: {}\nof:\n{lines}", said.trim());
+    ensure!(output.status.success(), "ip: {}, in lines that begin with:\n{lines:.1000}", said.trim());
     Ok(())
 }
 

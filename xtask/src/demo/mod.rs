@@ -14,7 +14,9 @@ mod network;
 mod output;
 mod page;
 mod place;
+mod promises;
 mod report;
+mod rows;
 mod signals;
 mod table;
 mod traffic;
@@ -84,7 +86,7 @@ pub(crate) fn as_root(daemon: &Path) -> Result<()> {
     }
     shown?;
     say(format_args!(
-        "\nAll of it is gone again: namespaces, programs, mounts, files. This took {:.0} s.\n\n\
+        "All of it is gone again: namespaces, programs, mounts, files. This took {:.0} s.\n\n\
          Next: `cargo xtask run` observes this host and its containers; README.md tells what there is to set.",
         began.elapsed().as_secs_f64()
     ))

@@ -11,7 +11,10 @@ use anyhow::{Context as _, Result};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-const ICMP_V6: u8 = 58;
+pub(super) const ICMP: u8 = 1;
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+pub(super) const ICMP_V6: u8 = 58;
 const ECHO_V6: [u8; 2] = [128, 129];
 
 /// A record as JSON, as far as it is shown.
@@ -96,6 +99,11 @@ impl Output {
     }
 }
 
+/// Records of flows.
+pub(super) fn flows(records: &[Record]) -> impl Iterator<Item = (&Record, &Flow)> {
+    records.iter().filter_map(|record| Some((record, record.flow.as_ref()?)))
+}
+
 fn record(line: &str) -> Result<Record> {
     let record: Record = serde_json::from_str(line)?;
     Ok(Record { line: line.to_owned(), ..record })
@@ -125,7 +133,7 @@ pub(super) mod tests {
         record(&format!("{{{head},{flow}}}")).unwrap()
     }
 
-    pub(in crate::demo) const TCP: &str = r#""srcaddr":"10.0.0.1","dstaddr":"10.0.0.2","srcport":40000,"dstport":80,"protocol":6,"packets":6,"bytes":400,"tcp_flags":3,"flow_direction":"egress""#;
+    pub(in crate::demo) const TCP_FLOW: &str = r#""srcaddr":"10.0.0.1","dstaddr":"10.0.0.2","srcport":40000,"dstport":80,"protocol":6,"packets":6,"bytes":400,"tcp_flags":3,"flow_direction":"egress""#;
 
     pub(in crate::demo) fn icmp_v6(to: &str, kind: u8) -> String {
         format!(
@@ -147,12 +155,12 @@ pub(super) mod tests {
         let check = |fields: &str, expected: bool| {
             assert_eq!(flow("web", fields).flow.unwrap().is_housekeeping(), expected, "{fields}");
         };
-        check(TCP, false);
+        check(TCP_FLOW, false);
         check(&icmp_v6("fd20:1::2", 128), false);
         check(&icmp_v6("fd20:1::2", 129), false);
         check(&icmp_v6("fd20:1::2", 135), true);
         check(&icmp_v6("ff02::16", 143), true);
         check(&icmp_v6("ff02::1", 128), true);
-        check(&TCP.replace("10.0.0.2", "224.0.0.22"), true);
+        check(&TCP_FLOW.replace("10.0.0.2", "224.0.0.22"), true);
     }
 }

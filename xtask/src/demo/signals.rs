@@ -4,6 +4,7 @@
 use std::{
     cell::Cell,
     os::fd::AsFd as _,
+    process,
     time::{Duration, Instant},
 };
 
@@ -73,10 +74,11 @@ impl Signals {
     }
 
     /// Ends this process by the signal that came, so that shells and sudo see what ended it.
-    pub(super) fn die(&self) {
-        if let Some(signal) = self.caught.get() {
-            let _ = SigSet::from(signal).thread_unblock();
-            let _ = raise(signal);
-        }
+    pub(super) fn die(&self) -> ! {
+        let signal = self.caught.get().unwrap_or(Signal::SIGTERM);
+        let _ = SigSet::from(signal).thread_unblock();
+        let _ = raise(signal);
+        // Whoever started us has it ignored.
+        process::exit(128 + signal as i32)
     }
 }
