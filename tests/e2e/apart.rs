@@ -1,13 +1,7 @@
 //! Interfaces that nothing but their namespaces and MACs tell apart.
 
 use anyhow::Result;
-use observer_tests::{
-    books::Books,
-    lab,
-    tally::Crossed,
-    traffic::Udp,
-    veth::Family,
-};
+use observer_tests::{books::Books, lab, tally::Crossed, traffic::Udp, veth::Family};
 
 #[test]
 fn twenty_interfaces_with_one_name_index_and_5_tuple_stay_apart() -> Result<()> {

@@ -12,8 +12,7 @@ use observer_tests::{
     daemon::Daemon,
     lab,
     lab::Lab,
-    need,
-    poll,
+    need, poll,
     records::{Records, Status},
     requires,
     tally::{Crossed, Tally},
@@ -28,7 +27,8 @@ const GONE: Duration = Duration::from_secs(1);
 fn visit(lab: &Lab, daemon: &Daemon<'_>, name: &str, packets: u64) -> Result<(Mac, Tally)> {
     let task = lab.late_task(name)?;
     daemon.wait_attached(&task.inside)?;
-    let sent = Udp { family: Family::V4, flows: 2, packets, payload: 64 }.send(&task.inside, &task.outside)?;
+    let sent =
+        Udp { family: Family::V4, flows: 2, packets, payload: 64 }.send(&task.inside, &task.outside)?;
     let mac = task.inside.mac();
     end(task, daemon)?;
     Ok((mac, sent))
@@ -57,7 +57,8 @@ fn holds(daemon: &Daemon<'_>, inode: u64) -> Result<Vec<String>> {
     let links = fs::read_dir(format!("{process}/fd"))?.flatten().map(|entry| entry.path());
     let threads = fs::read_dir(format!("{process}/task"))?.flatten().map(|entry| entry.path().join("ns/net"));
     // A descriptor or thread that ends meanwhile holds nothing.
-    let leads = |path: &std::path::PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy() == wanted);
+    let leads =
+        |path: &std::path::PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy() == wanted);
     Ok(links.chain(threads).filter(leads).map(|path| path.display().to_string()).collect())
 }
 
@@ -125,16 +126,16 @@ fn the_end_of_a_namespace_that_a_task_knows_disturbs_no_task() -> Result<()> {
     let daemon = lab.daemon().window(1).start()?;
     let udp = Udp { family: Family::V4, flows: 2, packets: 50, payload: 64 };
     let mut sent = vec![Tally::default(); tasks.len()];
-    let mut send = || -> Result<()> {
+    let mut all_send = || -> Result<()> {
         for (task, sent) in tasks.iter().zip(&mut sent) {
             *sent += udp.send(&task.inside, &task.outside)?;
         }
         Ok(())
     };
-    send()?;
+    all_send()?;
     drop(doomed);
     daemon.wait_windows(2)?;
-    send()?;
+    all_send()?;
     let books = Books::close(daemon, tasks.iter().map(|task| &task.inside))?;
     for (task, sent) in tasks.iter().zip(sent) {
         books.assert_exact(&task.inside, Crossed::egress(sent));

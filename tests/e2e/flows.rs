@@ -1,6 +1,12 @@
 //! What is counted of UDP, TCP and ICMP, and whose it is said to be.
 
+use std::{panic, thread};
+
 use anyhow::{Context as _, Result};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use observer_tests::{
     books::Books,
     fake_ecs::{self, FakeTask},
@@ -44,6 +50,59 @@ fn udp_is_recorded_packet_for_packet() -> Result<()> {
             assert_eq!(sum.tally, udp(family).per_flow(), "{flow:?}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn fragments_of_a_datagram_are_of_its_flow() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().start()?;
+    let mut sent = Crossed::default();
+    let large = |family| Udp { family, flows: 3, packets: 10, payload: 10_000 };
+    for family in Family::ALL {
+        sent.ingress += large(family).send(&task.outside, &task.inside)?;
+        sent.egress += large(family).send(&task.inside, &task.outside)?;
+    }
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, sent);
+    let flows = books.records.flows(task.inside.mac());
+    assert_eq!(flows.len(), 4 * 3, "flows of which each has all fragments of its datagrams");
+    for ((_, flow), sum) in flows {
+        let family = if flow.source.is_ipv4() { Family::V4 } else { Family::V6 };
+        assert_eq!(sum.tally, large(family).per_flow(), "{flow:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn one_flow_from_several_cpus_is_one_flow() -> Result<()> {
+    const EACH: usize = 20_000;
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().start()?;
+    let packet =
+        frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(7, 8, 30)).frame();
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let cpus: Vec<usize> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
+    let send_on = |cpu: usize| -> Result<Tally> {
+        let mut here = CpuSet::new();
+        here.set(cpu)?;
+        sched_setaffinity(Pid::from_raw(0), &here)?;
+        PacketSocket::open(&task.outside)?.send(std::iter::repeat_n(&packet, EACH))
+    };
+    let sent = thread::scope(|scope| {
+        let senders: Vec<_> = cpus.iter().map(|cpu| scope.spawn(|| send_on(*cpu))).collect();
+        senders
+            .into_iter()
+            .map(|sender| sender.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+            .sum::<Result<Tally>>()
+    })?;
+    let sent = Tally::new(sent.packets, sent.bytes - sent.packets * frames::LINK_HEADER);
+    assert_eq!(sent, Tally::of((cpus.len() * EACH) as u64, 58));
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, Crossed::ingress(sent));
+    assert_eq!(books.records.flows(task.inside.mac()).len(), 1, "flows from {} CPUs", cpus.len());
     Ok(())
 }
 
@@ -113,7 +172,9 @@ fn every_combination_of_tcp_flags_is_kept() -> Result<()> {
     let daemon = lab.daemon().start()?;
     let from = [10, 9, 0, 1].into();
     let all: Vec<_> = (0..=255)
-        .map(|flags| frames::Ipv4::new(from, frames::protocol::TCP, frames::tcp(1000 + u16::from(flags), 80, flags)))
+        .map(|flags| {
+            frames::Ipv4::new(from, frames::protocol::TCP, frames::tcp(1000 + u16::from(flags), 80, flags))
+        })
         .map(|packet| packet.frame())
         .collect();
     PacketSocket::open(&task.outside)?.send(&all)?;

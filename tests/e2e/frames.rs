@@ -14,8 +14,8 @@ use observer_tests::{
     traffic::{
         PacketSocket,
         frames::{
-            Ipv4, Ipv6, LINK_HEADER, authentication, ether_type, ethernet, extension, fragment, ports, protocol, tagged,
-            tcp, udp,
+            Ipv4, Ipv6, LINK_HEADER, authentication, ether_type, ethernet, extension, fragment, ports,
+            protocol, tagged, tcp, udp,
         },
     },
     veth::Interface,
@@ -107,11 +107,14 @@ fn ipv4_cases(cases: &mut Cases) {
     padded.frame.resize(60, 0);
     cases.v4("a first fragment", datagram(16), |packet| packet.fragment = MORE_FRAGMENTS, flow(44));
     let later = |fragment| move |packet: &mut Ipv4| packet.fragment = fragment;
+    // No first fragment has this source.
     let portless = Flow(protocol::UDP, NONE, 44, Some("later_fragment"));
     cases.v4("a middle fragment", datagram(16), later(MORE_FRAGMENTS | 3), portless);
     cases.v4("a last fragment", datagram(16), later(6), portless);
 
-    for (what, number) in [("SCTP", protocol::SCTP), ("UDP-Lite", protocol::UDP_LITE), ("DCCP", protocol::DCCP)] {
+    for (what, number) in
+        [("SCTP", protocol::SCTP), ("UDP-Lite", protocol::UDP_LITE), ("DCCP", protocol::DCCP)]
+    {
         cases.v4(what, (number, ports(SOURCE, TARGET, 12)), plain, Flow(number, PORTS, 36, None));
     }
     for (what, number) in [("GRE", protocol::GRE), ("ESP", protocol::ESP), ("an unknown protocol", 253)] {
@@ -121,8 +124,18 @@ fn ipv4_cases(cases: &mut Cases) {
     cases.v4("ICMP", icmp, plain, Flow(protocol::ICMP, NONE, 28, None));
 
     let cut = |number, note| Flow(number, NONE, 22, note);
-    cases.v4("UDP cut inside its ports", (protocol::UDP, vec![1, 2]), plain, cut(17, Some("transport_truncated")));
-    cases.v4("TCP cut inside its ports", (protocol::TCP, vec![1, 2]), plain, cut(6, Some("transport_truncated")));
+    cases.v4(
+        "UDP cut inside its ports",
+        (protocol::UDP, vec![1, 2]),
+        plain,
+        cut(17, Some("transport_truncated")),
+    );
+    cases.v4(
+        "TCP cut inside its ports",
+        (protocol::TCP, vec![1, 2]),
+        plain,
+        cut(6, Some("transport_truncated")),
+    );
     let ports_only = (protocol::TCP, ports(SOURCE, TARGET, 0));
     cases.v4("TCP cut behind its ports", ports_only, plain, Flow(6, PORTS, 24, Some("transport_truncated")));
 
@@ -130,9 +143,24 @@ fn ipv4_cases(cases: &mut Cases) {
         cases.v4(what, datagram(10), change, Lost(reason, 38));
     };
     header("version 5", cases, |packet| packet.version_and_length = Some(0x55), "ip_version");
-    header("version 6 under IPv4's EtherType", cases, |packet| packet.version_and_length = Some(0x65), "ip_version");
-    header("a header of 16 bytes", cases, |packet| packet.version_and_length = Some(0x44), "ip_header_length");
-    header("a header of no bytes", cases, |packet| packet.version_and_length = Some(0x40), "ip_header_length");
+    header(
+        "version 6 under IPv4's EtherType",
+        cases,
+        |packet| packet.version_and_length = Some(0x65),
+        "ip_version",
+    );
+    header(
+        "a header of 16 bytes",
+        cases,
+        |packet| packet.version_and_length = Some(0x44),
+        "ip_header_length",
+    );
+    header(
+        "a header of no bytes",
+        cases,
+        |packet| packet.version_and_length = Some(0x40),
+        "ip_header_length",
+    );
     header("a length below the header", cases, |packet| packet.total_length = Some(19), "ip_total_length");
     header("a length beyond the frame", cases, |packet| packet.total_length = Some(39), "ip_total_length");
     for (what, kept) in [("IPv4 without a byte", 0), ("IPv4 of one byte", 1), ("IPv4 cut at 19 bytes", 19)] {
@@ -151,8 +179,15 @@ fn ipv6_cases(cases: &mut Cases) {
     cases.v6("plain UDP over IPv6", datagram(10), vec![], plain, flow(58));
     let segment = (protocol::TCP, tcp(SOURCE, TARGET, 0x10));
     cases.v6("a bare ACK over IPv6", segment, vec![], plain, Flow(protocol::TCP, PORTS, 60, None));
-    let chain = vec![hop_by_hop(1), destination(1), routing(), fragment(0, true), authentication(), destination(2)];
-    cases.v6("the whole chain of RFC 8200", datagram(8), chain, plain, flow(40 + 8 + 8 + 24 + 8 + 24 + 16 + 16));
+    let chain =
+        vec![hop_by_hop(1), destination(1), routing(), fragment(0, true), authentication(), destination(2)];
+    cases.v6(
+        "the whole chain of RFC 8200",
+        datagram(8),
+        chain,
+        plain,
+        flow(40 + 8 + 8 + 24 + 8 + 24 + 16 + 16),
+    );
     cases.v6("options of 128 bytes", datagram(8), vec![destination(16)], plain, flow(40 + 128 + 16));
     cases.v6("eight extension headers", datagram(8), vec![destination(1); 8], plain, flow(40 + 64 + 16));
     let too_many = Flow(protocol::DESTINATION, NONE, 40 + 72 + 16, Some("extension_limit"));
@@ -166,14 +201,38 @@ fn ipv6_cases(cases: &mut Cases) {
     cases.v6("no next header", nothing, vec![hop_by_hop(1)], plain, Flow(protocol::NO_NEXT, NONE, 48, None));
     let icmp = (protocol::ICMPV6, vec![135, 0, 0, 0, 0, 0, 0, 0]);
     cases.v6("ICMPv6", icmp.clone(), vec![], plain, Flow(protocol::ICMPV6, NONE, 48, None));
-    cases.v6("ICMPv6 behind options", icmp, vec![hop_by_hop(1)], plain, Flow(protocol::ICMPV6, NONE, 56, None));
-    cases.v6("ESP over IPv6", (protocol::ESP, vec![7; 24]), vec![], plain, Flow(protocol::ESP, NONE, 64, None));
+    cases.v6(
+        "ICMPv6 behind options",
+        icmp,
+        vec![hop_by_hop(1)],
+        plain,
+        Flow(protocol::ICMPV6, NONE, 56, None),
+    );
+    cases.v6(
+        "ESP over IPv6",
+        (protocol::ESP, vec![7; 24]),
+        vec![],
+        plain,
+        Flow(protocol::ESP, NONE, 64, None),
+    );
     let chain_cut = Flow(protocol::DESTINATION, NONE, 44, Some("extension_truncated"));
-    cases.v6("a chain cut inside a header", (protocol::DESTINATION, vec![17, 0, 1, 4]), vec![], plain, chain_cut);
+    cases.v6(
+        "a chain cut inside a header",
+        (protocol::DESTINATION, vec![17, 0, 1, 4]),
+        vec![],
+        plain,
+        chain_cut,
+    );
     let ports_cut = Flow(protocol::UDP, NONE, 50, Some("transport_truncated"));
     cases.v6("UDP cut behind options", (protocol::UDP, vec![1, 2]), vec![hop_by_hop(1)], plain, ports_cut);
 
-    cases.v6("version 4 under IPv6's EtherType", datagram(2), vec![], |it| it.version = Some(0x45), Lost("ip_version", 50));
+    cases.v6(
+        "version 4 under IPv6's EtherType",
+        datagram(2),
+        vec![],
+        |it| it.version = Some(0x45),
+        Lost("ip_version", 50),
+    );
     let long = |packet: &mut Ipv6| packet.payload_length = Some(11);
     cases.v6("a payload beyond the frame", datagram(2), vec![], long, Lost("ip_total_length", 50));
     for (what, kept) in [("IPv6 of one byte", 1), ("IPv6 cut at 39 bytes", 39)] {
@@ -205,7 +264,9 @@ fn link_cases(cases: &mut Cases) {
     cases.add("LLDP", nobody, ethernet(ether_type::LLDP, &[0; 46]), NonIp("other"));
     cases.add("an IEEE 802.3 length", nobody, ethernet(38, &[0xaa; 38]), NonIp("other"));
     cases.add("nothing behind the header", nobody, ethernet(ether_type::LLDP, &[]), NonIp("other"));
-    cases.add("a frame cut in its tag", nobody, ethernet(ether_type::VLAN, &[0, 1]), NonIp("short")).ingress = Unseen;
+    cases
+        .add("a frame cut in its tag", nobody, ethernet(ether_type::VLAN, &[0, 1]), NonIp("short"))
+        .ingress = Unseen;
 }
 
 /// What all cases amount to at one end.
@@ -251,11 +312,7 @@ fn totals(cases: &[Case], direction: Direction, times: u64) -> Totals {
 }
 
 /// Sends every case `times`, by `send`, between two observed ends, and compares all that is said about them.
-fn check(
-    lab: &Lab,
-    times: u64,
-    send: impl FnOnce(&Interface, &[Vec<u8>]) -> Result<Tally>,
-) -> Result<()> {
+fn check(lab: &Lab, times: u64, by: impl FnOnce(&Interface, &[Vec<u8>]) -> Result<Tally>) -> Result<()> {
     let task = lab.observed_pair()?;
     let daemon = lab.daemon().start()?;
     let mut cases = Cases::default();
@@ -263,10 +320,9 @@ fn check(
     ipv6_cases(&mut cases);
     link_cases(&mut cases);
     let Cases(cases) = cases;
-    let frames: Vec<Vec<u8>> =
-        (0..times).flat_map(|_| cases.iter().map(|case| case.frame.clone())).collect();
+    let frames: Vec<Vec<u8>> = (0..times).flat_map(|_| cases.iter().map(|case| case.frame.clone())).collect();
     let (sender, receiver) = (&task.inside, &task.outside);
-    let sent = send(sender, &frames)?;
+    let sent = by(sender, &frames)?;
     assert_eq!(sent.packets, times * cases.len() as u64, "frames sent");
     // The receiver's hook does not see what its interface counts: see `Unseen` and `tagged`.
     let books = Books::close(daemon, [sender])?;
@@ -310,7 +366,9 @@ fn check_flows(books: &Books, interface: &Interface, direction: Direction, cases
 
 fn check_reasons(books: &Books, interface: &Interface, direction: Direction, totals: &Totals) {
     let id = books.metrics.info(interface).map_or("", |info| info.label("interface"));
-    for reason in ["table_full", "ip_truncated", "ip_version", "ip_header_length", "ip_total_length", "internal"] {
+    for reason in
+        ["table_full", "ip_truncated", "ip_version", "ip_header_length", "ip_total_length", "internal"]
+    {
         let labels = [("interface", id), ("direction", direction.as_str()), ("reason", reason)];
         let told = Tally::new(
             books.metrics.sum("observer_interface_lost_packets_total", &labels),

@@ -11,10 +11,10 @@ use observer_tests::{
 
 /// The frames that crossed both ends, as packets of layer 3; only where no super-packets are under way.
 fn wire(sender: &Interface, receiver: &Interface) -> Result<Tally> {
-    let (sent, received) = (sender.counters()?, receiver.counters()?);
+    let (sent, arrived) = (sender.counters()?, receiver.counters()?);
     let frames = sent.frames.get(Direction::Egress);
     assert_eq!(sent.dropped, 0, "the sender dropped");
-    assert_eq!(received.frames.get(Direction::Ingress), frames, "received, and sent");
+    assert_eq!(arrived.frames.get(Direction::Ingress), frames, "arrived, and sent");
     Ok(Tally::new(frames.packets, frames.bytes - frames.packets * frames::LINK_HEADER))
 }
 
@@ -27,6 +27,20 @@ fn udp_sends_what_it_says() -> Result<()> {
         assert_eq!(sent, Tally::of(10_000, family.header() + 108));
         assert_eq!(wire(&task.outside, &task.inside)?, sent);
         assert_eq!(wire(&task.inside, &task.outside)?, Tally::default(), "nothing comes back");
+    }
+    Ok(())
+}
+
+#[test]
+fn large_datagrams_are_fragmented_as_reckoned() -> Result<()> {
+    let lab = lab!();
+    for family in Family::ALL {
+        let task = lab.task(family.as_str())?;
+        let mut sent = Tally::default();
+        for payload in [1_452, 1_453, 1_472, 1_473, 1_500, 5_000, 60_000] {
+            sent += Udp { family, flows: 1, packets: 3, payload }.send(&task.outside, &task.inside)?;
+        }
+        assert_eq!(wire(&task.outside, &task.inside)?, sent, "{family:?}");
     }
     Ok(())
 }

@@ -1,13 +1,7 @@
 //! Datagrams that the kernel cuts out of one message.
 
 use anyhow::Result;
-use observer_tests::{
-    books::Books,
-    lab,
-    tally::Crossed,
-    traffic::segmented,
-    veth::Family,
-};
+use observer_tests::{books::Books, lab, tally::Crossed, traffic::segmented, veth::Family};
 
 #[test]
 fn segments_of_udp_messages_are_counted_one_by_one() -> Result<()> {

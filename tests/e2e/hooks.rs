@@ -183,14 +183,19 @@ fn a_foreign_filter_at_our_priority_is_neither_replaced_nor_removed() -> Result<
     tc(&task.inside, &format!("qdisc add dev {device} clsact"))?;
     for side in ["ingress", "egress"] {
         // No action: it matches, ends the chain of u32, and lets the packet go on.
-        let rule = format!("filter add dev {device} {side} protocol ip prio 1 u32 match ip dst 192.0.2.1/32 flowid 1:1");
+        let rule = format!(
+            "filter add dev {device} {side} protocol ip prio 1 u32 match ip dst 192.0.2.1/32 flowid 1:1"
+        );
         tc(&task.inside, &rule)?;
     }
     let before = Chain::of(&task.inside)?;
     let daemon = lab.daemon().arg("--attach").arg("clsact").start()?;
     let during = Chain::of(&task.inside)?;
     for (before, during) in before.filters.iter().zip(&during.filters) {
-        assert!(during.contains(before.trim()), "the other's filter before:\n{before}\nand during:\n{during}");
+        assert!(
+            during.contains(before.trim()),
+            "the other's filter before:\n{before}\nand during:\n{during}"
+        );
     }
     let sent = mixture(&task)?;
     let books = Books::close(daemon, [&task.inside]).context("with priority 1 taken")?;

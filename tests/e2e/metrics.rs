@@ -45,7 +45,12 @@ fn every_reason_and_kind_is_there_at_the_first_scrape() -> Result<()> {
         ("observer_records_total", "log_status", &["OK", "NODATA", "SKIPDATA"]),
     ] {
         for value in values {
-            assert_eq!(page.get(name, &[(label, value)]), Some(0.0), "{name}, {value}, in\n{}", page.shown(name));
+            assert_eq!(
+                page.get(name, &[(label, value)]),
+                Some(0.0),
+                "{name}, {value}, in\n{}",
+                page.shown(name)
+            );
         }
     }
     assert!(page.all("observer_build_info", &[]).count() == 1, "observer_build_info");
@@ -69,7 +74,8 @@ fn series_carry_the_task_and_add_up_to_the_ledger() -> Result<()> {
     let lab = lab!();
     let tasks = lab.tasks(["web", "batch"].map(String::from))?;
     let [web, batch] = &tasks[..] else { anyhow::bail!("two tasks") };
-    let (web_ecs, batch_ecs) = (FakeTask::new(&web.inside, "web", 1), FakeTask::new(&batch.inside, "batch", 2));
+    let (web_ecs, batch_ecs) =
+        (FakeTask::new(&web.inside, "web", 1), FakeTask::new(&batch.inside, "batch", 2));
     let file = fake_ecs::write(&lab.path("tasks.json"), [&web_ecs, &batch_ecs])?;
     let daemon = lab.daemon().window(1).tasks_file(&file).start()?;
     let mut sent = Vec::new();
@@ -130,10 +136,12 @@ fn counters_never_go_back() -> Result<()> {
     let daemon = lab.daemon().window(1).start()?;
     let mut before = daemon.metrics()?;
     for round in 1..=20 {
-        Udp { family: Family::V4, flows: 3, packets: 10, payload: round }.send(&task.outside, &task.inside)?;
+        Udp { family: Family::V4, flows: 3, packets: 10, payload: round }
+            .send(&task.outside, &task.inside)?;
         let now = daemon.metrics()?;
         for sample in &now.samples {
-            let family = sample.name.trim_end_matches("_bucket").trim_end_matches("_sum").trim_end_matches("_count");
+            let family =
+                sample.name.trim_end_matches("_bucket").trim_end_matches("_sum").trim_end_matches("_count");
             let kind = now.types.get(&sample.name).or_else(|| now.types.get(family));
             let monotone = kind.is_some_and(|kind| kind == "counter" || kind == "histogram");
             let labels: Vec<_> =

@@ -111,8 +111,7 @@ fn a_link_into_a_task_is_not_counted_a_second_time_on_the_host() -> Result<()> {
     let task = lab.task("task")?;
     let host = &task.outside;
     let daemon = lab.daemon().sources(&["netns", "host"]).inside(host.namespace()).start()?;
-    let sent =
-        Udp { family: Family::V4, flows: 5, packets: 20, payload: 56 }.send(&task.inside, host)?;
+    let sent = Udp { family: Family::V4, flows: 5, packets: 20, payload: 56 }.send(&task.inside, host)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));
     assert_eq!(books.records.of(host.mac()).count(), 0, "records of the host's end");

@@ -122,7 +122,8 @@ fn too_little_memory_is_refused_with_how_much_is_enough() -> Result<()> {
 #[test]
 fn a_variable_is_checked_like_its_flag() -> Result<()> {
     let lab = lab!();
-    for (name, value) in [("OBSERVER_ATTACH", "glue"), ("OBSERVER_LOG_LEVEL", "loud"), ("OBSERVER_HOOK", "")] {
+    for (name, value) in [("OBSERVER_ATTACH", "glue"), ("OBSERVER_LOG_LEVEL", "loud"), ("OBSERVER_HOOK", "")]
+    {
         refused(&lab, USAGE, value, |command| {
             command.env(name, value);
             Ok(())
@@ -172,7 +173,8 @@ fn a_port_in_use_is_refused() -> Result<()> {
     let lab = lab!();
     let mut taken = None;
     refused(&lab, USAGE, "in use", |command| {
-        let listen = command.get_args().skip_while(|arg| *arg != "--listen").nth(1).map(std::ffi::OsStr::to_owned);
+        let listen =
+            command.get_args().skip_while(|arg| *arg != "--listen").nth(1).map(std::ffi::OsStr::to_owned);
         taken = Some(TcpListener::bind(listen.unwrap_or_default().to_string_lossy().as_ref())?);
         Ok(())
     })

@@ -22,7 +22,11 @@ fn a_silent_interface_has_one_nodata_record_per_window() -> Result<()> {
     books.assert_exact(&task.inside, Crossed::default());
     let mac = task.inside.mac();
     let silent = books.records.with_status(mac, Status::NoData);
-    assert_eq!(silent.len(), books.records.of(mac).count(), "records of a silent interface that are not NODATA");
+    assert_eq!(
+        silent.len(),
+        books.records.of(mac).count(),
+        "records of a silent interface that are not NODATA"
+    );
     assert!(silent.len() >= 5, "{} records of four whole windows and a part", silent.len());
     assert_contiguous(&silent, 1);
     for record in silent {
@@ -40,7 +44,12 @@ fn assert_contiguous(windows: &[&Record], seconds: i64) {
         assert_eq!(before.end % seconds, 0, "the edge between two windows of {seconds} s, modulo {seconds}");
     }
     for record in windows {
-        assert!(record.end - record.start <= seconds, "{} to {} is longer than {seconds}", record.start, record.end);
+        assert!(
+            record.end - record.start <= seconds,
+            "{} to {} is longer than {seconds}",
+            record.start,
+            record.end
+        );
     }
 }
 
@@ -88,7 +97,12 @@ fn a_flow_is_one_record_in_each_window_and_they_add_up() -> Result<()> {
         }
         for record in records {
             let window = record.start.div_euclid(SECONDS) * SECONDS;
-            assert!(record.end <= window + SECONDS, "{} to {} in the window {window}", record.start, record.end);
+            assert!(
+                record.end <= window + SECONDS,
+                "{} to {} in the window {window}",
+                record.start,
+                record.end
+            );
         }
     }
     Ok(())
@@ -127,7 +141,8 @@ fn text_on_standard_output_says_what_the_files_say() -> Result<()> {
     let lab = lab!();
     let task = lab.task("task")?;
     let daemon = lab.daemon().also_output("stdout").start()?;
-    let sent = Udp { family: Family::V6, flows: 9, packets: 2, payload: 1 }.send(&task.inside, &task.outside)?;
+    let sent =
+        Udp { family: Family::V6, flows: 9, packets: 2, payload: 1 }.send(&task.inside, &task.outside)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));
     let printed = books.stdout.lines().map(text::Line::parse).collect::<Result<Vec<_>>>()?;
@@ -144,7 +159,8 @@ fn ends_in_order(signal: Signal, test: &str) -> Result<()> {
     let lab = lab::Lab::new(test, 1)?;
     let task = lab.task("task")?;
     let daemon = lab.daemon().window(600).also_output("text").start()?;
-    let sent = Udp { family: Family::V4, flows: 7, packets: 3, payload: 9 }.send(&task.outside, &task.inside)?;
+    let sent =
+        Udp { family: Family::V4, flows: 7, packets: 3, payload: 9 }.send(&task.outside, &task.inside)?;
     // At once: nothing of it can have been drained by a tick in every run.
     let stopped = daemon.stop_by(signal)?;
     let records = Records::read(&stopped.out)?;

@@ -46,15 +46,16 @@ impl Books {
         let drains = |page: &Metrics| page.sum("observer_drain_duration_seconds_count", &[("phase", "read")]);
         let enough = drains(&daemon.metrics()?) + 2;
         let settled = |page: &Metrics| {
-            drains(page) >= enough && interfaces.iter().all(|interface| {
-                let Some(ledger) = page.ledger(interface) else { return false };
-                let recorded = page.recorded(interface);
-                Direction::ALL.into_iter().zip(ledger).all(|(direction, ledger)| {
-                    let counted = counters[&interface.mac()].frames.get(direction).packets;
-                    let counted = !comparable(interface, direction) || ledger.frames.packets >= counted;
-                    counted && recorded.get(direction) + ledger.lost == ledger.seen
+            drains(page) >= enough
+                && interfaces.iter().all(|interface| {
+                    let Some(ledger) = page.ledger(interface) else { return false };
+                    let recorded = page.recorded(interface);
+                    Direction::ALL.into_iter().zip(ledger).all(|(direction, ledger)| {
+                        let counted = counters[&interface.mac()].frames.get(direction).packets;
+                        let counted = !comparable(interface, direction) || ledger.frames.packets >= counted;
+                        counted && recorded.get(direction) + ledger.lost == ledger.seen
+                    })
                 })
-            })
         };
         // A page that never settles is looked at all the same.
         let _ = poll::until_true("the daemon has drained all", PATIENCE, || Ok(settled(&daemon.metrics()?)));
@@ -99,7 +100,11 @@ impl Books {
                 self.assert_frames(interface, direction, ledger.frames);
             }
         }
-        assert_eq!(self.records.lost(mac), self.lost(interface), "{id}: SKIPDATA records, and the ledger's losses");
+        assert_eq!(
+            self.records.lost(mac),
+            self.lost(interface),
+            "{id}: SKIPDATA records, and the ledger's losses"
+        );
     }
 
     /// Asserts that the daemon saw every frame that the interface counted.
@@ -107,7 +112,12 @@ impl Books {
         let Some(counters) = self.counters.get(&interface.mac()) else { return };
         assert_eq!(counters.dropped, 0, "{} dropped frames of the generator", interface.id());
         let counted = counters.frames.get(direction);
-        assert_eq!(seen, counted, "{} {direction}: frames seen, and the interface's counters", interface.id());
+        assert_eq!(
+            seen,
+            counted,
+            "{} {direction}: frames seen, and the interface's counters",
+            interface.id()
+        );
     }
 
     /// What the ledger says is lost, both ways together.

@@ -69,11 +69,7 @@ impl TcpCounters {
             let text = values.get(name).with_context(|| format!("no Tcp counter {name}"))?;
             Ok(text.parse()?)
         };
-        Ok(Self {
-            sent: value("OutSegs")?,
-            received: value("InSegs")?,
-            retransmitted: value("RetransSegs")?,
-        })
+        Ok(Self { sent: value("OutSegs")?, received: value("InSegs")?, retransmitted: value("RetransSegs")? })
     }
 
     /// Segments on the wire.

@@ -69,7 +69,8 @@ impl Namespace {
         const NETNSA_NSID: u16 = 1;
         const NETNSA_FD: u16 = 3;
         let file = File::open(&other.path)?;
-        let attribute = |kind: u16, value: [u8; 4]| [&8_u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value].concat();
+        let attribute =
+            |kind: u16, value: [u8; 4]| [&8_u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value].concat();
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
         let message = [
             &36_u32.to_ne_bytes()[..],

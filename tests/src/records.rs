@@ -136,7 +136,8 @@ impl Record {
             }
             Status::NoData => {}
             Status::SkipData => {
-                record.tally = Tally::new(number_of(&fields, "lost_packets")?, number_of(&fields, "lost_bytes")?);
+                record.tally =
+                    Tally::new(number_of(&fields, "lost_packets")?, number_of(&fields, "lost_bytes")?);
             }
         }
         if let (Some(first), Some(last)) =
@@ -144,7 +145,10 @@ impl Record {
         {
             ensure!(first <= last, "its last packet came before its first");
             let seconds = (first.div_euclid(1000), last.div_euclid(1000));
-            ensure!(seconds == (record.start, record.end), "milliseconds {first} to {last} are not its seconds");
+            ensure!(
+                seconds == (record.start, record.end),
+                "milliseconds {first} to {last} are not its seconds"
+            );
         }
         record.fields = fields;
         Ok(record)
@@ -183,7 +187,11 @@ fn flow_of(fields: &Map<String, Value>) -> Result<(Direction, Flow)> {
     };
     // RFC 5952 has one text for each address, and it is the standard library's.
     ensure!(text("srcaddr")? == flow.source.to_string(), "srcaddr {} is not canonical", text("srcaddr")?);
-    ensure!(text("dstaddr")? == flow.destination.to_string(), "dstaddr {} is not canonical", text("dstaddr")?);
+    ensure!(
+        text("dstaddr")? == flow.destination.to_string(),
+        "dstaddr {} is not canonical",
+        text("dstaddr")?
+    );
     let family = if flow.source.is_ipv4() { "IPv4" } else { "IPv6" };
     ensure!(text("type")? == family, "type is {}", text("type")?);
     Ok((direction, flow))
@@ -327,7 +335,10 @@ impl FileName {
         let ["AWSLogs", account, "vpcflowlogs", region, year, month, day, name] = parts[..] else {
             bail!("{path} has other folders than AWS's");
         };
-        ensure!(account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()), "account {account}");
+        ensure!(
+            account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()),
+            "account {account}"
+        );
         let region_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         ensure!(!region.is_empty() && region.bytes().all(region_byte), "region {region}");
         let (stem, _) = name.split_once('.').context("an ending")?;

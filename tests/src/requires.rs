@@ -107,8 +107,7 @@ impl Turn {
     /// Waits for `count` of all turns.
     pub fn take(count: usize) -> Self {
         let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free =
-            FREED.wait_while(free, |free| *free < count).unwrap_or_else(PoisonError::into_inner);
+        let mut free = FREED.wait_while(free, |free| *free < count).unwrap_or_else(PoisonError::into_inner);
         *free -= count;
         Self(count)
     }

@@ -54,8 +54,9 @@ pub struct Mac(pub [u8; 6]);
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        let [first, rest @ ..] = self.0;
+        write!(f, "{first:02x}")?;
+        rest.iter().try_for_each(|byte| write!(f, ":{byte:02x}"))
     }
 }
 
@@ -161,7 +162,6 @@ impl Interface {
     fn raw_counters(&self) -> Result<Counters> {
         Counters::read(&self.namespace, self.name)
     }
-
 }
 
 /// A stand-in for a task: a namespace with an interface, and another one that holds whom the task talks to.
@@ -254,19 +254,17 @@ fn configure(
     ((v4, v6), _): ((Ipv4Addr, Ipv6Addr), Mac),
     ((other_v4, other_v6), other_mac): ((Ipv4Addr, Ipv6Addr), Mac),
 ) -> String {
-    let mut lines = format!("addr add {v4}/24 dev {name}\n");
-    if ipv6 {
-        lines += &format!("addr add {v6}/64 dev {name} nodad\n");
-    }
-    lines += &format!(
-        "link set lo up\n\
+    let first = format!(
+        "addr add {v4}/24 dev {name}\n\
+         link set lo up\n\
          link set {name} up\n\
          neigh replace {other_v4} lladdr {other_mac} dev {name} nud permanent\n"
     );
-    if ipv6 {
-        lines += &format!("neigh replace {other_v6} lladdr {other_mac} dev {name} nud permanent\n");
-    }
-    lines
+    let second = format!(
+        "addr add {v6}/64 dev {name} nodad\n\
+         neigh replace {other_v6} lladdr {other_mac} dev {name} nud permanent\n"
+    );
+    if ipv6 { first + &second } else { first }
 }
 
 /// Runs lines of `ip` in a namespace.

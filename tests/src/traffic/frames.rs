@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// EtherTypes (IEEE 802).
+/// What follows the link header (IEEE 802).
 pub mod ether_type {
     /// IPv4.
     pub const IPV4: u16 = 0x0800;
@@ -40,7 +40,7 @@ pub mod protocol {
     pub const ESP: u8 = 50;
     /// Authentication header.
     pub const AUTHENTICATION: u8 = 51;
-    /// ICMPv6.
+    /// `ICMPv6`.
     pub const ICMPV6: u8 = 58;
     /// Nothing follows.
     pub const NO_NEXT: u8 = 59;

@@ -74,12 +74,7 @@ pub fn ping(from: &Interface, to: &Interface, family: Family, count: u16, payloa
         }
     }
     let each = family.header() + (HEADER + payload) as u64;
-    Ok(Pings {
-        each_way: Tally::of(count.into(), each),
-        request,
-        reply,
-        protocol: protocol as u8,
-    })
+    Ok(Pings { each_way: Tally::of(count.into(), each), request, reply, protocol: protocol as u8 })
 }
 
 fn send(socket: &OwnedFd, message: &[u8], to: IpAddr) -> Result<()> {

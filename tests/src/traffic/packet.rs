@@ -64,11 +64,7 @@ impl PacketSocket {
             name.sll_ifindex = index;
             // SAFETY: the address is as long as stated and outlives the call.
             let bound = unsafe {
-                libc::bind(
-                    fd.as_raw_fd(),
-                    (&raw const name).cast(),
-                    size_of_val(&name) as libc::socklen_t,
-                )
+                libc::bind(fd.as_raw_fd(), (&raw const name).cast(), size_of_val(&name) as libc::socklen_t)
             };
             ensure!(bound == 0, "binding a packet socket: {}", io::Error::last_os_error());
             Ok(Self { fd })
@@ -145,6 +141,10 @@ impl PacketSocket {
             ensure!(frame.len() <= FRAME_SIZE - size_of::<RingHeader>(), "{} bytes in a frame", frame.len());
             // SAFETY: within the mapping, and aligned as the kernel asks.
             let slot = unsafe { ring.as_ptr().cast::<u8>().add(at % FRAMES * FRAME_SIZE) };
+            #[expect(
+                clippy::cast_ptr_alignment,
+                reason = "slots are multiples of 2,048 bytes from a page's start"
+            )]
             let header = slot.cast::<RingHeader>();
             // SAFETY: the slot is ours while its status is not SEND_REQUEST, and the frame fits behind the header.
             unsafe {

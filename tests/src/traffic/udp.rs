@@ -47,7 +47,7 @@ pub struct Udp {
     pub family: Family,
     /// Flows, from source port [`Udp::FIRST_PORT`] on.
     pub flows: u16,
-    /// Datagrams in each.
+    /// Datagrams in each: as many packets, unless they are fragmented.
     pub packets: u64,
     /// Bytes in each datagram.
     pub payload: usize,
@@ -57,9 +57,28 @@ impl Udp {
     /// The source port of the first flow.
     pub const FIRST_PORT: u16 = 20_000;
 
+    /// What one datagram amounts to: one packet, or the fragments that it takes.
+    const fn per_datagram(&self) -> Tally {
+        const MTU: u64 = 1500;
+        const IPV6_FRAGMENT_HEADER: u64 = 8;
+        let header = self.family.header();
+        let bytes = HEADER + self.payload as u64;
+        if header + bytes <= MTU {
+            return Tally::new(1, header + bytes);
+        }
+        let header = match self.family {
+            Family::V4 => header,
+            Family::V6 => header + IPV6_FRAGMENT_HEADER,
+        };
+        // All but the last carry a multiple of 8 bytes.
+        let fragments = bytes.div_ceil((MTU - header) / 8 * 8);
+        Tally::new(fragments, bytes + fragments * header)
+    }
+
     /// What one flow amounts to.
     pub const fn per_flow(&self) -> Tally {
-        Tally::of(self.packets, self.family.header() + HEADER + self.payload as u64)
+        let Tally { packets, bytes } = self.per_datagram();
+        Tally::new(self.packets * packets, self.packets * bytes)
     }
 
     /// Sends all of it to a [`Sink`] at `to`, the flows taking turns.
@@ -82,10 +101,10 @@ impl Udp {
             for socket in &sockets {
                 let sent = socket.send(&payload)?;
                 ensure!(sent == payload.len(), "sent {sent} of {} bytes", payload.len());
-                pace.after(1)?;
+                pace.after(self.per_datagram().packets)?;
             }
         }
-        Ok(Tally::of(u64::from(self.flows) * self.packets, self.per_flow().bytes / self.packets))
+        Ok((0..self.flows).map(|_| self.per_flow()).sum())
     }
 }
 
@@ -138,7 +157,8 @@ impl Echo {
 
     /// Starts it.
     pub fn start(client: &Interface, server: &Interface, family: Family) -> Result<Self> {
-        let answering = server.namespace().run(|| bind(|| UdpSocket::bind((server.address(family), SINK))))?;
+        let answering =
+            server.namespace().run(|| bind(|| UdpSocket::bind((server.address(family), SINK))))?;
         let asking = client.namespace().run(|| {
             let socket = UdpSocket::bind((client.address(family), 0))?;
             socket.connect((server.address(family), SINK))?;
@@ -184,4 +204,3 @@ fn lost<T>(received: std::io::Result<T>, what: &str, round: u64) -> Result<T> {
         received => Ok(received?),
     }
 }
-
