@@ -88,7 +88,7 @@ impl From<preflight::Unfit> for Failure {
 impl From<KernelError> for Failure {
     fn from(error: KernelError) -> Self {
         match error {
-            KernelError::Memory { .. } => Self::Usage(error.to_string()),
+            KernelError::Memory { .. } | KernelError::PinsTaken(_) => Self::Usage(error.to_string()),
             _ => Self::Host(error.to_string()),
         }
     }

@@ -8,6 +8,8 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount, umount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
@@ -20,12 +22,14 @@ pub struct PinDirectory {
     path: PathBuf,
     /// The BPF file system that was mounted for us, because there was none.
     mounted: Option<PathBuf>,
+    /// Held as long as the folder is ours.
+    lock: Option<Flock<fs::File>>,
 }
 
 impl PinDirectory {
     /// Makes `wanted`; where that lies on no BPF file system, mounts one under `state_dir`.
     ///
-    /// What an earlier daemon left in it is removed: the caller holds the lock on the state directory.
+    /// What an earlier daemon left in it is removed; that one is still alive is an error.
     pub fn create(wanted: &Path, state_dir: &Path) -> Result<Self, KernelError> {
         let (path, mounted) = if is_bpffs(wanted) {
             (wanted.to_path_buf(), None)
@@ -39,7 +43,8 @@ impl PinDirectory {
             (root.join("observer"), Some(root))
         };
         fs::create_dir_all(&path).map_err(|error| failed("creating", &path, error))?;
-        let directory = Self { path, mounted };
+        let lock = lock(&path)?;
+        let directory = Self { path, mounted, lock: Some(lock) };
         directory.clear();
         Ok(directory)
     }
@@ -62,6 +67,8 @@ impl Drop for PinDirectory {
     fn drop(&mut self) {
         self.clear();
         let _ = fs::remove_dir(&self.path);
+        // An open file would keep the file system mounted.
+        self.lock = None;
         if let Some(root) = &self.mounted
             && umount(root).is_ok()
         {
@@ -76,6 +83,14 @@ fn is_bpffs(path: &Path) -> bool {
         .find(|ancestor| ancestor.exists())
         .and_then(|ancestor| statfs(ancestor).ok())
         .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
+}
+
+fn lock(path: &Path) -> Result<Flock<fs::File>, KernelError> {
+    let directory = fs::File::open(path).map_err(|error| failed("opening", path, error))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => KernelError::PinsTaken(path.to_path_buf()),
+        errno => failed("locking", path, errno.into()),
+    })
 }
 
 fn failed(action: &str, path: &Path, error: io::Error) -> KernelError {

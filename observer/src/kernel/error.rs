@@ -32,6 +32,9 @@ pub enum KernelError {
         /// Its last word.
         said: String,
     },
+    /// Another daemon pins its maps there.
+    #[error("another observer pins its maps in {0}: stop it, or give another folder with --bpffs")]
+    PinsTaken(PathBuf),
     /// A system call failed.
     #[error("{call}: {source}")]
     Call {
