@@ -33,8 +33,9 @@ fn packets() -> Vec<(&'static str, Vec<u8>, Option<f64>)> {
 }
 
 pub(crate) fn run() -> Result<Report> {
-    let directory = std::env::temp_dir().join(format!("observer-bench-{}", std::process::id()));
-    let pins = PinDirectory::create(&directory.join("pins"), &directory)?;
+    // Dropped in reverse: the mount that the pins may need goes before its folder.
+    let directory = tempfile::tempdir()?;
+    let pins = PinDirectory::create(&directory.path().join("pins"), directory.path())?;
     let sizes = Sizes::from_budget(64 << 20, preflight::possible_cpus())?;
     let mut loader = Loader::new(LoaderOptions { sizes, log_level: 0, precise_clock: false }, pins.path())?;
     let mut programs = loader.load(1, true)?;
@@ -57,8 +58,6 @@ pub(crate) fn run() -> Result<Report> {
         }
         report.row(name, "ns", &whole, &empty, target);
     }
-    drop(pins);
-    let _ = std::fs::remove_dir_all(directory);
     Ok(report)
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     time::{Duration, Instant},
 };
 
@@ -9,15 +10,21 @@ use anyhow::{Context as _, Result};
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use observer_tests::{
     books::Books,
+    counters::Counters,
     daemon::Daemon,
     lab,
     lab::Lab,
-    need, poll,
+    need,
+    netns::Namespace,
+    poll,
     records::{Records, Status},
     requires,
     tally::{Crossed, Tally},
-    traffic::Udp,
-    veth::{Addresses, Family, Mac, Task},
+    traffic::{
+        PacketSocket, Udp,
+        frames::{Ipv4, protocol},
+    },
+    veth::{Addresses, Family, Mac, Task, ip_batch},
 };
 
 /// How long the kernel may take to have a namespace and its interfaces gone.
@@ -76,7 +83,7 @@ fn a_task_that_comes_and_goes_is_recorded_exactly() -> Result<()> {
 #[test]
 fn a_task_that_comes_and_goes_under_clsact_is_recorded_exactly() -> Result<()> {
     let lab = lab!();
-    let daemon = lab.daemon().arg("--attach").arg("clsact").start()?;
+    let daemon = lab.daemon().set("attach", "clsact").start()?;
     let (mac, sent) = visit(&lab, &daemon, "visitor", 500)?;
     let records = Records::read(&daemon.stop()?.out)?;
     assert_eq!(records.recorded(mac), Crossed::egress(sent), "records, and what was sent");
@@ -172,5 +179,80 @@ fn a_task_that_ends_while_the_daemon_stands_still_is_free_at_once() -> Result<()
     let records = Records::read(&daemon.stop_by(Signal::SIGTERM)?.out)?;
     assert_eq!(records.recorded(mac), Crossed::egress(sent), "records, and what was sent");
     assert_eq!(records.with_status(mac, Status::SkipData).len(), 0, "SKIPDATA");
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_moves_out_of_its_namespace_is_no_longer_observed() -> Result<()> {
+    // As the ECS agent does with the ENI of a task that has stopped.
+    for attach in ["auto", "clsact"] {
+        let lab = lab!();
+        let task = lab.late_task("task")?;
+        let host = lab.other_namespace("host")?;
+        let daemon = lab.daemon().window(1).set("attach", attach).start()?;
+        let udp = Udp { family: Family::V4, flows: 2, packets: 50, payload: 64 };
+        let sent = udp.send(&task.inside, &task.outside)?;
+        let name = task.inside.name();
+        ip_batch(
+            task.inside.namespace(),
+            &format!("link set {name} down\nlink set {name} name ecs639 netns {}\n", host.path().display()),
+        )?;
+        daemon.wait("the interface that moved is off the page", |page| page.info(&task.inside).is_none())?;
+        ip_batch(&host, "link set ecs639 up\n")?;
+        let frame = Ipv4::new([10, 9, 0, 1].into(), protocol::UDP, Vec::new()).frame();
+        poll::until_true("frames reach the interface again", poll::PATIENCE, || {
+            PacketSocket::open(&task.outside)?.send([&frame])?;
+            Ok(Counters::read(&host, "ecs639")?.frames.ingress.packets > 0)
+        })?;
+        let records = Records::read(&daemon.stop()?.out)?;
+        let recorded = records.recorded(task.inside.mac());
+        assert_eq!(recorded, Crossed::egress(sent), "records, and what was sent before it moved ({attach})");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_namespace_with_several_files_is_counted_once_while_one_is_left() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("named")?;
+    let others = ["a-first", "z-last"].map(|name| lab.netns_dir().join(name));
+    for other in &others {
+        task.inside.namespace().bind(other)?;
+    }
+    let daemon = lab.daemon().window(1).start()?;
+    let udp = Udp { family: Family::V4, flows: 2, packets: 50, payload: 64 };
+    let mut sent = udp.send(&task.inside, &task.outside)?;
+    for other in &others {
+        Namespace::unbind(other)?;
+        daemon.wait_windows(2)?;
+        sent += udp.send(&task.inside, &task.outside)?;
+    }
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, Crossed::egress(sent));
+    let all: u64 = books.records.all.iter().map(|record| record.tally.packets).sum();
+    assert_eq!(all, sent.packets, "packets in all records");
+    Ok(())
+}
+
+#[test]
+fn what_is_no_namespace_is_passed_over() -> Result<()> {
+    let lab = lab!();
+    let folder = lab.netns_dir();
+    let task = lab.task("task")?;
+    fs::write(folder.join("plain"), "no namespace")?;
+    fs::create_dir(folder.join("folder"))?;
+    symlink(folder.join("loop"), folder.join("loop"))?;
+    symlink("/proc/self/ns/mnt", folder.join("other-kind"))?;
+    let daemon = lab.daemon().start()?;
+    // The second step of whoever makes a namespace may be missing for long.
+    fs::write(folder.join("not-yet"), "")?;
+    let late = lab.late_task("late")?;
+    daemon.wait_attached(&late.inside)?;
+    let udp = Udp { family: Family::V4, flows: 2, packets: 50, payload: 64 };
+    let sent = [udp.send(&task.inside, &task.outside)?, udp.send(&late.inside, &late.outside)?];
+    let books = Books::close(daemon, [&task.inside, &late.inside])?;
+    for (task, sent) in [&task, &late].into_iter().zip(sent) {
+        books.assert_exact(&task.inside, Crossed::egress(sent));
+    }
     Ok(())
 }

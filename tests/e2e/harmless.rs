@@ -22,7 +22,7 @@ fn task_with_clsact(lab: &Lab) -> Result<Task> {
 fn come_and_go(lab: &Lab, task: &Task, attach: &str) -> Result<()> {
     let echo = Echo::start(&task.outside, &task.inside, Family::V4)?;
     for _ in 0..3 {
-        let daemon = lab.daemon().arg("--attach").arg(attach).start()?;
+        let daemon = lab.daemon().set("attach", attach).start()?;
         daemon.wait("the traffic is seen", |page| {
             page.ledger(&task.inside).is_some_and(|[ingress, _]| ingress.seen.packets > 0)
         })?;
@@ -56,11 +56,16 @@ fn a_daemon_that_is_killed_stops_no_traffic() -> Result<()> {
     let task = task_with_clsact(&lab)?;
     let echo = Echo::start(&task.outside, &task.inside, Family::V6)?;
     for attach in ["auto", "clsact"] {
-        let daemon = lab.daemon().arg("--attach").arg(attach).start()?;
+        let daemon = lab.daemon().set("attach", attach).start()?;
         daemon.signal(Signal::SIGKILL)?;
         drop(daemon);
-        // What the killed one left behind does not keep the next from starting.
-        lab.daemon().arg("--attach").arg(attach).start()?.stop()?;
+        // What the killed one left behind does not keep the next from starting, and goes with it.
+        lab.daemon().set("attach", attach).start()?.stop()?;
+        for side in ["ingress", "egress"] {
+            let filters = ["filter", "show", "dev", task.inside.name(), side];
+            let left = task.inside.namespace().output("tc", &filters)?;
+            assert_eq!(left, "", "{side} filters that are left of {attach}");
+        }
     }
     assert!(echo.goes_on(), "a datagram was lost");
     echo.stop()?;

@@ -90,7 +90,7 @@ impl<'a> Mirror<'a> {
 fn counts_exactly(lab: &Lab, attach: &str) -> Result<()> {
     let task = lab.task("task")?;
     let before = Chain::of(&task.inside)?;
-    let daemon = lab.daemon().arg("--attach").arg(attach).start()?;
+    let daemon = lab.daemon().set("attach", attach).start()?;
     let sent = mixture(&task)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, sent);
@@ -119,7 +119,7 @@ fn stays_beside(lab: &Lab, attach: &str) -> Result<()> {
     tc(&task.inside, &format!("qdisc add dev {} clsact", task.inside.name()))?;
     let mirror = Mirror::add(&task)?;
     let before = Chain::of(&task.inside)?;
-    let daemon = lab.daemon().arg("--attach").arg(attach).start()?;
+    let daemon = lab.daemon().set("attach", attach).start()?;
     let sent = mixture(&task)?;
     let seen = mirror.seen()?;
     let books = Books::close(daemon, [&task.inside])?;
@@ -154,7 +154,7 @@ fn a_foreign_filter_that_came_onto_our_qdisc_stays_with_it() -> Result<()> {
     let lab = lab!();
     need!(requires::program("tc"));
     let task = lab.task("task")?;
-    let daemon = lab.daemon().arg("--attach").arg("clsact").start()?;
+    let daemon = lab.daemon().set("attach", "clsact").start()?;
     let mirror = Mirror::add(&task)?;
     let with_both = Chain::of(&task.inside)?;
     assert!(with_both.filters[0].contains("bpf"), "our filter is there: {with_both:#?}");
@@ -189,7 +189,7 @@ fn a_foreign_filter_at_our_priority_is_neither_replaced_nor_removed() -> Result<
         tc(&task.inside, &rule)?;
     }
     let before = Chain::of(&task.inside)?;
-    let daemon = lab.daemon().arg("--attach").arg("clsact").start()?;
+    let daemon = lab.daemon().set("attach", "clsact").start()?;
     let during = Chain::of(&task.inside)?;
     for (before, during) in before.filters.iter().zip(&during.filters) {
         assert!(
@@ -202,4 +202,36 @@ fn a_foreign_filter_at_our_priority_is_neither_replaced_nor_removed() -> Result<
     books.assert_exact(&task.inside, sent);
     assert_eq!(Chain::of(&task.inside)?, before, "qdiscs and filters after, and before");
     Ok(())
+}
+
+/// Two daemons on one interface: each counts all of it, and the end of one changes nothing for the other.
+fn counts_beside_another(lab: &Lab, attach: &str) -> Result<()> {
+    let task = lab.task("task")?;
+    let before = Chain::of(&task.inside)?;
+    let first = lab.daemon().name("first").set("attach", attach).start()?;
+    let second = lab.daemon().name("second").set("attach", attach).start()?;
+    let shared = mixture(&task)?;
+    let first = Books::close(first, [&task.inside])?;
+    first.assert_exact(&task.inside, shared);
+    let alone = mixture(&task)?;
+    let second = Books::close(second, [&task.inside])?;
+    second.assert_exact(&task.inside, shared + alone);
+    // The qdisc that the first one made was in use when it ended, and is not the second one's to remove.
+    assert_eq!(Chain::of(&task.inside)?.filters, before.filters, "filters after both, and before");
+    Ok(())
+}
+
+#[test]
+fn two_daemons_under_tcx_count_the_same() -> Result<()> {
+    let lab = lab!();
+    need!(requires::program("tc"));
+    need!(requires::linux(6, 6));
+    counts_beside_another(&lab, "tcx")
+}
+
+#[test]
+fn two_daemons_under_clsact_count_the_same() -> Result<()> {
+    let lab = lab!();
+    need!(requires::program("tc"));
+    counts_beside_another(&lab, "clsact")
 }

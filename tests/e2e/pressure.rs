@@ -32,7 +32,7 @@ fn flood(from: &Interface) -> Result<Tally> {
 fn more_flows_than_memory_are_recorded_or_counted_as_lost() -> Result<()> {
     let lab = lab!(alone);
     let task = lab.task("task")?;
-    let daemon = lab.daemon().arg("--flow-memory").arg("4MiB").start()?;
+    let daemon = lab.daemon().set("flow-memory", "4MiB").start()?;
     let mut sent = Tally::default();
     for _ in 0..3 {
         sent += flood(&task.outside)?;
@@ -50,7 +50,7 @@ fn what_no_longer_fits_while_the_daemon_stands_still_is_lost_by_number() -> Resu
     let lab = lab!(alone);
     let task = lab.task("task")?;
     // One window holds it all, but for the seconds around its end.
-    let daemon = lab.daemon().window(600).arg("--flow-memory").arg("4MiB").start()?;
+    let daemon = lab.daemon().window(600).set("flow-memory", "4MiB").start()?;
     let mut sent = flood(&task.outside)?;
     daemon.freeze()?;
     sent += flood(&task.outside)?;
@@ -75,7 +75,7 @@ fn a_full_table_of_one_task_takes_nothing_from_another() -> Result<()> {
     let lab = lab!(alone);
     let tasks = lab.tasks(["noisy", "calm"].map(String::from))?;
     let [noisy, calm] = &tasks[..] else { anyhow::bail!("two tasks") };
-    let daemon = lab.daemon().window(600).arg("--flow-memory").arg("4MiB").start()?;
+    let daemon = lab.daemon().window(600).set("flow-memory", "4MiB").start()?;
     daemon.freeze()?;
     let calm_one = Ipv4::new([10, 8, 0, 1].into(), protocol::UDP, udp(1, 2, 100)).frame();
     let mut calm_sent = PacketSocket::open(&calm.outside)?.send(std::iter::repeat_n(&calm_one, 1_000))?;

@@ -9,7 +9,12 @@ use std::{
 };
 
 use anyhow::Result;
-use observer_tests::{daemon::run_to_end, lab, lab::Lab};
+use observer_tests::{
+    daemon::{By, run_to_end},
+    lab,
+    lab::Lab,
+    records::finished,
+};
 
 const USAGE: i32 = 2;
 const HOST: i32 = 3;
@@ -215,5 +220,49 @@ fn help_and_version_are_no_errors() -> Result<()> {
         assert!(!exit.stdout.is_empty() && exit.stderr.is_empty(), "{flag}");
     }
     drop(lab);
+    Ok(())
+}
+
+#[test]
+fn flags_variables_and_file_say_the_same() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    for by in [By::Flags, By::Variables, By::File] {
+        let name = match by {
+            By::Flags => "flags",
+            By::Variables => "variables",
+            By::File => "file",
+        };
+        let setup = lab.daemon().name(name).by(by).window(600).also_output("text");
+        let daemon =
+            setup.set("attach", "clsact").set("flow-memory", "8MiB").set("log-level", "warn").start()?;
+        let out = daemon.out().to_path_buf();
+        daemon.wait_attached(&task.inside)?;
+        let stopped = daemon.stop()?;
+        assert!(!stopped.said.contains("INFO"), "{by:?}: log-level warn\n{}", stopped.said);
+        for ending in ["jsonl", "log.gz"] {
+            assert_eq!(finished(&out, ending)?.len(), 1, "{by:?}: files that end with {ending}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_flag_beats_a_variable_and_a_variable_beats_the_file() -> Result<()> {
+    let lab = lab!();
+    let (_, listen) = lab.daemon().by(By::File).window(600).command()?;
+    let config = lab.path("daemon-config.toml");
+    let mut command = observer_tests::daemon::command()?;
+    command.args(["config", "--config"]).arg(&config).env("OBSERVER_WINDOW", "30").env("OBSERVER_HOOK", "tc");
+    let printed = |command: &mut Command| -> Result<String> {
+        let exit = run_to_end(command, Duration::from_secs(10))?;
+        assert_eq!(exit.status.code(), Some(0), "{}", exit.stderr);
+        Ok(exit.stdout)
+    };
+    let by_variable = printed(&mut command)?;
+    assert!(by_variable.contains("window = 30\n"), "{by_variable}");
+    assert!(by_variable.contains(&format!("listen = \"{listen}\"\n")), "the file's address in {by_variable}");
+    let by_flag = printed(command.args(["--window", "20"]))?;
+    assert!(by_flag.contains("window = 20\n"), "{by_flag}");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The daemon: set up for one scenario, started, asked, stopped.
 
 use std::{
+    collections::BTreeMap,
     env,
     ffi::{OsStr, OsString},
     fs::{self, File},
@@ -120,6 +121,41 @@ impl Drop for Guard {
     }
 }
 
+/// How settings reach a daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// `--window 60`
+    Flags,
+    /// `OBSERVER_WINDOW=60`
+    Variables,
+    /// `window = 60` in the file of `--config`
+    File,
+}
+
+/// Settings that may be given several times, with all their values.
+const LISTS: [&str; 3] = ["output", "source", "netns-dir"];
+
+fn grouped(settings: Vec<(&'static str, OsString)>) -> BTreeMap<&'static str, Vec<OsString>> {
+    let mut grouped = BTreeMap::<_, Vec<_>>::new();
+    for (name, value) in settings {
+        grouped.entry(name).or_default().push(value);
+    }
+    grouped
+}
+
+fn toml(settings: Vec<(&'static str, OsString)>) -> String {
+    let lines = grouped(settings).into_iter().map(|(name, values)| {
+        let values: Vec<String> =
+            values.iter().map(|value| format!("{:?}", value.to_string_lossy())).collect();
+        match (name, &values[..]) {
+            (name, values) if LISTS.contains(&name) => format!("{name} = [{}]\n", values.join(", ")),
+            ("window", values) => format!("{name} = {}\n", values.concat().replace('"', "")),
+            (name, values) => format!("{name} = {}\n", values.concat()),
+        }
+    });
+    lines.collect()
+}
+
 /// A daemon to be.
 #[derive(Debug)]
 pub struct Setup<'lab> {
@@ -128,7 +164,8 @@ pub struct Setup<'lab> {
     window: u32,
     outputs: Vec<&'static str>,
     sources: Vec<&'static str>,
-    args: Vec<OsString>,
+    settings: Vec<(&'static str, OsString)>,
+    by: By,
     inside: Option<&'lab Namespace>,
 }
 
@@ -140,7 +177,8 @@ impl<'lab> Setup<'lab> {
             window: 60,
             outputs: vec!["jsonl"],
             sources: vec!["netns"],
-            args: Vec::new(),
+            settings: Vec::new(),
+            by: By::Flags,
             inside: None,
         }
     }
@@ -177,13 +215,20 @@ impl<'lab> Setup<'lab> {
     #[must_use]
     pub fn tasks_file(mut self, path: &Path) -> Self {
         self.sources.push("file");
-        self.arg("--tasks-file").arg(path)
+        self.set("tasks-file", path)
     }
 
-    /// One more argument.
+    /// One more setting, by the name of its flag.
     #[must_use]
-    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.args.push(arg.as_ref().to_owned());
+    pub fn set(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.settings.push((name, value.as_ref().to_owned()));
+        self
+    }
+
+    /// How the settings reach it.
+    #[must_use]
+    pub fn by(mut self, by: By) -> Self {
+        self.by = by;
         self
     }
 
@@ -198,24 +243,46 @@ impl<'lab> Setup<'lab> {
         self.lab.path(&format!("{}-{kind}", self.name))
     }
 
+    /// All settings, those of lists once for each item.
+    fn settings(&self, listen: SocketAddr) -> Vec<(&'static str, OsString)> {
+        let mut settings: Vec<(&'static str, OsString)> = vec![
+            ("output-dir", self.path("out").into()),
+            ("state-dir", self.path("state").into()),
+            ("bpffs", self.path("bpffs").into()),
+            ("netns-dir", self.lab.netns_dir().into()),
+            ("listen", listen.to_string().into()),
+            ("window", self.window.to_string().into()),
+        ];
+        settings.extend(self.outputs.iter().map(|output| ("output", output.into())));
+        settings.extend(self.sources.iter().map(|source| ("source", source.into())));
+        settings.extend(self.settings.iter().cloned());
+        settings
+    }
+
     /// The command that starts it, and where it listens.
     pub fn command(&self) -> Result<(Command, SocketAddr)> {
         let listen = free_address()?;
+        let settings = self.settings(listen);
         let mut command = command()?;
         command.arg("run");
-        command.arg("--output-dir").arg(self.path("out"));
-        command.arg("--state-dir").arg(self.path("state"));
-        command.arg("--bpffs").arg(self.path("bpffs"));
-        command.arg("--netns-dir").arg(self.lab.netns_dir());
-        command.arg("--listen").arg(listen.to_string());
-        command.arg("--window").arg(self.window.to_string());
-        for output in &self.outputs {
-            command.args(["--output", output]);
+        match self.by {
+            By::Flags => {
+                for (name, value) in settings {
+                    command.arg(format!("--{name}")).arg(value);
+                }
+            }
+            By::Variables => {
+                for (name, values) in grouped(settings) {
+                    let name = format!("OBSERVER_{}", name.to_uppercase().replace('-', "_"));
+                    command.env(name, values.join(OsStr::new(",")));
+                }
+            }
+            By::File => {
+                let file = self.path("config.toml");
+                fs::write(&file, toml(settings))?;
+                command.arg("--config").arg(file);
+            }
         }
-        for source in &self.sources {
-            command.args(["--source", source]);
-        }
-        command.args(&self.args);
         Ok((command, listen))
     }
 

@@ -63,6 +63,19 @@ impl Namespace {
         })
     }
 
+    /// Gives it one more file, which stays until it is unmounted.
+    pub fn bind(&self, path: &Path) -> Result<()> {
+        File::create_new(path).with_context(|| format!("creating {}", path.display()))?;
+        mount(Some(&self.path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("binding a namespace to {}", path.display()))
+    }
+
+    /// Takes such a file away.
+    pub fn unbind(path: &Path) -> Result<()> {
+        umount2(path, MntFlags::MNT_DETACH)?;
+        Ok(fs::remove_file(path)?)
+    }
+
     /// Has this namespace know another one by a number (`RTM_NEWNSID`).
     pub fn number(&self, other: &Self, id: i32) -> Result<()> {
         const RTM_NEWNSID: u16 = 88;
