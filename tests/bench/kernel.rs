@@ -2,14 +2,8 @@
 
 use anyhow::{Context, Result};
 use aya::programs::{TestRun, TestRunOptions};
-use observer::{
-    kernel::{
-        Drain, Loader, Programs, Sizes,
-        bpffs::PinDirectory,
-        grace::Grace,
-        object::LoaderOptions,
-        preflight,
-    },
+use observer::kernel::{
+    Drain, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, object::LoaderOptions, preflight,
 };
 use observer_ebpf::abi::names;
 

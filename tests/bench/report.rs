@@ -28,7 +28,14 @@ pub(crate) struct Report {
 
 impl Report {
     /// Adds a figure: the median of `rounds`, with the median of the floor's; `target` bounds the ratio from above.
-    pub(crate) fn row(&mut self, name: impl Into<String>, unit: &'static str, rounds: &[f64], floor: &[f64], target: Option<f64>) {
+    pub(crate) fn row(
+        &mut self,
+        name: impl Into<String>,
+        unit: &'static str,
+        rounds: &[f64],
+        floor: &[f64],
+        target: Option<f64>,
+    ) {
         let (value, spread) = median(rounds);
         let (floor, _) = median(floor);
         let ratio = value / floor;
@@ -39,7 +46,10 @@ impl Report {
     /// Prints the table.
     pub(crate) fn print(&self) {
         let wide = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-        println!("{:wide$}  {:>8} {:>19} {:>8} {:>7}  target", "", "median", "(least to most)", "floor", "ratio");
+        println!(
+            "{:wide$}  {:>8} {:>19} {:>8} {:>7}  target",
+            "", "median", "(least to most)", "floor", "ratio"
+        );
         for row in &self.rows {
             let Row { name, value, unit, floor, ratio, target, met, spread: (least, most) } = row;
             let target = match (target, met) {
@@ -56,10 +66,12 @@ impl Report {
 
     /// Writes `NAME.json` where the benchmarks of the project lie.
     pub(crate) fn save(&self, name: &str) -> Result<()> {
-        let directory = env::var_os("OBSERVER_BENCH_DIR").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
+        let directory =
+            env::var_os("OBSERVER_BENCH_DIR").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
         let path = directory.join(format!("{name}.json"));
-        fs::write(&path, serde_json::to_vec_pretty(self)?).with_context(|| format!("writing {}", path.display()))?;
+        fs::write(&path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("writing {}", path.display()))?;
         println!("\nthe same for machines: {}", path.display());
         Ok(())
     }

@@ -3,24 +3,28 @@
 //!
 //! Needs root. Knows the kernel room of the daemon, and nothing else of it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail like a test")]
+
 #[path = "../packets/mod.rs"]
 mod packets;
 
 use std::net::IpAddr;
 
+use anyhow::Result;
 use aya::programs::{TestRun, TestRunOptions};
 use observer::{
     clock,
     flow::{Delta, Icmp, InterfaceNumber},
     kernel::{
-        Drain, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, ledger::grown, object::LoaderOptions,
-        preflight,
+        Drain, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, ledger::grown,
+        object::LoaderOptions, preflight,
     },
 };
 use observer_ebpf::{
     abi::{Direction, Ledger, LossReason, NonIpKind, Note},
     packet::Offload,
 };
+use observer_tests::{need, requires};
 use packets::{Outcome, Sample, corpus, parsed};
 
 const INTERFACE: u16 = 7;
@@ -49,9 +53,11 @@ impl Loaded {
         let interface = InterfaceNumber::new(INTERFACE);
         let before = self.drain.ledger(interface)[direction as usize];
         let context = context(offload);
-        let options = TestRunOptions { data_in: Some(bytes), ctx_in: Some(&context), ..TestRunOptions::new() };
+        let options =
+            TestRunOptions { data_in: Some(bytes), ctx_in: Some(&context), ..TestRunOptions::new() };
         let result = self.programs.get_mut(direction).unwrap().test_run(options);
-        let result = result.unwrap_or_else(|error| panic!("{} bytes, {offload:?}, {bytes:02x?}: {error}", bytes.len()));
+        let result = result
+            .unwrap_or_else(|error| panic!("{} bytes, {offload:?}, {bytes:02x?}: {error}", bytes.len()));
         assert_eq!(result.return_value as i32, -1, "the chain must go on");
         let mut flows = Vec::new();
         self.drain.drain(|_, delta| flows.push(delta)).unwrap();
@@ -72,9 +78,9 @@ fn context(offload: Offload) -> [u8; 192] {
 
 /// What a program made of one packet, in the words of the corpus.
 fn outcome(flows: &[Delta], ledger: &Ledger) -> Outcome {
-    let lost = LossReason::ALL.into_iter().find(|reason| ledger.lost[*reason as usize].packets != 0);
+    let reason = LossReason::ALL.into_iter().find(|reason| ledger.lost[*reason as usize].packets != 0);
     let kind = NonIpKind::ALL.into_iter().find(|kind| ledger.non_ip[*kind as usize] != 0);
-    match (flows, lost, kind) {
+    match (flows, reason, kind) {
         ([flow], None, None) => {
             let (key, counters) = (flow.key, flow.counters);
             let note = Note::ALL.into_iter().find(|note| ledger.notes[*note as usize] != 0);
@@ -129,7 +135,8 @@ fn is_taken(bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn programs_count_the_corpus_as_the_parser_does() {
+fn programs_count_the_corpus_as_the_parser_does() -> Result<()> {
+    need!(requires::root());
     let mut loaded = Loaded::new(false, true);
     for sample in corpus() {
         let bytes = sample.bytes();
@@ -137,10 +144,12 @@ fn programs_count_the_corpus_as_the_parser_does() {
             check(&mut loaded, direction, &sample, &bytes, &sample.expect);
         }
     }
+    Ok(())
 }
 
 #[test]
-fn programs_count_cut_frames_as_the_parser_does() {
+fn programs_count_cut_frames_as_the_parser_does() -> Result<()> {
+    need!(requires::root());
     let mut loaded = Loaded::new(false, true);
     for sample in corpus() {
         let whole = sample.bytes();
@@ -149,10 +158,12 @@ fn programs_count_cut_frames_as_the_parser_does() {
             check(&mut loaded, Direction::Ingress, &sample, &whole[..len], &expected);
         }
     }
+    Ok(())
 }
 
 #[test]
-fn later_fragments_belong_to_the_flow_of_their_first() {
+fn later_fragments_belong_to_the_flow_of_their_first() -> Result<()> {
+    need!(requires::root());
     let mut loaded = Loaded::new(false, true);
     let sample = |name: &str| corpus().into_iter().find(|sample| sample.name == name).unwrap().bytes();
     let none = Offload::default();
@@ -162,7 +173,11 @@ fn later_fragments_belong_to_the_flow_of_their_first() {
     ] {
         let mut later = later;
         let (flows, ledger) = loaded.count(Direction::Ingress, &later, none);
-        assert_eq!((flows[0].key.source_port(), ledger.notes[Note::LaterFragment as usize]), (0, 1), "no first");
+        assert_eq!(
+            (flows[0].key.source_port(), ledger.notes[Note::LaterFragment as usize]),
+            (0, 1),
+            "no first"
+        );
 
         let (first_flows, _) = loaded.count(Direction::Ingress, &first, none);
         later[id.clone()].copy_from_slice(&first[id]);
@@ -173,18 +188,22 @@ fn later_fragments_belong_to_the_flow_of_their_first() {
         let (flows, _) = loaded.count(Direction::Egress, &later, none);
         assert_eq!(flows[0].key.source_port(), 0, "the other direction is another packet");
     }
+    Ok(())
 }
 
 #[test]
-fn programs_load_with_the_precise_clock_and_for_interfaces_without_ethernet() {
+fn programs_load_with_the_precise_clock_and_for_interfaces_without_ethernet() -> Result<()> {
+    need!(requires::root());
     let mut loaded = Loaded::new(true, true);
     let sample = corpus().swap_remove(0);
     check(&mut loaded, Direction::Ingress, &sample, &sample.bytes(), &sample.expect);
     let _ = Loaded::new(false, false);
+    Ok(())
 }
 
 #[test]
-fn times_of_a_flow_are_those_of_its_packets() {
+fn times_of_a_flow_are_those_of_its_packets() -> Result<()> {
+    need!(requires::root());
     for precise in [false, true] {
         let mut loaded = Loaded::new(precise, true);
         let sample = corpus().swap_remove(0);
@@ -194,12 +213,18 @@ fn times_of_a_flow_are_those_of_its_packets() {
         let counters = flows[0].counters;
         assert_eq!(counters.first_ms, counters.last_ms);
         // The coarse clock moves with the timer tick, of 10 ms at most; and a tick of ours is a millisecond.
-        assert!((before - 12..=after + 2).contains(&counters.first_ms), "{before} {} {after}", counters.first_ms);
+        assert!(
+            (before - 12..=after + 2).contains(&counters.first_ms),
+            "{before} {} {after}",
+            counters.first_ms
+        );
     }
+    Ok(())
 }
 
 #[test]
-fn a_flow_of_many_packets_is_one_entry_and_either_grace_period_is_waited_for() {
+fn a_flow_of_many_packets_is_one_entry_and_either_grace_period_is_waited_for() -> Result<()> {
+    need!(requires::root());
     let mut loaded = Loaded::new(false, true);
     let bytes = corpus().swap_remove(0).bytes();
     for grace in [Grace::new().unwrap(), Grace::map_in_map().unwrap()] {
@@ -212,4 +237,5 @@ fn a_flow_of_many_packets_is_one_entry_and_either_grace_period_is_waited_for() {
         assert_eq!(flows[0].counters.packets, 1000);
         assert_eq!(flows[0].key.source(), IpAddr::from([10, 0, 0, 1]));
     }
+    Ok(())
 }
