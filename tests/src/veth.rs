@@ -285,7 +285,8 @@ pub fn ip_batch(namespace: &Namespace, lines: &str) -> Result<()> {
 
 /// Waits until the interfaces have said all that they say by themselves, and sets their counters to zero.
 pub fn quiet(tasks: &mut [Task]) -> Result<()> {
-    const SILENCE: Duration = Duration::from_millis(100);
+    // On a busy machine the last word may be this late.
+    const SILENCE: Duration = Duration::from_millis(400);
     for end in tasks.iter().flat_map(Task::ends) {
         poll::until_true("the link runs", PATIENCE, || end.namespace.run(|| is_running(end.name)))?;
     }

@@ -19,6 +19,79 @@ use crate::{
 /// Written last into an unpacked tree: the packages in it, with their versions.
 pub(crate) const STAMP: &str = ".packages";
 
+/// Which apt answers: the system's own, or one with sources of ours. The free functions ask the system's.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Apt {
+    /// In front of the arguments of every call; they beat the system's settings.
+    pub(crate) options: Vec<String>,
+}
+
+impl Apt {
+    /// A call. Only the C locale's words can be read reliably.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("LC_ALL", "C").args(&self.options);
+        command
+    }
+
+    fn ask(&self, program: &str, args: &[&str]) -> Result<String> {
+        process::output(self.command(program).args(args))
+    }
+
+    /// The packages whose names match a regular expression, with their newest versions.
+    pub(crate) fn search(&self, names: &str) -> Result<BTreeMap<String, String>> {
+        let found = self.ask("apt-cache", &["search", "--names-only", names])?;
+        let names: Vec<&str> = found.lines().filter_map(|line| line.split(' ').next()).collect();
+        if names.is_empty() { Ok(BTreeMap::new()) } else { self.versions(&names) }
+    }
+
+    fn versions(&self, packages: &[&str]) -> Result<BTreeMap<String, String>> {
+        let mut args = vec!["show", "--no-all-versions"];
+        args.extend(packages);
+        Ok(versions_in(&self.ask("apt-cache", &args)?))
+    }
+
+    /// The packages that `package` depends on.
+    pub(crate) fn depends(&self, package: &str) -> Result<Vec<String>> {
+        Ok(depends_in(&self.ask("apt-cache", &["depends", package])?))
+    }
+
+    /// Downloads packages and unpacks them into `tree`, which appears only when it is complete.
+    pub(crate) fn unpack(&self, packages: &[String], tree: &Path) -> Result<()> {
+        let partial = tree.with_extension("partial");
+        remove(&partial)?;
+        let debs = partial.join("debs");
+        fs::create_dir_all(&debs).with_context(|| format!("{} cannot be made", debs.display()))?;
+
+        let step = Step::begin(&format!("downloading {} packages", packages.len()));
+        let mut download = self.command("apt-get");
+        if host::is_root() {
+            // apt's own user may not write here; as that is no fault, apt should not warn about it.
+            download.args(["-o", "APT::Sandbox::User=root"]);
+        }
+        process::check(download.args(["-q", "download"]).args(packages).current_dir(&debs))
+            .context("the packages could not be downloaded: does `apt-get update` work here?")?;
+        step.end();
+
+        let step = Step::begin(&format!("unpacking them into {}", tree.display()));
+        for deb in fs::read_dir(&debs)? {
+            let deb = deb?.path();
+            if deb.extension() == Some(OsStr::new("deb")) {
+                process::check(Command::new("dpkg").arg("-x").arg(&deb).arg(&partial))?;
+            }
+        }
+        remove(&debs)?;
+        let names: Vec<&str> = packages.iter().map(String::as_str).collect();
+        let mut stamp = File::create(partial.join(STAMP))?;
+        for (name, version) in self.versions(&names)? {
+            writeln!(stamp, "{name} {version}")?;
+        }
+        replace(&partial, tree)?;
+        step.end();
+        Ok(())
+    }
+}
+
 pub(crate) fn is_here() -> bool {
     host::find_program("apt-get").is_some()
 }
@@ -28,12 +101,17 @@ pub(crate) fn learn(packages: &[&str]) -> Result<bool> {
     if knows(packages) {
         return Ok(true);
     }
-    let step = Step::begin(&format!("apt-get update, because apt does not know {}", packages.join(", ")));
-    process::check(apt_get_as_root()?.args(["-q", "update"])).with_context(|| {
-        format!("apt does not know {}: make `apt-get update` work for root first", packages.join(", "))
-    })?;
-    step.end();
+    let names = packages.join(", ");
+    update(&format!("apt does not know {names}"))?;
     Ok(knows(packages))
+}
+
+pub(crate) fn update(why: &str) -> Result<()> {
+    let step = Step::begin(&format!("apt-get update, because {why}"));
+    process::check(apt_get_as_root()?.args(["-q", "update"]))
+        .with_context(|| format!("{why}: make `apt-get update` work for root first"))?;
+    step.end();
+    Ok(())
 }
 
 /// Installs into the system, which needs root.
@@ -48,59 +126,30 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
 
 /// The packages that `package` depends on.
 pub(crate) fn depends(package: &str) -> Result<Vec<String>> {
-    Ok(depends_in(&ask("apt-cache", &["depends", package])?))
+    Apt::default().depends(package)
 }
 
 /// The libraries that the system lacks for these packages to run: apt's own resolver knows.
 pub(crate) fn missing_libraries(packages: &[&str]) -> Result<Vec<String>> {
+    let mut missing = missing(packages)?;
+    missing.retain(|name| name.starts_with("lib"));
+    Ok(missing)
+}
+
+/// All that the system lacks for these packages to run, themselves included; nothing that is for building.
+pub(crate) fn missing(packages: &[&str]) -> Result<Vec<String>> {
     let mut args = vec!["-q", "--simulate", "install", "--no-install-recommends"];
     args.extend(packages);
-    Ok(libraries_in(&ask("apt-get", &args)?))
+    Ok(missing_in(&Apt::default().ask("apt-get", &args)?))
 }
 
 /// Downloads packages and unpacks them into `tree`, which appears only when it is complete.
 pub(crate) fn unpack(packages: &[String], tree: &Path) -> Result<()> {
-    let partial = tree.with_extension("partial");
-    remove(&partial)?;
-    let debs = partial.join("debs");
-    fs::create_dir_all(&debs).with_context(|| format!("{} cannot be made", debs.display()))?;
-
-    let step = Step::begin(&format!("downloading {} packages", packages.len()));
-    let mut download = quiet("apt-get");
-    if host::is_root() {
-        // apt's own user may not write here; as that is no fault, apt should not warn about it.
-        download.args(["-o", "APT::Sandbox::User=root"]);
-    }
-    process::check(download.args(["-q", "download"]).args(packages).current_dir(&debs))
-        .context("the packages could not be downloaded: does `apt-get update` work here?")?;
-    step.end();
-
-    let step = Step::begin(&format!("unpacking them into {}", tree.display()));
-    for deb in fs::read_dir(&debs)? {
-        let deb = deb?.path();
-        if deb.extension() == Some(OsStr::new("deb")) {
-            process::check(Command::new("dpkg").arg("-x").arg(&deb).arg(&partial))?;
-        }
-    }
-    remove(&debs)?;
-    let names: Vec<&str> = packages.iter().map(String::as_str).collect();
-    let mut stamp = File::create(partial.join(STAMP))?;
-    for (name, version) in versions(&names)? {
-        writeln!(stamp, "{name} {version}")?;
-    }
-    replace(&partial, tree)?;
-    step.end();
-    Ok(())
+    Apt::default().unpack(packages, tree)
 }
 
 fn knows(packages: &[&str]) -> bool {
-    versions(packages).is_ok_and(|known| packages.iter().all(|name| known.contains_key(*name)))
-}
-
-fn versions(packages: &[&str]) -> Result<BTreeMap<String, String>> {
-    let mut args = vec!["show", "--no-all-versions"];
-    args.extend(packages);
-    Ok(versions_in(&ask("apt-cache", &args)?))
+    Apt::default().versions(packages).is_ok_and(|known| packages.iter().all(|name| known.contains_key(*name)))
 }
 
 fn depends_in(answer: &str) -> Vec<String> {
@@ -124,24 +173,13 @@ fn versions_in(answer: &str) -> BTreeMap<String, String> {
     versions
 }
 
-fn libraries_in(simulation: &str) -> Vec<String> {
+fn missing_in(simulation: &str) -> Vec<String> {
     simulation
         .lines()
         .filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next())
-        .filter(|name| name.starts_with("lib") && !name.ends_with("-dev"))
+        .filter(|name| !name.ends_with("-dev"))
         .map(str::to_owned)
         .collect()
-}
-
-/// Only the C locale's words can be read reliably.
-fn quiet(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.env("LC_ALL", "C");
-    command
-}
-
-fn ask(program: &str, args: &[&str]) -> Result<String> {
-    process::output(quiet(program).args(args))
 }
 
 fn apt_get_as_root() -> Result<Command> {
@@ -189,11 +227,11 @@ mod tests {
     }
 
     #[test]
-    fn only_libraries_count_as_missing_libraries() {
+    fn what_is_for_building_is_not_missing() {
         let simulation = "NOTE: This is only a simulation!\nInst libsctp1 (1.0.19+dfsg-2 Debian:12 [amd64])\n\
                           Inst linux-libc-dev [6.1.187-1] (6.1.192-2 Debian:12 [amd64])\nInst iperf3 (3.12-1 [amd64])\n\
                           Inst libffi-dev (3.4 [amd64])\nConf libsctp1 (1.0.19+dfsg-2 Debian:12 [amd64])\n";
-        assert_eq!(libraries_in(simulation), ["libsctp1"]);
+        assert_eq!(missing_in(simulation), ["libsctp1", "iperf3"]);
     }
 
     #[test]

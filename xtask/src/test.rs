@@ -76,20 +76,15 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
 }
 
 fn unit(paths: &Paths, filter: &[OsString], skips: &mut Vec<Skip>) -> Result<()> {
-    let mut cargo = paths.cargo();
-    cargo.args([
-        "test",
-        "--release",
-        "--no-fail-fast",
-        "-p",
-        "observer-ebpf",
-        "-p",
-        "observer",
-        "-p",
-        "xtask",
-    ]);
-    cargo.arg("--").args(filter);
-    watch(&mut cargo, Search::Stdout, skips)
+    let run = |targets: &[&str], skips: &mut Vec<Skip>| {
+        let mut cargo = paths.cargo();
+        cargo.args(["test", "--release", "--no-fail-fast"]).args(targets);
+        cargo.arg("--").args(filter);
+        watch(&mut cargo, Search::Stdout, skips)
+    };
+    let crates = run(&["-p", "observer-ebpf", "-p", "observer", "-p", "xtask"], skips);
+    // The harness has tests of its own; the targets that use it need root and come later.
+    crates.and(run(&["-p", "observer-tests", "--lib"], skips))
 }
 
 fn with_root(paths: &Paths, name: &str, filter: &[OsString], skips: &mut Vec<Skip>) -> Result<()> {

@@ -12,7 +12,7 @@ use std::{
 use super::{plan::plan, tick::Event};
 use crate::{
     flow::InterfaceNumber,
-    kernel::{Attachment, Hook, KernelError, Loader},
+    kernel::{Attachment, Hook, KernelError, Loader, attachment::remove_quiet},
     record::Subject,
     tasks::{InterfaceKey, Observed},
     telemetry::{Health, Metrics},
@@ -87,17 +87,14 @@ impl Interfaces {
             self.reconcile(&desired);
             self.health.set_ready();
         }
-        for key in self.attached.keys().copied().collect::<Vec<_>>() {
-            self.detach(key);
-        }
+        let all: Vec<_> = self.attached.keys().copied().collect();
+        self.detach(&all);
     }
 
     fn reconcile(&mut self, desired: &[Observed]) {
         let plan = plan(desired, &self.attached, |attached| &attached.observed);
         // First off, then on: an interface that was renumbered is to be counted once.
-        for key in &plan.detach {
-            self.detach(*key);
-        }
+        self.detach(&plan.detach);
         for observed in &plan.update {
             if let Some(attached) = self.attached.get_mut(&observed.key) {
                 attached.observed = (*observed).clone();
@@ -163,20 +160,26 @@ impl Interfaces {
         }
     }
 
-    fn detach(&mut self, key: InterfaceKey) {
-        let Some(attached) = self.attached.remove(&key) else { return };
-        let interface = &attached.observed.interface;
-        if let Err(error) = attached.attachment.detach() {
-            tracing::warn!(interface = &*interface.name, %error, "the programs could not be taken off");
+    fn detach(&mut self, keys: &[InterfaceKey]) {
+        let mut qdiscs = Vec::new();
+        for attached in keys.iter().filter_map(|key| self.attached.remove(key)) {
+            let interface = &attached.observed.interface;
+            match attached.attachment.detach() {
+                Ok(qdisc) => qdiscs.extend(qdisc),
+                Err(error) => {
+                    tracing::warn!(interface = &*interface.name, %error, "the programs could not be taken off");
+                }
+            }
+            tracing::info!(
+                interface = &*interface.name,
+                mac = ?interface.mac,
+                netns = %interface.netns.path.display(),
+                "no longer observing an interface"
+            );
+            // Whatever they counted is in the maps now, and the next drain brings it.
+            let _ = self.tick.send(Event::Retire(attached.number));
         }
-        tracing::info!(
-            interface = &*interface.name,
-            mac = ?interface.mac,
-            netns = %interface.netns.path.display(),
-            "no longer observing an interface"
-        );
-        // Whatever they counted is in the maps now, and the next drain brings it.
-        let _ = self.tick.send(Event::Retire(attached.number));
+        remove_quiet(&qdiscs);
     }
 
     /// When the next failed interface is due.

@@ -197,8 +197,11 @@ fn read(path: &Path) -> Result<Settings, ConfigError> {
         fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
     toml::from_str(&text).map_err(|error| {
         let place = error.span().map_or_else(String::new, |span| {
-            let before = text.get(..span.start).unwrap_or(&text);
-            format!(", line {}", before.matches('\n').count() + 1)
+            let number = text.get(..span.start).unwrap_or(&text).matches('\n').count();
+            // The message names a key only where the key is what is wrong.
+            let key = text.lines().nth(number).and_then(|line| line.split_once('='));
+            let key = key.map_or_else(String::new, |(key, _)| format!(" ({})", key.trim()));
+            format!(", line {}{key}", number + 1)
         });
         // The message alone: the whole would draw the line with a marker under it.
         let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");

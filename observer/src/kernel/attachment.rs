@@ -2,7 +2,9 @@
 //!
 //! TCX (Linux 6.6) is a link that the daemon holds: first in the chain, off when it is closed, wherever that happens.
 //! Everywhere else a filter is put on the interface's clsact qdisc; it must be taken off inside the namespace, and
-//! the qdisc goes with it only if it was made for us and nobody else uses it.
+//! the qdisc goes with it only if it was made for us, nobody else uses it, and no traffic would suffer.
+
+use std::{io, thread, time::Duration};
 
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
@@ -76,16 +78,56 @@ impl Attachment {
     }
 
     /// Takes them off. The interface or its namespace being gone is no error.
-    pub fn detach(self) -> Result<(), KernelError> {
+    ///
+    /// Returns the qdisc that was made for them, for [`remove_quiet`].
+    pub fn detach(self) -> Result<Option<OwnQdisc>, KernelError> {
         match self.how {
             // Closing the links is enough.
-            How::Tcx { .. } => Ok(()),
+            How::Tcx { .. } => Ok(None),
             How::Clsact { handle, priorities, qdisc_is_ours } => {
-                match inside(&self.netns, || detach_clsact(self.ifindex, handle, priorities, qdisc_is_ours)) {
-                    Err(KernelError::NamespaceGone { .. }) => Ok(()),
-                    result => result?,
+                match inside(&self.netns, || detach_filters(self.ifindex, handle, priorities)) {
+                    Err(KernelError::NamespaceGone { .. }) => return Ok(None),
+                    result => result??,
                 }
+                Ok(qdisc_is_ours.then_some(OwnQdisc { netns: self.netns, ifindex: self.ifindex }))
             }
+        }
+    }
+}
+
+/// A clsact qdisc that was made for our filters.
+#[derive(Debug)]
+pub struct OwnQdisc {
+    netns: Netns,
+    ifindex: u32,
+}
+
+/// An interface that carries nothing for so long is quiet.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Removes qdiscs from interfaces that are quiet, where nobody else uses them.
+///
+/// Removing one stops the interface's queues for some milliseconds, and what the task sends then is dropped (measured:
+/// a datagram of a busy exchange, every time; `qdisc_graft` calls `dev_deactivate`). So where there is traffic it
+/// stays: without filters it does nothing.
+pub fn remove_quiet(qdiscs: &[OwnQdisc]) {
+    let frames = |qdisc: &OwnQdisc| {
+        let read = || Netlink::new()?.frames(qdisc.ifindex);
+        qdisc.netns.inside(read).ok().and_then(Result::ok)
+    };
+    // An interface that cannot be read is gone, and its qdisc with it.
+    let live: Vec<_> = qdiscs.iter().filter_map(|qdisc| Some((qdisc, frames(qdisc)?))).collect();
+    if live.is_empty() {
+        return;
+    }
+    thread::sleep(QUIET);
+    for (qdisc, before) in live {
+        let remove = || {
+            let mut netlink = Netlink::new()?;
+            if netlink.has_tc_filters(qdisc.ifindex)? { Ok(()) } else { netlink.remove_clsact(qdisc.ifindex) }
+        };
+        if frames(qdisc) == Some(before) {
+            let _: Result<Result<(), io::Error>, io::Error> = qdisc.netns.inside(remove);
         }
     }
 }
@@ -93,7 +135,7 @@ impl Attachment {
 /// Runs in a namespace, which may be our own.
 fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> Result<T, KernelError> {
     netns.inside(work).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
+        io::ErrorKind::NotFound => {
             KernelError::NamespaceGone { inode: netns.inode, path: netns.path.clone() }
         }
         _ => KernelError::call(format!("entering network namespace {}", netns.path.display()), error),
@@ -120,7 +162,7 @@ fn attach_one(
     direction: Direction,
     options: impl Fn() -> TcAttachOptions,
 ) -> Result<SchedClassifierLink, ProgramError> {
-    let io = |error: KernelError| ProgramError::IOError(std::io::Error::other(error));
+    let io = |error: KernelError| ProgramError::IOError(io::Error::other(error));
     loop {
         let name = name_of(ifindex).map_err(io)?;
         let id = program.attach_with_options(&name, side(direction), options())?;
@@ -154,7 +196,7 @@ fn attach_clsact(programs: &mut Programs, ifindex: u32, handle: u16) -> Result<H
             Ok(priority) => priorities[direction as usize] = priority,
             Err(source) => {
                 // Leave nothing half done.
-                let _ = detach_clsact(ifindex, handle, priorities, qdisc_is_ours);
+                let _ = detach_filters(ifindex, handle, priorities);
                 return Err(failed("attaching", direction, source));
             }
         }
@@ -178,7 +220,7 @@ fn attach_filter(
                 if error.raw_os_error() == Some(libc::EEXIST) =>
             {
                 let name =
-                    name_of(ifindex).map_err(|error| ProgramError::IOError(std::io::Error::other(error)))?;
+                    name_of(ifindex).map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
                 let old =
                     SchedClassifierLink::attached(&name, side(direction), priority, tc_handle(handle), None)?;
                 let id = program.attach_to_link(old)?;
@@ -200,12 +242,7 @@ fn attach_filter(
     Err(last)
 }
 
-fn detach_clsact(
-    ifindex: u32,
-    handle: u16,
-    priorities: [u16; 2],
-    qdisc_is_ours: bool,
-) -> Result<(), KernelError> {
+fn detach_filters(ifindex: u32, handle: u16, priorities: [u16; 2]) -> Result<(), KernelError> {
     let Ok(name) = name_of(ifindex) else { return Ok(()) };
     for direction in Direction::ALL {
         let priority = priorities[direction as usize];
@@ -216,13 +253,6 @@ fn detach_clsact(
             // Drop detaches, and its only errors are that the filter or the interface is gone.
             drop(link);
         }
-    }
-    if qdisc_is_ours {
-        let remove = || {
-            let mut netlink = Netlink::new()?;
-            if netlink.has_tc_filters(ifindex)? { Ok(()) } else { netlink.remove_clsact(ifindex) }
-        };
-        remove().map_err(|error| KernelError::call(format!("removing the clsact qdisc of {name}"), error))?;
     }
     Ok(())
 }

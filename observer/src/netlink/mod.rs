@@ -114,6 +114,18 @@ impl Netlink {
         Ok(false)
     }
 
+    /// Frames that an interface of our own namespace has carried, both ways, by its own count.
+    pub fn frames(&mut self, ifindex: u32) -> io::Result<u64> {
+        let link = self.links(None)?.into_iter().find(|link| link.header.index == ifindex);
+        let frames = link.and_then(|link| {
+            link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Stats64(stats) => Some(stats.rx_packets + stats.tx_packets),
+                _ => None,
+            })
+        });
+        frames.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     /// Removes the clsact qdisc of an interface of our own namespace.
     pub fn remove_clsact(&mut self, ifindex: u32) -> io::Result<()> {
         let mut message = TcMessage::with_index(ifindex as i32);

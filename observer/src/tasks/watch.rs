@@ -181,7 +181,8 @@ impl Watch {
                     tracing::warn!("the kernel dropped link events: listing everything again");
                     changed.extend(self.spaces.keys().copied());
                 }
-                Event::Change(_, message) if matches!(*message, RouteNetlinkMessage::DelNsId(_)) => {
+                // Other namespaces tell of their own ids too, which say nothing of ours.
+                Event::Change(None, message) if matches!(*message, RouteNetlinkMessage::DelNsId(_)) => {
                     if let RouteNetlinkMessage::DelNsId(message) = *message {
                         self.remove_ids(&message.attributes);
                     }
