@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use anyhow::{Result, bail};
 
 use crate::{
-    host, linker,
+    host, kernels, linker,
     paths::Paths,
     process,
     toolchain::BpfToolchain,
@@ -29,6 +29,7 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
     findings.extend(bpf(paths));
     findings.extend([kernel(), root(), btf()]);
     findings.extend(tools::TOOLS.iter().map(|tool| test_tool(paths, tool)));
+    findings.push(booted(paths));
     for Finding { part, found, needed, mend } in &findings {
         let state = match (found, needed) {
             (Some(_), _) => "ok",
@@ -128,6 +129,16 @@ fn test_tool(paths: &Paths, tool: &tools::Tool) -> Finding {
         found: tools::find(paths, tool).map(shown),
         needed: tool.uses.contains(&Use::Demo),
         mend: format!("{}: `cargo xtask setup`, or install {}", tool.why, tool.package),
+    }
+}
+
+fn booted(paths: &Paths) -> Finding {
+    Finding {
+        part: "other kernels".into(),
+        found: kernels::found(paths),
+        needed: false,
+        mend: "the tests boot them: `cargo xtask setup`, or `cargo xtask setup --only kernels` for all"
+            .into(),
     }
 }
 

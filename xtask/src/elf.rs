@@ -1,4 +1,4 @@
-//! A look into the finished object: which functions call the compiler's memory routines.
+//! A look into the finished object: its functions, and which of them call the compiler's memory routines.
 //!
 //! LLVM turns the copy of a large struct into a call of `memcpy`, which is a loop over bytes on this target.
 
@@ -47,6 +47,24 @@ pub(crate) fn memory_calls(object: &[u8]) -> Result<Vec<MemoryCall>> {
         }
     }
     Ok(calls)
+}
+
+/// A function of the object.
+pub(crate) struct Function<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) code: &'a [u8],
+}
+
+/// All functions; `None` where this is no ELF file.
+pub(crate) fn functions(object: &[u8]) -> Option<Vec<Function<'_>>> {
+    let object = Object::read(object)?;
+    let functions = object.symbols.iter().filter(|symbol| symbol.function && symbol.size > 0);
+    functions
+        .map(|symbol| {
+            let start = object.sections.get(symbol.section)?.offset + symbol.value;
+            Some(Function { name: symbol.name, code: object.bytes.get(start..start + symbol.size)? })
+        })
+        .collect()
 }
 
 struct Call {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
-    elf,
+    control_flow, elf,
     paths::Paths,
     process::{self, Step},
     toolchain::BpfToolchain,
@@ -67,6 +67,7 @@ fn finish(paths: &Paths, toolchain: BpfToolchain, unstripped: &Path) -> Result<(
     process::check(toolchain.strip(paths)?.arg("-g").arg("-o").arg(&stripped).arg(unstripped))?;
     let bytes = fs::read(&stripped)?;
     refuse_memory_calls(&bytes)?;
+    refuse_silent_loops(&bytes)?;
     if fs::read(&object).is_ok_and(|old| old == bytes) {
         fs::remove_file(stripped)?;
     } else {
@@ -84,6 +85,20 @@ fn refuse_memory_calls(object: &[u8]) -> Result<()> {
         first.caller,
         first.routine,
         calls.len()
+    )
+}
+
+/// The switch in `toolchain.rs` keeps the compiler from making such loops.
+fn refuse_silent_loops(object: &[u8]) -> Result<()> {
+    let loops = control_flow::silent_loops(object)?;
+    let Some(first) = loops.first() else { return Ok(()) };
+    bail!(
+        "Linux 5.10 and 6.1 would refuse a loop of {}: instruction {} runs on into its head, {} ({} such loops); \
+         write the loop in another way",
+        first.function,
+        first.head - 1,
+        first.head,
+        loops.len()
     )
 }
 

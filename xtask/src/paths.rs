@@ -76,6 +76,11 @@ impl Paths {
         self.toolchain().join("tools")
     }
 
+    /// The kernels that tests boot, and what boots them.
+    pub(crate) fn kernels(&self) -> PathBuf {
+        self.target.join("kernels")
+    }
+
     /// The finished eBPF object, which the daemon embeds.
     pub(crate) fn object(&self) -> PathBuf {
         self.target.join("ebpf/observer.bpf.o")

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use crate::{
-    linker,
+    kernels, linker,
     paths::Paths,
     toolchain::BpfToolchain,
     tools::{self, Use},
@@ -25,18 +25,23 @@ enum Part {
     Bpf,
     /// The programs that the tests use
     Tests,
+    /// The newest kernels that the tests boot, and QEMU
+    Kernels,
 }
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
-    if args.only != Some(Part::Tests) {
-        bpf(paths)?;
-    }
     match args.only {
-        Some(Part::Bpf) => {}
+        Some(Part::Bpf) => drop(bpf(paths)?),
         Some(Part::Tests) => test_tools(paths)?,
+        Some(Part::Kernels) => kernels::bring(paths, &kernels::ALL, true)?,
         None => {
+            bpf(paths)?;
             system(&[Use::Demo])?;
             test_tools(paths)?;
+            match kernels::missing(paths) {
+                Some(missing) => println!("==> no kernels: {missing}"),
+                None => kernels::bring(paths, &kernels::EVERY_RUN, false)?,
+            }
         }
     }
     println!("==> set up");
@@ -81,7 +86,7 @@ pub(crate) fn system(uses: &[Use]) -> Result<()> {
 }
 
 /// One set-up at a time; the lock ends with the file.
-fn lock(paths: &Paths) -> Result<File> {
+pub(crate) fn lock(paths: &Paths) -> Result<File> {
     let folder = paths.toolchain();
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let file = File::create(folder.join(".lock"))?;

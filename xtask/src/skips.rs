@@ -22,6 +22,11 @@ impl Skip {
         let (name, why) = line.split_once(": ").unwrap_or((line, ""));
         Some(Self { name: name.trim().to_owned(), why: why.trim().to_owned() })
     }
+
+    /// The same on a kernel other than this machine's.
+    pub(crate) fn on(self, kernel: &str) -> Self {
+        Self { name: format!("{kernel}/{}", self.name), ..self }
+    }
 }
 
 /// Prints the skips; in CI one that `list` does not name is an error.

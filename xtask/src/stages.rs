@@ -11,19 +11,19 @@ pub(crate) struct Stages {
 
 #[derive(Debug)]
 struct Stage {
-    name: &'static str,
+    name: String,
     passed: bool,
     seconds: f64,
 }
 
 impl Stages {
-    pub(crate) fn run(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
+    pub(crate) fn run(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
         let step = Step::begin(name);
         let result = work();
         if let Err(error) = &result {
             eprintln!("error: {name}: {error:#}");
         }
-        self.done.push(Stage { name, passed: result.is_ok(), seconds: step.seconds() });
+        self.done.push(Stage { name: name.to_owned(), passed: result.is_ok(), seconds: step.seconds() });
     }
 
     /// Prints a line per stage and fails if one of them did.
@@ -33,7 +33,7 @@ impl Stages {
             println!("    {name:<22} {:<6} {seconds:>7.1} s", if *passed { "passed" } else { "FAILED" });
         }
         let failed: Vec<&str> =
-            self.done.iter().filter(|stage| !stage.passed).map(|stage| stage.name).collect();
+            self.done.iter().filter(|stage| !stage.passed).map(|stage| stage.name.as_str()).collect();
         if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
     }
 }

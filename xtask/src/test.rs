@@ -8,12 +8,13 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::{
     build,
+    kernels::{self, Accelerator, Version},
     paths::Paths,
     process, setup,
     skips::{self, Skip},
@@ -25,6 +26,11 @@ use crate::{
 pub(crate) struct Args {
     #[arg(value_enum, default_value = "all")]
     stage: Stage,
+    /// Of `kernels`: which, such as 5.10, or `newest`
+    kernels: Vec<Version>,
+    /// Have the processor run the kernels, rather than emulate one
+    #[arg(long)]
+    kvm: bool,
     /// Only tests whose names contain one of these
     #[arg(last = true)]
     filter: Vec<OsString>,
@@ -38,6 +44,9 @@ enum Stage {
     Programs,
     /// The daemon in network namespaces
     E2e,
+    /// Other kernels, in QEMU: 5.10, 6.1, 6.12 and the newest, unless some are named
+    Kernels,
+    /// All of these; of other kernels 5.10 and 6.1
     All,
 }
 
@@ -51,6 +60,9 @@ enum Search {
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     let wants = |stage| args.stage == stage || args.stage == Stage::All;
+    if args.stage != Stage::Kernels && !args.kernels.is_empty() {
+        bail!("kernels are named for `cargo xtask test kernels` only; a filter comes after `--`");
+    }
     if args.stage != Stage::Unit {
         setup::test_tools(paths)?;
     }
@@ -66,6 +78,9 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     }
     if wants(Stage::E2e) {
         stages.run("e2e", || with_root(paths, "e2e", &args.filter, &mut skips));
+    }
+    if wants(Stage::Kernels) {
+        other_kernels(paths, args, (&mut stages, &mut skips))?;
     }
     let finished = stages.finish();
     let judged = skips::judge(&skips, &paths.root.join("tests/expected-skips.txt"));
@@ -92,12 +107,32 @@ fn with_root(paths: &Paths, name: &str, filter: &[OsString], skips: &mut Vec<Ski
     let mut variables = tools::environment(paths)?;
     // As cargo would, had it started the test itself.
     variables.push(("CARGO_MANIFEST_DIR", package.clone().into()));
-    let mut test = process::as_root(&test_program(paths, name)?, &variables)?;
+    let mut test = process::as_root(&program(paths, name)?, &variables)?;
     watch(test.args(filter).current_dir(package), Search::Both, skips)
 }
 
+/// Boots them where this machine can; where not, that is a skip, unless they were asked for.
+fn other_kernels(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut Vec<Skip>)) -> Result<()> {
+    let asked = args.stage == Stage::Kernels;
+    if let Some(missing) = kernels::missing(paths) {
+        if asked {
+            bail!("{missing}");
+        }
+        skips.extend(Skip::in_line(&format!("SKIP kernels: {missing}")));
+        return Ok(());
+    }
+    let versions = match (asked, &args.kernels[..]) {
+        (true, []) => &kernels::ALL[..],
+        (true, named) => named,
+        (false, _) => &kernels::EVERY_RUN,
+    };
+    let accelerator = if args.kvm { Accelerator::Kvm } else { Accelerator::Emulation };
+    let filter: Vec<String> = args.filter.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    kernels::run(paths, versions, accelerator, &filter, (stages, skips))
+}
+
 /// Builds a test target of the tests' package and returns its program.
-fn test_program(paths: &Paths, name: &str) -> Result<PathBuf> {
+pub(crate) fn program(paths: &Paths, name: &str) -> Result<PathBuf> {
     let mut cargo = paths.cargo();
     cargo
         .args(["test", "--release", "-p", "observer-tests", "--test", name, "--no-run"])

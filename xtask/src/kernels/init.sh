@@ -1,0 +1,32 @@
+#!/bin/busybox sh
+# The guest's first process: mounts, loads modules, runs the programs of /plan and switches off.
+# Lines that begin with @@@ are for `report.rs`.
+b=/bin/busybox
+
+$b mount -t proc proc /proc
+$b mount -t sysfs sysfs /sys
+$b mount -t devtmpfs devtmpfs /dev
+$b mount -t tmpfs tmpfs /run
+$b mount -t bpf bpf /sys/fs/bpf
+$b mount -t cgroup2 cgroup2 /sys/fs/cgroup
+exec </dev/null >/dev/ttyS1 2>&1
+
+# Should nobody be left to end a guest that hangs.
+($b sleep 1800; $b poweroff -f) &
+
+export PATH=/usr/bin LD_LIBRARY_PATH=/lib OBSERVER_BIN=/tests/observer
+$b hostname guest
+for module in /modules/*; do
+    $b insmod "$module" || echo "@@@ trouble: insmod $module"
+done
+ip link set lo up || echo "@@@ trouble: lo is not up"
+
+set -f
+while read -r name args <&3; do
+    echo "@@@ begin $name"
+    # shellcheck disable=SC2086
+    "/tests/$name" $args 3<&-
+    echo "@@@ end $name $?"
+done 3</plan
+echo "@@@ done"
+$b poweroff -f

@@ -1,0 +1,101 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Version, emulator::Emulator, suites::Suites};
+use crate::{apt::STAMP, paths::Paths, process};
+
+/// An unpacked kernel.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    tree: PathBuf,
+    modules: PathBuf,
+    release: String,
+}
+
+impl Kernel {
+    /// The one that was brought for a version.
+    pub(super) fn find(paths: &Paths, version: Version) -> Option<Self> {
+        let tree = tree(paths, version);
+        let modules = modules_in(&tree)?;
+        let release = modules.file_name()?.to_str()?.to_owned();
+        let kernel = Self { tree, modules, release };
+        // `modules.dep` is made last.
+        (kernel.image().is_file() && kernel.dependencies().is_file()).then_some(kernel)
+    }
+
+    /// Brings the newest one of a version, unless it is here.
+    pub(super) fn bring(paths: &Paths, version: Version, suites: &Suites) -> Result<()> {
+        let tree = tree(paths, version);
+        let packages = suites.packages(version)?;
+        let stamp = fs::read_to_string(tree.join(STAMP)).unwrap_or_default();
+        let is_stamped = |package: &String| stamp.lines().any(|line| line.split(' ').next() == Some(package));
+        if Self::find(paths, version).is_none() || !packages.iter().all(is_stamped) {
+            suites.unpack(&packages, &tree)?;
+            list_dependencies(paths, &tree)?;
+        }
+        let kernel = Self::find(paths, version)
+            .with_context(|| format!("{} hold no kernel with modules", packages.join(", ")))?;
+        println!("    Linux {version}: {}", kernel.release);
+        Ok(())
+    }
+
+    /// As `uname -r` says.
+    pub(super) fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// What is booted.
+    pub(super) fn image(&self) -> PathBuf {
+        let beside_modules = self.modules.join("vmlinuz");
+        if beside_modules.exists() {
+            beside_modules
+        } else {
+            self.tree.join(format!("boot/vmlinuz-{}", self.release))
+        }
+    }
+
+    /// The folder that holds its modules.
+    pub(super) fn modules(&self) -> &Path {
+        &self.modules
+    }
+
+    /// Which module needs which.
+    pub(super) fn dependencies(&self) -> PathBuf {
+        self.modules.join("modules.dep")
+    }
+
+    /// Where the guest's file system is packed to.
+    pub(super) fn initramfs(&self) -> PathBuf {
+        self.tree.join("initramfs.cpio")
+    }
+
+    /// Where the kernel's own messages go.
+    pub(super) fn console(&self) -> PathBuf {
+        self.tree.join("console.log")
+    }
+}
+
+fn tree(paths: &Paths, version: Version) -> PathBuf {
+    paths.kernels().join(version.to_string())
+}
+
+/// `lib` became a part of `usr` in between.
+fn modules_in(tree: &Path) -> Option<PathBuf> {
+    let folders = ["lib/modules", "usr/lib/modules"].map(|folder| tree.join(folder));
+    folders.iter().find_map(|folder| Some(fs::read_dir(folder).ok()?.next()?.ok()?.path()))
+}
+
+/// Debian's packages leave this to the system that they are installed into.
+fn list_dependencies(paths: &Paths, tree: &Path) -> Result<()> {
+    let modules = modules_in(tree).with_context(|| format!("{} has no modules", tree.display()))?;
+    let (Some(base), Some(release)) = (modules.ancestors().nth(3), modules.file_name()) else {
+        return Ok(());
+    };
+    let mut depmod = Command::new(Emulator::busybox(paths));
+    process::check(depmod.args(["depmod", "-b"]).arg(base).arg(release))
+}

@@ -1,0 +1,121 @@
+//! What a guest says of itself, by the lines that `init.sh` puts around the tests' own.
+
+use anyhow::{Result, bail};
+
+use super::image::Task;
+
+const MARK: &str = "@@@ ";
+
+/// What has been said so far.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    runs: Vec<Run>,
+    trouble: Vec<String>,
+    done: bool,
+}
+
+/// A test program that was started.
+#[derive(Debug, Default)]
+struct Run {
+    name: String,
+    tests: Vec<String>,
+    status: Option<String>,
+}
+
+impl Report {
+    /// Takes in a line; whether it is one for a person.
+    pub(super) fn take(&mut self, line: &str) -> bool {
+        let Some(said) = line.strip_prefix(MARK) else {
+            if let (Some(run), Some(test)) = (self.runs.last_mut(), test_in(line)) {
+                run.tests.push(test.to_owned());
+            }
+            return true;
+        };
+        match said.split_once(' ').unwrap_or((said, "")) {
+            ("begin", name) => self.runs.push(Run { name: name.to_owned(), ..Run::default() }),
+            ("end", ended) => {
+                let status = ended.rsplit(' ').next().unwrap_or(ended);
+                if let Some(run) = self.runs.last_mut() {
+                    run.status = Some(status.to_owned());
+                }
+            }
+            ("trouble:", what) => self.trouble.push(what.to_owned()),
+            _ => self.done = true,
+        }
+        false
+    }
+
+    /// Whether everything that was planned ran and passed.
+    pub(super) fn judge(&self, tasks: &[Task]) -> Result<()> {
+        let mut wrong = self.trouble.clone();
+        for task in tasks {
+            match self.runs.iter().find(|run| run.name == task.name) {
+                None => wrong.push(format!("{} was not started", task.name)),
+                Some(run) => wrong.extend(run.judge(task)),
+            }
+        }
+        if !self.done {
+            wrong.push("the guest ended early".to_owned());
+        }
+        if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("; ")) }
+    }
+}
+
+impl Run {
+    fn judge(&self, task: &Task) -> Vec<String> {
+        let name = &self.name;
+        match self.status.as_deref() {
+            // A scenario that was given another name must not be missed silently.
+            Some("0") => {
+                let unknown = task.args.iter().filter(|word| !self.tests.iter().any(|it| it.contains(*word)));
+                unknown.map(|word| format!("{name} has no test {word}")).collect()
+            }
+            Some(status) => vec![format!("{name} failed with status {status}")],
+            None => vec![format!("{name} came to no end")],
+        }
+    }
+}
+
+/// The test that a line of the test harness tells about.
+fn test_in(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.split_once(" ... ").map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(args: &[&str], lines: &[&str]) -> String {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let task = Task { name: "e2e".into(), program: "/e2e".into(), args };
+        let mut report = Report::default();
+        for line in lines {
+            report.take(line);
+        }
+        report.judge(&[task]).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn all_that_was_planned_must_run_and_pass() {
+        let all = ["@@@ begin e2e", "test flows::a ... ok", "@@@ end e2e 0", "@@@ done"];
+        assert_eq!(verdict(&["flows::"], &all), "");
+        assert_eq!(verdict(&[], &all), "");
+        assert_eq!(verdict(&["flows::", "hooks::"], &all), "e2e has no test hooks::");
+        assert_eq!(verdict(&[], &all[..3]), "the guest ended early");
+        assert_eq!(verdict(&[], &all[..2]), "e2e came to no end; the guest ended early");
+        assert_eq!(verdict(&[], &["@@@ done"]), "e2e was not started");
+        assert_eq!(
+            verdict(&[], &["@@@ begin e2e", "@@@ end e2e 101", "@@@ done"]),
+            "e2e failed with status 101"
+        );
+        let trouble = ["@@@ trouble: insmod /modules/00-veth.ko", all[0], all[2], all[3]];
+        assert_eq!(verdict(&[], &trouble), "insmod /modules/00-veth.ko");
+    }
+
+    #[test]
+    fn the_lines_between_the_marks_are_for_people() {
+        let mut report = Report::default();
+        assert!(!report.take("@@@ begin e2e"));
+        assert!(report.take("test flows::a ... ok"));
+    }
+}
