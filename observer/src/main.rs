@@ -3,6 +3,7 @@
 use std::{io, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use observer::{
     app::{self, Failure},
     cli::{Cli, Command, LogLevel},
@@ -12,6 +13,9 @@ use observer::{
 use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
+    // A file that may not grow is an error of the write, not the end of the daemon.
+    // SAFETY: no handler is installed.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
     match parse().and_then(execute) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -71,5 +75,7 @@ fn log_to_stderr(level: LogLevel) {
         .with_writer(io::stderr)
         .with_target(false)
         .with_ansi(false)
+        // It would say so on standard error, and panic where that cannot be written.
+        .log_internal_errors(false)
         .init();
 }

@@ -4,9 +4,12 @@
 //! task is gone, and with them the ENI. So nothing here outlives its call.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     thread,
 };
@@ -36,7 +39,8 @@ impl Netns {
 
     /// The namespace that the file at `path` leads to; `None` where it is no namespace file (yet).
     pub fn at(path: &Path) -> io::Result<Option<Self>> {
-        let file = File::open(path)?;
+        // Not to wait for the other end of a FIFO that somebody put there.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         if fstatfs(&file)?.filesystem_type() != NSFS_MAGIC {
             return Ok(None);
         }

@@ -79,11 +79,15 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     if wants(Stage::E2e) {
         stages.run("e2e", || with_root(paths, "e2e", &args.filter, &mut skips));
     }
-    if wants(Stage::Kernels) {
-        other_kernels(paths, args, (&mut stages, &mut skips))?;
+    if wants(Stage::Kernels)
+        && let Err(error) = other_kernels(paths, args, (&mut stages, &mut skips))
+    {
+        stages.run("kernels", || Err(error));
     }
     let finished = stages.finish();
-    let judged = skips::judge(&skips, &paths.root.join("tests/expected-skips.txt"));
+    let lists =
+        ["tests/expected-skips.txt", "tests/guest/expected-skips.txt"].map(|list| paths.root.join(list));
+    let judged = skips::judge(&skips, &lists);
     match (finished, judged) {
         (Err(failed), Err(skipped)) => Err(anyhow!("{failed:#}; {skipped:#}")),
         (finished, judged) => finished.and(judged),

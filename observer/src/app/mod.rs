@@ -109,6 +109,18 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         ))
     })?;
 
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))?;
+    // Before anything is touched: a signal that comes early must not leave it behind.
+    let stop = runtime.block_on(async {
+        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    });
+    let (mut terminate, mut interrupt) =
+        stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
+
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
     let sizes = Sizes::from_budget(config.flow_memory.as_u64(), preflight::possible_cpus())?;
     let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), precise_clock: false };
@@ -120,17 +132,6 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let metrics = Metrics::new(hook.as_str(), sizes.flows()).map_err(|error| internal(&error))?;
     let (metrics, health) = (Arc::new(metrics), Arc::new(Health::default()));
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))?;
-    // Before the watch starts: a signal that comes early must not kill us with programs attached.
-    let stop = runtime.block_on(async {
-        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    });
-    let (mut terminate, mut interrupt) =
-        stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
     if options.log_level != 0 {
         diagnostics::start(&mut first)?;
     }
@@ -184,7 +185,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         interfaces.join().map_err(|_| Failure::Running("the interfaces' thread panicked".into()))?;
         tick.join()
             .map_err(|_| Failure::Running("the tick's thread panicked".into()))?
-            .map_err(|error| Failure::Running(error.to_string()))
+            .map_err(Failure::Running)
     });
     runtime.shutdown_background();
     drop(pins);

@@ -47,7 +47,7 @@ mod tests {
     fn observed(netns: u64, birth: u64, ifindex: u32, service: &str) -> Observed {
         let fact = Fact { attribute: Attribute::ServiceName, value: service.into(), source: Source::File };
         Observed {
-            key: InterfaceKey { netns, birth, ifindex, mac: None },
+            key: InterfaceKey { netns, birth, ifindex },
             interface: Interface {
                 netns: Netns { inode: netns, path: "/proc/1/ns/net".into() },
                 on_host: false,

@@ -129,15 +129,17 @@ impl Tick {
     }
 
     /// Ticks until the interfaces' thread is gone; then records what is left.
-    pub(super) fn run(mut self) -> Result<(), KernelError> {
+    pub(super) fn run(mut self) -> Result<(), String> {
         let result = self.tick_until_stopped();
         // Whatever happened: what was counted is written.
         let last = self.tick(true);
         let batch = self.close_window(true);
-        if let Some(sinks) = self.sinks.take() {
-            sinks.finish(batch);
-        }
-        result.and(last)
+        let written = match self.sinks.take() {
+            Some(sinks) => sinks.finish(batch),
+            None => Ok(()),
+        };
+        result.and(last).map_err(|error| error.to_string())?;
+        written.map_err(|error| format!("the last records were not written: {error}"))
     }
 
     fn tick_until_stopped(&mut self) -> Result<(), KernelError> {
@@ -362,7 +364,7 @@ impl Tracked {
 impl Interface {
     fn new(number: InterfaceNumber, key: &InterfaceKey, subject: Arc<Subject>, base: &[Ledger; 2]) -> Self {
         // The same after a restart of the daemon, so that its series go on.
-        let hash = foldhash::quality::FixedState::default().hash_one((key.netns, key.ifindex, key.mac));
+        let hash = foldhash::quality::FixedState::default().hash_one((key.netns, key.ifindex, &subject.mac));
         Self {
             number,
             id: format!("{:08x}", hash as u32).into(),

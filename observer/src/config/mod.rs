@@ -5,7 +5,8 @@
 
 use std::{
     fmt::Write as _,
-    fs, io,
+    fs,
+    io::{self, Read as _},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
 };
@@ -192,9 +193,17 @@ fn over(first: Settings, second: Settings) -> Settings {
     }
 }
 
+/// Longer is no configuration.
+const MAX_FILE: u64 = 1 << 20;
+
 fn read(path: &Path) -> Result<Settings, ConfigError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+    let failed = |source| ConfigError::Read { path: path.to_path_buf(), source };
+    let mut text = String::new();
+    let file = fs::File::open(path).map_err(failed)?;
+    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(failed(io::Error::other("too long for a configuration")));
+    }
     toml::from_str(&text).map_err(|error| {
         let place = error.span().map_or_else(String::new, |span| {
             let number = text.get(..span.start).unwrap_or(&text).matches('\n').count();

@@ -44,13 +44,14 @@ impl std::fmt::Display for KernelVersion {
 }
 
 /// Capabilities without which nothing works, by their numbers in `capability.h`.
-const CAPABILITIES: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
+const CAPABILITIES: [(u32, &str); 3] =
+    [(11, "CAP_NET_BROADCAST"), (12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
 
 /// Why this host cannot run the daemon, each with what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// Too little privilege.
-    #[error("{0} is missing: run as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN")]
+    #[error("{0} is missing: run as root, or with CAP_NET_ADMIN, CAP_NET_BROADCAST and CAP_SYS_ADMIN")]
     Privilege(&'static str),
     /// Too old a kernel.
     #[error("Linux {0} is too old: observer needs {oldest} or later", oldest = KernelVersion::OLDEST)]

@@ -131,7 +131,10 @@ impl Slot {
             .filter(|account| account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()));
         // It becomes the name of a folder.
         let region = identity.get(Attribute::Region).filter(|region| {
-            region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            region.len() <= 32
+                && region
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         });
         Self {
             start: end.div_euclid(SLOT) * SLOT,

@@ -70,7 +70,8 @@ const QUEUE: usize = 2;
 #[derive(Debug)]
 pub struct Sinks {
     queue: Option<SyncSender<Batch>>,
-    thread: Option<JoinHandle<()>>,
+    /// Returns what could not be closed, by the sinks' names.
+    thread: Option<JoinHandle<Vec<String>>>,
     observer: ObserverRef,
 }
 
@@ -102,11 +103,13 @@ impl Sinks {
                     }
                 }
             }
+            let mut unclosed = Vec::new();
             for sink in &mut sinks {
                 if let Err(error) = sink.close() {
-                    tracing::error!(sink = sink.name(), %error, "closing failed");
+                    unclosed.push(format!("{}: {error}", sink.name()));
                 }
             }
+            unclosed
         })?;
         Ok(Self { queue: Some(queue), thread: Some(thread), observer })
     }
@@ -123,16 +126,17 @@ impl Sinks {
         }
     }
 
-    /// Hands the last batch over, waits until everything is written, and closes the sinks.
-    pub fn finish(mut self, last: Batch) {
+    /// Hands the last batch over, waits until everything is written, and closes the sinks. The error says what was not
+    /// written.
+    pub fn finish(mut self, last: Batch) -> Result<(), String> {
         if let Some(queue) = self.queue.take() {
             // Fails only if the thread is gone, which the join below reports.
             let _ = queue.send(last);
         }
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the sinks' thread panicked");
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(unclosed)) if unclosed.is_empty() => Ok(()),
+            Some(Ok(unclosed)) => Err(unclosed.join("; ")),
+            _ => Err("the sinks' thread panicked".into()),
         }
     }
 }

@@ -55,6 +55,9 @@ impl TasksFile {
     pub fn refresh(&mut self) -> Result<bool, TasksFileError> {
         let read = |source| TasksFileError::Read { path: self.path.clone(), source };
         let metadata = fs::metadata(&self.path).map_err(read)?;
+        if !metadata.is_file() {
+            return Err(read(io::Error::other("no regular file")));
+        }
         let version = (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
         if version == self.version {
             return Ok(false);

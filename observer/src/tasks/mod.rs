@@ -23,8 +23,8 @@ pub use watch::{Watch, WatchHandle, WatchOptions};
 
 /// What tells one interface from every other that was ever seen.
 ///
-/// Never its name or index alone: both are the same in every namespace, both change, and inodes of namespaces are
-/// used again.
+/// Never its name or index alone: both are the same in every namespace, and inodes of namespaces are used again. Not
+/// its MAC address either: that may change, and the programs stay where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceKey {
     /// Inode of its namespace.
@@ -33,8 +33,6 @@ pub struct InterfaceKey {
     pub birth: u64,
     /// Index within the namespace.
     pub ifindex: u32,
-    /// Hardware address.
-    pub mac: Option<Mac>,
 }
 
 /// An interface that is to be observed, and whose it is.

@@ -343,7 +343,6 @@ impl Watch {
                 netns: space.netns.inode,
                 birth: space.births.get(&interface.ifindex).copied().unwrap_or(0),
                 ifindex: interface.ifindex,
-                mac: interface.mac,
             };
             Some(Observed { key, interface, identity: Arc::new(identity) })
         })

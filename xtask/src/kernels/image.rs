@@ -28,6 +28,8 @@ pub(super) struct Task {
     pub(super) program: PathBuf,
     /// Words without spaces.
     pub(super) args: Vec<String>,
+    /// Each must be in the name of a test that ran.
+    pub(super) expected: Vec<String>,
 }
 
 /// Programs of this system, or of the private trees, that the tests use.
@@ -150,6 +152,7 @@ mod tests {
             name: name.into(),
             program: PathBuf::new(),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            expected: Vec::new(),
         };
         assert_eq!(plan(&[task("programs", &[]), task("e2e", &["a", "b"])]), "programs \ne2e a b\n");
     }

@@ -67,7 +67,8 @@ impl Run {
         match self.status.as_deref() {
             // A scenario that was given another name must not be missed silently.
             Some("0") => {
-                let unknown = task.args.iter().filter(|word| !self.tests.iter().any(|it| it.contains(*word)));
+                let unknown =
+                    task.expected.iter().filter(|word| !self.tests.iter().any(|it| it.contains(*word)));
                 unknown.map(|word| format!("{name} has no test {word}")).collect()
             }
             Some(status) => vec![format!("{name} failed with status {status}")],
@@ -85,9 +86,9 @@ fn test_in(line: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn verdict(args: &[&str], lines: &[&str]) -> String {
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        let task = Task { name: "e2e".into(), program: "/e2e".into(), args };
+    fn verdict(expected: &[&str], lines: &[&str]) -> String {
+        let expected = expected.iter().map(|&word| word.to_owned()).collect();
+        let task = Task { name: "e2e".into(), program: "/e2e".into(), args: Vec::new(), expected };
         let mut report = Report::default();
         for line in lines {
             report.take(line);

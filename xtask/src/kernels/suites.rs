@@ -30,7 +30,7 @@ const SUITES: [(&str, &str); 4] = [
 const KERNELS: &str = "^linux-image-[0-9.]+.*-cloud-amd64$";
 const PACKAGE: &str = "linux-image-";
 /// Newer kernels come in parts, of which the image is only a name.
-const PARTS: [&str; 3] = ["linux-base-", "linux-binary-", "linux-modules-"];
+const PARTS: [&str; 2] = ["linux-binary-", "linux-modules-"];
 
 /// The suites' kernels.
 #[derive(Debug)]
