@@ -38,10 +38,6 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
             bpf(paths)?;
             system(&[Use::Demo])?;
             test_tools(paths)?;
-            match kernels::missing(paths) {
-                Some(missing) => println!("==> no kernels: {missing}"),
-                None => kernels::bring(paths, &kernels::EVERY_RUN, false)?,
-            }
         }
     }
     println!("==> set up");

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::kernel::Kernel;
 use crate::{
@@ -55,7 +55,7 @@ impl Emulator {
             wanted.push(PACKAGE);
         }
         if !apt::learn(&wanted)? {
-            anyhow::bail!("apt does not know all of {}: look at its sources", wanted.join(", "));
+            bail!("apt does not know all of {}: look at its sources", wanted.join(", "));
         }
         // What is installed already is wanted in the tree all the same.
         let mut packages = apt::missing(&wanted)?;

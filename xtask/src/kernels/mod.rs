@@ -26,8 +26,6 @@ pub(crate) use self::{emulator::Accelerator, version::Version};
 use self::{emulator::Emulator, guest::Guest, image::Task, kernel::Kernel, suites::Suites};
 use crate::{apt, paths::Paths, process::Step, setup, skips::Skip, stages::Stages, test};
 
-/// Those that CI boots: what ECS hosts run.
-pub(crate) const EVERY_RUN: [Version; 2] = [Version::Series(5, 10), Version::Series(6, 1)];
 /// The whole matrix.
 pub(crate) const ALL: [Version; 4] =
     [Version::Series(5, 10), Version::Series(6, 1), Version::Series(6, 12), Version::Newest];

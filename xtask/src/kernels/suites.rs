@@ -26,7 +26,7 @@ const SUITES: [(&str, &str); 4] = [
     ("Debian", "trixie-backports"),
 ];
 
-/// Signed for the cloud: without drivers of hardware, and quick to boot.
+/// Debian's kernels for virtual machines: few drivers, and quick to boot.
 const KERNELS: &str = "^linux-image-[0-9.]+.*-cloud-amd64$";
 const PACKAGE: &str = "linux-image-";
 /// Newer kernels come in parts, of which the image is only a name.
