@@ -30,12 +30,14 @@ pub(super) const FRAGMENT_BITS: u32 = 13;
 /// Room for the headers of a packet that cannot be read in place.
 #[repr(C)]
 pub(super) struct Headers {
-    /// The one that was read last.
-    pub(super) header: [u8; HEADER_LEN],
+    /// The first bytes of the packet, and behind them the header that was read last of those that lie farther back.
+    pub(super) bytes: [u8; NEAR + HEADER_LEN],
     /// A value that was here has no history for the verifier.
     pub(super) forgotten: u32,
     pub(super) reserved: u32,
 }
 
+/// Bytes that are copied at once: the headers of nearly every packet.
+pub(super) const NEAR: usize = 128;
 /// The longest header that is read at once: IPv6.
 pub(super) const HEADER_LEN: usize = 40;

@@ -8,7 +8,7 @@ use observer_ebpf::{
 
 use super::{
     account::Account,
-    maps::{HEADER_LEN, HEADERS, Headers},
+    maps::{HEADER_LEN, HEADERS, Headers, NEAR},
     settings::LINK_HEADER,
 };
 
@@ -60,10 +60,27 @@ impl PacketBytes for InPlace {
     }
 }
 
-/// The headers of a packet, each copied out of it when it is asked for.
+/// The headers of a packet, copied out of it: the first bytes at once, what lies behind them when it is asked for.
 struct Copied {
     skb: *mut __sk_buff,
     headers: *mut Headers,
+    /// How many bytes were copied at once.
+    near: u32,
+}
+
+impl Copied {
+    /// Copies the first bytes of a frame of this length; `None` where that cannot be.
+    #[inline(always)]
+    fn new(skb: *mut __sk_buff, headers: *mut Headers, len: u32) -> Option<Self> {
+        let near = len.min(NEAR as u32);
+        // SAFETY: this CPU's own room, which is long enough.
+        let failed = near != 0
+            && unsafe {
+                let room = &raw mut (*headers).bytes;
+                bpf_skb_load_bytes(skb.cast(), 0, room.cast(), near) != 0
+            };
+        if failed { None } else { Some(Self { skb, headers, near }) }
+    }
 }
 
 impl PacketBytes for Copied {
@@ -74,12 +91,24 @@ impl PacketBytes for Copied {
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         const { assert!(N <= HEADER_LEN) };
-        // SAFETY: this CPU's own room, which is long enough; the helper fails where the frame is not.
-        unsafe {
-            let room = &raw mut (*self.headers).header;
-            let failed = bpf_skb_load_bytes(self.skb.cast(), offset, room.cast(), N as u32) != 0;
-            if failed { None } else { Some(&*room.cast::<[u8; N]>()) }
+        // SAFETY: a place, which nothing is read from.
+        let room = unsafe { (&raw mut (*self.headers).bytes).cast::<u8>() };
+        let mut place = offset;
+        if offset + N as u32 > self.near {
+            // SAFETY: this CPU's own room, which is long enough; the helper fails where the frame is not.
+            let failed = unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, room.add(NEAR).cast(), N as u32) };
+            if failed != 0 {
+                return None;
+            }
+            place = NEAR as u32;
         }
+        // Both ways meet here, and are one from here on.
+        let place = self.forget(place);
+        if place > NEAR as u32 {
+            return None;
+        }
+        // SAFETY: the comparison above.
+        unsafe { Some(&*room.add(place as usize).cast::<[u8; N]>()) }
     }
 
     #[inline(always)]
@@ -109,9 +138,11 @@ fn observe(ctx: &TcContext, direction: Direction) {
 fn observe_unusual(skb: *mut __sk_buff, direction: Direction) {
     let frame = frame(skb);
     let Some(account) = Account::reopen(direction) else { return };
-    let Some(headers) = HEADERS.get_ptr_mut(0) else { return account.unreadable(frame) };
     account.copied();
-    account.frame(&Copied { skb, headers }, frame);
+    match HEADERS.get_ptr_mut(0).and_then(|headers| Copied::new(skb, headers, frame.len)) {
+        Some(bytes) => account.frame(&bytes, frame),
+        None => account.unreadable(frame),
+    }
 }
 
 #[inline(always)]
