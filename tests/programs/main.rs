@@ -239,3 +239,47 @@ fn a_flow_of_many_packets_is_one_entry_and_either_grace_period_is_waited_for() -
     }
     Ok(())
 }
+
+/// Runs an IPv4 UDP packet of each of these flows through the programs of an interface.
+fn send(programs: &mut Programs, flows: std::ops::Range<u16>) {
+    for flow in flows {
+        let mut packet = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        packet.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        packet.extend(flow.to_be_bytes());
+        packet.extend([0, 53, 0, 8, 0, 0]);
+        let options = TestRunOptions { data_in: Some(&packet), ..TestRunOptions::new() };
+        programs.get_mut(Direction::Egress).unwrap().test_run(options).unwrap();
+    }
+}
+
+/// Nobody reads meanwhile, so the cache and the ring fill up.
+#[test]
+fn noise_of_an_interface_costs_its_neighbour_no_record() -> Result<()> {
+    need!(requires::root());
+    const QUIET: u16 = 8;
+    let directory = tempfile::tempdir()?;
+    let pins = PinDirectory::create(&directory.path().join("pins"), directory.path())?;
+    let sizes = Sizes::from_budget(2 << 20, preflight::possible_cpus())?;
+    let mut loader = Loader::new(LoaderOptions { sizes, log_level: 0, precise_clock: false }, pins.path())?;
+    let (mut noisy, mut quiet) = (loader.load(INTERFACE, true)?, loader.load(QUIET, true)?);
+    let mut drain = Drain::new(&mut noisy, sizes, Grace::new()?)?;
+    drain.share_among(2);
+
+    // Test runs stay on this CPU, which has its part of the cache; and the ring takes this many at most.
+    let noise = (sizes.flows() / u64::from(sizes.cpus) + u64::from(sizes.ring_bytes) / 64) as u16;
+    send(&mut noisy, 0..noise);
+    send(&mut quiet, 0..100);
+    send(&mut noisy, noise..2 * noise);
+
+    let mut recorded = [0; 2];
+    drain.drain(|_, delta| {
+        recorded[usize::from(delta.key.interface().get() == QUIET)] += delta.counters.packets;
+    })?;
+    let lost = |interface| drain.ledger(InterfaceNumber::new(interface))[Direction::Egress as usize].lost
+        [LossReason::TableFull as usize]
+        .packets;
+    assert_eq!((recorded[1], lost(QUIET)), (100, 0), "the neighbour");
+    assert_eq!(recorded[0] + lost(INTERFACE), u64::from(2 * noise), "the noise");
+    assert!(lost(INTERFACE) > u64::from(noise) / 2, "{} of {noise} lost", lost(INTERFACE));
+    Ok(())
+}

@@ -72,9 +72,15 @@ impl FlowKey {
         if self.generation_and_direction & 1 == 0 { Direction::Ingress } else { Direction::Egress }
     }
 
+    /// The low bits of the generation in which the entry was made.
+    #[inline(always)]
+    pub const fn generation(&self) -> u8 {
+        self.generation_and_direction >> 1
+    }
+
     /// How many flips ago the entry was made, modulo 128, at the time of `now`.
     pub const fn age(&self, now: u64) -> u8 {
-        (now as u8).wrapping_sub(self.generation_and_direction >> 1) & 0x7f
+        (now as u8).wrapping_sub(self.generation()) & 0x7f
     }
 }
 

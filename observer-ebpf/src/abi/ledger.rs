@@ -134,8 +134,10 @@ pub struct Ledger {
     pub copied: u64,
     /// Entries that made room for others and went to the spill ring.
     pub spilled: u64,
+    /// Entries made in the cache in one generation: see [`Ledger::entries`]. No sum: the programs' own.
+    pub entries_of_generation: u64,
     /// Makes the size a multiple of a cache line, by name.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
 }
 
 const _: () = assert!(size_of::<Ledger>() == 256);
@@ -143,3 +145,24 @@ const _: () = assert!(
     size_of::<Ledger>()
         == 8 * (4 + 2 * LossReason::ALL.len() + NonIpKind::ALL.len() + Note::ALL.len() + 2 + 6)
 );
+
+impl Ledger {
+    const GENERATION_SHIFT: u32 = 32;
+
+    /// Counts an entry made in this generation, of which the low bits do.
+    #[inline(always)]
+    pub const fn add_entry(&mut self, generation: u8) {
+        self.entries_of_generation =
+            (generation as u64) << Self::GENERATION_SHIFT | (self.entries(generation) as u64 + 1);
+    }
+
+    /// Entries made in this generation.
+    #[inline(always)]
+    pub const fn entries(&self, generation: u8) -> u32 {
+        if self.entries_of_generation >> Self::GENERATION_SHIFT == generation as u64 {
+            self.entries_of_generation as u32
+        } else {
+            0
+        }
+    }
+}

@@ -32,6 +32,8 @@ pub const CPUS: &str = "CPUS";
 pub const SETS: &str = "SETS";
 /// `[u64; 5]`: secret, odd factors of the hash, drawn at each start.
 pub const HASH_FACTORS: &str = "HASH_FACTORS";
+/// `u32`: bytes in the spill ring from which on it takes entries only of interfaces within their share.
+pub const RING_PRESSED: &str = "RING_PRESSED";
 /// `u32`: not 0 where the kernel has `bpf_ktime_get_coarse_ns` (Linux 5.11).
 pub const COARSE_CLOCK: &str = "COARSE_CLOCK";
 /// `u32`: length of the link header: 14 for Ethernet, 0 for interfaces that carry bare IP.

@@ -122,7 +122,7 @@ impl Account {
             packets_and_flags: u64::from(packet.wire.packets) | FlowSlot::flags(packet.tcp_flags),
         };
         let half = (generation & 1) as u32;
-        if cache::add(&key, count, half * CPUS.load() + self.cpu, self.ledger()).is_none() {
+        if cache::add(&key, count, half * CPUS.load() + self.cpu, self.ledger).is_none() {
             self.lost(LossReason::Internal, packet.wire);
         }
     }

@@ -2,17 +2,21 @@
 //!
 //! A row (one CPU's share of one half) has one writer, which runs with bottom halves off; the daemon reads and
 //! clears a row only after no program can still be running on it. So nothing here is atomic and nothing is locked.
+//!
+//! Interfaces share the rows and the ring. When the ring fills up, its last part is kept for the entries of those that
+//! have made no more entries than their share: so the noise of one interface costs others no records, because what
+//! it drives out of the cache still has a place to go.
 
 use aya_ebpf::{
-    bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
 };
 use observer_ebpf::abi::{FlowKey, FlowSet, FlowSlot, Ledger, LossReason, TICK_SHIFT, WAYS};
 
 use super::{
     account::ledger_index,
-    maps::{FLOWS, LEDGER, SPILL, USED},
-    settings::{COARSE_CLOCK, SETS, hash_factor},
+    maps::{CONTROL, FLOWS, LEDGER, SPILL, USED},
+    settings::{COARSE_CLOCK, RING_PRESSED, SETS, hash_factor},
 };
 
 /// What one packet adds to its flow.
@@ -26,7 +30,7 @@ const WORDS: usize = size_of::<FlowSlot>() / 8;
 
 /// Adds to the flow `key` in `row`; `None` where a map is not as large as the loader said.
 #[inline(always)]
-pub(super) fn add(key: &FlowKey, count: Count, row: u32, ledger: &mut Ledger) -> Option<()> {
+pub(super) fn add(key: &FlowKey, count: Count, row: u32, ledger: *mut Ledger) -> Option<()> {
     let hash = hash(key);
     // The high half of a product takes the hash to the number of sets without a division.
     let set = (((hash >> 32) * u64::from(SETS.load())) >> 32) as u32;
@@ -59,7 +63,7 @@ struct Place {
 ///
 /// Choosing the flow with the fewest packets would let old entries starve newcomers, each evicted by the next.
 #[inline(always)]
-fn insert(key: &FlowKey, count: Count, slots: *mut FlowSet, place: Place, ledger: &mut Ledger) -> Option<()> {
+fn insert(key: &FlowKey, count: Count, slots: *mut FlowSet, place: Place, ledger: *mut Ledger) -> Option<()> {
     let mut chosen = None;
     for way in 0..WAYS {
         // SAFETY: as in `add`.
@@ -93,30 +97,52 @@ fn insert(key: &FlowKey, count: Count, slots: *mut FlowSet, place: Place, ledger
     slot.packets_and_flags = count.packets_and_flags;
     slot.first = place.now;
     slot.last = place.now;
+    // SAFETY: the account of this CPU, which nobody else writes now.
+    unsafe { (*ledger).add_entry(key.generation()) };
     Some(())
 }
 
-/// Sends an entry to the daemon; where the ring is full its counts become a loss of its own interface.
+/// Sends an entry to the daemon; where the ring has no place for it, its counts become a loss of its own interface.
 #[inline(always)]
-fn spill(slot: &FlowSlot, ledger: &mut Ledger) {
-    if let Some(mut entry) = SPILL.reserve::<[u64; WORDS]>(0) {
-        let (to, from) = (entry.as_mut_ptr().cast::<u64>(), core::ptr::from_ref(slot).cast::<u64>());
-        for word in 0..WORDS {
-            // SAFETY: both are that many words long and aligned.
-            unsafe { *to.add(word) = *from.add(word) };
-        }
-        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
-        ledger.spilled += 1;
-        return;
+fn spill(slot: &FlowSlot, ledger: *mut Ledger) {
+    let is_pressed = SPILL.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(RING_PRESSED.load());
+    if is_pressed && has_had_its_share(slot) {
+        return lose(slot);
     }
-    // SAFETY: a helper without arguments.
-    let cpu = unsafe { aya_ebpf::helpers::bpf_get_smp_processor_id() };
-    if let Some(theirs) = LEDGER.get_ptr_mut(ledger_index(slot.key.interface, slot.key.direction(), cpu)) {
-        // SAFETY: a map value, which only this CPU writes while its bottom halves are off.
-        let lost = unsafe { &mut (*theirs).lost[LossReason::TableFull as usize] };
+    let Some(mut entry) = SPILL.reserve::<[u64; WORDS]>(0) else { return lose(slot) };
+    let (to, from) = (entry.as_mut_ptr().cast::<u64>(), core::ptr::from_ref(slot).cast::<u64>());
+    for word in 0..WORDS {
+        // SAFETY: both are that many words long and aligned.
+        unsafe { *to.add(word) = *from.add(word) };
+    }
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    // SAFETY: the account of this CPU, which nobody else writes now.
+    unsafe { (*ledger).spilled += 1 };
+}
+
+fn lose(slot: &FlowSlot) {
+    if let Some(ledger) = ledger_of(slot) {
+        // SAFETY: the account of this CPU, which nobody else writes now.
+        let lost = unsafe { &mut (*ledger).lost[LossReason::TableFull as usize] };
         lost.packets += slot.packets();
         lost.bytes += slot.bytes;
     }
+}
+
+fn has_had_its_share(slot: &FlowSlot) -> bool {
+    match (ledger_of(slot), CONTROL.get(0)) {
+        // SAFETY: a map value.
+        (Some(ledger), Some(control)) => unsafe { (*ledger).entries(slot.key.generation()) > control.share },
+        _ => false,
+    }
+}
+
+/// This CPU's account of the interface and direction that an entry is of.
+#[inline(always)]
+fn ledger_of(slot: &FlowSlot) -> Option<*mut Ledger> {
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    LEDGER.get_ptr_mut(ledger_index(slot.key.interface, slot.key.direction(), cpu))
 }
 
 /// Multilinear hashing with secret factors: nobody outside can choose tuples that collide, and the five products do

@@ -10,6 +10,8 @@ pub(super) static CPUS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 pub(super) static SETS: Global<u32> = Global::new(64);
 #[unsafe(no_mangle)]
+pub(super) static RING_PRESSED: Global<u32> = Global::new(u32::MAX);
+#[unsafe(no_mangle)]
 pub(super) static COARSE_CLOCK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(super) static LINK_HEADER: Global<u32> = Global::new(14);

@@ -169,6 +169,7 @@ impl Tick {
         match event {
             Event::Register(number, key, subject) => {
                 self.interfaces.put(number, &key, subject);
+                self.drain.share_among(self.interfaces.all().count());
             }
             Event::Rename(number, subject) => {
                 if let Some(interface) = self.interfaces.get(number) {
@@ -295,6 +296,7 @@ impl Tick {
             self.interfaces.remove(number);
             let _ = self.options.freed.send(number);
         }
+        self.drain.share_among(self.interfaces.all().count());
         batch
     }
 

@@ -90,12 +90,20 @@ impl Drain {
         })
     }
 
+    /// Divides the cache among so many interfaces: one that makes more entries than its share is the first to lose
+    /// some when the spill ring fills up.
+    pub fn share_among(&mut self, interfaces: usize) {
+        let share = self.sizes.share(interfaces as u32);
+        self.control.write(0, Control { share, ..self.control.read(0) });
+    }
+
     /// Flips, waits, and hands every entry of the old half and of the spill ring to `take`.
     ///
     /// When this returns, everything that was counted before the call has been handed over.
     pub fn drain(&mut self, mut take: impl FnMut(Side, Delta)) -> Result<DrainReport, KernelError> {
-        let generation = self.control.read(0).generation;
-        self.control.write(0, Control { generation: generation.wrapping_add(1) });
+        let control = self.control.read(0);
+        let generation = control.generation;
+        self.control.write(0, Control { generation: generation.wrapping_add(1), ..control });
         let start = Instant::now();
         self.grace.wait()?;
         let grace = start.elapsed();

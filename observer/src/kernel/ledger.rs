@@ -35,6 +35,7 @@ fn combine(a: &Ledger, b: &Ledger, with: fn(u64, u64) -> u64) -> Ledger {
         notes: std::array::from_fn(|note| with(a.notes[note], b.notes[note])),
         copied: with(a.copied, b.copied),
         spilled: with(a.spilled, b.spilled),
-        reserved: [0; 6],
+        entries_of_generation: 0,
+        reserved: [0; 5],
     }
 }

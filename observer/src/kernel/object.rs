@@ -12,7 +12,7 @@ use aya::{
     maps::{Map, MapData},
     programs::{ProgramError, SchedClassifier},
 };
-use observer_ebpf::abi::{Direction, FlowKey, FlowSet, FlowSlot, Ledger, names};
+use observer_ebpf::abi::{Direction, FlowKey, FlowSet, FlowSlot, Ledger, WAYS, names};
 
 use super::{KernelError, preflight::KernelVersion};
 
@@ -79,6 +79,12 @@ impl Sizes {
         })
     }
 
+    /// Entries that each of so many interfaces may make in one direction, on one CPU and in one half.
+    pub(super) fn share(&self, interfaces: u32) -> u32 {
+        let directions = Direction::ALL.len() as u32;
+        self.sets * WAYS as u32 / directions / interfaces.max(1)
+    }
+
     /// Flows that one half of the cache holds over all CPUs.
     pub fn flows(&self) -> u64 {
         u64::from(self.sets) * u64::from(self.cpus) * size_of::<FlowSet>() as u64
@@ -137,6 +143,7 @@ impl Loader {
         loader
             .override_global(names::CPUS, leak(sizes.cpus), true)
             .override_global(names::SETS, leak(sizes.sets), true)
+            .override_global(names::RING_PRESSED, leak(sizes.ring_bytes / 4 * 3), true)
             .override_global(names::COARSE_CLOCK, leak(u32::from(coarse)), true)
             .override_global(names::LOG_LEVEL, leak(options.log_level), true)
             .override_global(names::HASH_FACTORS, &*Box::leak(Box::new(factors)), true);
