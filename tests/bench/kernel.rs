@@ -1,39 +1,46 @@
-//! The packet path, by `BPF_PROG_TEST_RUN`: nanoseconds per packet of the whole real program and of an empty one.
+//! The packet path, by `BPF_PROG_TEST_RUN`: nanoseconds per packet of the whole real program, beside an empty one and
+//! beside its twin with a per-CPU hash map.
 
-use anyhow::{Context, Result};
-use aya::programs::{TestRun, TestRunOptions};
-use observer::kernel::{
-    Drain, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, object::LoaderOptions, preflight,
-};
+use anyhow::{Result, ensure};
+use observer::{flow::InterfaceNumber, kernel::ledger};
 use observer_ebpf::abi::names;
 
-use crate::report::Report;
+use crate::{
+    packets::{arp, ipv4_tcp, ipv6},
+    place::{FLOW_MEMORY, Place, Reader, bench_object, pin, time},
+    report::{Report, Target},
+};
 
 const REPEAT: u32 = 1_000_000;
 const ROUNDS: usize = 9;
 
+pub(crate) fn run() -> Result<Report> {
+    pin(0)?;
+    let mut report = Report::default();
+    hot(&mut report)?;
+    for (name, flow_mask, target) in FLOWS {
+        live_flows(&mut report, name, flow_mask, target)?;
+    }
+    interfaces(&mut report)?;
+    Ok(report)
+}
+
 /// A packet of each shape that matters, with the target for its cost over an empty program.
-fn packets() -> Vec<(&'static str, Vec<u8>, Option<f64>)> {
-    vec![
-        ("IPv4 TCP, one flow", ipv4_tcp(), Some(2.5)),
-        ("IPv6 TCP, one flow", ipv6(6, &[]), None),
-        (
-            "IPv6 TCP behind 3 extension headers",
-            ipv6(0, &[&[60, 0, 1, 4, 0, 0, 0, 0], &[43, 0, 1, 4, 0, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 0]]),
-            None,
-        ),
+fn packets() -> [(&'static str, Vec<u8>, Option<Target>); 4] {
+    let extensions: [&[u8]; 3] =
+        [&[60, 0, 1, 4, 0, 0, 0, 0], &[43, 0, 1, 4, 0, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 0]];
+    [
+        ("IPv4 TCP, one flow", ipv4_tcp(), Some(Target::Ratio(2.2))),
+        ("IPv6 TCP, one flow", ipv6(6, &[]), Some(Target::Ratio(2.3))),
+        ("IPv6 TCP behind 3 extension headers", ipv6(0, &extensions), Some(Target::Ratio(4.0))),
         ("ARP", arp(), None),
     ]
 }
 
-pub(crate) fn run() -> Result<Report> {
-    // Dropped in reverse: the mount that the pins may need goes before its folder.
-    let directory = tempfile::tempdir()?;
-    let pins = PinDirectory::create(&directory.path().join("pins"), directory.path())?;
-    let sizes = Sizes::from_budget(64 << 20, preflight::possible_cpus())?;
-    let mut loader = Loader::new(LoaderOptions { sizes, log_level: 0, precise_clock: false }, pins.path())?;
-    let mut programs = loader.load(1, true)?;
-    let _drain = Drain::new(&mut programs, sizes, Grace::new()?)?;
+fn hot(report: &mut Report) -> Result<()> {
+    let mut place = Place::new(FLOW_MEMORY)?;
+    let mut programs = place.loader.load(1, true)?;
+    let _drain = place.drain(&mut programs)?;
     programs.classifier(names::EMPTY)?.load()?;
     let info = programs.classifier(names::OBSERVE_INGRESS)?.info()?;
     println!(
@@ -42,62 +49,80 @@ pub(crate) fn run() -> Result<Report> {
         info.size_translated().unwrap_or(0),
         info.verified_instruction_count().unwrap_or(0)
     );
-
-    let mut report = Report::default();
     for (name, packet, target) in packets() {
         let (mut whole, mut empty) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            empty.push(time(&mut programs, names::EMPTY, &packet)?);
-            whole.push(time(&mut programs, names::OBSERVE_INGRESS, &packet)?);
+            empty.push(time(&mut programs, names::EMPTY, &packet, REPEAT)?);
+            whole.push(time(&mut programs, names::OBSERVE_INGRESS, &packet, REPEAT)?);
         }
-        report.row(name, "ns", &whole, &empty, target);
+        report.row(format!("{name} · empty program"), "ns", &whole, &empty, target);
     }
-    Ok(report)
+    Ok(())
 }
 
-fn time(programs: &mut Programs, name: &'static str, packet: &[u8]) -> Result<f64> {
-    let program = programs.classifier(name)?;
-    let result = program
-        .test_run(TestRunOptions { data_in: Some(packet), repeat: REPEAT, ..TestRunOptions::new() })
-        .with_context(|| format!("running {name}"))?;
-    Ok(result.duration.as_nanos() as f64)
+/// Flows that take turns at random, with the target for the cost over the twin's.
+const FLOWS: [(&str, u32, Option<Target>); 3] = [
+    ("one flow", 0, None),
+    ("65,536 live flows", (1 << 16) - 1, Some(Target::Ratio(0.6))),
+    ("1,048,576 live flows", (1 << 20) - 1, Some(Target::Ratio(0.3))),
+];
+
+fn live_flows(report: &mut Report, name: &str, flow_mask: u32, target: Option<Target>) -> Result<()> {
+    let mut place = Place::new(FLOW_MEMORY)?;
+    let flow_mask: &'static u32 = Box::leak(Box::new(flow_mask));
+    place
+        .loader
+        .replace_object(bench_object()?)
+        .override_global(names::FLOW_MASK, flow_mask, true)
+        // as full as a hash map may be
+        .map_max_entries(names::TWIN, *flow_mask + 1);
+    let mut programs = place.loader.load(1, true)?;
+    for name in [names::VARIED_CACHE, names::VARIED_HASH] {
+        programs.classifier(name)?.load()?;
+    }
+    let reader = Reader::start(place.drain(&mut programs)?);
+    let packet = ipv4_tcp();
+    // until the hash map holds all flows
+    time(&mut programs, names::VARIED_HASH, &packet, 16 * *flow_mask + REPEAT)?;
+    let (mut cache, mut hash) = (Vec::new(), Vec::new());
+    time(&mut programs, names::VARIED_CACHE, &packet, REPEAT)?;
+    for _ in 0..ROUNDS {
+        cache.push(time(&mut programs, names::VARIED_CACHE, &packet, REPEAT)?);
+        hash.push(time(&mut programs, names::VARIED_HASH, &packet, REPEAT)?);
+    }
+    let (drain, recorded) = reader.finish()?;
+    let ledgers = drain.ledger(InterfaceNumber::new(1));
+    let lost = ledger::lost(&ledgers).packets;
+    let sent = (ROUNDS as u64 + 1) * u64::from(REPEAT);
+    ensure!(recorded + lost == sent, "{sent} packets were sent, {recorded} recorded and {lost} lost");
+    let spilled = ledgers[0].spilled as f64 / sent as f64 * 100.0;
+    let lost = lost as f64 / sent as f64 * 100.0;
+    println!("{name}: {spilled:.1} % of the packets spilled an entry, {lost:.1} % were lost");
+    report.row(format!("{name} · per-CPU hash map"), "ns", &cache, &hash, target);
+    Ok(())
 }
 
-fn ethernet(ether_type: u16) -> Vec<u8> {
-    let mut packet = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-    packet.extend(ether_type.to_be_bytes());
-    packet
-}
-
-fn tcp() -> Vec<u8> {
-    let mut header = vec![0; 20];
-    header[..4].copy_from_slice(&[0x9c, 0x40, 0x01, 0xbb]);
-    header[12] = 0x50;
-    header[13] = 0x10;
-    header
-}
-
-fn ipv4_tcp() -> Vec<u8> {
-    let mut packet = ethernet(0x0800);
-    packet.extend([0x45, 0, 0, 50, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
-    packet.extend(tcp());
-    packet.resize(64, 0);
-    packet
-}
-
-fn ipv6(next: u8, extensions: &[&[u8]]) -> Vec<u8> {
-    let mut payload = extensions.concat();
-    payload.extend(tcp());
-    let mut packet = ethernet(0x86dd);
-    packet.extend([0x60, 0, 0, 0, 0, payload.len() as u8, next, 64]);
-    packet.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    packet.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
-    packet.extend(payload);
-    packet
-}
-
-fn arp() -> Vec<u8> {
-    let mut packet = ethernet(0x0806);
-    packet.resize(60, 0);
-    packet
+/// The same packet on each of many interfaces in turn, beside one interface alone.
+fn interfaces(report: &mut Report) -> Result<()> {
+    const INTERFACES: u16 = 120;
+    const EACH: u32 = REPEAT / INTERFACES as u32;
+    let mut place = Place::new(FLOW_MEMORY)?;
+    let packet = ipv4_tcp();
+    let mut all = Vec::new();
+    let (mut alone, mut many) = (Vec::new(), Vec::new());
+    let mut first = place.loader.load(1, true)?;
+    let _drain = place.drain(&mut first)?;
+    for number in 2..=INTERFACES {
+        all.push(place.loader.load(number, true)?);
+    }
+    for _ in 0..ROUNDS {
+        alone.push(time(&mut first, names::OBSERVE_INGRESS, &packet, REPEAT)?);
+        let mut sum = 0.0;
+        for programs in &mut all {
+            sum += time(programs, names::OBSERVE_INGRESS, &packet, EACH)?;
+        }
+        many.push(sum / all.len() as f64);
+    }
+    report.row("120 interfaces in turn · 1 interface", "ns", &many, &alone, Some(Target::Ratio(1.1)));
+    Ok(())
 }

@@ -1,16 +1,33 @@
-//! What observer costs, each figure beside its floor, taken in one run. `cargo xtask bench NAME` runs it.
+//! What observer costs, each figure beside its floor, taken in one run. `cargo xtask bench [NAME]` runs it.
 
+#![allow(clippy::print_stdout, reason = "that is what it is for")]
+
+mod drain;
 mod kernel;
+mod live;
+mod packets;
+mod place;
 mod report;
 
 use anyhow::{Result, bail};
+use report::Report;
+
+/// All of them, in the order in which they run where no name is given.
+const BENCHES: [(&str, fn() -> Result<Report>); 3] =
+    [("kernel", kernel::run), ("drain", drain::run), ("live", live::run)];
 
 fn main() -> Result<()> {
-    let name = std::env::args().nth(1).unwrap_or_else(|| "kernel".into());
-    let report = match name.as_str() {
-        "kernel" => kernel::run()?,
-        _ => bail!("no benchmark is called {name:?}: there is `kernel`"),
-    };
-    report.print();
-    report.save(&name)
+    let wanted: Vec<_> = std::env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|name| BENCHES.iter().all(|(known, _)| known != name)) {
+        let names: Vec<_> = BENCHES.iter().map(|(name, _)| *name).collect();
+        bail!("no benchmark is called {unknown:?}: there are {}", names.join(", "));
+    }
+    for (name, run) in BENCHES {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            let report = run()?;
+            report.print();
+            report.save(name)?;
+        }
+    }
+    Ok(())
 }

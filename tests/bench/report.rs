@@ -14,10 +14,21 @@ pub(crate) struct Row {
     /// The cheapest thing that does the same to the packet, in the same unit and run.
     pub(crate) floor: f64,
     pub(crate) ratio: f64,
+    /// Bounds `value` or `ratio` from above, as `target_of` says.
     pub(crate) target: Option<f64>,
+    pub(crate) target_of: Option<&'static str>,
     pub(crate) met: Option<bool>,
     /// Least and most of the rounds.
     pub(crate) spread: (f64, f64),
+}
+
+/// What a figure shall not exceed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// So many times its floor.
+    Ratio(f64),
+    /// So much.
+    Value(f64),
 }
 
 /// The rows of one benchmark.
@@ -27,40 +38,63 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Adds a figure: the median of `rounds`, with the median of the floor's; `target` bounds the ratio from above.
+    /// Adds a figure: the median of `rounds`, with the median of the floor's.
     pub(crate) fn row(
         &mut self,
         name: impl Into<String>,
         unit: &'static str,
         rounds: &[f64],
         floor: &[f64],
-        target: Option<f64>,
+        target: Option<Target>,
     ) {
         let (value, spread) = median(rounds);
         let (floor, _) = median(floor);
         let ratio = value / floor;
-        let met = target.map(|target| ratio <= target);
-        self.rows.push(Row { name: name.into(), value, unit, floor, ratio, target, met, spread });
+        let (target, target_of, met) = match target {
+            Some(Target::Ratio(most)) => (Some(most), Some("ratio"), Some(ratio <= most)),
+            Some(Target::Value(most)) => (Some(most), Some("value"), Some(value <= most)),
+            None => (None, None, None),
+        };
+        self.rows.push(Row { name: name.into(), value, unit, floor, ratio, target, target_of, met, spread });
+    }
+
+    /// Adds a figure of windows that took turns: the median of the ratios of neighbours, which a change of the machine's
+    /// mood moves together.
+    pub(crate) fn paired(
+        &mut self,
+        name: impl Into<String>,
+        unit: &'static str,
+        windows: &[f64],
+        floors: &[f64],
+        most: f64,
+    ) {
+        let ratios: Vec<_> = windows.iter().zip(floors).map(|(window, floor)| window / floor).collect();
+        let (ratio, _) = median(&ratios);
+        self.row(name, unit, windows, floors, None);
+        if let Some(row) = self.rows.last_mut() {
+            (row.ratio, row.target, row.target_of, row.met) =
+                (ratio, Some(most), Some("ratio"), Some(ratio <= most));
+        }
     }
 
     /// Prints the table.
     pub(crate) fn print(&self) {
-        let wide = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        let wide = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
         println!(
-            "{:wide$}  {:>8} {:>19} {:>8} {:>7}  target",
-            "", "median", "(least to most)", "floor", "ratio"
+            "\n{:wide$}  {:>11} {:>21} {:>11} {:>6}  target",
+            "what · beside what", "median", "(least to most)", "floor", "ratio"
         );
         for row in &self.rows {
-            let Row { name, value, unit, floor, ratio, target, met, spread: (least, most) } = row;
-            let target = match (target, met) {
-                (Some(target), Some(true)) => format!("<= {target:.2} met"),
-                (Some(target), _) => format!("<= {target:.2} MISSED"),
+            let Row { name, value, unit, floor, ratio, spread: (least, most), .. } = row;
+            let verdict = if row.met == Some(true) { "met" } else { "MISSED" };
+            let target = match (row.target, row.target_of) {
+                (Some(target), Some("value")) => format!("<= {target} {unit} {verdict}"),
+                (Some(target), _) => format!("<= {target:.2} {verdict}"),
                 _ => String::new(),
             };
-            println!(
-                "{name:wide$}  {value:>5.0} {unit:2} {:>19} {floor:>5.0} {unit:2} {ratio:>7.2}  {target}",
-                format!("({least:.0} to {most:.0})")
-            );
+            let (value, floor) = (format!("{} {unit}", short(*value)), format!("{} {unit}", short(*floor)));
+            let spread = format!("({} to {})", short(*least), short(*most));
+            println!("{name:wide$}  {value:>11} {spread:>21} {floor:>11} {ratio:>6.2}  {target}");
         }
     }
 
@@ -83,5 +117,14 @@ fn median(rounds: &[f64]) -> (f64, (f64, f64)) {
     match (sorted.first(), sorted.last()) {
         (Some(least), Some(most)) => (sorted[sorted.len() / 2], (*least, *most)),
         _ => (f64::NAN, (f64::NAN, f64::NAN)),
+    }
+}
+
+/// Three figures are enough.
+fn short(value: f64) -> String {
+    match value {
+        value if value < 1.0 => format!("{value:.3}"),
+        value if value < 10.0 => format!("{value:.1}"),
+        value => format!("{value:.0}"),
     }
 }

@@ -275,9 +275,11 @@ fn noise_of_an_interface_costs_its_neighbour_no_record() -> Result<()> {
     drain.drain(|_, delta| {
         recorded[usize::from(delta.key.interface().get() == QUIET)] += delta.counters.packets;
     })?;
-    let lost = |interface| drain.ledger(InterfaceNumber::new(interface))[Direction::Egress as usize].lost
-        [LossReason::TableFull as usize]
-        .packets;
+    let lost = |interface| {
+        drain.ledger(InterfaceNumber::new(interface))[Direction::Egress as usize].lost
+            [LossReason::TableFull as usize]
+            .packets
+    };
     assert_eq!((recorded[1], lost(QUIET)), (100, 0), "the neighbour");
     assert_eq!(recorded[0] + lost(INTERFACE), u64::from(2 * noise), "the noise");
     assert!(lost(INTERFACE) > u64::from(noise) / 2, "{} of {noise} lost", lost(INTERFACE));

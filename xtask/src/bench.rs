@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::{
     build,
+    object::{Object, Warnings},
     paths::Paths,
     process::{self, Step},
     setup, tools,
@@ -21,6 +22,7 @@ pub(crate) struct Args {
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     setup::test_tools(paths)?;
     build::all(paths)?;
+    build::object(paths, Object::Bench, Warnings::Allowed)?;
     let step = Step::begin("building the benchmarks");
     process::check(paths.cargo().args([
         "build",
@@ -36,6 +38,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     fs::create_dir_all(&results)?;
     let mut variables = tools::environment(paths)?;
     variables.push(("OBSERVER_BENCH_DIR", results.into()));
+    variables.push(("OBSERVER_BENCH_OBJECT", Object::Bench.path(paths).into()));
     let program = paths.target.join("release/observer-bench");
     process::check(process::as_root(&program, &variables)?.args(&args.args))
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    object::{self, Warnings},
+    object::{self, Object, Warnings},
     paths::Paths,
     process::{self, Step},
     setup,
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     let toolchain = setup::bpf(paths)?;
-    let unstripped = object::build(paths, toolchain, Warnings::Allowed)?;
+    let unstripped = object::build(paths, toolchain, Object::Product, Warnings::Allowed)?;
     if args.verbose {
         println!("    with debug information: {}", unstripped.display());
         println!("    embedded: {}", paths.object().display());
@@ -36,13 +36,13 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
 
 /// Everything that running and testing needs.
 pub(crate) fn all(paths: &Paths) -> Result<()> {
-    object(paths, Warnings::Allowed)?;
+    object(paths, Object::Product, Warnings::Allowed)?;
     daemon(paths, false)
 }
 
-/// The object alone.
-pub(crate) fn object(paths: &Paths, warnings: Warnings) -> Result<()> {
-    object::build(paths, setup::bpf(paths)?, warnings).map(drop)
+/// An object alone.
+pub(crate) fn object(paths: &Paths, object: Object, warnings: Warnings) -> Result<()> {
+    object::build(paths, setup::bpf(paths)?, object, warnings).map(drop)
 }
 
 fn daemon(paths: &Paths, debug: bool) -> Result<()> {

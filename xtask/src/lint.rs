@@ -4,7 +4,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{build, object::Warnings, paths::Paths, process, stages::Stages};
+use crate::{
+    build,
+    object::{Object, Warnings},
+    paths::Paths,
+    process,
+    stages::Stages,
+};
 
 pub(crate) fn run(paths: &Paths) -> Result<()> {
     let mut stages = Stages::default();
@@ -13,7 +19,10 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
             .context("`cargo xtask fmt` puts the formatting right")
     });
     // Before clippy, because the daemon embeds the object.
-    stages.run("eBPF warnings", || build::object(paths, Warnings::Denied));
+    stages.run("eBPF warnings", || {
+        build::object(paths, Object::Product, Warnings::Denied)?;
+        build::object(paths, Object::Bench, Warnings::Denied)
+    });
     stages.run("clippy", || clippy(paths));
     stages.run("unfinished code", || unfinished(paths));
     stages.finish()

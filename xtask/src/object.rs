@@ -17,7 +17,6 @@ use crate::{
 };
 
 const PACKAGE: &str = "observer-ebpf";
-const PROGRAMS: &str = "observer-programs";
 const TARGET: &str = "bpfel-unknown-none";
 
 /// What becomes of compiler warnings.
@@ -27,13 +26,47 @@ pub(crate) enum Warnings {
     Denied,
 }
 
-/// Builds the object and returns the unstripped one.
-pub(crate) fn build(paths: &Paths, toolchain: BpfToolchain, warnings: Warnings) -> Result<PathBuf> {
-    let step = Step::begin("building the eBPF programs");
+/// What there is to build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Object {
+    /// The programs that the daemon embeds.
+    Product,
+    /// Those that the benchmarks compare them with.
+    Bench,
+}
+
+impl Object {
+    const fn target(self) -> &'static str {
+        match self {
+            Self::Product => "observer-programs",
+            Self::Bench => "observer-bench-programs",
+        }
+    }
+
+    /// Where the finished one lies.
+    pub(crate) fn path(self, paths: &Paths) -> PathBuf {
+        match self {
+            Self::Product => paths.object(),
+            Self::Bench => paths.object().with_file_name("bench.bpf.o"),
+        }
+    }
+}
+
+/// Builds an object and returns the unstripped one.
+pub(crate) fn build(
+    paths: &Paths,
+    toolchain: BpfToolchain,
+    object: Object,
+    warnings: Warnings,
+) -> Result<PathBuf> {
+    let step = Step::begin(match object {
+        Object::Product => "building the eBPF programs",
+        Object::Bench => "building the eBPF programs of the benchmarks",
+    });
     let folder = paths.target.join("ebpf-build");
     let mut cargo = toolchain.cargo(paths)?;
     cargo
-        .args(["build", "--profile", "bpf", "-p", PACKAGE, "--bin", PROGRAMS, "--target", TARGET])
+        .args(["build", "--profile", "bpf", "-p", PACKAGE, "--bin", object.target(), "--target", TARGET])
         .arg("--target-dir")
         .arg(&folder);
     match warnings {
@@ -51,15 +84,14 @@ pub(crate) fn build(paths: &Paths, toolchain: BpfToolchain, warnings: Warnings) 
             }
         }
     }
-    let unstripped = folder.join(TARGET).join("bpf").join(PROGRAMS);
-    finish(paths, toolchain, &unstripped)?;
+    let unstripped = folder.join(TARGET).join("bpf").join(object.target());
+    finish(paths, toolchain, &unstripped, &object.path(paths))?;
     step.end();
     Ok(unstripped)
 }
 
 /// Strips and checks the object, and replaces the finished one only if it differs: the daemon is built from it.
-fn finish(paths: &Paths, toolchain: BpfToolchain, unstripped: &Path) -> Result<()> {
-    let object = paths.object();
+fn finish(paths: &Paths, toolchain: BpfToolchain, unstripped: &Path, object: &Path) -> Result<()> {
     let folder = object.parent().context("the object has no folder")?;
     fs::create_dir_all(folder)?;
     let stripped = object.with_extension("new");

@@ -24,6 +24,15 @@ pub const OBSERVE_EGRESS: &str = "observe_egress";
 /// TC program that does nothing: the floor of the benchmarks.
 pub const EMPTY: &str = "empty";
 
+/// Of the benchmarks' object: the real path under flows that change.
+pub const VARIED_CACHE: &str = "varied_cache";
+/// Of the benchmarks' object: the same with a hash map in the cache's place.
+pub const VARIED_HASH: &str = "varied_hash";
+/// `PerCpuHashMap` of the latter.
+pub const TWIN: &str = "TWIN";
+/// `u32`: how many flows these two make, less one; a power of two less one.
+pub const FLOW_MASK: &str = "FLOW_MASK";
+
 /// `u16`: the interface that this load is for, from 1.
 pub const INTERFACE: &str = "INTERFACE";
 /// `u32`: CPUs that the maps have room for.

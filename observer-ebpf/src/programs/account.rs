@@ -88,7 +88,7 @@ impl Account {
     }
 
     #[inline(always)]
-    fn seen(&self, wire: Wire) {
+    pub(super) fn seen(&self, wire: Wire) {
         let ledger = self.ledger();
         ledger.packets += u64::from(wire.packets);
         ledger.bytes += wire.bytes;
@@ -106,8 +106,17 @@ impl Account {
     #[inline(always)]
     pub(super) fn packet(&self, packet: &Packet) {
         self.seen(packet.wire);
-        let Some(control) = CONTROL.get(0) else { return self.lost(LossReason::Internal, packet.wire) };
-        let generation = control.generation;
+        let Some(generation) = generation() else { return self.lost(LossReason::Internal, packet.wire) };
+        let (key, count) = self.entry(packet, generation);
+        let half = (generation & 1) as u32;
+        if cache::add(&key, count, half * CPUS.load() + self.cpu, self.ledger).is_none() {
+            self.lost(LossReason::Internal, packet.wire);
+        }
+    }
+
+    /// What a packet adds to which flow.
+    #[inline(always)]
+    pub(super) fn entry(&self, packet: &Packet, generation: u64) -> (FlowKey, Count) {
         let key = FlowKey {
             source: packet.source,
             destination: packet.destination,
@@ -121,9 +130,12 @@ impl Account {
             bytes: packet.wire.bytes,
             packets_and_flags: u64::from(packet.wire.packets) | FlowSlot::flags(packet.tcp_flags),
         };
-        let half = (generation & 1) as u32;
-        if cache::add(&key, count, half * CPUS.load() + self.cpu, self.ledger).is_none() {
-            self.lost(LossReason::Internal, packet.wire);
-        }
+        (key, count)
     }
+}
+
+/// The generation that takes packets now.
+#[inline(always)]
+pub(super) fn generation() -> Option<u64> {
+    CONTROL.get(0).map(|control| control.generation)
 }

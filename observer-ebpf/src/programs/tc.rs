@@ -13,7 +13,7 @@ use super::{
 };
 
 /// `TCX_NEXT` and `TC_ACT_UNSPEC`: whatever stands behind us in the chain decides.
-const GO_ON: i32 = -1;
+pub(super) const GO_ON: i32 = -1;
 
 #[classifier]
 pub(crate) fn observe_ingress(ctx: TcContext) -> i32 {
@@ -34,9 +34,16 @@ pub(crate) fn empty(_ctx: TcContext) -> i32 {
 }
 
 /// The linear part of a packet, read in place.
-struct InPlace {
+pub(super) struct InPlace {
     data: usize,
     end: usize,
+}
+
+impl InPlace {
+    #[inline(always)]
+    pub(super) fn new(ctx: &TcContext) -> Self {
+        Self { data: ctx.data(), end: ctx.data_end() }
+    }
 }
 
 impl PacketBytes for InPlace {
@@ -96,7 +103,8 @@ impl PacketBytes for Copied {
         let mut place = offset;
         if offset + N as u32 > self.near {
             // SAFETY: this CPU's own room, which is long enough; the helper fails where the frame is not.
-            let failed = unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, room.add(NEAR).cast(), N as u32) };
+            let failed =
+                unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, room.add(NEAR).cast(), N as u32) };
             if failed != 0 {
                 return None;
             }
@@ -126,7 +134,7 @@ fn observe(ctx: &TcContext, direction: Direction) {
     let skb = ctx.skb.skb;
     let frame = frame(skb);
     let Some(account) = Account::open(direction, frame.len) else { return };
-    match parse_plain(&InPlace { data: ctx.data(), end: ctx.data_end() }, frame) {
+    match parse_plain(&InPlace::new(ctx), frame) {
         Some(packet) => account.packet(&packet),
         None => observe_unusual(skb, direction),
     }
@@ -146,7 +154,7 @@ fn observe_unusual(skb: *mut __sk_buff, direction: Direction) {
 }
 
 #[inline(always)]
-fn frame(skb: *mut __sk_buff) -> Frame {
+pub(super) fn frame(skb: *mut __sk_buff) -> Frame {
     // SAFETY: the context of the program; the verifier rewrites these reads.
     let (len, protocol, size) = unsafe { ((*skb).len, (*skb).protocol, (*skb).gso_size) };
     let link =

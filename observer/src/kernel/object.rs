@@ -101,6 +101,7 @@ impl Sizes {
 /// One is kept for the daemon's life: making it reads the kernel's BTF, which takes 16 ms.
 pub struct Loader {
     aya: EbpfLoader<'static>,
+    object: &'static [u8],
     sizes: Sizes,
     pins: PathBuf,
 }
@@ -156,7 +157,14 @@ impl Loader {
         for name in SHARED {
             loader.map_pin_path(name, pins.join(name));
         }
-        Ok(Self { aya: loader, sizes, pins: pins.to_path_buf() })
+        Ok(Self { aya: loader, object: OBJECT, sizes, pins: pins.to_path_buf() })
+    }
+
+    /// Loads from another object in place of the daemon's, for benchmarks. What it has beyond that is to be set on the
+    /// loader that this returns.
+    pub fn replace_object(&mut self, object: &'static [u8]) -> &mut EbpfLoader<'static> {
+        self.object = object;
+        &mut self.aya
     }
 
     /// How large the maps are.
@@ -186,7 +194,7 @@ impl Loader {
     }
 
     fn load_both(&mut self) -> Result<Programs, KernelError> {
-        let mut programs = Programs { ebpf: self.aya.load(OBJECT)? };
+        let mut programs = Programs { ebpf: self.aya.load(self.object)? };
         for direction in Direction::ALL {
             let program = Programs::name(direction);
             programs.get_mut(direction)?.load().map_err(|source| match source {

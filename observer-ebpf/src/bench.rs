@@ -1,0 +1,21 @@
+//! The eBPF programs of the benchmarks: the packet path under flows that change, and what it is compared with. An
+//! object apart, so that the daemon carries none of it.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![allow(clippy::inline_always, reason = "as in the library")]
+
+#[cfg(target_arch = "bpf")]
+#[path = "programs"]
+mod programs {
+    mod account;
+    mod cache;
+    mod fragments;
+    mod maps;
+    mod object;
+    mod settings;
+    mod tc;
+    mod varied;
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
