@@ -61,8 +61,9 @@ fn hot(report: &mut Report) -> Result<()> {
 }
 
 /// Flows that take turns at random, with the target for the cost over the twin's.
-const FLOWS: [(&str, u32, Option<Target>); 3] = [
+const FLOWS: [(&str, u32, Option<Target>); 4] = [
     ("one flow", 0, None),
+    ("1,024 live flows", (1 << 10) - 1, None),
     ("65,536 live flows", (1 << 16) - 1, Some(Target::Ratio(0.6))),
     ("1,048,576 live flows", (1 << 20) - 1, Some(Target::Ratio(0.3))),
 ];

@@ -38,14 +38,3 @@ pub(crate) fn arp() -> Vec<u8> {
     packet.resize(60, 0);
     packet
 }
-
-/// Ethernet, IPv4 and UDP in 64 bytes, to a link address that nobody has: the receiving host drops it at once.
-pub(crate) fn to_nobody(source_port: u16) -> Vec<u8> {
-    let mut packet = ethernet(0x0800);
-    packet[0..6].copy_from_slice(&[2, 0xff, 0xff, 0xff, 0xff, 0xff]);
-    packet.extend([0x45, 0, 0, 50, 0, 1, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
-    packet.extend(source_port.to_be_bytes());
-    packet.extend([0, 53, 0, 30, 0, 0]);
-    packet.resize(64, 0);
-    packet
-}

@@ -10,8 +10,12 @@ pub struct Control {
     /// Entries that an interface may make in one direction, on one CPU and in one generation, before it has used more
     /// than its share of the cache.
     pub share: u32,
-    /// Makes the size a multiple of 8, by name.
-    pub reserved: u32,
+    /// Sets of each row that take entries, at most as many as there are. Few while there are few flows: what lies close
+    /// together costs fewer misses of the CPU's caches, above all of its translation cache.
+    ///
+    /// It changes with the generation. A program that reads one before and the other after does no harm: an entry in
+    /// another set than the last one of its flow is one more entry of that flow.
+    pub sets: u32,
 }
 
 const _: () = assert!(size_of::<Control>() == 16);

@@ -3,12 +3,12 @@
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_log_ebpf::debug;
 use observer_ebpf::{
-    abi::{Direction, FlowKey, FlowSlot, Ledger, LossReason},
+    abi::{Control, Direction, FlowKey, FlowSlot, Ledger, LossReason},
     packet::{Frame, Packet, PacketBytes, Skip, Wire, parse},
 };
 
 use super::{
-    cache::{self, Count},
+    cache::{self, Count, Row},
     fragments,
     maps::{CONTROL, LEDGER},
     settings::{CPUS, INTERFACE},
@@ -106,10 +106,11 @@ impl Account {
     #[inline(always)]
     pub(super) fn packet(&self, packet: &Packet) {
         self.seen(packet.wire);
-        let Some(generation) = generation() else { return self.lost(LossReason::Internal, packet.wire) };
-        let (key, count) = self.entry(packet, generation);
-        let half = (generation & 1) as u32;
-        if cache::add(&key, count, half * CPUS.load() + self.cpu, self.ledger).is_none() {
+        let Some(control) = control() else { return self.lost(LossReason::Internal, packet.wire) };
+        let (key, count) = self.entry(packet, control.generation);
+        let half = (control.generation & 1) as u32;
+        let row = Row { number: half * CPUS.load() + self.cpu, sets: control.sets };
+        if cache::add(&key, count, row, self.ledger).is_none() {
             self.lost(LossReason::Internal, packet.wire);
         }
     }
@@ -134,8 +135,8 @@ impl Account {
     }
 }
 
-/// The generation that takes packets now.
+/// What the daemon says now.
 #[inline(always)]
-pub(super) fn generation() -> Option<u64> {
-    CONTROL.get(0).map(|control| control.generation)
+pub(super) fn control() -> Option<&'static Control> {
+    CONTROL.get(0)
 }

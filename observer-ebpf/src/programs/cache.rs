@@ -26,15 +26,23 @@ pub(super) struct Count {
     pub(super) packets_and_flags: u64,
 }
 
+/// Where one CPU's entries go in one half.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub(super) number: u32,
+    /// How many of its sets are in use.
+    pub(super) sets: u32,
+}
+
 const WORDS: usize = size_of::<FlowSlot>() / 8;
 
 /// Adds to the flow `key` in `row`; `None` where a map is not as large as the loader said.
 #[inline(always)]
-pub(super) fn add(key: &FlowKey, count: Count, row: u32, ledger: *mut Ledger) -> Option<()> {
+pub(super) fn add(key: &FlowKey, count: Count, row: Row, ledger: *mut Ledger) -> Option<()> {
     let hash = hash(key);
     // The high half of a product takes the hash to the number of sets without a division.
-    let set = (((hash >> 32) * u64::from(SETS.load())) >> 32) as u32;
-    let slots: *mut FlowSet = FLOWS.get_ptr_mut(row * SETS.load() + set)?;
+    let set = (((hash >> 32) * u64::from(row.sets)) >> 32) as u32;
+    let slots: *mut FlowSet = FLOWS.get_ptr_mut(row.number * SETS.load() + set)?;
     let now = now();
 
     // First a pass that only compares: mixing it with the search for room costs every hit 8 ns.
@@ -49,7 +57,7 @@ pub(super) fn add(key: &FlowKey, count: Count, row: u32, ledger: *mut Ledger) ->
             return Some(());
         }
     }
-    insert(key, count, slots, Place { row, set, hash, now }, ledger)
+    insert(key, count, slots, Place { row: row.number, set, hash, now }, ledger)
 }
 
 struct Place {

@@ -14,7 +14,7 @@ use observer_ebpf::{
 };
 
 use super::{
-    account::{Account, generation},
+    account::{Account, control},
     cache::{Count, now},
     tc::{GO_ON, InPlace, frame},
 };
@@ -63,8 +63,8 @@ pub(crate) fn varied_cache(ctx: TcContext) -> i32 {
 pub(crate) fn varied_hash(ctx: TcContext) -> i32 {
     if let Some((account, packet)) = varied(&ctx) {
         account.seen(packet.wire);
-        if let Some(generation) = generation() {
-            let (key, count) = account.entry(&packet, generation);
+        if let Some(control) = control() {
+            let (key, count) = account.entry(&packet, control.generation);
             add(&key, count);
         }
     }

@@ -51,6 +51,10 @@ pub struct Drain {
     ledger: Mapping<Ledger>,
     ring: RingBuf<MapData>,
     grace: Grace,
+    /// Entries read from the ring since the last flip.
+    spilled: u64,
+    /// How many sets of a row are in use from the next flip on.
+    next_sets: u32,
 }
 
 impl fmt::Debug for Drain {
@@ -75,9 +79,12 @@ impl Drain {
         }
         let rows = sizes.rows() as usize;
         let ring = aya::maps::Map::RingBuf(programs.take_map(names::SPILL)?);
+        let control = mapping(programs, names::CONTROL, 1)?;
+        // All of them, until it is seen how many flows there are.
+        control.write(0, Control { sets: sizes.sets, share: sizes.share(1), ..control.read(0) });
         Ok(Self {
             sizes,
-            control: mapping(programs, names::CONTROL, 1)?,
+            control,
             flows: mapping(programs, names::FLOWS, rows * sizes.sets as usize)?,
             used: mapping(programs, names::USED, rows * sizes.sets as usize / 64)?,
             ledger: mapping(
@@ -87,6 +94,8 @@ impl Drain {
             )?,
             ring: ring.try_into().map_err(aya::EbpfError::from)?,
             grace,
+            spilled: 0,
+            next_sets: sizes.sets,
         })
     }
 
@@ -103,7 +112,8 @@ impl Drain {
     pub fn drain(&mut self, mut take: impl FnMut(Side, Delta)) -> Result<DrainReport, KernelError> {
         let control = self.control.read(0);
         let generation = control.generation;
-        self.control.write(0, Control { generation: generation.wrapping_add(1), ..control });
+        let (next, sets) = (generation.wrapping_add(1), self.next_sets);
+        self.control.write(0, Control { generation: next, sets, ..control });
         let start = Instant::now();
         self.grace.wait()?;
         let grace = start.elapsed();
@@ -112,6 +122,8 @@ impl Drain {
         let ticks = Ticks::new(clock::now());
         let entries = self.read_half((generation & 1) as usize, ticks, |delta| take(Side::Before, delta));
         let spilled = self.read_ring(take);
+        self.next_sets = sets_for(entries + self.spilled, sets, self.sizes.sets);
+        self.spilled = 0;
         Ok(DrainReport { grace, read: start.elapsed(), entries, spilled })
     }
 
@@ -128,6 +140,7 @@ impl Drain {
             take(side, ticks.delta(&slot));
             count += 1;
         }
+        self.spilled += count;
         count
     }
 
@@ -171,6 +184,17 @@ impl Drain {
         }
         count
     }
+}
+
+/// How many sets of a row are to be in use, where `entries` were made since the last flip in rows of `sets`.
+///
+/// A quarter of a flow per set: of five in one set there is one in 150,000. More at once, for a burst costs an event for
+/// each flow that has no room; fewer by halves, for bursts come again.
+fn sets_for(entries: u64, sets: u32, most: u32) -> u32 {
+    const SETS_PER_FLOW: u64 = 4;
+    const LEAST: u32 = 1024;
+    let wanted = (entries * SETS_PER_FLOW).min(u64::from(most)) as u32;
+    wanted.max(sets / 2).max(LEAST).min(most)
 }
 
 /// Completes the 32-bit ticks of the cache to UNIX time.

@@ -87,8 +87,7 @@ impl PacketSocket {
         }
     }
 
-    /// Sends frames in one system call, at most 1,024, without regard for who receives them.
-    pub fn send_batch<F: AsRef<[u8]>>(&self, batch: &[F]) -> Result<()> {
+    fn send_batch<F: AsRef<[u8]>>(&self, batch: &[F]) -> Result<()> {
         let mut parts: Vec<_> = batch
             .iter()
             .map(AsRef::as_ref)
