@@ -59,6 +59,9 @@ pub struct Settings {
     /// How TC programs are attached: TCX where the kernel has it (Linux 6.6), else clsact [default: auto]
     #[arg(long, value_name = "HOW", env = "OBSERVER_ATTACH")]
     pub attach: Option<AttachName>,
+    /// Flows in one window, each of about 100 bytes; an interface within its share may make more [default: 2000000]
+    #[arg(long, value_name = "COUNT", env = "OBSERVER_MAX_FLOWS")]
+    pub max_flows: Option<u32>,
     /// Kernel memory for flows, for the whole host [default: 64MiB]
     #[arg(long, value_name = "SIZE", env = "OBSERVER_FLOW_MEMORY")]
     pub flow_memory: Option<ByteSize>,

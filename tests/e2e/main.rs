@@ -9,6 +9,7 @@
 mod apart;
 mod bulk;
 mod churn;
+mod fairness;
 mod flows;
 mod frames;
 mod generators;

@@ -143,7 +143,12 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let (events, tick_events) = channel();
     let (freed, free) = channel();
     let tick = Tick::new(
-        TickOptions { window_seconds: config.window, events: tick_events, freed },
+        TickOptions {
+            window_seconds: config.window,
+            max_flows: config.max_flows as usize,
+            events: tick_events,
+            freed,
+        },
         drain,
         sinks,
         Arc::clone(&metrics),

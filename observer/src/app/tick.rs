@@ -14,7 +14,7 @@ use observer_ebpf::abi::{Ledger, Loss};
 
 use crate::{
     clock,
-    flow::{Delta, InterfaceNumber, Table, Window},
+    flow::{Added, Delta, InterfaceNumber, Table, Window},
     kernel::{
         Drain, KernelError,
         drain::Side,
@@ -43,6 +43,8 @@ pub(super) enum Event {
 pub(super) struct TickOptions {
     /// Seconds per window.
     pub(super) window_seconds: u32,
+    /// Flows in a window; an interface within its share may make more, so it can be twice as many.
+    pub(super) max_flows: usize,
     /// Ends the tick when its other end is gone.
     pub(super) events: Receiver<Event>,
     /// Numbers under which everything is recorded.
@@ -72,6 +74,13 @@ struct Tracked {
     places: Vec<Place>,
     /// Counts of interfaces whose registration is still on its way.
     early: Vec<Delta>,
+    max_flows: usize,
+    /// Of the flows, for each interface.
+    share: usize,
+    /// What the window had no room for, until it is told.
+    refused: Loss,
+    /// Packets of this window among them.
+    refused_in_window: u64,
 }
 
 /// A number, and who has it.
@@ -93,8 +102,12 @@ struct Interface {
     /// The account at the last tick, less the base.
     ledger: [Ledger; 2],
     recorded: [[Lost; Protocol::ALL.len()]; 2],
+    /// What went into no window, because it was full.
+    refused: [Loss; 2],
     /// Packets that went into the open window.
     window_packets: u64,
+    /// Flows that it has there.
+    window_flows: usize,
     /// What was lost up to the end of the last window.
     lost_before: Loss,
     /// No more packets come.
@@ -115,16 +128,13 @@ impl Tick {
         health.ticked(now.unix_ms);
         Self {
             window: Window::holding(now.unix_ms, options.window_seconds),
+            interfaces: Tracked::new(options.max_flows),
             options,
             drain,
             sinks: Some(sinks),
             metrics,
             health,
             flows: Table::new(),
-            interfaces: Tracked {
-                places: (0..=MAX_INTERFACES).map(|_| Place::default()).collect(),
-                early: Vec::new(),
-            },
         }
     }
 
@@ -169,7 +179,7 @@ impl Tick {
         match event {
             Event::Register(number, key, subject) => {
                 self.interfaces.put(number, &key, subject);
-                self.drain.share_among(self.interfaces.all().count());
+                self.share();
             }
             Event::Rename(number, subject) => {
                 if let Some(interface) = self.interfaces.get(number) {
@@ -227,6 +237,7 @@ impl Tick {
         }
         self.metrics.drained(&report);
         self.read_ledgers();
+        self.metrics.window_refused(std::mem::take(&mut self.interfaces.refused));
         if over {
             let start = Instant::now();
             let batch = self.close_window(false);
@@ -238,6 +249,7 @@ impl Tick {
             for delta in early.flows() {
                 if let Some(interface) = self.interfaces.get(delta.key.interface()) {
                     interface.window_packets += delta.counters.packets;
+                    interface.window_flows += 1;
                 }
             }
             self.flows = early;
@@ -276,7 +288,11 @@ impl Tick {
         let mut gone = Vec::new();
         for interface in self.interfaces.all() {
             batch.subjects.insert(interface.number, Arc::clone(&interface.subject));
-            let ever = lost(&interface.ledger);
+            let mut ever = lost(&interface.ledger);
+            for refused in interface.refused {
+                ever.packets += refused.packets;
+                ever.bytes += refused.bytes;
+            }
             let newly = Lost {
                 packets: ever.packets - interface.lost_before.packets,
                 bytes: ever.bytes - interface.lost_before.bytes,
@@ -288,6 +304,7 @@ impl Tick {
             }
             interface.lost_before = ever;
             interface.window_packets = 0;
+            interface.window_flows = 0;
             if interface.complete {
                 gone.push(interface.number);
             }
@@ -296,8 +313,22 @@ impl Tick {
             self.interfaces.remove(number);
             let _ = self.options.freed.send(number);
         }
-        self.drain.share_among(self.interfaces.all().count());
+        self.share();
+        let packets = std::mem::take(&mut self.interfaces.refused_in_window);
+        if packets != 0 {
+            tracing::warn!(
+                packets,
+                "lost: more flows than a window may hold; --max-flows sets how many that are"
+            );
+        }
         batch
+    }
+
+    /// Divides the cache and the window among the interfaces that there are.
+    fn share(&mut self) {
+        let count = self.interfaces.all().count().max(1);
+        self.interfaces.share = self.interfaces.max_flows / count;
+        self.drain.share_among(count);
     }
 
     fn publish(&mut self) {
@@ -309,6 +340,7 @@ impl Tick {
                 subject: Arc::clone(&interface.subject),
                 ledger: interface.ledger,
                 recorded: interface.recorded,
+                refused: interface.refused,
             })
             .collect();
         self.metrics.publish(self.flows.len(), interfaces);
@@ -321,6 +353,17 @@ fn next_second() -> i64 {
 }
 
 impl Tracked {
+    fn new(max_flows: usize) -> Self {
+        Self {
+            places: (0..=MAX_INTERFACES).map(|_| Place::default()).collect(),
+            early: Vec::new(),
+            max_flows,
+            share: max_flows,
+            refused: Loss::default(),
+            refused_in_window: 0,
+        }
+    }
+
     fn get(&mut self, number: InterfaceNumber) -> Option<&mut Interface> {
         self.places.get_mut(usize::from(number.get()))?.interface.as_deref_mut()
     }
@@ -347,6 +390,7 @@ impl Tracked {
 
     /// Adds to a flow of the window, and to the interface's own sums.
     fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) {
+        let (max_flows, share) = (self.max_flows, self.share);
         let Some(interface) = self.get(delta.key.interface()) else {
             // It is registered before its first packet, but we may not have read that yet.
             self.early.push(delta);
@@ -354,12 +398,25 @@ impl Tracked {
         };
         // The coarse clock lags by up to 10 ms, so a packet behind a window's edge may carry a time before it.
         delta.counters.begin_no_earlier_than(window.start * 1000);
+        let may_grow = flows.len() < max_flows || interface.window_flows < share;
+        let direction = delta.key.direction() as usize;
+        match flows.add_if(&delta, may_grow) {
+            Added::Known => {}
+            Added::New => interface.window_flows += 1,
+            Added::Refused => {
+                interface.refused[direction].packets += delta.counters.packets;
+                interface.refused[direction].bytes += delta.counters.bytes;
+                self.refused.packets += delta.counters.packets;
+                self.refused.bytes += delta.counters.bytes;
+                self.refused_in_window += delta.counters.packets;
+                return;
+            }
+        }
         let protocol = Protocol::of(delta.key.protocol()) as usize;
-        let recorded = &mut interface.recorded[delta.key.direction() as usize][protocol];
+        let recorded = &mut interface.recorded[direction][protocol];
         recorded.packets += delta.counters.packets;
         recorded.bytes += delta.counters.bytes;
         interface.window_packets += delta.counters.packets;
-        flows.add(&delta);
     }
 }
 
@@ -374,7 +431,9 @@ impl Interface {
             base: *base,
             ledger: [Ledger::default(); 2],
             recorded: [[Lost::default(); Protocol::ALL.len()]; 2],
+            refused: [Loss::default(); 2],
             window_packets: 0,
+            window_flows: 0,
             lost_before: Loss::default(),
             retired: false,
             complete: false,

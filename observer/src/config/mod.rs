@@ -33,6 +33,8 @@ pub struct Config {
     pub hook: HookName,
     /// How TC programs are attached.
     pub attach: AttachName,
+    /// Flows in one window.
+    pub max_flows: u32,
     /// Bytes of kernel memory.
     pub flow_memory: ByteSize,
     /// Observe the namespaces of containers and tasks.
@@ -124,6 +126,7 @@ impl Config {
             listen: settings.listen.unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9810))),
             hook: settings.hook.unwrap_or(HookName::Tc),
             attach: settings.attach.unwrap_or(AttachName::Auto),
+            max_flows: settings.max_flows.unwrap_or(2_000_000),
             flow_memory: settings.flow_memory.unwrap_or(ByteSize::mib(64)),
             netns: asked(SourceName::Netns),
             host: asked(SourceName::Host),
@@ -158,6 +161,7 @@ impl Config {
         line("listen", format!("\"{}\"", self.listen));
         line("hook", name(&self.hook));
         line("attach", name(&self.attach));
+        line("max-flows", self.max_flows.to_string());
         line("flow-memory", format!("\"{}B\"", self.flow_memory.as_u64()));
         line("source", list(sources));
         line("netns-dir", list(self.netns_dirs.iter().map(|directory| quoted(directory)).collect()));
@@ -183,6 +187,7 @@ fn over(first: Settings, second: Settings) -> Settings {
         listen: first.listen.or(second.listen),
         hook: first.hook.or(second.hook),
         attach: first.attach.or(second.attach),
+        max_flows: first.max_flows.or(second.max_flows),
         flow_memory: first.flow_memory.or(second.flow_memory),
         source: list(first.source, second.source),
         netns_dir: list(first.netns_dir, second.netns_dir),

@@ -9,5 +9,5 @@ mod table;
 mod window;
 
 pub use key::{Direction, FlowKey, InterfaceNumber};
-pub use table::{Counters, Delta, Icmp, Table};
+pub use table::{Added, Counters, Delta, Icmp, Table};
 pub use window::Window;

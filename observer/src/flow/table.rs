@@ -78,6 +78,17 @@ pub struct Delta {
     pub counters: Counters,
 }
 
+/// What became of a [`Delta`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It went to a flow that was there.
+    Known,
+    /// It made a new flow.
+    New,
+    /// It would have made one, and was not added.
+    Refused,
+}
+
 /// The flows of one window.
 ///
 /// Entries lie in chunks that never move: growing a single vector would copy, and hold twice, all that is in it. The
@@ -97,8 +108,13 @@ impl Table {
         Self::default()
     }
 
-    /// Adds to a flow.
+    /// Adds to a flow, which may be a new one.
     pub fn add(&mut self, delta: &Delta) {
+        self.add_if(delta, true);
+    }
+
+    /// Adds to a flow; to a new one only if it `may_grow`.
+    pub fn add_if(&mut self, delta: &Delta, may_grow: bool) -> Added {
         let Self { index, chunks, hasher } = self;
         let hash = |key: &FlowKey| hasher.hash_one(key);
         let at = |number: &u32| &chunks[*number as usize / CHUNK][*number as usize % CHUNK];
@@ -111,7 +127,9 @@ impl Table {
             hashbrown::hash_table::Entry::Occupied(entry) => {
                 let number = *entry.get() as usize;
                 chunks[number / CHUNK][number % CHUNK].counters.merge(&delta.counters);
+                Added::Known
             }
+            hashbrown::hash_table::Entry::Vacant(_) if !may_grow => Added::Refused,
             hashbrown::hash_table::Entry::Vacant(entry) => {
                 let full = chunks.last().is_none_or(|chunk| chunk.len() == CHUNK);
                 let number = if full {
@@ -126,6 +144,7 @@ impl Table {
                 if let Some(chunk) = chunks.last_mut() {
                     chunk.push(*delta);
                 }
+                Added::New
             }
         }
     }
@@ -197,6 +216,16 @@ mod tests {
         table.add(&delta(1, 1, 0, Icmp::One { kind: 0, code: 0 }));
         table.add(&delta(1, 1, 0, Icmp::One { kind: 8, code: 0 }));
         assert_eq!(table.flows().next().unwrap().counters.icmp, Icmp::Mixed);
+    }
+
+    #[test]
+    fn a_table_that_may_not_grow_takes_what_belongs_to_its_flows() {
+        let mut table = Table::new();
+        assert_eq!(table.add_if(&delta(1, 1, 0, Icmp::None), true), Added::New);
+        assert_eq!(table.add_if(&delta(2, 1, 0, Icmp::None), false), Added::Refused);
+        assert_eq!(table.add_if(&delta(1, 2, 0, Icmp::None), false), Added::Known);
+        let counts: Vec<_> = table.flows().map(|flow| flow.counters.packets).collect();
+        assert_eq!(counts, [3]);
     }
 
     #[test]

@@ -5,14 +5,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use observer_ebpf::abi::{Direction, Ledger, LossReason};
+use observer_ebpf::abi::{Direction, Ledger, Loss, LossReason};
 use prometheus::{
     IntCounterVec, IntGaugeVec, Opts,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
 
-use super::Protocol;
+use super::{Protocol, labels::WINDOW_FULL};
 use crate::{
     record::{Lost, Subject},
     tasks::Attribute,
@@ -29,6 +29,8 @@ pub struct InterfaceStats {
     pub ledger: [Ledger; 2],
     /// What went into records, by direction and protocol.
     pub recorded: [[Lost; Protocol::ALL.len()]; 2],
+    /// What the window had no room for, by direction.
+    pub refused: [Loss; 2],
 }
 
 /// What the tick left for the next scrape.
@@ -145,6 +147,10 @@ impl Families {
                 self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
                 self.lost_bytes.with_label_values(&by_reason).inc_by(lost.bytes);
             }
+            let refused = stats.refused[direction as usize];
+            let by_reason = [&*stats.id, direction.as_str(), WINDOW_FULL];
+            self.lost_packets.with_label_values(&by_reason).inc_by(refused.packets);
+            self.lost_bytes.with_label_values(&by_reason).inc_by(refused.bytes);
             for protocol in Protocol::ALL {
                 let recorded = stats.recorded[direction as usize][protocol as usize];
                 if recorded.packets == 0 {

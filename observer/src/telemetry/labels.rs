@@ -1,3 +1,6 @@
+/// The value of the label `reason` where a window held as many flows as it may.
+pub(super) const WINDOW_FULL: &str = "window_full";
+
 /// The protocols that metrics tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {

@@ -6,13 +6,16 @@ use std::{
     time::Duration,
 };
 
-use observer_ebpf::abi::{Ledger, LossReason, NonIpKind, Note};
+use observer_ebpf::abi::{Ledger, Loss, LossReason, NonIpKind, Note};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, core::Collector,
 };
 
-use super::interfaces::{InterfaceCollector, InterfaceStats, Shared};
+use super::{
+    interfaces::{InterfaceCollector, InterfaceStats, Shared},
+    labels::WINDOW_FULL,
+};
 use crate::{
     kernel::drain::DrainReport,
     record::{Batch, Content},
@@ -65,6 +68,7 @@ pub struct Metrics {
 }
 
 const KERNEL: &str = "kernel";
+const WINDOW: &str = "window";
 const SINK: &str = "sink";
 
 impl Metrics {
@@ -178,6 +182,7 @@ impl Metrics {
             self.lost_packets.with_label_values(&[KERNEL, reason.as_str()]);
             self.lost_bytes.with_label_values(&[KERNEL, reason.as_str()]);
         }
+        self.window_refused(Loss::default());
         for reason in SinkLoss::ALL {
             self.lost_packets.with_label_values(&[SINK, reason.as_str()]);
             self.lost_bytes.with_label_values(&[SINK, reason.as_str()]);
@@ -214,6 +219,12 @@ impl Metrics {
             self.notes.with_label_values(&[note.as_str()]).inc_by(by.notes[note as usize]);
         }
         self.copied.inc_by(by.copied);
+    }
+
+    /// A window had no room for this.
+    pub fn window_refused(&self, by: Loss) {
+        self.lost_packets.with_label_values(&[WINDOW, WINDOW_FULL]).inc_by(by.packets);
+        self.lost_bytes.with_label_values(&[WINDOW, WINDOW_FULL]).inc_by(by.bytes);
     }
 
     /// A drain is done.
