@@ -100,7 +100,7 @@ fn finish(paths: &Paths, toolchain: BpfToolchain, unstripped: &Path, object: &Pa
     let bytes = fs::read(&stripped)?;
     refuse_memory_calls(&bytes)?;
     refuse_silent_loops(&bytes)?;
-    if fs::read(&object).is_ok_and(|old| old == bytes) {
+    if fs::read(object).is_ok_and(|old| old == bytes) {
         fs::remove_file(stripped)?;
     } else {
         fs::rename(stripped, object)?;
