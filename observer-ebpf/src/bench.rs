@@ -13,6 +13,7 @@ mod programs {
     mod maps;
     mod object;
     mod settings;
+    mod steps;
     mod tc;
     mod varied;
 }

@@ -18,6 +18,7 @@ pub(crate) fn run() -> Result<Report> {
     pin(0)?;
     let mut report = Report::default();
     hot(&mut report)?;
+    steps(&mut report)?;
     for (name, flow_mask, target) in FLOWS {
         live_flows(&mut report, name, flow_mask, target)?;
     }
@@ -56,6 +57,29 @@ fn hot(report: &mut Report) -> Result<()> {
             whole.push(time(&mut programs, names::OBSERVE_INGRESS, &packet, REPEAT)?);
         }
         report.row(format!("{name} · empty program"), "ns", &whole, &empty, target);
+    }
+    Ok(())
+}
+
+/// Where the nanoseconds of a plain packet go: each step with all before it, up to the whole program.
+fn steps(report: &mut Report) -> Result<()> {
+    const SAID: [&str; 5] = ["empty program", "+ headers parsed", "+ ledger", "+ clock", "+ flow cache: all"];
+    let mut place = Place::new(FLOW_MEMORY)?;
+    place.loader.replace_object(bench_object()?);
+    let mut programs = place.loader.load(1, true)?;
+    let names = [&[names::EMPTY][..], &names::STEPS, &[names::OBSERVE_INGRESS]].concat();
+    for name in &names[..names.len() - 1] {
+        programs.classifier(name)?.load()?;
+    }
+    let _drain = place.drain(&mut programs)?;
+    let mut rounds = SAID.map(|_| Vec::new());
+    for _ in 0..ROUNDS {
+        for (name, rounds) in names.iter().zip(&mut rounds) {
+            rounds.push(time(&mut programs, name, &ipv4_tcp(), REPEAT)?);
+        }
+    }
+    for (step, (said, figures)) in SAID.iter().zip(&rounds).enumerate().skip(1) {
+        report.row(format!("{said} · {}", SAID[step - 1]), "ns", figures, &rounds[step - 1], None);
     }
     Ok(())
 }

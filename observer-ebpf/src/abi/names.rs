@@ -28,7 +28,9 @@ pub const EMPTY: &str = "empty";
 pub const VARIED_CACHE: &str = "varied_cache";
 /// Of the benchmarks' object: the same with a hash map in the cache's place.
 pub const VARIED_HASH: &str = "varied_hash";
-/// `PerCpuHashMap` of the latter.
+/// Of the benchmarks' object: the packet path up to a step, each with those before it, in order.
+pub const STEPS: [&str; 3] = ["step_parse", "step_ledger", "step_clock"];
+/// `PerCpuHashMap` of [`VARIED_HASH`].
 pub const TWIN: &str = "TWIN";
 /// `u32`: how many flows these two make, less one; a power of two less one.
 pub const FLOW_MASK: &str = "FLOW_MASK";
