@@ -101,7 +101,7 @@ impl Bench {
                 let flags = MsgFlags::empty();
                 sent += sendmmsg(socket.as_raw_fd(), &mut headers, &datagrams, &targets, [], flags)?.count();
             }
-            Ok((thread_time()? - cpu).as_nanos() as f64 / sent as f64)
+            Ok(thread_time()?.saturating_sub(cpu).as_nanos() as f64 / sent as f64)
         })?;
         // at least 0.97 of the rate
         report.paired("64-byte packet, 1,000 flows · empty program", "ns", &real, &floor, 1.0 / 0.97);

@@ -12,9 +12,10 @@ mod report;
 use anyhow::{Result, bail};
 use report::Report;
 
+type Run = fn() -> Result<Report>;
+
 /// All of them, in the order in which they run where no name is given.
-const BENCHES: [(&str, fn() -> Result<Report>); 3] =
-    [("kernel", kernel::run), ("drain", drain::run), ("live", live::run)];
+const BENCHES: [(&str, Run); 3] = [("kernel", kernel::run), ("drain", drain::run), ("live", live::run)];
 
 fn main() -> Result<()> {
     let wanted: Vec<_> = std::env::args().skip(1).collect();

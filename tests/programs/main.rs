@@ -252,11 +252,13 @@ fn send(programs: &mut Programs, flows: std::ops::Range<u16>) {
     }
 }
 
+/// The interface that the noise of [`INTERFACE`] must not harm.
+const QUIET: u16 = 8;
+
 /// Nobody reads meanwhile, so the cache and the ring fill up.
 #[test]
 fn noise_of_an_interface_costs_its_neighbour_no_record() -> Result<()> {
     need!(requires::root());
-    const QUIET: u16 = 8;
     let directory = tempfile::tempdir()?;
     let pins = PinDirectory::create(&directory.path().join("pins"), directory.path())?;
     let sizes = Sizes::from_budget(2 << 20, preflight::possible_cpus())?;
@@ -266,10 +268,10 @@ fn noise_of_an_interface_costs_its_neighbour_no_record() -> Result<()> {
     drain.share_among(2);
 
     // Test runs stay on this CPU, which has its part of the cache; and the ring takes this many at most.
-    let noise = (sizes.flows() / u64::from(sizes.cpus) + u64::from(sizes.ring_bytes) / 64) as u16;
-    send(&mut noisy, 0..noise);
+    let each = (sizes.flows() / u64::from(sizes.cpus) + u64::from(sizes.ring_bytes) / 64) as u16;
+    send(&mut noisy, 0..each);
     send(&mut quiet, 0..100);
-    send(&mut noisy, noise..2 * noise);
+    send(&mut noisy, each..2 * each);
 
     let mut recorded = [0; 2];
     drain.drain(|_, delta| {
@@ -281,7 +283,7 @@ fn noise_of_an_interface_costs_its_neighbour_no_record() -> Result<()> {
             .packets
     };
     assert_eq!((recorded[1], lost(QUIET)), (100, 0), "the neighbour");
-    assert_eq!(recorded[0] + lost(INTERFACE), u64::from(2 * noise), "the noise");
-    assert!(lost(INTERFACE) > u64::from(noise) / 2, "{} of {noise} lost", lost(INTERFACE));
+    assert_eq!(recorded[0] + lost(INTERFACE), u64::from(2 * each), "the noise");
+    assert!(lost(INTERFACE) > u64::from(each) / 2, "{} of {each} lost", lost(INTERFACE));
     Ok(())
 }
