@@ -86,8 +86,7 @@ fn a_host_observes_its_own_interface_that_a_source_knows() -> Result<()> {
         lab.other_namespace("world")?,
         Addresses::default(),
     )?;
-    let mut task = task;
-    observer_tests::veth::quiet(std::slice::from_mut(&mut task))?;
+    observer_tests::veth::quiet(std::slice::from_ref(&task))?;
     let host = &task.inside;
     let ecs = FakeTask::new(host, "web", 0xd4);
     let file = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;

@@ -12,14 +12,14 @@ use observer_tests::{
     requires,
     tally::Crossed,
     traffic::{Transfer, Udp, exchange, frames::LINK_HEADER, ping},
-    veth::{Family, Interface, Task, ip_batch, quiet},
+    veth::{Family, Interface, Task, ip_batch, quiet, silence},
 };
 
 const ID: u16 = 100;
 
 /// A task on a VLAN of a trunk that neither it nor the daemon sees; whom it talks to is on the same VLAN.
 fn task_on_a_vlan(lab: &Lab, trunk: &Namespace) -> Result<Task> {
-    let mut task = lab.task("task")?;
+    let task = lab.task("task")?;
     // What was the pair becomes the trunk.
     ip_batch(
         task.inside.namespace(),
@@ -52,7 +52,7 @@ fn task_on_a_vlan(lab: &Lab, trunk: &Namespace) -> Result<Task> {
     )?;
     configure(&task.inside, &task.outside)?;
     configure(&task.outside, &task.inside)?;
-    quiet(slice::from_mut(&mut task))?;
+    quiet(slice::from_ref(&task))?;
     Ok(task)
 }
 
@@ -63,10 +63,12 @@ fn configure(own: &Interface, other: &Interface) -> Result<()> {
         format!("neigh replace {} lladdr {} dev eth0 nud permanent\n", other.address(family), other.mac())
     });
     let lines = format!(
-        "addr add {v4}/24 dev eth0\n\
+        "{}\
+         addr add {v4}/24 dev eth0\n\
          addr add {v6}/64 dev eth0 nodad\n\
          link set eth0 up\n\
          {}",
+        silence("eth0"),
         neighbours.concat()
     );
     ip_batch(own.namespace(), &lines)

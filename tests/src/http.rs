@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::netns::Namespace;
+use crate::{netns::Namespace, poll::stretched};
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -23,13 +23,13 @@ pub struct Answer {
 
 /// `GET path`, from the host or from inside a namespace.
 pub fn get(address: SocketAddr, path: &str, from: Option<&Namespace>) -> Result<Answer> {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let connect = || Ok(TcpStream::connect_timeout(&address, PATIENCE)?);
+    let patience = stretched(Duration::from_secs(5));
+    let connect = || Ok(TcpStream::connect_timeout(&address, patience)?);
     let mut stream = match from {
         Some(namespace) => namespace.run(connect)?,
         None => connect()?,
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(
         format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;

@@ -74,8 +74,8 @@ impl Lab {
 
     /// [`task`](Self::task) with addresses of the scenario's choice.
     pub fn task_with(&self, name: &str, addresses: Addresses) -> Result<Task> {
-        let mut task = Task::join(self.observed_namespace(name)?, self.other_namespace(name)?, addresses)?;
-        quiet(slice::from_mut(&mut task))?;
+        let task = Task::join(self.observed_namespace(name)?, self.other_namespace(name)?, addresses)?;
+        quiet(slice::from_ref(&task))?;
         Ok(task)
     }
 
@@ -96,19 +96,19 @@ impl Lab {
                 )
             })
             .collect();
-        let mut tasks = tasks?;
-        quiet(&mut tasks)?;
+        let tasks = tasks?;
+        quiet(&tasks)?;
         Ok(tasks)
     }
 
     /// A task whose other end the daemon observes too, as another task.
     pub fn observed_pair(&self) -> Result<Task> {
-        let mut task = Task::join(
+        let task = Task::join(
             self.observed_namespace("one")?,
             self.observed_namespace("two")?,
             Addresses::default(),
         )?;
-        quiet(slice::from_mut(&mut task))?;
+        quiet(slice::from_ref(&task))?;
         Ok(task)
     }
 

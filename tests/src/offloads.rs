@@ -48,7 +48,7 @@ impl Offloads {
 }
 
 /// Whether the interface of this thread's namespace runs: the kernel tells its users so up to a second after the
-/// carrier came, unless it is asked. IPv6 talks once more then.
+/// carrier came, unless it is asked, and sends nothing before.
 pub(crate) fn is_running(name: &str) -> Result<bool> {
     const GET_LINK: u32 = 0x0a;
     ethtool(name, GET_LINK, false)?;

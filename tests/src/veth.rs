@@ -5,7 +5,6 @@ use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::{Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -105,7 +104,6 @@ pub struct Interface {
     index: u32,
     addresses: (Ipv4Addr, Ipv6Addr),
     offloads: Offloads,
-    baseline: Counters,
 }
 
 impl Interface {
@@ -147,9 +145,9 @@ impl Interface {
         self.offloads
     }
 
-    /// What its counters say since it was made and had fallen silent.
+    /// What its counters say since it was made.
     pub fn counters(&self) -> Result<Counters> {
-        let mut counters = self.raw_counters()?.since(&self.baseline);
+        let mut counters = Counters::read(&self.namespace, self.name)?;
         if self.offloads.gro {
             // A veth that merges counts in its poll, behind the link headers (`veth_xdp_rcv`), for both ends.
             for frames in [&mut counters.frames.ingress, &mut counters.frames.egress] {
@@ -157,10 +155,6 @@ impl Interface {
             }
         }
         Ok(counters)
-    }
-
-    fn raw_counters(&self) -> Result<Counters> {
-        Counters::read(&self.namespace, self.name)
     }
 }
 
@@ -192,8 +186,7 @@ impl Task {
         ip_batch(&outside, &configured(theirs, ours))?;
         let end = |namespace: Namespace, addresses, mac| -> Result<Interface> {
             let index = namespace.run(|| Ok(nix::net::if_::if_nametoindex(name)?))?;
-            let baseline = Counters::default();
-            Ok(Interface { namespace, name, mac, index, addresses, offloads: Offloads::VETH, baseline })
+            Ok(Interface { namespace, name, mac, index, addresses, offloads: Offloads::VETH })
         };
         Ok(Self {
             inside: end(inside, addresses.inside, mac)?,
@@ -223,19 +216,13 @@ impl Task {
     }
 }
 
-/// Takes from a namespace's future interfaces all that makes IPv6 talk on its own accord, and from its TCP the wide
-/// window: no more segments shall be under way than a receiver's packet queue holds.
+/// Takes from a namespace's future interfaces the addresses that IPv6 makes by itself, with all that is said about
+/// them, and from its TCP the wide window: no more segments shall be under way than a receiver's packet queue holds.
 fn hush(ipv6: bool) -> Result<()> {
     let settings = [
         ("ipv6/conf/default/disable_ipv6", if ipv6 { "0" } else { "1" }),
-        ("ipv6/conf/default/accept_dad", "0"),
-        ("ipv6/conf/default/accept_ra", "0"),
-        ("ipv6/conf/default/router_solicitations", "0"),
         // no link-local address
         ("ipv6/conf/default/addr_gen_mode", "1"),
-        // multicast listener reports cannot be switched off: have them over with
-        ("ipv6/conf/default/mldv1_unsolicited_report_interval", "1"),
-        ("ipv6/conf/default/mldv2_unsolicited_report_interval", "1"),
         ("ipv4/tcp_rmem", "4096 262144 262144"),
         // options that come with reordering would make some headers longer than others
         ("ipv4/tcp_sack", "0"),
@@ -255,16 +242,26 @@ fn configure(
     ((other_v4, other_v6), other_mac): ((Ipv4Addr, Ipv6Addr), Mac),
 ) -> String {
     let first = format!(
-        "addr add {v4}/24 dev {name}\n\
+        "{}\
+         addr add {v4}/24 dev {name}\n\
          link set lo up\n\
          link set {name} up\n\
-         neigh replace {other_v4} lladdr {other_mac} dev {name} nud permanent\n"
+         neigh replace {other_v4} lladdr {other_mac} dev {name} nud permanent\n",
+        silence(name)
     );
     let second = format!(
         "addr add {v6}/64 dev {name} nodad\n\
          neigh replace {other_v6} lladdr {other_mac} dev {name} nud permanent\n"
     );
     if ipv6 { first + &second } else { first }
+}
+
+/// A line of `ip` that has an interface say nothing by itself, if it comes before all others.
+///
+/// With an address IPv6 joins the multicast group in which it could be asked for, and reports that; nothing switches
+/// the report off (`mld_ifc_event`). Where nobody resolves addresses there is no such group (`addrconf_join_solict`).
+pub fn silence(name: &str) -> String {
+    format!("link set {name} arp off\n")
 }
 
 /// Runs lines of `ip` in a namespace.
@@ -283,27 +280,12 @@ pub fn ip_batch(namespace: &Namespace, lines: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the interfaces have said all that they say by themselves, and sets their counters to zero.
-pub fn quiet(tasks: &mut [Task]) -> Result<()> {
-    // On a busy machine the last word may be this late.
-    const SILENCE: Duration = Duration::from_millis(400);
+/// Waits until the interfaces run. Nothing has crossed them by then.
+pub fn quiet(tasks: &[Task]) -> Result<()> {
     for end in tasks.iter().flat_map(Task::ends) {
         poll::until_true("the link runs", PATIENCE, || end.namespace.run(|| is_running(end.name)))?;
-    }
-    let mut before = Vec::new();
-    let mut since = Instant::now();
-    poll::until_true("the interfaces are silent", PATIENCE, || {
-        let ends = tasks.iter().flat_map(Task::ends);
-        let now = ends.map(Interface::raw_counters).collect::<Result<Vec<_>>>()?;
-        if now != before {
-            before = now;
-            since = Instant::now();
-        }
-        Ok(since.elapsed() > SILENCE)
-    })?;
-    let ends = tasks.iter_mut().flat_map(|task| [&mut task.inside, &mut task.outside]);
-    for (end, counters) in ends.zip(before) {
-        end.baseline = counters;
+        let counters = end.counters()?;
+        ensure!(counters == Counters::default(), "{} is new, and has counted {counters:?}", end.id());
     }
     Ok(())
 }

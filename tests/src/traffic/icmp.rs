@@ -4,11 +4,13 @@ use std::{
     mem,
     net::IpAddr,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
+    poll::stretched,
     tally::Tally,
     veth::{Family, Interface},
 };
@@ -41,7 +43,8 @@ pub fn ping(from: &Interface, to: &Interface, family: Family, count: u16, payloa
         // SAFETY: a descriptor that the kernel has just given us.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     })?;
-    let patience = libc::timeval { tv_sec: 5, tv_usec: 0 };
+    let patience = stretched(Duration::from_secs(5));
+    let patience = libc::timeval { tv_sec: patience.as_secs() as libc::time_t, tv_usec: 0 };
     // SAFETY: the option is a `timeval`, which outlives the call.
     let set = unsafe {
         libc::setsockopt(

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use super::{bind, frames::LINK_HEADER};
 use crate::{
     counters::{Counters, TcpCounters, tcp_is_silent},
-    poll::{self, PATIENCE},
+    poll::{self, PATIENCE, stretched},
     tally::Tally,
     veth::{Family, Interface},
 };
@@ -54,7 +54,7 @@ pub fn exchange(client: &Interface, server: &Interface, transfer: Transfer) -> R
     let before = [Witness::of(client)?, Witness::of(server)?];
     let listener = server.namespace().run(|| bind(|| TcpListener::bind((server.address(family), PORT))))?;
     let address = listener.local_addr()?;
-    let mut asking = client.namespace().run(|| Ok(TcpStream::connect_timeout(&address, PATIENCE)?))?;
+    let mut asking = client.namespace().run(|| Ok(TcpStream::connect_timeout(&address, stretched(PATIENCE))?))?;
     let ends = (asking.local_addr()?, address);
     thread::scope(|scope| {
         let serving = scope.spawn(move || -> Result<()> {
@@ -124,7 +124,7 @@ impl Witness {
 }
 
 fn patient(stream: &TcpStream) -> Result<()> {
-    let patience = Some(Duration::from_secs(10));
+    let patience = Some(stretched(Duration::from_secs(10)));
     stream.set_read_timeout(patience)?;
     stream.set_write_timeout(patience)?;
     stream.set_nodelay(true)?;

@@ -15,6 +15,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::{Pace, bind};
 use crate::{
+    poll::stretched,
     tally::Tally,
     veth::{Family, Interface},
 };
@@ -164,7 +165,7 @@ impl Echo {
             socket.connect((server.address(family), SINK))?;
             Ok(socket)
         })?;
-        let patience = Some(Duration::from_secs(5));
+        let patience = Some(stretched(Duration::from_secs(5)));
         answering.set_read_timeout(patience)?;
         asking.set_read_timeout(patience)?;
         let stop = Arc::new(AtomicBool::new(false));
