@@ -160,11 +160,11 @@ fn ends_in_order(signal: Signal, test: &str) -> Result<()> {
     let task = lab.task("task")?;
     let daemon = lab.daemon().window(600).also_output("text").start()?;
     let sent =
-        Udp { family: Family::V4, flows: 7, packets: 3, payload: 9 }.send(&task.outside, &task.inside)?;
-    // At once: nothing of it can have been drained by a tick in every run.
+        Udp { family: Family::V4, flows: 7, packets: 3, payload: 9 }.send(&task.inside, &task.outside)?;
+    // At once: nothing of it can have been drained by a tick in every run. (What leaves is counted when it is sent.)
     let stopped = daemon.stop_by(signal)?;
     let records = Records::read(&stopped.out)?;
-    assert_eq!(records.recorded(task.inside.mac()), Crossed::ingress(sent), "records after {signal}");
+    assert_eq!(records.recorded(task.inside.mac()), Crossed::egress(sent), "records after {signal}");
     assert_eq!(observer_tests::records::unfinished(&stopped.out)?, Vec::<std::path::PathBuf>::new());
     let (lines, _) = text::read(&stopped.out)?;
     assert_eq!(lines.len(), records.all.len(), "lines of text after {signal}");

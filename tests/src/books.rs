@@ -131,7 +131,7 @@ impl Books {
 fn comparable(interface: &Interface, direction: Direction) -> bool {
     let offloads = interface.offloads();
     match direction {
-        Direction::Ingress => !offloads.gro,
+        Direction::Ingress => !offloads.merges(),
         Direction::Egress => offloads.tso,
     }
 }

@@ -5,7 +5,7 @@ use std::{mem, net::UdpSocket, os::fd::AsRawFd as _};
 use anyhow::{Result, bail, ensure};
 use nix::net::if_::InterfaceFlags;
 
-use crate::veth::Interface;
+use crate::{requires, veth::Interface};
 
 /// Which offloads an interface has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,16 @@ impl Offloads {
     pub const SOFTWARE: Self = Self { tso: false, gso: true, gro: false };
     /// Segments on the wire, super-packets at the other hook.
     pub const MERGED: Self = Self { tso: false, gso: false, gro: true };
+
+    /// Whether received segments are merged: before Linux 5.13 a veth does not without XDP, whatever it is told.
+    pub fn merges(self) -> bool {
+        self.gro && requires::linux(5, 13).is_ok()
+    }
+
+    /// Whether a veth takes UDP super-packets as they are, which no switch says: since Linux 5.11 with [`Self::VETH`].
+    pub fn veth_takes_udp() -> bool {
+        requires::linux(5, 11).is_ok()
+    }
 
     /// Switches them on `interface`.
     pub fn apply(self, interface: &Interface) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::{
     netns::Namespace,
     offloads::{Offloads, is_running},
     poll::{self, PATIENCE},
-    traffic::frames::LINK_HEADER,
+    traffic::{Sink, frames::LINK_HEADER},
 };
 
 /// IPv4 or IPv6.
@@ -104,6 +104,8 @@ pub struct Interface {
     index: u32,
     addresses: (Ipv4Addr, Ipv6Addr),
     offloads: Offloads,
+    #[expect(dead_code, reason = "they are open as long as the interface lives")]
+    sinks: Vec<Sink>,
 }
 
 impl Interface {
@@ -148,7 +150,7 @@ impl Interface {
     /// What its counters say since it was made.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::read(&self.namespace, self.name)?;
-        if self.offloads.gro {
+        if self.offloads.merges() {
             // A veth that merges counts in its poll, behind the link headers (`veth_xdp_rcv`), for both ends.
             for frames in [&mut counters.frames.ingress, &mut counters.frames.egress] {
                 frames.bytes += frames.packets * LINK_HEADER;
@@ -184,9 +186,13 @@ impl Task {
         let configured = |ours, theirs| configure(name, addresses.ipv6, ours, theirs);
         ip_batch(&inside, &(make + &configured(ours, theirs)))?;
         ip_batch(&outside, &configured(theirs, ours))?;
-        let end = |namespace: Namespace, addresses, mac| -> Result<Interface> {
+        let ipv6 = addresses.ipv6;
+        let end = |namespace: Namespace, addresses: (Ipv4Addr, Ipv6Addr), mac| -> Result<Interface> {
             let index = namespace.run(|| Ok(nix::net::if_::if_nametoindex(name)?))?;
-            Ok(Interface { namespace, name, mac, index, addresses, offloads: Offloads::VETH })
+            let (v4, v6) = addresses;
+            let bound = [Some(v4.into()), ipv6.then(|| v6.into())].into_iter().flatten();
+            let sinks = bound.map(|address| Sink::open(&namespace, address)).collect::<Result<_>>()?;
+            Ok(Interface { namespace, name, mac, index, addresses, offloads: Offloads::VETH, sinks })
         };
         Ok(Self {
             inside: end(inside, addresses.inside, mac)?,

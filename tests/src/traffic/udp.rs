@@ -1,6 +1,6 @@
 use std::{
     io::ErrorKind,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, UdpSocket},
     os::fd::AsRawFd as _,
     panic,
     sync::{
@@ -15,6 +15,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::{Pace, bind};
 use crate::{
+    netns::Namespace,
     poll::stretched,
     tally::Tally,
     veth::{Family, Interface},
@@ -22,22 +23,19 @@ use crate::{
 
 /// The port of every sink.
 pub const SINK: u16 = 9000;
+/// The port of [`Echo`].
+const ECHO: u16 = 9001;
 const HEADER: u64 = 8;
 
-/// A bound socket that nobody reads: whoever sends to it gets no answer, not even that the port is closed.
+/// A bound socket that nobody reads: whoever sends to it gets no answer, not even that the port is closed. Every
+/// interface has one for each family as long as it lives, because the last datagrams arrive when their sender is done.
 #[derive(Debug)]
-pub struct Sink(UdpSocket);
+pub struct Sink(#[expect(dead_code, reason = "it is open as long as the sink lives")] UdpSocket);
 
 impl Sink {
-    /// Opens one.
-    pub fn open(at: &Interface, family: Family) -> Result<Self> {
-        let address = SocketAddr::new(at.address(family), SINK);
-        Ok(Self(at.namespace().run(|| bind(|| UdpSocket::bind(address)))?))
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> Result<SocketAddr> {
-        Ok(self.0.local_addr()?)
+    /// Opens one at an address of the namespace.
+    pub fn open(namespace: &Namespace, address: IpAddr) -> Result<Self> {
+        Ok(Self(namespace.run(|| Ok(UdpSocket::bind((address, SINK))?))?))
     }
 }
 
@@ -82,10 +80,9 @@ impl Udp {
         Tally::new(self.packets * packets, self.packets * bytes)
     }
 
-    /// Sends all of it to a [`Sink`] at `to`, the flows taking turns.
+    /// Sends all of it to the [`Sink`] at `to`, the flows taking turns.
     pub fn send(&self, from: &Interface, to: &Interface) -> Result<Tally> {
-        let sink = Sink::open(to, self.family)?;
-        let target = sink.address()?;
+        let target = (to.address(self.family), SINK);
         let own = from.address(self.family);
         let sockets = from.namespace().run(|| {
             let ports = Self::FIRST_PORT..Self::FIRST_PORT + self.flows;
@@ -117,10 +114,9 @@ pub fn segmented(
     payload: usize,
     segment: u16,
 ) -> Result<Tally> {
-    let sink = Sink::open(to, family)?;
     let socket = from.namespace().run(|| {
         let socket = bind(|| UdpSocket::bind((from.address(family), Udp::FIRST_PORT)))?;
-        socket.connect(sink.address()?)?;
+        socket.connect((to.address(family), SINK))?;
         let size = libc::c_int::from(segment);
         // SAFETY: the option is an `int`, which outlives the call.
         let set = unsafe {
@@ -159,10 +155,10 @@ impl Echo {
     /// Starts it.
     pub fn start(client: &Interface, server: &Interface, family: Family) -> Result<Self> {
         let answering =
-            server.namespace().run(|| bind(|| UdpSocket::bind((server.address(family), SINK))))?;
+            server.namespace().run(|| bind(|| UdpSocket::bind((server.address(family), ECHO))))?;
         let asking = client.namespace().run(|| {
             let socket = UdpSocket::bind((client.address(family), 0))?;
-            socket.connect((server.address(family), SINK))?;
+            socket.connect((server.address(family), ECHO))?;
             Ok(socket)
         })?;
         let patience = Some(stretched(Duration::from_secs(5)));
