@@ -122,6 +122,7 @@ impl Interfaces {
                     netns = %interface.netns.path.display(),
                     "observing an interface"
                 );
+                let _ = self.tick.send(Event::Attached(attached.number));
                 self.failed.remove(&observed.key);
                 self.attached.insert(observed.key, attached);
             }

@@ -32,6 +32,8 @@ use crate::{
 pub(super) enum Event {
     /// Packets will be counted under this number.
     Register(InterfaceNumber, InterfaceKey, Arc<Subject>),
+    /// From now on all packets are.
+    Attached(InterfaceNumber),
     /// What is known of an interface has changed.
     Rename(InterfaceNumber, Arc<Subject>),
     /// No more packets will be counted under this number.
@@ -110,6 +112,8 @@ struct Interface {
     window_flows: usize,
     /// What was lost up to the end of the last window.
     lost_before: Loss,
+    /// All packets are counted: it is on the metrics page.
+    attached: bool,
     /// No more packets come.
     retired: bool,
     /// A drain has passed since then: all that was counted is in the window.
@@ -180,6 +184,11 @@ impl Tick {
             Event::Register(number, key, subject) => {
                 self.interfaces.put(number, &key, subject);
                 self.share();
+            }
+            Event::Attached(number) => {
+                if let Some(interface) = self.interfaces.get(number) {
+                    interface.attached = true;
+                }
             }
             Event::Rename(number, subject) => {
                 if let Some(interface) = self.interfaces.get(number) {
@@ -335,6 +344,7 @@ impl Tick {
         let interfaces = self
             .interfaces
             .all()
+            .filter(|interface| interface.attached)
             .map(|interface| InterfaceStats {
                 id: Arc::clone(&interface.id),
                 subject: Arc::clone(&interface.subject),
@@ -435,6 +445,7 @@ impl Interface {
             window_packets: 0,
             window_flows: 0,
             lost_before: Loss::default(),
+            attached: false,
             retired: false,
             complete: false,
         }
