@@ -3,5 +3,7 @@
 //! They drive the binary like those of `e2e` and with the same harness. `cargo xtask test kernels` runs them in guests,
 //! where everything that Debian's kernels have is there; elsewhere they may fail.
 
+mod offloads;
+mod pressure;
 mod verbose;
 mod vlan;

@@ -12,6 +12,11 @@ pub(crate) struct Skip {
 }
 
 impl Skip {
+    /// Of something that is no test, but holds some.
+    pub(crate) fn new(name: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { name: name.into(), why: why.into() }
+    }
+
     /// The skip that a line of test output tells about.
     pub(crate) fn in_line(line: &str) -> Option<Self> {
         // With one test thread the harness has already begun the line.
@@ -31,6 +36,9 @@ impl Skip {
 
 /// Prints the skips; in CI one that none of `lists` names is an error.
 pub(crate) fn judge(skips: &[Skip], lists: &[PathBuf]) -> Result<()> {
+    if !skips.is_empty() {
+        println!("    {} skipped", skips.len());
+    }
     for Skip { name, why } in skips {
         println!("    skipped {name}: {why}");
     }
@@ -44,7 +52,7 @@ pub(crate) fn judge(skips: &[Skip], lists: &[PathBuf]) -> Result<()> {
             read => text += &read.with_context(|| format!("{} cannot be read", list.display()))?,
         }
     }
-    let unexpected = unexpected(skips, &expected(&text));
+    let unexpected = unexpected(skips, &names_in(&text));
     if !unexpected.is_empty() {
         let lists: Vec<String> = lists.iter().map(|list| list.display().to_string()).collect();
         bail!("skipped, but not listed in {}: {}", lists.join(" or "), unexpected.join(", "));
@@ -52,7 +60,8 @@ pub(crate) fn judge(skips: &[Skip], lists: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-fn expected(text: &str) -> BTreeSet<&str> {
+/// The names in a list; what stands behind `#` is for people.
+pub(crate) fn names_in(text: &str) -> BTreeSet<&str> {
     text.lines()
         .filter_map(|line| line.split('#').next())
         .map(str::trim)
@@ -69,7 +78,7 @@ mod tests {
     use super::*;
 
     fn skip(name: &str, why: &str) -> Skip {
-        Skip { name: name.into(), why: why.into() }
+        Skip::new(name, why)
     }
 
     #[test]
@@ -90,13 +99,13 @@ mod tests {
     #[test]
     fn comments_and_empty_lines_are_no_expectations() {
         let list = "# this kernel has no 8021q\nvlan\n\n  qinq  # nor this\n#\n";
-        assert_eq!(expected(list), BTreeSet::from(["vlan", "qinq"]));
+        assert_eq!(names_in(list), BTreeSet::from(["vlan", "qinq"]));
     }
 
     #[test]
     fn only_listed_skips_are_expected() {
         let skips = [skip("vlan", "no 8021q"), skip("xdp", "old kernel")];
-        assert_eq!(unexpected(&skips, &expected("vlan\n")), ["xdp"]);
-        assert!(unexpected(&skips, &expected("vlan\nxdp\n")).is_empty());
+        assert_eq!(unexpected(&skips, &names_in("vlan\n")), ["xdp"]);
+        assert!(unexpected(&skips, &names_in("vlan\nxdp\n")).is_empty());
     }
 }

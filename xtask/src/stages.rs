@@ -20,10 +20,15 @@ impl Stages {
     pub(crate) fn run(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
         let step = Step::begin(name);
         let result = work();
-        if let Err(error) = &result {
+        self.add(name, &result, step.seconds());
+    }
+
+    /// Takes in what ran elsewhere.
+    pub(crate) fn add(&mut self, name: &str, result: &Result<()>, seconds: f64) {
+        if let Err(error) = result {
             eprintln!("error: {name}: {error:#}");
         }
-        self.done.push(Stage { name: name.to_owned(), passed: result.is_ok(), seconds: step.seconds() });
+        self.done.push(Stage { name: name.to_owned(), passed: result.is_ok(), seconds });
     }
 
     /// Prints a line per stage and fails if one of them did.

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     io::{self, BufRead as _, BufReader, Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
 };
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     build,
-    kernels::{self, Accelerator, Version},
+    kernels::{self, Version},
     paths::Paths,
     process, setup,
     skips::{self, Skip},
@@ -28,9 +28,6 @@ pub(crate) struct Args {
     stage: Stage,
     /// Of `kernels`: which, such as 5.10, or `newest`
     kernels: Vec<Version>,
-    /// Have the processor run the kernels, rather than emulate one
-    #[arg(long)]
-    kvm: bool,
     /// Only tests whose names contain one of these
     #[arg(last = true)]
     filter: Vec<OsString>,
@@ -46,7 +43,7 @@ enum Stage {
     E2e,
     /// Other kernels, in QEMU: 5.10, 6.1, 6.12 and the newest, unless some are named
     Kernels,
-    /// All of these but other kernels
+    /// All of these
     All,
 }
 
@@ -79,8 +76,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     if wants(Stage::E2e) {
         stages.run("e2e", || with_root(paths, "e2e", &args.filter, &mut skips));
     }
-    // Not a part of all yet: in a guest as slow as an emulated one some scenarios still count the noise of fresh links.
-    if args.stage == Stage::Kernels
+    if wants(Stage::Kernels)
         && let Err(error) = other_kernels(paths, args, (&mut stages, &mut skips))
     {
         stages.run("kernels", || Err(error));
@@ -112,40 +108,58 @@ fn with_root(paths: &Paths, name: &str, filter: &[OsString], skips: &mut Vec<Ski
     let mut variables = tools::environment(paths)?;
     // As cargo would, had it started the test itself.
     variables.push(("CARGO_MANIFEST_DIR", package.clone().into()));
-    let mut test = process::as_root(&program(paths, name)?, &variables)?;
+    let programs = programs(paths)?;
+    let (_, program) = programs
+        .iter()
+        .find(|(it, _)| it == name)
+        .with_context(|| format!("cargo built no test program {name}"))?;
+    let mut test = process::as_root(program, &variables)?;
     watch(test.args(filter).current_dir(package), Search::Both, skips)
 }
 
-/// Boots other kernels.
+/// Boots other kernels. Who asks for them by name gets them, or an error.
 fn other_kernels(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut Vec<Skip>)) -> Result<()> {
-    if let Some(missing) = kernels::missing(paths) {
-        bail!("{missing}");
-    }
     let versions = if args.kernels.is_empty() { &kernels::ALL[..] } else { &args.kernels[..] };
-    let accelerator = if args.kvm { Accelerator::Kvm } else { Accelerator::Emulation };
+    if args.stage == Stage::Kernels {
+        kernels::bring(paths, versions, false)?;
+    }
     let filter: Vec<String> = args.filter.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    kernels::run(paths, versions, accelerator, &filter, (stages, skips))
+    kernels::run(paths, versions, &filter, (stages, skips))
 }
 
-/// Builds a test target of the tests' package and returns its program.
-pub(crate) fn program(paths: &Paths, name: &str) -> Result<PathBuf> {
+/// Builds the test targets of the tests' package; returns their names and programs.
+pub(crate) fn programs(paths: &Paths) -> Result<Vec<(String, PathBuf)>> {
     let mut cargo = paths.cargo();
     cargo
-        .args(["test", "--release", "-p", "observer-tests", "--test", name, "--no-run"])
+        .args(["test", "--release", "-p", "observer-tests", "--test", "*", "--no-run"])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());
     let build = cargo.output().map_err(|error| process::cannot_start(&cargo, &error))?;
     process::succeeded(&cargo, build.status)?;
-    program_in(&String::from_utf8_lossy(&build.stdout), name)
-        .with_context(|| format!("cargo built no test program {name}"))
+    Ok(programs_in(&String::from_utf8_lossy(&build.stdout)))
 }
 
-/// The program of a target in cargo's messages.
-fn program_in(messages: &str, name: &str) -> Option<PathBuf> {
+/// The names and programs of test targets in cargo's messages.
+fn programs_in(messages: &str) -> Vec<(String, PathBuf)> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages
-        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["kind"][0] == "test")
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, message["executable"].as_str()?.into()))
+        })
+        .collect()
+}
+
+/// The tests of a program that these arguments choose.
+pub(crate) fn tests_of(program: &Path, args: &[String]) -> Result<Vec<String>> {
+    let mut list = Command::new(program);
+    list.args(["--list", "--format", "terse"]).args(args);
+    Ok(tests_in(&process::output(&mut list)?))
+}
+
+fn tests_in(list: &str) -> Vec<String> {
+    list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
 /// Runs a child, shows what it prints and keeps its skips, whether it succeeds or not.
@@ -183,13 +197,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_test_program_is_told_from_libraries_and_other_targets() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"e2e"},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"programs"},"executable":"/t/programs-1"}
-{"reason":"compiler-artifact","target":{"name":"e2e"},"executable":"/t/e2e-1"}
+    fn test_programs_are_told_from_libraries_and_other_programs() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"e2e"},"executable":null}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"bench"},"executable":"/t/bench-1"}
+{"reason":"compiler-artifact","target":{"kind":["test"],"name":"e2e"},"executable":"/t/e2e-1"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(program_in(messages, "e2e"), Some("/t/e2e-1".into()));
-        assert_eq!(program_in(messages, "other"), None);
+        assert_eq!(programs_in(messages), [("e2e".to_owned(), PathBuf::from("/t/e2e-1"))]);
+    }
+
+    #[test]
+    fn tests_are_told_from_benchmarks() {
+        assert_eq!(tests_in("flows::a: test\nfast: bench\nb: test\n"), ["flows::a", "b"]);
     }
 
     #[test]

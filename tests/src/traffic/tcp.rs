@@ -54,7 +54,8 @@ pub fn exchange(client: &Interface, server: &Interface, transfer: Transfer) -> R
     let before = [Witness::of(client)?, Witness::of(server)?];
     let listener = server.namespace().run(|| bind(|| TcpListener::bind((server.address(family), PORT))))?;
     let address = listener.local_addr()?;
-    let mut asking = client.namespace().run(|| Ok(TcpStream::connect_timeout(&address, stretched(PATIENCE))?))?;
+    let mut asking =
+        client.namespace().run(|| Ok(TcpStream::connect_timeout(&address, stretched(PATIENCE))?))?;
     let ends = (asking.local_addr()?, address);
     thread::scope(|scope| {
         let serving = scope.spawn(move || -> Result<()> {

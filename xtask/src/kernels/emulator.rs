@@ -21,11 +21,28 @@ const GUEST: [&str; 2] = ["busybox-static", "nftables"];
 
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Accelerator {
+pub(super) enum Accelerator {
     /// QEMU itself: everywhere, and some tens of times slower than the processor.
     Emulation,
-    /// The processor. Not where we are in a virtual machine ourselves that offers KVM to its own kind of guest only.
+    /// The processor.
     Kvm,
+}
+
+impl Accelerator {
+    const fn argument(self) -> &'static str {
+        match self {
+            Self::Emulation => "tcg,thread=multi",
+            Self::Kvm => "kvm",
+        }
+    }
+
+    /// How much longer than usual a test waits.
+    const fn slowness(self) -> u32 {
+        match self {
+            Self::Emulation => 5,
+            Self::Kvm => 1,
+        }
+    }
 }
 
 /// The system's QEMU, or one unpacked below the target directory.
@@ -86,15 +103,13 @@ impl Emulator {
                 qemu.arg("-L").arg(tree.join(firmware));
             }
         }
-        let accelerator = match accelerator {
-            Accelerator::Emulation => "tcg,thread=multi",
-            Accelerator::Kvm => "kvm",
-        };
-        qemu.args(["-M", "q35", "-accel", accelerator, "-cpu", "max", "-smp", "2", "-m", "2048"]);
+        qemu.args(["-M", "q35", "-accel", accelerator.argument(), "-cpu", "max", "-smp", "2", "-m", "1024"]);
         qemu.args(["-nodefaults", "-nic", "none", "-display", "none", "-no-reboot"]);
         qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(initramfs);
-        // Warnings and worse on the console; a panic ends QEMU.
-        qemu.args(["-append", "console=ttyS0 loglevel=5 panic=-1"]);
+        // Warnings and worse on the console; a panic ends QEMU. What the kernel does not know is a variable of `init`.
+        let slowness = accelerator.slowness();
+        let line = format!("console=ttyS0 loglevel=5 panic=-1 OBSERVER_TESTS_SLOWNESS={slowness}");
+        qemu.arg("-append").arg(line);
         let mut console = OsString::from("file:");
         console.push(kernel.console());
         qemu.arg("-serial").arg(console);

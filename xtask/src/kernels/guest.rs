@@ -3,8 +3,8 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::Duration,
@@ -12,20 +12,43 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{image::Task, report::Report};
+use super::{
+    emulator::{Accelerator, Emulator},
+    image::Task,
+    kernel::Kernel,
+    report::{MARK, Report},
+};
 use crate::{process, skips::Skip};
 
-/// A guest that says nothing for so long hangs: no test takes nearly as long.
-const SILENCE: Duration = Duration::from_secs(150);
+/// A guest that says nothing for so long hangs: no test waits nearly as long, not even five times as long as usual.
+const SILENCE: Duration = Duration::from_mins(5);
+/// With KVM a kernel boots in a second, or never: not where we are in a virtual machine that offers KVM to its own kind
+/// of guest only.
+const AWAKE: Duration = Duration::from_secs(5);
 /// Lines of the kernel's own messages that a person sees when something went wrong.
 const TAIL: usize = 40;
 
 /// A guest to be.
 #[derive(Debug)]
 pub(super) struct Guest {
-    pub(super) qemu: Command,
+    qemu: Command,
     /// Where the kernel's own messages go.
-    pub(super) console: PathBuf,
+    console: PathBuf,
+}
+
+/// Whether the processor runs guests here: lets one come up.
+pub(super) fn kvm_works(emulator: &Emulator, kernel: &Kernel, initramfs: &Path) -> Result<bool> {
+    if !Path::new("/dev/kvm").exists() {
+        return Ok(false);
+    }
+    let mut guest = Guest::new(emulator, kernel, initramfs, Accelerator::Kvm)?;
+    // QEMU says why not, which is no trouble.
+    guest.qemu.stderr(Stdio::null());
+    let (running, output) = guest.start()?;
+    let lines = lines(output);
+    let awake = lines.recv_timeout(AWAKE).is_ok_and(|line| line.starts_with(MARK));
+    drop(running);
+    Ok(awake)
 }
 
 /// QEMU, which does not outlive this value.
@@ -39,18 +62,43 @@ impl Drop for Running {
 }
 
 impl Guest {
-    /// Runs it to its end; its skips are told from others by `version`.
-    pub(super) fn run(mut self, tasks: &[Task], version: &str, skips: &mut Vec<Skip>) -> Result<()> {
-        self.qemu.stdin(Stdio::null()).stdout(Stdio::piped());
+    pub(super) fn new(
+        emulator: &Emulator,
+        kernel: &Kernel,
+        initramfs: &Path,
+        accelerator: Accelerator,
+    ) -> Result<Self> {
+        let mut qemu = emulator.command(kernel, initramfs, accelerator)?;
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped());
+        Ok(Self { qemu, console: kernel.console() })
+    }
+
+    fn start(&mut self) -> Result<(Running, ChildStdout)> {
         let child = self.qemu.spawn().map_err(|error| process::cannot_start(&self.qemu, &error))?;
         let mut running = Running(child);
-        let lines = lines(running.0.stdout.take().context("QEMU has no output")?);
+        let output = running.0.stdout.take().context("QEMU has no output")?;
+        Ok((running, output))
+    }
+
+    /// Runs it to its end. What it says is told from what others say by `version`, and so are its skips.
+    pub(super) fn run(mut self, tasks: &[Task], version: &str) -> (Result<()>, Vec<Skip>) {
+        let mut skips = Vec::new();
+        let result = self.watch(tasks, version, &mut skips);
+        if result.is_err() {
+            self.show_console();
+        }
+        (result, skips)
+    }
+
+    fn watch(&mut self, tasks: &[Task], version: &str, skips: &mut Vec<Skip>) -> Result<()> {
+        let (running, output) = self.start()?;
+        let lines = lines(output);
         let mut report = Report::default();
         let ended = loop {
             match lines.recv_timeout(SILENCE) {
                 Ok(line) => {
                     if report.take(&line) {
-                        println!("{line}");
+                        println!("{version:<6} | {line}");
                     }
                     skips.extend(Skip::in_line(&line).map(|skip| skip.on(version)));
                 }
@@ -60,11 +108,7 @@ impl Guest {
         };
         drop(running);
         let judged = report.judge(tasks);
-        let judged = if ended { judged } else { judged.context(format!("{SILENCE:?} without a word")) };
-        if judged.is_err() {
-            self.show_console();
-        }
-        judged
+        if ended { judged } else { judged.context(format!("{SILENCE:?} without a word")) }
     }
 
     fn show_console(&self) {

@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write as _},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -19,6 +20,8 @@ use super::{
 use crate::{
     host,
     paths::{self, Paths},
+    process,
+    tools::{TOOLS, Use},
 };
 
 /// A test program to run in the guest.
@@ -28,15 +31,19 @@ pub(super) struct Task {
     pub(super) program: PathBuf,
     /// Words without spaces.
     pub(super) args: Vec<String>,
-    /// Each must be in the name of a test that ran.
-    pub(super) expected: Vec<String>,
+    /// The tests that these words choose.
+    pub(super) tests: BTreeSet<String>,
 }
 
-/// Programs of this system, or of the private trees, that the tests use.
-const PROGRAMS: [&str; 4] = ["ip", "tc", "ethtool", "nft"];
+/// Programs that no tool of the tests is called after.
+const PROGRAMS: [&str; 2] = ["tc", "nft"];
+/// A tool that is larger than all the rest, and for which all kernels are alike.
+const TOO_LARGE: &str = "promtool";
 
 const INIT: &str = include_str!("init.sh");
-const FOLDERS: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/tmp", "/modules"];
+/// What the kernel calls when it lacks a module.
+const MODPROBE: &str = "#!/bin/busybox sh\nexec /bin/busybox modprobe \"$@\"\n";
+const FOLDERS: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/tmp"];
 
 /// The file system in the making: paths in the guest, and what lies there.
 #[derive(Debug, Default)]
@@ -54,24 +61,28 @@ pub(super) fn write(paths: &Paths, kernel: &Kernel, tasks: &[Task]) -> Result<Pa
     let mut contents = Contents { search: paths::join(folders)?, ..Contents::default() };
     contents.text("/init", INIT);
     contents.text("/plan", &plan(tasks));
+    contents.text("/sbin/modprobe", MODPROBE);
     contents.copy(&Emulator::busybox(paths), "/bin/busybox")?;
-    for name in PROGRAMS {
+    let tools = TOOLS.iter().filter(|tool| tool.uses.contains(&Use::Tests)).map(|tool| tool.program);
+    for name in tools.filter(|name| *name != TOO_LARGE).chain(PROGRAMS) {
         let program = host::find_program(name)
             .or_else(|| trees.iter().find_map(|tree| host::find_program_in(tree, name)))
             .with_context(|| format!("{name} is not there; `cargo xtask setup` brings it"))?;
         contents.program(&program, &format!("/usr/bin/{name}"))?;
     }
-    contents.program(&paths.daemon(), "/tests/observer")?;
+    let scratch = kernel.stripped();
+    contents.own_program(&paths.daemon(), "/tests/observer", &scratch)?;
+    contents.copy(&paths.object(), "/tests/observer.bpf.o")?;
     for task in tasks {
-        contents.program(&task.program, &format!("/tests/{}", task.name))?;
+        contents.own_program(&task.program, &format!("/tests/{}", task.name), &scratch)?;
     }
     contents.add_libraries()?;
-    // The tests look for it where it was when they were compiled.
-    let corpus = paths.root.join("tests/packets/corpus.toml");
-    contents.copy(&corpus, &corpus.to_string_lossy())?;
-    for (number, module) in modules::in_order(kernel)?.iter().enumerate() {
-        let name = module.rsplit('/').next().unwrap_or(module);
-        contents.copy(&kernel.modules().join(module), &format!("/modules/{number:02}-{name}"))?;
+    contents.add_data(&paths.root.join("tests"))?;
+    for module in modules::of(kernel)? {
+        contents.module(kernel, &module)?;
+    }
+    for list in modules::LISTS.into_iter().filter(|list| kernel.modules().join(list).exists()) {
+        contents.module(kernel, list)?;
     }
     let image = kernel.initramfs();
     contents.pack(&image).with_context(|| format!("{} cannot be written", image.display()))?;
@@ -98,6 +109,34 @@ impl Contents {
     fn program(&mut self, from: &Path, to: &str) -> Result<()> {
         self.libraries.extend(libraries::of(from, &self.search)?);
         self.copy(from, to)
+    }
+
+    /// A program of ours, without what only a debugger reads: most of it.
+    fn own_program(&mut self, from: &Path, to: &str, scratch: &Path) -> Result<()> {
+        if host::find_program("strip").is_none() {
+            return self.program(from, to);
+        }
+        process::check(Command::new("strip").arg("--strip-debug").arg("-o").arg(scratch).arg(from))?;
+        self.program(scratch, to)?;
+        Ok(fs::remove_file(scratch)?)
+    }
+
+    /// A file of the kernel's modules.
+    fn module(&mut self, kernel: &Kernel, file: &str) -> Result<()> {
+        self.copy(&kernel.modules().join(file), &format!("/lib/modules/{}/{file}", kernel.release()))
+    }
+
+    /// All but code that lies below a folder, where it was when the tests were compiled.
+    fn add_data(&mut self, folder: &Path) -> Result<()> {
+        for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                self.add_data(&path)?;
+            } else if path.extension().is_none_or(|extension| extension != "rs") {
+                self.copy(&path, &path.to_string_lossy())?;
+            }
+        }
+        Ok(())
     }
 
     /// All in one folder, but for the dynamic linker, whose place the programs name.
@@ -143,7 +182,7 @@ mod tests {
         let mut contents = Contents::default();
         contents.text("/a/b/c", "");
         let folders: Vec<_> = contents.folders().into_iter().collect();
-        assert_eq!(folders, ["/a", "/a/b", "/dev", "/modules", "/proc", "/run", "/sys", "/tmp"]);
+        assert_eq!(folders, ["/a", "/a/b", "/dev", "/proc", "/run", "/sys", "/tmp"]);
     }
 
     #[test]
@@ -152,7 +191,7 @@ mod tests {
             name: name.into(),
             program: PathBuf::new(),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
-            expected: Vec::new(),
+            tests: BTreeSet::new(),
         };
         assert_eq!(plan(&[task("programs", &[]), task("e2e", &["a", "b"])]), "programs \ne2e a b\n");
     }

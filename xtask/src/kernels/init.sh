@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The guest's first process: mounts, loads modules, runs the programs of /plan and switches off.
+# The guest's first process: mounts, runs the programs of /plan and switches off.
 # Lines that begin with @@@ are for `report.rs`.
 b=/bin/busybox
 
@@ -10,15 +10,14 @@ $b mount -t tmpfs tmpfs /run
 $b mount -t bpf bpf /sys/fs/bpf
 $b mount -t cgroup2 cgroup2 /sys/fs/cgroup
 exec </dev/null >/dev/ttyS1 2>&1
+echo "@@@ awake"
 
 # Should nobody be left to end a guest that hangs.
 ($b sleep 1800; $b poweroff -f) &
 
-export PATH=/usr/bin LD_LIBRARY_PATH=/lib OBSERVER_BIN=/tests/observer
+export PATH=/usr/bin LD_LIBRARY_PATH=/lib
+export OBSERVER_BIN=/tests/observer OBSERVER_OBJECT=/tests/observer.bpf.o
 $b hostname guest
-for module in /modules/*; do
-    $b insmod "$module" || echo "@@@ trouble: insmod $module"
-done
 ip link set lo up || echo "@@@ trouble: lo is not up"
 
 set -f
@@ -26,7 +25,10 @@ while read -r name args <&3; do
     echo "@@@ begin $name"
     # shellcheck disable=SC2086
     "/tests/$name" $args 3<&-
-    echo "@@@ end $name $?"
+    status=$?
+    echo "@@@ end $name $status"
+    # What the kernel refuses to load fails every scenario, each after a long wait.
+    [ "$name $status" = "programs 101" ] && break
 done 3</plan
 echo "@@@ done"
 $b poweroff -f

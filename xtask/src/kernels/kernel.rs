@@ -74,6 +74,11 @@ impl Kernel {
         self.tree.join("initramfs.cpio")
     }
 
+    /// Where a program lies for the moment in which it is made smaller.
+    pub(super) fn stripped(&self) -> PathBuf {
+        self.tree.join("stripped")
+    }
+
     /// Where the kernel's own messages go.
     pub(super) fn console(&self) -> PathBuf {
         self.tree.join("console.log")

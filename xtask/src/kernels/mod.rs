@@ -5,6 +5,7 @@
 //! test programs, observer, ip, tc, … ───────────────────┴▶ image (initramfs) ─▶ guest (QEMU) ─▶ report ─▶ stage
 //! ```
 //!
+//! A new test target, scenario, tool or data file of the tests is in the guests without a word here.
 //! Needs no root. What is brought lies below `<target>/kernels` and serves without a network from then on.
 
 mod cpio;
@@ -18,30 +19,46 @@ mod report;
 mod suites;
 mod version;
 
-use std::fs;
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Instant,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
-pub(crate) use self::{emulator::Accelerator, version::Version};
-use self::{emulator::Emulator, guest::Guest, image::Task, kernel::Kernel, suites::Suites};
-use crate::{apt, paths::Paths, process::Step, setup, skips::Skip, stages::Stages, test};
+pub(crate) use self::version::Version;
+use self::{
+    emulator::{Accelerator, Emulator},
+    guest::Guest,
+    image::Task,
+    kernel::Kernel,
+    suites::Suites,
+};
+use crate::{
+    apt,
+    paths::Paths,
+    process::Step,
+    setup,
+    skips::{self, Skip},
+    stages::Stages,
+    test,
+};
 
 /// The whole matrix.
 pub(crate) const ALL: [Version; 4] =
     [Version::Series(5, 10), Version::Series(6, 1), Version::Series(6, 12), Version::Newest];
 
-/// Scenarios of `e2e` that depend on the kernel and are quick enough for an emulated processor.
-const SCENARIOS: [&str; 6] = [
-    "flows::",
-    "frames::every",
-    "hooks::clsact_counts",
-    "hooks::tcx_counts",
-    "hooks::a_foreign_filter_sees",
-    "churn::a_task_that_comes_and_goes",
-];
+/// Guests that run at once.
+const AT_ONCE: usize = 2;
 
-/// Test targets that run in a guest, in this order, with what of them runs.
-const TARGETS: [(&str, &[&str]); 3] = [("programs", &[]), ("guest", &[]), ("e2e", &SCENARIOS)];
+/// The test program whose failure says that no other can pass: `init.sh` stops there.
+const FIRST: &str = "programs";
+
+/// Which tests are not for guests, each with the reason: all others of all test programs run.
+const LEFT_OUT: &str = "tests/guest/left-out.txt";
 
 /// Why this machine cannot boot kernels, if it cannot.
 pub(crate) fn missing(paths: &Paths) -> Option<&'static str> {
@@ -72,10 +89,12 @@ pub(crate) fn bring(paths: &Paths, versions: &[Version], newer: bool) -> Result<
         return Ok(());
     }
     let suites = Suites::open(paths)?;
+    let mut failed = Ok(());
     for version in wanted {
-        Kernel::bring(paths, version, &suites)?;
+        // One that cannot be had keeps none of the others from being brought.
+        failed = failed.and(Kernel::bring(paths, version, &suites));
     }
-    Ok(())
+    failed
 }
 
 /// The kernels that are here, for a person.
@@ -87,47 +106,104 @@ pub(crate) fn found(paths: &Paths) -> Option<String> {
     (!found.is_empty()).then(|| found.join(", "))
 }
 
-/// Boots these kernels one after the other, each as a stage of its own. A filter takes the place of the choice made here.
+/// Boots these kernels, each as a stage of its own; one that cannot be had is a skip. A filter takes the place of what is
+/// left out.
 pub(crate) fn run(
     paths: &Paths,
     versions: &[Version],
-    accelerator: Accelerator,
     filter: &[String],
     (stages, skips): (&mut Stages, &mut Vec<Skip>),
 ) -> Result<()> {
-    let tasks = TARGETS
-        .iter()
-        .map(|(name, choice)| {
-            let choice: Vec<String> = choice.iter().map(|&word| word.to_owned()).collect();
-            // Nobody knows in which of the programs the tests of a filter are.
-            let (args, expected) =
-                if filter.is_empty() { (choice.clone(), choice) } else { (filter.to_vec(), Vec::new()) };
-            Ok(Task { name: (*name).to_owned(), program: test::program(paths, name)?, args, expected })
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let brought = bring(paths, versions, false);
+    let mut kernels = Vec::new();
     for version in versions {
-        stages.run(&format!("kernel {version}"), || boot(paths, *version, accelerator, &tasks, skips));
+        match (Emulator::find(paths), Kernel::find(paths, *version), &brought) {
+            (Some(_), Some(kernel), _) => kernels.push((*version, kernel)),
+            (_, _, Err(error)) => skips.push(Skip::new(format!("{version}/kernel"), format!("{error:#}"))),
+            (_, _, Ok(())) => bail!("`cargo xtask setup --only kernels` brought no Linux {version}"),
+        }
     }
+    let Some(emulator) = Emulator::find(paths).filter(|_| !kernels.is_empty()) else { return Ok(()) };
+    let tasks = tasks(paths, filter)?;
+    let guests = guests(paths, kernels, &emulator, &tasks)?;
+    let queue = Mutex::new(guests.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let ended = Mutex::new((stages, skips));
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((version, guest, initramfs)) = next() {
+                    let began = Instant::now();
+                    let (result, skipped) = guest.run(&tasks, &version.to_string());
+                    let seconds = began.elapsed().as_secs_f64();
+                    if result.is_ok() {
+                        // Only a failure is worth its tens of megabytes.
+                        let _ = fs::remove_file(initramfs);
+                    }
+                    let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                    ended.0.add(&format!("kernel {version}"), &result, seconds);
+                    ended.1.extend(skipped);
+                }
+            });
+        }
+    });
     Ok(())
 }
 
-fn boot(
-    paths: &Paths,
-    version: Version,
-    accelerator: Accelerator,
-    tasks: &[Task],
-    skips: &mut Vec<Skip>,
-) -> Result<()> {
-    bring(paths, &[version], false)?;
-    let (Some(emulator), Some(kernel)) = (Emulator::find(paths), Kernel::find(paths, version)) else {
-        bail!("`cargo xtask setup --only kernels` brought no Linux {version}");
+/// All test programs, the first one first, and what of them runs.
+fn tasks(paths: &Paths, filter: &[String]) -> Result<Vec<Task>> {
+    let list = paths.root.join(LEFT_OUT);
+    let text = fs::read_to_string(&list).with_context(|| format!("{} cannot be read", list.display()))?;
+    let left_out = skips::names_in(&text);
+    let mut programs = test::programs(paths)?;
+    programs.sort_by_key(|(name, _)| (name != FIRST, name.clone()));
+    if filter.is_empty() {
+        let all = programs.iter().map(|(_, program)| test::tests_of(program, &[]));
+        let all = all.collect::<Result<Vec<_>>>()?.concat();
+        let stale: Vec<_> =
+            left_out.iter().filter(|word| !all.iter().any(|test| test.contains(*word))).collect();
+        ensure!(stale.is_empty(), "{LEFT_OUT} names what no test is called: {stale:?}");
+    }
+    let args: Vec<String> = if filter.is_empty() {
+        left_out.iter().flat_map(|word| ["--skip".to_owned(), (*word).to_owned()]).collect()
+    } else {
+        filter.to_vec()
     };
-    println!("    Linux {}", kernel.release());
-    let step = Step::begin("packing what runs in the guest");
-    let initramfs = image::write(paths, &kernel, tasks)?;
+    let task = |(name, program): (String, PathBuf)| {
+        let tests = test::tests_of(&program, &args)?.into_iter().collect();
+        Ok(Task { name, program, args: args.clone(), tests })
+    };
+    programs.into_iter().map(task).collect()
+}
+
+/// Packs what runs in each guest, and chooses what executes it.
+fn guests(
+    paths: &Paths,
+    kernels: Vec<(Version, Kernel)>,
+    emulator: &Emulator,
+    tasks: &[Task],
+) -> Result<Vec<(Version, Guest, PathBuf)>> {
+    let step = Step::begin("packing what runs in the guests");
+    let mut packed = Vec::new();
+    for (version, kernel) in kernels {
+        let initramfs = image::write(paths, &kernel, tasks)?;
+        packed.push((version, kernel, initramfs));
+    }
+    let kvm = match packed.first() {
+        Some((_, kernel, initramfs)) => guest::kvm_works(emulator, kernel, initramfs)?,
+        None => false,
+    };
+    let accelerator = if kvm { Accelerator::Kvm } else { Accelerator::Emulation };
     step.end();
-    let qemu = emulator.command(&kernel, &initramfs, accelerator)?;
-    Guest { qemu, console: kernel.console() }.run(tasks, &version.to_string(), skips)?;
-    // Over a hundred megabytes, which only a failure is worth.
-    Ok(fs::remove_file(initramfs)?)
+    println!(
+        "    {}",
+        if kvm { "KVM runs them" } else { "QEMU emulates their processors: KVM does not work here" }
+    );
+    let mut guests = Vec::new();
+    for (version, kernel, initramfs) in packed {
+        println!("    Linux {version}: {}", kernel.release());
+        let guest = Guest::new(emulator, &kernel, &initramfs, accelerator)?;
+        guests.push((version, guest, initramfs));
+    }
+    Ok(guests)
 }
