@@ -17,7 +17,10 @@ use nix::{
     unistd::Pid,
 };
 use observer::kernel::{
-    Drain, KernelError, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, object::LoaderOptions,
+    Drain, KernelError, Loader, Programs, Sizes,
+    bpffs::PinDirectory,
+    grace::Grace,
+    object::{LoaderOptions, cheapest_clock},
     preflight,
 };
 
@@ -37,7 +40,7 @@ impl Place {
         let directory = tempfile::tempdir()?;
         let pins = PinDirectory::create(&directory.path().join("pins"), directory.path())?;
         let sizes = Sizes::from_budget(flow_memory, preflight::possible_cpus())?;
-        let options = LoaderOptions { sizes, log_level: 0, precise_clock: false };
+        let options = LoaderOptions { sizes, log_level: 0, clock: cheapest_clock() };
         Ok(Self { loader: Loader::new(options, pins.path())?, _pins: pins, _directory: directory })
     }
 

@@ -16,12 +16,16 @@ use observer::{
     clock,
     flow::{Delta, Icmp, InterfaceNumber},
     kernel::{
-        Drain, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, ledger::grown,
-        object::LoaderOptions, preflight,
+        Drain, Loader, Programs, Sizes,
+        bpffs::PinDirectory,
+        grace::Grace,
+        ledger::grown,
+        object::{LoaderOptions, cheapest_clock},
+        preflight,
     },
 };
 use observer_ebpf::{
-    abi::{Direction, Ledger, LossReason, NonIpKind, Note},
+    abi::{Clock, Direction, Ledger, LossReason, NonIpKind, Note},
     packet::Offload,
 };
 use observer_tests::{need, requires};
@@ -38,11 +42,11 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn new(precise_clock: bool, ethernet: bool) -> Self {
+    fn new(clock: Clock, ethernet: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let pins = PinDirectory::create(&directory.path().join("pins"), directory.path()).unwrap();
         let sizes = Sizes::from_budget(4 << 20, preflight::possible_cpus()).unwrap();
-        let options = LoaderOptions { sizes, log_level: 0, precise_clock };
+        let options = LoaderOptions { sizes, log_level: 0, clock };
         let mut programs = Loader::new(options, pins.path()).unwrap().load(INTERFACE, ethernet).unwrap();
         let drain = Drain::new(&mut programs, sizes, Grace::new().unwrap()).unwrap();
         Self { programs, drain, _pins: pins, _directory: directory }
@@ -137,7 +141,7 @@ fn is_taken(bytes: &[u8]) -> bool {
 #[test]
 fn programs_count_the_corpus_as_the_parser_does() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(false, true);
+    let mut loaded = Loaded::new(cheapest_clock(), true);
     for sample in corpus() {
         let bytes = sample.bytes();
         for direction in Direction::ALL.into_iter().filter(|_| is_taken(&bytes)) {
@@ -150,7 +154,7 @@ fn programs_count_the_corpus_as_the_parser_does() -> Result<()> {
 #[test]
 fn programs_count_cut_frames_as_the_parser_does() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(false, true);
+    let mut loaded = Loaded::new(cheapest_clock(), true);
     for sample in corpus() {
         let whole = sample.bytes();
         for len in (15..whole.len().min(140)).step_by(3).filter(|len| is_taken(&whole[..*len])) {
@@ -164,7 +168,7 @@ fn programs_count_cut_frames_as_the_parser_does() -> Result<()> {
 #[test]
 fn later_fragments_belong_to_the_flow_of_their_first() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(false, true);
+    let mut loaded = Loaded::new(cheapest_clock(), true);
     let sample = |name: &str| corpus().into_iter().find(|sample| sample.name == name).unwrap().bytes();
     let none = Offload::default();
     for (first, later, id) in [
@@ -194,18 +198,18 @@ fn later_fragments_belong_to_the_flow_of_their_first() -> Result<()> {
 #[test]
 fn programs_load_with_the_precise_clock_and_for_interfaces_without_ethernet() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(true, true);
+    let mut loaded = Loaded::new(Clock::Precise, true);
     let sample = corpus().swap_remove(0);
     check(&mut loaded, Direction::Ingress, &sample, &sample.bytes(), &sample.expect);
-    let _ = Loaded::new(false, false);
+    let _ = Loaded::new(cheapest_clock(), false);
     Ok(())
 }
 
 #[test]
 fn times_of_a_flow_are_those_of_its_packets() -> Result<()> {
     need!(requires::root());
-    for precise in [false, true] {
-        let mut loaded = Loaded::new(precise, true);
+    for clock in [cheapest_clock(), Clock::Precise] {
+        let mut loaded = Loaded::new(clock, true);
         let sample = corpus().swap_remove(0);
         let before = clock::now().unix_ms;
         let (flows, _) = loaded.count(Direction::Ingress, &sample.bytes(), sample.offload());
@@ -225,7 +229,7 @@ fn times_of_a_flow_are_those_of_its_packets() -> Result<()> {
 #[test]
 fn a_flow_of_many_packets_is_one_entry_and_either_grace_period_is_waited_for() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(false, true);
+    let mut loaded = Loaded::new(cheapest_clock(), true);
     let bytes = corpus().swap_remove(0).bytes();
     for grace in [Grace::new().unwrap(), Grace::map_in_map().unwrap()] {
         grace.wait().unwrap();
@@ -262,7 +266,8 @@ fn noise_of_an_interface_costs_its_neighbour_no_record() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let pins = PinDirectory::create(&directory.path().join("pins"), directory.path())?;
     let sizes = Sizes::from_budget(2 << 20, preflight::possible_cpus())?;
-    let mut loader = Loader::new(LoaderOptions { sizes, log_level: 0, precise_clock: false }, pins.path())?;
+    let mut loader =
+        Loader::new(LoaderOptions { sizes, log_level: 0, clock: cheapest_clock() }, pins.path())?;
     let (mut noisy, mut quiet) = (loader.load(INTERFACE, true)?, loader.load(QUIET, true)?);
     let mut drain = Drain::new(&mut noisy, sizes, Grace::new()?)?;
     drain.share_among(2);

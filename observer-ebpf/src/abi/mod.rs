@@ -6,11 +6,15 @@
 //! padding that the compiler chose; the size is asserted beside each type, so a change that moves a field does not
 //! compile until it is meant.
 
+mod clock;
 mod control;
 mod flow;
 mod ledger;
 pub mod names;
+mod replay;
 
+pub use clock::Clock;
 pub use control::Control;
 pub use flow::{Direction, FlowKey, FlowSet, FlowSlot, TICK_SHIFT, WAYS};
 pub use ledger::{Ledger, Loss, LossReason, NonIpKind, Note};
+pub use replay::Replay;

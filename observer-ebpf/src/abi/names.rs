@@ -14,6 +14,8 @@ pub const SPILL: &str = "SPILL";
 pub const HEADERS: &str = "HEADERS";
 /// `Array<u64>`: ports of the first fragments that were seen last. The programs' own.
 pub const FRAGMENTS: &str = "FRAGMENTS";
+/// `Array<Replay>` of one element. A replay writes, its programs read.
+pub const REPLAY: &str = "REPLAY";
 /// Ring buffer of diagnostics, laid out by aya-log.
 pub const LOGS: &str = "AYA_LOGS";
 
@@ -35,7 +37,7 @@ pub const TWIN: &str = "TWIN";
 /// `u32`: how many flows these two make, less one; a power of two less one.
 pub const FLOW_MASK: &str = "FLOW_MASK";
 
-/// `u16`: the interface that this load is for, from 1.
+/// `u16`: the interface that this load is for, from 1. A replay says it with each packet.
 pub const INTERFACE: &str = "INTERFACE";
 /// `u32`: CPUs that the maps have room for.
 pub const CPUS: &str = "CPUS";
@@ -45,8 +47,8 @@ pub const SETS: &str = "SETS";
 pub const HASH_FACTORS: &str = "HASH_FACTORS";
 /// `u32`: bytes in the spill ring from which on it takes entries only of interfaces within their share.
 pub const RING_PRESSED: &str = "RING_PRESSED";
-/// `u32`: not 0 where the kernel has `bpf_ktime_get_coarse_ns` (Linux 5.11).
-pub const COARSE_CLOCK: &str = "COARSE_CLOCK";
+/// `u32`: a [`Clock`](super::Clock).
+pub const CLOCK: &str = "CLOCK";
 /// `u32`: length of the link header: 14 for Ethernet, 0 for interfaces that carry bare IP.
 pub const LINK_HEADER: &str = "LINK_HEADER";
 /// `u8`: the level of diagnostics, 0 for none. The verifier removes what lies above it.

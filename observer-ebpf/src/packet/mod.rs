@@ -201,6 +201,37 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
     })
 }
 
+/// Where the headers of a packet lie, as offsets in its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The IP header.
+    pub network: u32,
+    /// The transport header.
+    pub transport: u32,
+    /// What follows the headers.
+    pub payload: u32,
+}
+
+/// Where the headers of a packet lie, if it is one that [`parse`] reads. For readers that want more of them than it
+/// gives; the programs do not.
+pub fn layout(bytes: &[u8], link: Link) -> Option<Layout> {
+    let (ether_type, l3) = match link {
+        Link::Ethernet => ethernet::payload(bytes).ok()?,
+        Link::Bare(ether_type) => (ether_type, 0),
+    };
+    let network = match ether_type {
+        ethernet::IPV4 => ipv4::read(bytes, l3),
+        ethernet::IPV6 => ipv6::read(bytes, l3),
+        _ => return None,
+    };
+    let network = network.ok()?;
+    let payload = match network.note {
+        None => transport::read(bytes, network.protocol, network.transport).end,
+        Some(_) => network.transport,
+    };
+    Some(Layout { network: l3, transport: network.transport, payload })
+}
+
 /// `M` bytes of a header of `N`, at a place that the compiler knows.
 #[inline(always)]
 const fn field<const M: usize, const N: usize>(header: &[u8; N], at: usize) -> [u8; M] {

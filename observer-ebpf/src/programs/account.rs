@@ -11,7 +11,7 @@ use super::{
     cache::{self, Count, Row},
     fragments,
     maps::{CONTROL, LEDGER},
-    settings::{CPUS, INTERFACE},
+    settings::{CPUS, interface},
 };
 
 /// The account of one packet: where its counts go.
@@ -44,7 +44,7 @@ impl Account {
     pub(super) fn reopen(direction: Direction) -> Option<Self> {
         // SAFETY: a helper without arguments.
         let cpu = unsafe { bpf_get_smp_processor_id() };
-        let ledger = LEDGER.get_ptr_mut(ledger_index(INTERFACE.load(), direction, cpu))?;
+        let ledger = LEDGER.get_ptr_mut(ledger_index(interface(), direction, cpu))?;
         Some(Self { ledger, cpu, direction })
     }
 
@@ -99,7 +99,7 @@ impl Account {
         let lost = &mut self.ledger().lost[reason as usize];
         lost.packets += u64::from(wire.packets);
         lost.bytes += wire.bytes;
-        debug!(self.ledger, "interface {}: packet lost, reason {}", INTERFACE.load(), reason as u8);
+        debug!(self.ledger, "interface {}: packet lost, reason {}", interface(), reason as u8);
     }
 
     /// Accounts a packet.
@@ -125,7 +125,7 @@ impl Account {
             destination_port_be: packet.destination_port_be,
             protocol: packet.protocol,
             generation_and_direction: FlowKey::tag(generation, self.direction),
-            interface: INTERFACE.load(),
+            interface: interface(),
         };
         let count = Count {
             bytes: packet.wire.bytes,

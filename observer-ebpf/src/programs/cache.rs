@@ -11,12 +11,12 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
 };
-use observer_ebpf::abi::{FlowKey, FlowSet, FlowSlot, Ledger, LossReason, TICK_SHIFT, WAYS};
+use observer_ebpf::abi::{Clock, FlowKey, FlowSet, FlowSlot, Ledger, LossReason, TICK_SHIFT, WAYS};
 
 use super::{
     account::ledger_index,
-    maps::{CONTROL, FLOWS, LEDGER, SPILL, USED},
-    settings::{COARSE_CLOCK, RING_PRESSED, SETS, hash_factor},
+    maps::{CONTROL, FLOWS, LEDGER, REPLAY, SPILL, USED},
+    settings::{RING_PRESSED, SETS, clock_is, hash_factor},
 };
 
 /// What one packet adds to its flow.
@@ -53,7 +53,7 @@ pub(super) fn add(key: &FlowKey, count: Count, row: Row, ledger: *mut Ledger) ->
             slot.bytes += count.bytes;
             let (flags, packets) = split(count.packets_and_flags);
             slot.packets_and_flags = (slot.packets_and_flags + packets) | flags;
-            slot.last = now;
+            touch(slot, now);
             return Some(());
         }
     }
@@ -183,9 +183,25 @@ fn split(packets_and_flags: u64) -> (u64, u64) {
     (packets_and_flags ^ packets, packets)
 }
 
+/// A packet more at this time. Clocks of the kernel do not go back; packets of a capture may be out of order.
+#[inline(always)]
+fn touch(slot: &mut FlowSlot, now: u32) {
+    if !clock_is(Clock::Replay) {
+        slot.last = now;
+    } else if (now.wrapping_sub(slot.first) as i32) < 0 {
+        slot.first = now;
+    } else if (now.wrapping_sub(slot.last) as i32) > 0 {
+        slot.last = now;
+    }
+}
+
+/// The time, in ticks.
 #[inline(always)]
 pub(super) fn now() -> u32 {
-    // SAFETY: helpers without arguments. The verifier removes the branch that this kernel does not take.
-    let ns = unsafe { if COARSE_CLOCK.load() == 0 { bpf_ktime_get_ns() } else { bpf_ktime_get_coarse_ns() } };
+    if clock_is(Clock::Replay) {
+        return REPLAY.get(0).map_or(0, |replay| replay.now);
+    }
+    // SAFETY: helpers without arguments.
+    let ns = unsafe { if clock_is(Clock::Coarse) { bpf_ktime_get_coarse_ns() } else { bpf_ktime_get_ns() } };
     (ns >> TICK_SHIFT) as u32
 }

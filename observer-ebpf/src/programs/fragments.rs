@@ -13,7 +13,7 @@ use observer_ebpf::{
 use super::{
     cache::now,
     maps::{FRAGMENT_BITS, FRAGMENTS},
-    settings::{INTERFACE, hash_factor},
+    settings::{hash_factor, interface},
 };
 
 /// An age is 2^14 ticks, 17 s: a fragment finds its first for 17 to 34 s. Linux waits 30 s for the parts of a packet.
@@ -73,7 +73,7 @@ impl Place {
             | u64::from(protocol) << 24
             | (age << 17 & 0x00fe_0000)
             | (direction as u64) << 16
-            | u64::from(INTERFACE.load());
+            | u64::from(interface());
         let hash = packet.source[0]
             .wrapping_mul(hash_factor(0))
             .wrapping_add(packet.source[1].wrapping_mul(hash_factor(1)))

@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray, RingBuf},
 };
-use observer_ebpf::abi::{Control, FlowSet, Ledger};
+use observer_ebpf::abi::{Control, FlowSet, Ledger, Replay};
 
 /// `BPF_F_MMAPABLE` (Linux 5.5): the daemon reads without a system call.
 const MMAPABLE: u32 = 1 << 10;
@@ -21,6 +21,8 @@ pub(super) static LEDGER: Array<Ledger> = Array::with_max_entries(1, MMAPABLE);
 pub(super) static SPILL: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub(super) static FRAGMENTS: Array<u64> = Array::with_max_entries(1 << FRAGMENT_BITS, 0);
+#[map]
+pub(super) static REPLAY: Array<Replay> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(super) static HEADERS: PerCpuArray<Headers> = PerCpuArray::with_max_entries(1, 0);
 

@@ -1,10 +1,12 @@
 //! Constants that the loader sets before the verifier sees the program. See `abi::names` for their meaning.
 
 use aya_ebpf::Global;
-use observer_ebpf::abi::FlowKey;
+use observer_ebpf::abi::{Clock, FlowKey};
+
+use super::maps::REPLAY;
 
 #[unsafe(no_mangle)]
-pub(super) static INTERFACE: Global<u16> = Global::new(0);
+static INTERFACE: Global<u16> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(super) static CPUS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
@@ -12,11 +14,26 @@ pub(super) static SETS: Global<u32> = Global::new(64);
 #[unsafe(no_mangle)]
 pub(super) static RING_PRESSED: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
-pub(super) static COARSE_CLOCK: Global<u32> = Global::new(0);
+static CLOCK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(super) static LINK_HEADER: Global<u32> = Global::new(14);
 #[unsafe(no_mangle)]
 static HASH_FACTORS: [u64; FlowKey::WORDS] = [1; FlowKey::WORDS];
+
+/// Whether this load takes its times from there. The verifier removes the branches that a load does not take.
+#[inline(always)]
+pub(super) fn clock_is(clock: Clock) -> bool {
+    CLOCK.load() == clock as u32
+}
+
+/// The interface that a packet crosses.
+#[inline(always)]
+pub(super) fn interface() -> u16 {
+    if clock_is(Clock::Replay) {
+        return REPLAY.get(0).map_or(0, |replay| replay.interface);
+    }
+    INTERFACE.load()
+}
 
 /// One factor of the hash.
 #[inline(always)]

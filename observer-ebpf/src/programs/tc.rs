@@ -2,14 +2,14 @@
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes, macros::classifier, programs::TcContext};
 use observer_ebpf::{
-    abi::Direction,
+    abi::{Clock, Direction},
     packet::{Frame, Link, Offload, PacketBytes, parse_plain},
 };
 
 use super::{
     account::Account,
-    maps::{HEADER_LEN, HEADERS, Headers, NEAR},
-    settings::LINK_HEADER,
+    maps::{HEADER_LEN, HEADERS, Headers, NEAR, REPLAY},
+    settings::{LINK_HEADER, clock_is},
 };
 
 /// `TCX_NEXT` and `TC_ACT_UNSPEC`: whatever stands behind us in the chain decides.
@@ -156,7 +156,9 @@ fn observe_unusual(skb: *mut __sk_buff, direction: Direction) {
     let frame = frame(skb);
     let Some(account) = Account::reopen(direction) else { return };
     account.copied();
-    match HEADERS.get_ptr_mut(0).and_then(|headers| Copied::new(skb, headers, frame.len)) {
+    // SAFETY: the context of the program. Of a replayed frame there may be less than it was long.
+    let len = unsafe { (*skb).len };
+    match HEADERS.get_ptr_mut(0).and_then(|headers| Copied::new(skb, headers, len)) {
         Some(bytes) => account.frame(&bytes, frame),
         None => account.unreadable(frame),
     }
@@ -166,6 +168,8 @@ fn observe_unusual(skb: *mut __sk_buff, direction: Direction) {
 pub(super) fn frame(skb: *mut __sk_buff) -> Frame {
     // SAFETY: the context of the program; the verifier rewrites these reads.
     let (len, protocol, size) = unsafe { ((*skb).len, (*skb).protocol, (*skb).gso_size) };
+    let len =
+        if clock_is(Clock::Replay) { REPLAY.get(0).map_or(len, |replay| replay.frame_len) } else { len };
     let link =
         if LINK_HEADER.load() == 0 { Link::Bare(u16::from_be(protocol as u16)) } else { Link::Ethernet };
     // SAFETY: as above. Read apart, because it is needed for super-packets only.

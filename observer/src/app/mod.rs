@@ -33,8 +33,12 @@ use crate::{
     cli::{AttachName, LogLevel, Output},
     config::{Config, ConfigError},
     kernel::{
-        Drain, Hook, KernelError, Loader, Sizes, bpffs::PinDirectory, diagnostics, grace::Grace,
-        object::LoaderOptions, preflight,
+        Drain, Hook, KernelError, Loader, Sizes,
+        bpffs::PinDirectory,
+        diagnostics,
+        grace::Grace,
+        object::{LoaderOptions, cheapest_clock},
+        preflight,
     },
     record::Format,
     sink::{FileKind, FileSink, Sink, SinkObserver, SinkOptions, Sinks, StdoutSink},
@@ -99,9 +103,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     preflight::check()?;
     let tasks_file = config.tasks_file.as_deref().map(TasksFile::open).transpose()?;
     let lock = lock(&config.state_dir)?;
-    if config.outputs.iter().any(|output| *output != Output::Stdout) {
-        writable(&config.output_dir)?;
-    }
+    writable_outputs(config)?;
     let server = Server::bind(config.listen).map_err(|error| {
         Failure::Usage(format!(
             "cannot listen on {}: {error}: give another address with --listen",
@@ -123,7 +125,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
 
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
     let sizes = Sizes::from_budget(config.flow_memory.as_u64(), preflight::possible_cpus())?;
-    let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), precise_clock: false };
+    let options =
+        LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: cheapest_clock() };
     let mut loader = Loader::new(options, pins.path())?;
     // Loaded for no interface: it makes the maps, and shows that this kernel's verifier takes the programs.
     let mut first = loader.load(1, true)?;
@@ -228,7 +231,15 @@ fn lock(state_dir: &Path) -> Result<Flock<fs::File>, Failure> {
     })
 }
 
-/// Makes sure that files can be made in the output directory.
+/// Makes sure that files can be made in the output directory, if any are asked for.
+pub(crate) fn writable_outputs(config: &Config) -> Result<(), Failure> {
+    if config.outputs.iter().all(|output| *output == Output::Stdout) {
+        Ok(())
+    } else {
+        writable(&config.output_dir)
+    }
+}
+
 fn writable(directory: &Path) -> Result<(), Failure> {
     let probe = directory.join(format!(".probe-{}", std::process::id()));
     let attempt = || -> io::Result<()> {
@@ -254,7 +265,8 @@ fn hook(config: &Config) -> Hook {
     }
 }
 
-fn sinks(config: &Config) -> Vec<Box<dyn Sink>> {
+/// The sinks that a configuration asks for.
+pub(crate) fn sinks(config: &Config) -> Vec<Box<dyn Sink>> {
     let options = SinkOptions {
         directory: config.output_dir.clone(),
         format: Format::v2(),

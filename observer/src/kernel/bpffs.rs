@@ -4,7 +4,9 @@
 
 use std::{
     fs, io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::{Path, PathBuf},
+    ptr,
 };
 
 use nix::{
@@ -75,6 +77,49 @@ impl Drop for PinDirectory {
             let _ = fs::remove_dir(root);
         }
     }
+}
+
+/// A BPF file system that is mounted nowhere: gone with its descriptor, however the process ends.
+#[derive(Debug)]
+pub struct PrivatePins {
+    path: PathBuf,
+    _mount: OwnedFd,
+}
+
+impl PrivatePins {
+    /// Makes one (Linux 5.2).
+    pub fn new() -> Result<Self, KernelError> {
+        const FSCONFIG_CMD_CREATE: libc::c_long = 6;
+        const CLOEXEC: libc::c_long = 1;
+        let (none, nowhere) = (0_usize, ptr::null::<u8>());
+        // SAFETY: the name is a string that outlives the call.
+        let context = unsafe { libc::syscall(libc::SYS_fsopen, c"bpf".as_ptr(), CLOEXEC) };
+        let context = descriptor(context, "fsopen of a BPF file system")?;
+        let fd = context.as_raw_fd();
+        // SAFETY: the command takes neither key nor value.
+        let created =
+            unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, nowhere, nowhere, none) };
+        if created < 0 {
+            return Err(KernelError::last("fsconfig of a BPF file system"));
+        }
+        // SAFETY: no pointers are passed.
+        let mount = unsafe { libc::syscall(libc::SYS_fsmount, fd, CLOEXEC, none) };
+        let mount = descriptor(mount, "fsmount of a BPF file system")?;
+        Ok(Self { path: format!("/proc/self/fd/{}", mount.as_raw_fd()).into(), _mount: mount })
+    }
+
+    /// Its root, for this process.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn descriptor(result: libc::c_long, call: &str) -> Result<OwnedFd, KernelError> {
+    if result < 0 {
+        return Err(KernelError::last(call));
+    }
+    // SAFETY: a descriptor that the kernel has just given us.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
 }
 
 /// Whether `path`, or the nearest folder above it that exists, lies on a BPF file system.

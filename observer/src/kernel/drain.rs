@@ -9,9 +9,11 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf};
-use observer_ebpf::abi::{Control, Direction, FlowKey, FlowSet, FlowSlot, Ledger, TICK_SHIFT, names};
+use observer_ebpf::abi::{Clock, Control, Direction, FlowKey, FlowSet, FlowSlot, Ledger, TICK_SHIFT, names};
 
-use super::{KernelError, Programs, Sizes, grace::Grace, ledger::sum, mapping::Mapping, object::map_fd};
+use super::{
+    KernelError, Programs, Sizes, grace::Grace, ledger::sum, mapping::Mapping, object::cheapest_clock,
+};
 use crate::{
     clock,
     flow::{Counters, Delta, Icmp, InterfaceNumber},
@@ -51,6 +53,7 @@ pub struct Drain {
     ledger: Mapping<Ledger>,
     ring: RingBuf<MapData>,
     grace: Grace,
+    clock: Clock,
     /// Entries read from the ring since the last flip.
     spilled: u64,
     /// How many sets of a row are in use from the next flip on.
@@ -69,31 +72,39 @@ impl fmt::Debug for Drain {
 impl Drain {
     /// Maps the shared maps, taking them out of one load of the object.
     pub fn new(programs: &mut Programs, sizes: Sizes, grace: Grace) -> Result<Self, KernelError> {
-        fn mapping<T: Copy>(
-            programs: &mut Programs,
-            name: &'static str,
-            len: usize,
-        ) -> Result<Mapping<T>, KernelError> {
-            let data = programs.take_map(name)?;
-            Mapping::new(map_fd(&data), len, name)
-        }
+        Self::of_clock(programs, sizes, grace, cheapest_clock())
+    }
+
+    /// The same for programs that were loaded with [`Clock::Replay`]: times are milliseconds of the capture modulo
+    /// 2^32, which the caller completes.
+    pub(super) fn of_replay(programs: &mut Programs, sizes: Sizes) -> Result<Self, KernelError> {
+        Self::of_clock(programs, sizes, Grace::Called, Clock::Replay)
+    }
+
+    fn of_clock(
+        programs: &mut Programs,
+        sizes: Sizes,
+        grace: Grace,
+        clock: Clock,
+    ) -> Result<Self, KernelError> {
         let rows = sizes.rows() as usize;
         let ring = aya::maps::Map::RingBuf(programs.take_map(names::SPILL)?);
-        let control = mapping(programs, names::CONTROL, 1)?;
+        let control = Mapping::<Control>::of(programs, names::CONTROL, 1)?;
         // All of them, until it is seen how many flows there are.
         control.write(0, Control { sets: sizes.sets, share: sizes.share(1), ..control.read(0) });
         Ok(Self {
             sizes,
             control,
-            flows: mapping(programs, names::FLOWS, rows * sizes.sets as usize)?,
-            used: mapping(programs, names::USED, rows * sizes.sets as usize / 64)?,
-            ledger: mapping(
+            flows: Mapping::of(programs, names::FLOWS, rows * sizes.sets as usize)?,
+            used: Mapping::of(programs, names::USED, rows * sizes.sets as usize / 64)?,
+            ledger: Mapping::of(
                 programs,
                 names::LEDGER,
                 usize::from(sizes.interfaces) * 2 * sizes.cpus as usize,
             )?,
             ring: ring.try_into().map_err(aya::EbpfError::from)?,
             grace,
+            clock,
             spilled: 0,
             next_sets: sizes.sets,
         })
@@ -119,7 +130,7 @@ impl Drain {
         let grace = start.elapsed();
 
         let start = Instant::now();
-        let ticks = Ticks::new(clock::now());
+        let ticks = Ticks::of(self.clock);
         let entries = self.read_half((generation & 1) as usize, ticks, |delta| take(Side::Before, delta));
         let spilled = self.read_ring(take);
         self.next_sets = sets_for(entries + self.spilled, sets, self.sizes.sets);
@@ -130,7 +141,7 @@ impl Drain {
     /// Hands what lies in the spill ring to `take`, and returns how many entries that were.
     pub fn read_ring(&mut self, mut take: impl FnMut(Side, Delta)) -> u64 {
         let generation = self.control.read(0).generation;
-        let ticks = Ticks::new(clock::now());
+        let ticks = Ticks::of(self.clock);
         let mut count = 0;
         while let Some(item) = self.ring.next() {
             let Some(bytes) = item.first_chunk::<{ size_of::<FlowSlot>() }>() else { continue };
@@ -199,20 +210,31 @@ fn sets_for(entries: u64, sets: u32, most: u32) -> u32 {
 
 /// Completes the 32-bit ticks of the cache to UNIX time.
 #[derive(Clone, Copy)]
-struct Ticks {
-    now: u64,
-    unix_ms: i64,
+enum Ticks {
+    /// What the kernel's clock and the wall clock say now.
+    Kernel { now: u64, unix_ms: i64 },
+    /// Left to the caller.
+    Replay,
 }
 
 impl Ticks {
-    fn new(now: clock::Now) -> Self {
-        Self { now: now.monotonic_ns >> TICK_SHIFT, unix_ms: now.unix_ms }
+    fn of(clock: Clock) -> Self {
+        if clock == Clock::Replay {
+            return Self::Replay;
+        }
+        let now = clock::now();
+        Self::Kernel { now: now.monotonic_ns >> TICK_SHIFT, unix_ms: now.unix_ms }
     }
 
     fn unix_ms(self, tick: u32) -> i64 {
-        // A tick may be a little ahead of our own reading of the clock: the difference is signed.
-        let behind = (self.now as u32).wrapping_sub(tick) as i32;
-        self.unix_ms - ((i64::from(behind) << TICK_SHIFT) / 1_000_000)
+        match self {
+            Self::Kernel { now, unix_ms } => {
+                // A tick may be a little ahead of our own reading of the clock: the difference is signed.
+                let behind = (now as u32).wrapping_sub(tick) as i32;
+                unix_ms - ((i64::from(behind) << TICK_SHIFT) / 1_000_000)
+            }
+            Self::Replay => tick.into(),
+        }
     }
 
     fn delta(self, slot: &FlowSlot) -> Delta {

@@ -2,7 +2,7 @@ use std::{num::NonZeroUsize, os::fd::AsFd, ptr::NonNull};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::KernelError;
+use super::{KernelError, Programs, object::map_fd};
 
 /// An eBPF array in the daemon's memory.
 ///
@@ -18,8 +18,14 @@ pub(super) struct Mapping<T> {
 unsafe impl<T: Copy + Send> Send for Mapping<T> {}
 
 impl<T: Copy> Mapping<T> {
+    /// Maps an array of `len` elements, taking it out of a load of the object.
+    pub(super) fn of(programs: &mut Programs, name: &'static str, len: usize) -> Result<Self, KernelError> {
+        let data = programs.take_map(name)?;
+        Self::new(map_fd(&data), len, name)
+    }
+
     /// Maps `len` elements of the array behind `fd`.
-    pub(super) fn new(fd: impl AsFd, len: usize, name: &'static str) -> Result<Self, KernelError> {
+    fn new(fd: impl AsFd, len: usize, name: &'static str) -> Result<Self, KernelError> {
         const {
             assert!(
                 align_of::<T>() <= 4096 && size_of::<T>().is_multiple_of(8),

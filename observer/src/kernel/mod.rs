@@ -10,6 +10,7 @@
 //! - [`attachment`]: on an interface, in its namespace, and off again
 //! - [`drain`]: flip, grace period, read and clear
 //! - [`diagnostics`]: what the programs say when asked to
+//! - [`test_run`]: the programs, run on packets that cross no interface
 //! - [`grace`]: waiting until no program can still be running on what it saw before
 
 pub mod attachment;
@@ -22,6 +23,7 @@ pub mod ledger;
 mod mapping;
 pub mod object;
 pub mod preflight;
+pub mod test_run;
 
 pub use attachment::{Attachment, Hook};
 pub use drain::Drain;

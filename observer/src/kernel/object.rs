@@ -12,7 +12,7 @@ use aya::{
     maps::{Map, MapData},
     programs::{ProgramError, SchedClassifier},
 };
-use observer_ebpf::abi::{Direction, FlowKey, FlowSet, FlowSlot, Ledger, WAYS, names};
+use observer_ebpf::abi::{Clock, Direction, FlowKey, FlowSet, FlowSlot, Ledger, WAYS, names};
 
 use super::{KernelError, preflight::KernelVersion};
 
@@ -20,7 +20,7 @@ use super::{KernelError, preflight::KernelVersion};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT"));
 
 /// The maps that all loads share, by the files that they are pinned to.
-const SHARED: [&str; 8] = [
+const SHARED: [&str; 9] = [
     names::CONTROL,
     names::FLOWS,
     names::USED,
@@ -28,6 +28,7 @@ const SHARED: [&str; 8] = [
     names::SPILL,
     names::FRAGMENTS,
     names::HEADERS,
+    names::REPLAY,
     names::LOGS,
 ];
 
@@ -119,8 +120,13 @@ pub struct LoaderOptions {
     pub sizes: Sizes,
     /// Level of the programs' own diagnostics: 0 for none, 4 for debug.
     pub log_level: u8,
-    /// Take the precise clock even where the kernel has the coarse one.
-    pub precise_clock: bool,
+    /// Where the times of packets come from.
+    pub clock: Clock,
+}
+
+/// The kernel's clock that costs the programs least.
+pub fn cheapest_clock() -> Clock {
+    if KernelVersion::running().at_least(5, 11) { Clock::Coarse } else { Clock::Precise }
 }
 
 /// Constants of a load must outlive the loader, and aya borrows them: these are all that an interface can have.
@@ -133,7 +139,6 @@ impl Loader {
     /// A loader whose maps are pinned in `pins`.
     pub fn new(options: LoaderOptions, pins: &Path) -> Result<Self, KernelError> {
         let sizes = options.sizes;
-        let coarse = KernelVersion::running().at_least(5, 11) && !options.precise_clock;
         let mut factors = [0_u64; FlowKey::WORDS];
         for factor in &mut factors {
             *factor = random()? | 1;
@@ -145,7 +150,7 @@ impl Loader {
             .override_global(names::CPUS, leak(sizes.cpus), true)
             .override_global(names::SETS, leak(sizes.sets), true)
             .override_global(names::RING_PRESSED, leak(sizes.ring_bytes / 4 * 3), true)
-            .override_global(names::COARSE_CLOCK, leak(u32::from(coarse)), true)
+            .override_global(names::CLOCK, leak(options.clock as u32), true)
             .override_global(names::LOG_LEVEL, leak(options.log_level), true)
             .override_global(names::HASH_FACTORS, &*Box::leak(Box::new(factors)), true);
         let rows = sizes.rows();
