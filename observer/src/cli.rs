@@ -1,10 +1,16 @@
 //! The command line. What a flag means and its default stand in [`config`](crate::config).
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use serde::Deserialize;
+
+use crate::tasks::Mac;
 
 /// Per-ENI flow records in the shape of VPC Flow Logs, counted in the kernel.
 #[derive(Debug, Parser)]
@@ -22,6 +28,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Tell whether this host can be observed, and what is missing
     Check,
+    /// Turn a capture into records, by the same programs
+    Replay(Box<ReplayArgs>),
     /// Print the configuration that `run` would use, as a file for --config
     Config(Box<RunArgs>),
 }
@@ -41,15 +49,10 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
-    /// Where record files go [default: /var/log/observer]
-    #[arg(long, value_name = "DIR", env = "OBSERVER_OUTPUT_DIR")]
-    pub output_dir: Option<PathBuf>,
-    /// What is written; may be given several times [default: jsonl]
-    #[arg(long, value_name = "FORMAT", env = "OBSERVER_OUTPUT", value_delimiter = ',')]
-    pub output: Vec<Output>,
-    /// Seconds over which flows are summed, 1 to 600 [default: 60]
-    #[arg(long, value_name = "SECONDS", env = "OBSERVER_WINDOW", value_parser = clap::value_parser!(u32).range(1..=600))]
-    pub window: Option<u32>,
+    /// What becomes of records.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub records: RecordSettings,
     /// Address of /metrics, /healthz and /readyz [default: 127.0.0.1:9810]
     #[arg(long, value_name = "ADDR", env = "OBSERVER_LISTEN")]
     pub listen: Option<SocketAddr>,
@@ -84,6 +87,61 @@ pub struct Settings {
     /// What is logged to standard error; debug also switches on the programs' own diagnostics [default: info]
     #[arg(long, value_name = "LEVEL", env = "OBSERVER_LOG_LEVEL")]
     pub log_level: Option<LogLevel>,
+}
+
+/// What becomes of records: for `run` and `replay` alike.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RecordSettings {
+    /// Where record files go [default: /var/log/observer; of replay: none]
+    #[arg(long, value_name = "DIR", env = "OBSERVER_OUTPUT_DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// What is written; may be given several times [default: jsonl; of replay: stdout, jsonl with
+    /// --output-dir]
+    #[arg(long, value_name = "FORMAT", env = "OBSERVER_OUTPUT", value_delimiter = ',')]
+    pub output: Vec<Output>,
+    /// Seconds over which flows are summed, 1 to 600 [default: 60]
+    #[arg(long, value_name = "SECONDS", env = "OBSERVER_WINDOW", value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub window: Option<u32>,
+}
+
+impl RecordSettings {
+    /// Its keys in the configuration file.
+    pub const KEYS: [&str; 3] = ["output-dir", "output", "window"];
+}
+
+/// Flags of `observer replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Capture in the format pcap or pcapng; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Network or address on the interface's side: packets from there are egress, packets to there ingress. May be
+    /// given several times
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    pub local: Vec<IpNet>,
+    /// MAC address of the interface: heard before --local, and a part of the records
+    #[arg(long, value_name = "MAC")]
+    pub local_mac: Option<Mac>,
+    /// MTU of the interface, beyond which a packet is a super-packet of several on the wire [default: what connections
+    /// in the capture announce, 1500 at least]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(576..=65535))]
+    pub mtu: Option<u32>,
+    /// Saved output of `aws ecs describe-tasks`, of which the ENI with --local-mac is taken
+    #[arg(long, value_name = "FILE", requires = "local_mac")]
+    pub tasks_file: Option<PathBuf>,
+    /// Print the report on standard error as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What becomes of records. Without any of it they are printed.
+    #[command(flatten)]
+    pub records: RecordSettings,
+}
+
+/// A network, or an address as a network of its own.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| address()).map_err(|_| format!("{text:?} is neither a network nor an address"))
 }
 
 /// Formats of `--output`.

@@ -12,6 +12,7 @@
 //! | [`telemetry`] | metrics, health | handles that each room gives it |
 //! | [`config`], [`cli`] | flags, variables, file | – |
 //! | [`app`] | wiring | all |
+//! | [`replay`] | captures in place of interfaces | all but tasks' watch and telemetry |
 //!
 //! [`netns`], [`netlink`] and [`clock`] are what Linux offers to several of them.
 
@@ -24,6 +25,7 @@ pub mod kernel;
 pub mod netlink;
 pub mod netns;
 pub mod record;
+pub mod replay;
 pub mod sink;
 pub mod tasks;
 pub mod telemetry;

@@ -6,9 +6,10 @@ use clap::{Parser, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use observer::{
     app::{self, Failure},
-    cli::{Cli, Command, LogLevel},
+    cli::{Cli, Command, LogLevel, ReplayArgs},
     config::Config,
     kernel::preflight,
+    replay,
 };
 use tracing_subscriber::filter::LevelFilter;
 
@@ -49,6 +50,12 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             let config = Config::new(*args)?;
             log_to_stderr(config.log_level);
             app::run(&config)
+        }
+        Command::Replay(args) => {
+            let ReplayArgs { file, local, local_mac, mtu, tasks_file, json, records } = *args;
+            let config = Config::for_replay(records, tasks_file)?;
+            log_to_stderr(LogLevel::Warn);
+            replay::run(&replay::Options { file, local, local_mac, mtu, json }, &config)
         }
         Command::Check => {
             preflight::check()?;

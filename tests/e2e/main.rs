@@ -19,5 +19,6 @@ mod hooks;
 mod metrics;
 mod names;
 mod pressure;
+mod replay;
 mod usage;
 mod windows;

@@ -5,7 +5,7 @@
 //! path. Out: sums that can be compared. It knows nothing of the daemon's insides: only the contract.
 //!
 //! - [`lab`], [`netns`], [`veth`], [`offloads`]: the place
-//! - [`traffic`]: the generators; [`counters`]: what the kernel itself counted
+//! - [`traffic`]: the generators; [`counters`]: what the kernel itself counted; [`capture`]: what crossed an interface
 //! - [`daemon`], [`http`]: the daemon; [`fake_ecs`]: what it is told about tasks
 //! - [`records`], [`text`], [`metrics`]: what it says; [`books`]: whether all of that agrees
 //! - [`requires`], [`poll`], [`tally`]: the rest
@@ -13,6 +13,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a harness panics where a scenario shall fail")]
 
 pub mod books;
+pub mod capture;
 pub mod counters;
 pub mod daemon;
 pub mod fake_ecs;

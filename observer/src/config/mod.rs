@@ -12,9 +12,14 @@ use std::{
 };
 
 use bytesize::ByteSize;
+use serde::Deserialize as _;
+use toml::{
+    Spanned,
+    de::{DeTable, Deserializer},
+};
 
 use crate::{
-    cli::{AttachName, HookName, LogLevel, Output, RunArgs, Settings, SourceName},
+    cli::{AttachName, HookName, LogLevel, Output, RecordSettings, RunArgs, Settings, SourceName},
     tasks::PROC,
 };
 
@@ -79,6 +84,9 @@ pub enum ConfigError {
     /// A source has nothing to read.
     #[error("--source file needs --tasks-file: give it the saved output of `aws ecs describe-tasks`")]
     NoTasksFile,
+    /// Files of a replay are not to lie among the daemon's unasked.
+    #[error("--output writes files: say where with --output-dir")]
+    NoOutputDir,
     /// A value in the file is out of range.
     #[error("window = {0}: give 1 to 600 seconds")]
     Window(u32),
@@ -94,8 +102,21 @@ impl Config {
         Self::from_settings(over(args.settings, file))
     }
 
+    /// For a replay: without flags its records are printed, and only where to is asked for are there files.
+    pub fn for_replay(mut records: RecordSettings, tasks_file: Option<PathBuf>) -> Result<Self, ConfigError> {
+        if records.output_dir.is_none() {
+            if records.output.is_empty() {
+                records.output.push(Output::Stdout);
+            }
+            if records.output.iter().any(|output| *output != Output::Stdout) {
+                return Err(ConfigError::NoOutputDir);
+            }
+        }
+        Self::from_settings(Settings { records, tasks_file, ..Settings::default() })
+    }
+
     fn from_settings(settings: Settings) -> Result<Self, ConfigError> {
-        let window = settings.window.unwrap_or(60);
+        let window = settings.records.window.unwrap_or(60);
         if !(1..=600).contains(&window) {
             return Err(ConfigError::Window(window));
         }
@@ -103,7 +124,7 @@ impl Config {
         if settings.source.contains(&SourceName::File) && settings.tasks_file.is_none() {
             return Err(ConfigError::NoTasksFile);
         }
-        let mut outputs = settings.output.clone();
+        let mut outputs = settings.records.output.clone();
         if outputs.is_empty() {
             outputs.push(Output::Jsonl);
         }
@@ -120,7 +141,7 @@ impl Config {
             settings.netns_dir.clone()
         };
         Ok(Self {
-            output_dir: settings.output_dir.unwrap_or_else(|| "/var/log/observer".into()),
+            output_dir: settings.records.output_dir.unwrap_or_else(|| "/var/log/observer".into()),
             outputs,
             window,
             listen: settings.listen.unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9810))),
@@ -181,9 +202,11 @@ fn over(first: Settings, second: Settings) -> Settings {
         if first.is_empty() { second } else { first }
     }
     Settings {
-        output_dir: first.output_dir.or(second.output_dir),
-        output: list(first.output, second.output),
-        window: first.window.or(second.window),
+        records: RecordSettings {
+            output_dir: first.records.output_dir.or(second.records.output_dir),
+            output: list(first.records.output, second.records.output),
+            window: first.records.window.or(second.records.window),
+        },
         listen: first.listen.or(second.listen),
         hook: first.hook.or(second.hook),
         attach: first.attach.or(second.attach),
@@ -209,7 +232,7 @@ fn read(path: &Path) -> Result<Settings, ConfigError> {
     if text.len() as u64 > MAX_FILE {
         return Err(failed(io::Error::other("too long for a configuration")));
     }
-    toml::from_str(&text).map_err(|error| {
+    settings(&text).map_err(|error| {
         let place = error.span().map_or_else(String::new, |span| {
             let number = text.get(..span.start).unwrap_or(&text).matches('\n').count();
             // The message names a key only where the key is what is wrong.
@@ -220,6 +243,21 @@ fn read(path: &Path) -> Result<Settings, ConfigError> {
         // The message alone: the whole would draw the line with a marker under it.
         let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
         ConfigError::Parse { path: path.to_path_buf(), place, message }
+    })
+}
+
+/// The settings of a file. They are of two kinds, and serde's own way to join them would forget the lines.
+fn settings(text: &str) -> Result<Settings, toml::de::Error> {
+    let keys = |of_records: bool| {
+        let table = DeTable::parse(text)?;
+        let span = table.span();
+        let is_wanted = |key: &str| RecordSettings::KEYS.contains(&key) == of_records;
+        let kept = table.into_inner().into_iter().filter(|(key, _)| is_wanted(key.get_ref())).collect();
+        Ok(Deserializer::from(Spanned::new(span, kept)))
+    };
+    Ok(Settings {
+        records: RecordSettings::deserialize(keys(true)?)?,
+        ..Settings::deserialize(keys(false)?)?
     })
 }
 
@@ -243,7 +281,8 @@ mod tests {
 
     #[test]
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
-        let flags = Settings { window: Some(5), ..Settings::default() };
+        let records = RecordSettings { window: Some(5), ..RecordSettings::default() };
+        let flags = Settings { records, ..Settings::default() };
         let merged = over(flags, file("window = 10\nflow-memory = \"8MiB\"\noutput = [\"text\"]").unwrap());
         let config = Config::from_settings(merged).unwrap();
         assert_eq!(config.window, 5);

@@ -250,7 +250,7 @@ impl Extension {
         match (self, record.content) {
             (Self::Mac, _) => Some(&*subject.mac).into(),
             (Self::InterfaceName, _) => Value::Text(&subject.interface_name),
-            (Self::Netns, _) => Value::Number(subject.netns),
+            (Self::Netns, _) if subject.netns != 0 => Value::Number(subject.netns),
             (Self::NetworkMode, _) => subject.identity.get(Attribute::NetworkMode).into(),
             (Self::TaskFamily, _) => subject.identity.get(Attribute::Family).into(),
             (Self::LostPackets, Content::SkipData(lost)) => Value::Number(lost.packets),

@@ -19,7 +19,7 @@ pub use text::{write_header, write_text};
 
 use crate::{
     flow::{Delta, Window},
-    tasks::{Attribute, Identity, Observed},
+    tasks::{Attribute, Identity, Mac, Observed},
 };
 
 /// Whose a record is: an interface and all that is known of it, with the texts that every record repeats.
@@ -31,7 +31,7 @@ pub struct Subject {
     pub interface_name: Box<str>,
     /// Hardware address; empty where it has none.
     pub mac: Box<str>,
-    /// Inode of its namespace.
+    /// Inode of its namespace; 0 where it has none.
     pub netns: u64,
     /// What the sources say.
     pub identity: Arc<Identity>,
@@ -41,10 +41,16 @@ impl Subject {
     /// The subject of an observed interface.
     pub fn new(observed: &Observed) -> Self {
         let interface = &observed.interface;
-        let mac = interface.mac.map(|mac| mac.to_string()).unwrap_or_default();
-        let interface_id = observed.identity.get(Attribute::InterfaceId).map_or_else(
+        let named = Self::named(&interface.name, interface.mac, Arc::clone(&observed.identity));
+        Self { netns: interface.netns.inode, ..named }
+    }
+
+    /// The subject of an interface of which no more is known: one of a capture.
+    pub fn named(name: &str, mac: Option<Mac>, identity: Arc<Identity>) -> Self {
+        let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
+        let interface_id = identity.get(Attribute::InterfaceId).map_or_else(
             || {
-                let mut id = interface.name.to_string();
+                let mut id = name.to_string();
                 if !mac.is_empty() {
                     let _ = write!(id, "@{mac}");
                 }
@@ -53,13 +59,7 @@ impl Subject {
             },
             Into::into,
         );
-        Self {
-            interface_id,
-            interface_name: interface.name.clone(),
-            mac: mac.into(),
-            netns: interface.netns.inode,
-            identity: Arc::clone(&observed.identity),
-        }
+        Self { interface_id, interface_name: name.into(), mac: mac.into(), netns: 0, identity }
     }
 }
 

@@ -126,13 +126,23 @@ impl Sinks {
         }
     }
 
-    /// Hands the last batch over, waits until everything is written, and closes the sinks. The error says what was not
-    /// written.
-    pub fn finish(mut self, last: Batch) -> Result<(), String> {
-        if let Some(queue) = self.queue.take() {
-            // Fails only if the thread is gone, which the join below reports.
-            let _ = queue.send(last);
+    /// Hands a batch over, and waits until there is room for it.
+    pub fn send(&self, batch: Batch) {
+        if let Some(queue) = &self.queue {
+            // Fails only if the thread is gone, which `close` reports.
+            let _ = queue.send(batch);
         }
+    }
+
+    /// Hands the last batch over, and closes the sinks.
+    pub fn finish(self, last: Batch) -> Result<(), String> {
+        self.send(last);
+        self.close()
+    }
+
+    /// Waits until everything is written, and closes the sinks. The error says what was not written.
+    pub fn close(mut self) -> Result<(), String> {
+        self.queue = None;
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(unclosed)) if unclosed.is_empty() => Ok(()),
             Some(Ok(unclosed)) => Err(unclosed.join("; ")),

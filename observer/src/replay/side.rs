@@ -1,0 +1,218 @@
+//! Which way a packet went, seen from the interface.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use observer_ebpf::{
+    abi::Direction,
+    packet::{Packet, Skip},
+};
+
+use super::link::Frame;
+use crate::tasks::Mac;
+
+/// What is on the interface's side.
+#[derive(Debug)]
+pub(super) struct Sides {
+    mac: Option<Mac>,
+    /// Networks as IPv6, IPv4 mapped, with their masks.
+    local: Vec<(u128, u128)>,
+}
+
+/// Which way a packet went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// This way.
+    Known(Direction),
+    /// Both ends are local, and the capture does not say: taken as sent.
+    BothLocal,
+    /// Neither end is local.
+    Neither,
+    /// Nothing says what is local.
+    Unsaid,
+}
+
+impl Sides {
+    /// The interface's address and the networks behind it.
+    pub(super) fn new(mac: Option<Mac>, local: &[IpNet]) -> Self {
+        let masked = |network: &IpNet| {
+            let v4_bits = if network.addr().is_ipv4() { 96 } else { 0 };
+            let bits = v4_bits + u32::from(network.prefix_len());
+            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+            (number(network.addr()) & mask, mask)
+        };
+        Self { mac, local: local.iter().map(masked).collect() }
+    }
+
+    /// The rules, each where the ones before it are silent: the MAC address, the networks, the capture's own word, and
+    /// that what is for a group comes from outside. Frames without a readable IP header are in no flow, so that their
+    /// direction does not matter.
+    pub(super) fn of(&self, frame: &Frame<'_>, packet: &Result<Packet, Skip>) -> Side {
+        if let (Some(mac), Some((destination, source))) = (self.mac, frame.macs) {
+            if Mac::from(source) == mac {
+                return Side::Known(Direction::Egress);
+            }
+            if Mac::from(destination) == mac {
+                return Side::Known(Direction::Ingress);
+            }
+        }
+        let Ok(packet) = packet else { return Side::Known(frame.direction.unwrap_or(Direction::Ingress)) };
+        let (source, destination) = (joined(packet.source), joined(packet.destination));
+        match (self.is_local(source), self.is_local(destination), frame.direction) {
+            (true, false, _) => Side::Known(Direction::Egress),
+            (false, true, _) => Side::Known(Direction::Ingress),
+            (_, _, Some(direction)) => Side::Known(direction),
+            (true, true, None) => Side::BothLocal,
+            (false, false, None) if self.mac.is_none() && self.local.is_empty() => Side::Unsaid,
+            (false, false, None) if frame.is_for_group() || is_group(destination) => {
+                Side::Known(Direction::Ingress)
+            }
+            (false, false, None) => Side::Neither,
+        }
+    }
+
+    fn is_local(&self, address: u128) -> bool {
+        self.local.iter().any(|(network, mask)| address & mask == *network)
+    }
+}
+
+impl Frame<'_> {
+    fn is_for_group(&self) -> bool {
+        self.macs.is_some_and(|(destination, _)| destination[0] & 1 != 0)
+    }
+}
+
+fn joined(words: [u64; 2]) -> u128 {
+    u128::from(u64::from_be(words[0])) << 64 | u128::from(u64::from_be(words[1]))
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// A multicast address, or the broadcast address of every network.
+fn is_group(address: u128) -> bool {
+    match std::net::Ipv6Addr::from_bits(address).to_canonical() {
+        IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_multicast(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use observer_ebpf::packet::{Link, Offload, parse};
+
+    use super::*;
+
+    const US: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 3];
+    const GROUP: [u8; 6] = [1, 0, 0x5e, 0, 0, 0xfb];
+
+    struct Case {
+        destination: [u8; 6],
+        source: [u8; 6],
+        from: &'static str,
+        to: &'static str,
+        said: Option<Direction>,
+        ethernet: bool,
+    }
+
+    const PLAIN: Case = Case {
+        destination: OTHER,
+        source: PEER,
+        from: "192.0.2.1",
+        to: "198.51.100.1",
+        said: None,
+        ethernet: true,
+    };
+
+    impl Case {
+        fn side(&self, sides: &Sides) -> Side {
+            let mut bytes = [self.destination, self.source].concat();
+            match (self.from.parse().unwrap(), self.to.parse().unwrap()) {
+                (IpAddr::V4(from), IpAddr::V4(to)) => {
+                    bytes.extend([8, 0, 0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0]);
+                    bytes.extend([from.octets(), to.octets()].concat());
+                }
+                (IpAddr::V6(from), IpAddr::V6(to)) => {
+                    bytes.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 59, 64]);
+                    bytes.extend([from.octets(), to.octets()].concat());
+                }
+                _ => panic!("two families"),
+            }
+            let len = bytes.len() as u32;
+            let frame =
+                observer_ebpf::packet::Frame { len, link: Link::Ethernet, offload: Offload::default() };
+            let packet = parse(&bytes[..], frame);
+            assert!(packet.is_ok());
+            let macs = self.ethernet.then_some((self.destination, self.source));
+            sides.of(&Frame { bytes: &bytes, len, direction: self.said, macs }, &packet)
+        }
+    }
+
+    fn networks(texts: &[&str]) -> Sides {
+        Sides::new(None, &texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>())
+    }
+
+    const IN: Side = Side::Known(Direction::Ingress);
+    const OUT: Side = Side::Known(Direction::Egress);
+
+    #[test]
+    fn networks_tell_by_the_end_that_is_local() {
+        let sides = networks(&["10.1.0.0/16", "2001:db8:1::/48", "192.168.0.7/32"]);
+        let side = |from, to| Case { from, to, ..PLAIN }.side(&sides);
+        assert_eq!(side("10.1.2.3", "10.2.0.1"), OUT);
+        assert_eq!(side("10.2.0.1", "10.1.2.3"), IN);
+        assert_eq!(side("192.168.0.7", "192.168.0.8"), OUT);
+        assert_eq!(side("2001:db8:1::5", "2001:db8:2::5"), OUT);
+        assert_eq!(side("2001:db8:2::5", "2001:db8:1::5"), IN);
+        assert_eq!(side("10.1.2.3", "10.1.2.4"), Side::BothLocal);
+        assert_eq!(side("10.2.2.3", "10.3.2.4"), Side::Neither);
+        assert_eq!(networks(&["0.0.0.0/0"]).of_v4("1.2.3.4"), Side::BothLocal);
+    }
+
+    impl Sides {
+        fn of_v4(&self, from: &'static str) -> Side {
+            Case { from, ..PLAIN }.side(self)
+        }
+    }
+
+    #[test]
+    fn what_is_for_a_group_comes_from_outside_unless_it_is_ours() {
+        let sides = networks(&["10.1.0.0/16", "2001:db8:1::/48"]);
+        let side = |from, to| Case { from, to, ethernet: false, ..PLAIN }.side(&sides);
+        assert_eq!(side("10.2.0.1", "224.0.0.251"), IN);
+        assert_eq!(side("0.0.0.0", "255.255.255.255"), IN);
+        assert_eq!(side("fe80::1", "ff02::fb"), IN);
+        assert_eq!(side("10.1.0.1", "224.0.0.251"), OUT);
+        let broadcast = Case { destination: GROUP, to: "10.2.255.255", ..PLAIN };
+        assert_eq!(broadcast.side(&sides), IN);
+    }
+
+    #[test]
+    fn the_mac_address_is_heard_first_and_the_capture_last() {
+        let mac = Sides::new(Some(US.into()), &[]);
+        assert_eq!(Case { source: US, ..PLAIN }.side(&mac), OUT);
+        assert_eq!(Case { destination: US, ..PLAIN }.side(&mac), IN);
+        assert_eq!(Case { destination: GROUP, ..PLAIN }.side(&mac), IN);
+        assert_eq!(PLAIN.side(&mac), Side::Neither);
+        let both = Sides::new(Some(US.into()), &["192.0.2.0/24".parse().unwrap()]);
+        assert_eq!(Case { destination: US, ..PLAIN }.side(&both), IN, "the network says the opposite");
+        assert_eq!(PLAIN.side(&both), OUT, "the MAC address says nothing");
+        let said = |direction| Case { said: Some(direction), ..PLAIN };
+        assert_eq!(said(Direction::Ingress).side(&mac), IN);
+        assert_eq!(said(Direction::Ingress).side(&both), OUT);
+        assert_eq!(said(Direction::Egress).side(&networks(&["0.0.0.0/0"])), OUT, "both ends are local");
+    }
+
+    #[test]
+    fn without_rules_only_the_capture_can_tell() {
+        let sides = Sides::new(None, &[]);
+        assert_eq!(PLAIN.side(&sides), Side::Unsaid);
+        assert_eq!(Case { said: Some(Direction::Egress), ..PLAIN }.side(&sides), OUT);
+    }
+}

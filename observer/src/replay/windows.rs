@@ -1,0 +1,240 @@
+//! The windows of a capture. Pure.
+//!
+//! Each interface of a capture has a clock of its own. Its packets may be out of order by a little, and then one before
+//! a window's edge comes after one behind it: so a window stays open for some seconds of the capture's time. What comes
+//! even later opens it once more, and its flows have a second record; nothing is left out.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use crate::{
+    flow::{Delta, InterfaceNumber, Table, Window},
+    record::Lost,
+};
+
+/// Seconds of the capture for which a window stays open behind its end.
+const PATIENCE: i64 = 10;
+
+/// A window of one interface, with all that is to be recorded.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub(super) interface: InterfaceNumber,
+    pub(super) window: Window,
+    pub(super) flows: Table,
+    pub(super) lost: Lost,
+}
+
+/// The windows of all interfaces.
+#[derive(Debug)]
+pub(super) struct Windows {
+    seconds: i64,
+    /// By the numbers of the interfaces, from 1.
+    interfaces: Vec<Clocked>,
+    reopened: u64,
+}
+
+/// The windows of one interface.
+#[derive(Debug, Default)]
+struct Clocked {
+    /// Start of the window that packets are counted for.
+    current: Option<i64>,
+    /// By their starts.
+    open: BTreeMap<i64, Open>,
+    /// The latest end of a window that was closed.
+    closed_to: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    flows: Table,
+    lost: Lost,
+}
+
+impl Windows {
+    pub(super) fn new(seconds: u32) -> Self {
+        Self { seconds: seconds.into(), interfaces: Vec::new(), reopened: 0 }
+    }
+
+    /// Whether a packet of this time is for another window than the one before it: then all that was counted must be
+    /// added before [`enter`](Self::enter).
+    pub(super) fn is_other(&self, interface: InterfaceNumber, unix_ms: i64) -> bool {
+        self.place(interface).is_none_or(|clocked| clocked.current != Some(self.start(unix_ms)))
+    }
+
+    /// Goes to the window of this time, and returns those that are over.
+    pub(super) fn enter(&mut self, interface: InterfaceNumber, unix_ms: i64) -> Vec<Closed> {
+        let (start, seconds) = (self.start(unix_ms), self.seconds);
+        let index = usize::from(interface.get()) - 1;
+        if self.interfaces.len() <= index {
+            self.interfaces.resize_with(index + 1, Clocked::default);
+        }
+        let clocked = &mut self.interfaces[index];
+        clocked.current = Some(start);
+        if let Entry::Vacant(place) = clocked.open.entry(start) {
+            place.insert(Open::default());
+            self.reopened += u64::from(clocked.closed_to.is_some_and(|end| start < end));
+        }
+        // Far behind; or far ahead, where the clock was set back.
+        let is_over = |other: i64| other + seconds + PATIENCE <= start || other >= start + seconds + PATIENCE;
+        let over: Vec<i64> = clocked.open.keys().copied().filter(|other| is_over(*other)).collect();
+        over.into_iter().filter_map(|start| clocked.close(interface, start, seconds)).collect()
+    }
+
+    /// Adds what was counted of a flow of the current window; its times are milliseconds modulo 2^32.
+    pub(super) fn add(&mut self, mut delta: Delta) {
+        let Some((start, open)) = self.current(delta.key.interface()) else { return };
+        let start_ms = start * 1000;
+        let complete = |ms: i64| start_ms + i64::from((ms as u32).wrapping_sub(start_ms as u32));
+        delta.counters.first_ms = complete(delta.counters.first_ms);
+        delta.counters.last_ms = complete(delta.counters.last_ms);
+        open.flows.add(&delta);
+    }
+
+    /// Adds what was lost in the current window.
+    pub(super) fn lose(&mut self, interface: InterfaceNumber, lost: Lost) {
+        if let Some((_, open)) = self.current(interface) {
+            open.lost.packets += lost.packets;
+            open.lost.bytes += lost.bytes;
+        }
+    }
+
+    /// All that are still open.
+    pub(super) fn close(&mut self) -> Vec<Closed> {
+        let seconds = self.seconds;
+        let numbered = self.interfaces.iter_mut().zip(1..);
+        numbered
+            .flat_map(|(clocked, number)| {
+                let starts: Vec<i64> = clocked.open.keys().copied().collect();
+                let interface = InterfaceNumber::new(number);
+                starts
+                    .into_iter()
+                    .filter_map(|start| clocked.close(interface, start, seconds))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Windows that were opened again.
+    pub(super) fn reopened(&self) -> u64 {
+        self.reopened
+    }
+
+    fn start(&self, unix_ms: i64) -> i64 {
+        let now = unix_ms.div_euclid(1000);
+        now - now.rem_euclid(self.seconds)
+    }
+
+    fn place(&self, interface: InterfaceNumber) -> Option<&Clocked> {
+        self.interfaces.get(usize::from(interface.get()).checked_sub(1)?)
+    }
+
+    fn current(&mut self, interface: InterfaceNumber) -> Option<(i64, &mut Open)> {
+        let clocked = self.interfaces.get_mut(usize::from(interface.get()).checked_sub(1)?)?;
+        let start = clocked.current?;
+        Some((start, clocked.open.get_mut(&start)?))
+    }
+}
+
+impl Clocked {
+    fn close(&mut self, interface: InterfaceNumber, start: i64, seconds: i64) -> Option<Closed> {
+        let Open { flows, lost } = self.open.remove(&start)?;
+        let window = Window { start, end: start + seconds };
+        self.closed_to = self.closed_to.max(Some(window.end));
+        Some(Closed { interface, window, flows, lost })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Counters, Direction, FlowKey, Icmp};
+
+    const ONE: InterfaceNumber = InterfaceNumber::new(1);
+    const TWO: InterfaceNumber = InterfaceNumber::new(2);
+    /// A multiple of 60 s, in milliseconds.
+    const T: i64 = 1_700_000_040_000;
+
+    fn packet(windows: &mut Windows, interface: InterfaceNumber, unix_ms: i64) -> Vec<i64> {
+        let closed =
+            if windows.is_other(interface, unix_ms) { windows.enter(interface, unix_ms) } else { vec![] };
+        let now = i64::from(unix_ms as u32);
+        windows.add(Delta {
+            key: FlowKey::new(interface, Direction::Ingress, 17, ([0, 1], [0, 2]), (1, 2)),
+            counters: Counters {
+                packets: 1,
+                bytes: 100,
+                first_ms: now,
+                last_ms: now,
+                tcp_flags_all: 0,
+                tcp_flags_aws: 0,
+                icmp: Icmp::None,
+            },
+        });
+        closed.iter().map(|closed| (closed.window.start * 1000 - T) / 1000).collect()
+    }
+
+    fn times(closed: &Closed) -> (i64, i64, u64) {
+        let flows: Vec<_> = closed.flows.flows().collect();
+        assert_eq!(flows.len(), 1);
+        let counters = flows[0].counters;
+        (counters.first_ms, counters.last_ms, counters.packets)
+    }
+
+    #[test]
+    fn windows_stay_open_for_late_packets_and_close_in_order() {
+        let mut windows = Windows::new(60);
+        assert!(packet(&mut windows, ONE, T + 59_999).is_empty());
+        assert!(packet(&mut windows, ONE, T + 60_000).is_empty());
+        assert!(packet(&mut windows, ONE, T + 59_000).is_empty(), "late");
+        assert!(packet(&mut windows, ONE, T + 119_000).is_empty());
+        assert_eq!(packet(&mut windows, ONE, T + 120_000), [0]);
+        let closed = windows.close();
+        assert_eq!(closed.len(), 2);
+        assert_eq!(times(&closed[0]), (T + 60_000, T + 119_000, 2));
+        assert_eq!(windows.reopened(), 0);
+    }
+
+    #[test]
+    fn times_are_completed_across_the_wrap_of_32_bits() {
+        let wrap = (T >> 32 << 32) + (1 << 32);
+        let mut windows = Windows::new(600);
+        packet(&mut windows, ONE, wrap + 5);
+        packet(&mut windows, ONE, wrap - 5);
+        assert_eq!(times(&windows.close()[0]), (wrap - 5, wrap + 5, 2));
+    }
+
+    #[test]
+    fn short_windows_wait_as_long() {
+        let mut windows = Windows::new(1);
+        let mut over = Vec::new();
+        for second in 0..20 {
+            over.extend(packet(&mut windows, ONE, T + second * 1000));
+        }
+        assert_eq!(over, (0..9).collect::<Vec<_>>());
+        assert_eq!(windows.close().len(), 11);
+    }
+
+    #[test]
+    fn a_clock_set_back_opens_windows_again_and_loses_nothing() {
+        let mut windows = Windows::new(60);
+        packet(&mut windows, ONE, T);
+        packet(&mut windows, ONE, T + 3_600_000);
+        assert_eq!(packet(&mut windows, ONE, T + 1), [3600], "an hour back");
+        assert_eq!(windows.reopened(), 1);
+        assert!(packet(&mut windows, ONE, T + 2).is_empty());
+        assert_eq!(times(&windows.close()[0]), (T + 1, T + 2, 2));
+    }
+
+    #[test]
+    fn interfaces_have_clocks_of_their_own() {
+        let mut windows = Windows::new(60);
+        for minute in 0..3 {
+            assert!(packet(&mut windows, ONE, T + minute).is_empty());
+            assert!(packet(&mut windows, TWO, T - 3_600_000 + minute).is_empty());
+        }
+        windows.lose(TWO, Lost { packets: 2, bytes: 80 });
+        let closed = windows.close();
+        assert_eq!(closed.iter().map(|closed| closed.interface).collect::<Vec<_>>(), [ONE, TWO]);
+        assert_eq!(closed[1].lost, Lost { packets: 2, bytes: 80 });
+        assert_eq!(times(&closed[0]).2 + times(&closed[1]).2, 6);
+    }
+}
