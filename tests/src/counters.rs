@@ -118,6 +118,13 @@ pub fn backlog() -> Result<u64> {
     Ok(most)
 }
 
+/// Frames that each CPU has taken from an interface or a queue, of the whole host. Wraps.
+pub fn frames_by_cpu() -> Result<Vec<u32>> {
+    let table = fs::read_to_string("/proc/net/softnet_stat")?;
+    let first = table.lines().map(|line| line.split_ascii_whitespace().next().unwrap_or(""));
+    Ok(first.map(|number| u32::from_str_radix(number, 16)).collect::<Result<_, _>>()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

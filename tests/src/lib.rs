@@ -5,16 +5,19 @@
 //! path. Out: sums that can be compared. It knows nothing of the daemon's insides: only the contract.
 //!
 //! - [`lab`], [`netns`], [`veth`], [`offloads`]: the place
-//! - [`traffic`]: the generators; [`counters`]: what the kernel itself counted; [`capture`]: what crossed an interface
+//! - [`traffic`]: the generators; [`cpus`]: where they run; [`counters`]: what the kernel itself counted;
+//!   [`capture`]: what crossed an interface
 //! - [`daemon`], [`http`]: the daemon; [`fake_ecs`]: what it is told about tasks
-//! - [`records`], [`text`], [`metrics`]: what it says; [`books`]: whether all of that agrees
+//! - [`records`], [`briefs`], [`text`], [`metrics`]: what it says; [`books`]: whether all of that agrees
 //! - [`requires`], [`poll`], [`tally`]: the rest
 
 #![allow(clippy::missing_panics_doc, reason = "a harness panics where a scenario shall fail")]
 
 pub mod books;
+pub mod briefs;
 pub mod capture;
 pub mod counters;
+pub mod cpus;
 pub mod daemon;
 pub mod fake_ecs;
 pub mod http;

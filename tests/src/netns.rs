@@ -70,6 +70,12 @@ impl Namespace {
             .with_context(|| format!("binding a namespace to {}", path.display()))
     }
 
+    /// The same namespace under one more file: for one more interface in it.
+    pub fn also(&self, path: &Path) -> Result<Self> {
+        self.bind(path)?;
+        Ok(Self { path: path.to_path_buf(), inode: self.inode })
+    }
+
     /// Takes such a file away.
     pub fn unbind(path: &Path) -> Result<()> {
         umount2(path, MntFlags::MNT_DETACH)?;

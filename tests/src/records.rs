@@ -50,7 +50,7 @@ pub enum Status {
 }
 
 impl Status {
-    fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         Ok(match text {
             "OK" => Self::Ok,
             "NODATA" => Self::NoData,

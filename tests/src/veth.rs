@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::{Command, Stdio},
+    str::FromStr,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -56,6 +57,16 @@ impl fmt::Display for Mac {
         let [first, rest @ ..] = self.0;
         write!(f, "{first:02x}")?;
         rest.iter().try_for_each(|byte| write!(f, ":{byte:02x}"))
+    }
+}
+
+impl FromStr for Mac {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<Vec<_>, _>>();
+        let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
+        Ok(Self(bytes.with_context(|| format!("{text:?} is no link address"))?))
     }
 }
 

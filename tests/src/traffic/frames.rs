@@ -55,6 +55,20 @@ pub mod protocol {
 /// Length of an Ethernet header.
 pub const LINK_HEADER: u64 = 14;
 
+/// Where fields lie in an untagged frame that carries IPv4 without options.
+pub mod ipv4_at {
+    use std::ops::Range;
+
+    /// Length of the packet, as its header has it.
+    pub const TOTAL_LENGTH: Range<usize> = 16..18;
+    /// Source address.
+    pub const SOURCE: Range<usize> = 26..30;
+    /// Destination address.
+    pub const DESTINATION: Range<usize> = 30..34;
+    /// Source port.
+    pub const SOURCE_PORT: Range<usize> = 34..36;
+}
+
 /// A frame to a station that does not exist: hooks and counters see it, and no stack answers.
 pub fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x02, 0, 0, 0, 0, 0xee, 0x02, 0, 0, 0, 0, 0xef];
@@ -259,6 +273,17 @@ mod tests {
         assert_eq!(packet[48], protocol::UDP);
         assert_eq!(packet[56..60], [0, 1, 0, 2]);
         assert_eq!(packet.len(), 40 + 8 + 8 + 8);
+    }
+
+    #[test]
+    fn fields_lie_where_they_are_said_to() {
+        let mut packet = Ipv4::new([1, 2, 3, 4].into(), protocol::UDP, udp(0x5060, 0x7080, 2));
+        packet.destination = [9, 10, 11, 12].into();
+        let frame = packet.frame();
+        assert_eq!(frame[ipv4_at::TOTAL_LENGTH], [0, 30]);
+        assert_eq!(frame[ipv4_at::SOURCE], [1, 2, 3, 4]);
+        assert_eq!(frame[ipv4_at::DESTINATION], [9, 10, 11, 12]);
+        assert_eq!(frame[ipv4_at::SOURCE_PORT], [0x50, 0x60]);
     }
 
     #[test]

@@ -1,15 +1,19 @@
 use std::{
-    io::{Read, Write},
+    fs::File,
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     panic, thread,
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::{bind, frames::LINK_HEADER};
 use crate::{
     counters::{Counters, TcpCounters, tcp_is_silent},
+    cpus,
     poll::{self, PATIENCE, stretched},
     tally::Tally,
     veth::{Family, Interface},
@@ -49,50 +53,9 @@ pub struct Connection {
 
 /// A whole connection, from SYN to the last ACK.
 pub fn exchange(client: &Interface, server: &Interface, transfer: Transfer) -> Result<Connection> {
-    const PORT: u16 = 443;
-    let family = transfer.family;
-    let before = [Witness::of(client)?, Witness::of(server)?];
-    let listener = server.namespace().run(|| bind(|| TcpListener::bind((server.address(family), PORT))))?;
-    let address = listener.local_addr()?;
-    let mut asking =
-        client.namespace().run(|| Ok(TcpStream::connect_timeout(&address, stretched(PATIENCE))?))?;
-    let ends = (asking.local_addr()?, address);
-    thread::scope(|scope| {
-        let serving = scope.spawn(move || -> Result<()> {
-            let (mut answering, _) = listener.accept()?;
-            patient(&answering)?;
-            receive(&mut answering, transfer.request)?;
-            send(&mut answering, transfer.response)?;
-            answering.shutdown(Shutdown::Write)?;
-            receive_end(&mut answering)
-        });
-        patient(&asking)?;
-        send(&mut asking, transfer.request)?;
-        receive(&mut asking, transfer.response)?;
-        receive_end(&mut asking)?;
-        drop(asking);
-        serving.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
-    })?;
-    for end in [client, server] {
-        poll::until_true("TCP is silent", PATIENCE, || tcp_is_silent(end.namespace()))?;
-    }
-    let after = [Witness::of(client)?, Witness::of(server)?];
-    let retransmitted = (0..2).any(|end| after[end].tcp.retransmitted != before[end].tcp.retransmitted);
-    let sent = |end: usize, payload: u64| -> Result<Tally> {
-        let tally = after[end].sent_since(&before[end], family)?;
-        let derived = payload + tally.packets * header(family) + SYN;
-        ensure!(
-            retransmitted || tally.bytes == derived,
-            "{payload} bytes in {tally} should be {derived} bytes with their headers"
-        );
-        Ok(tally)
-    };
-    Ok(Connection {
-        client: ends.0,
-        server: ends.1,
-        from_client: sent(0, transfer.request)?,
-        from_server: sent(1, transfer.response)?,
-    })
+    let mut conversation = Conversation::open(client, server, transfer.family)?;
+    conversation.ask(transfer.request, transfer.response)?;
+    conversation.close()
 }
 
 /// A connection that carries `bytes` from `from`, which is the server, to `to`.
@@ -100,7 +63,208 @@ pub fn bulk(from: &Interface, to: &Interface, family: Family, bytes: u64) -> Res
     exchange(to, from, Transfer { family, request: 1, response: bytes })
 }
 
+/// A connection that is open: nothing else of TCP may go on between its ends.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    account: Account<'a>,
+    addresses: [SocketAddr; 2],
+    asking: TcpStream,
+    answering: TcpStream,
+}
+
+impl<'a> Conversation<'a> {
+    /// Opens one.
+    pub fn open(client: &'a Interface, server: &'a Interface, family: Family) -> Result<Self> {
+        let mut account = Account::open([client, server], family)?;
+        let listener = listen(server, family)?;
+        let address = listener.local_addr()?;
+        let asking = connect(client, address)?;
+        let (answering, _) = listener.accept()?;
+        patient(&answering)?;
+        account.opened += 1;
+        Ok(Self { account, addresses: [asking.local_addr()?, address], asking, answering })
+    }
+
+    /// Leaves what was said so far out of the account. Of a connection that was only opened nothing is under way.
+    pub fn forget(&mut self) -> Result<()> {
+        let Account { ends, family, .. } = self.account;
+        self.account = Account::open(ends, family)?;
+        Ok(())
+    }
+
+    /// The client says this many bytes, then the server that many.
+    pub fn ask(&mut self, request: u64, response: u64) -> Result<()> {
+        let Self { asking, answering, .. } = self;
+        thread::scope(|scope| {
+            let serving = scope.spawn(move || -> Result<()> {
+                receive(answering, request)?;
+                send(answering, response)
+            });
+            send(asking, request)?;
+            receive(asking, response)?;
+            serving.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+        })?;
+        self.account.payload[0] += request;
+        self.account.payload[1] += response;
+        Ok(())
+    }
+
+    /// Closes it, the server first, and waits for the last ACK.
+    pub fn close(self) -> Result<Connection> {
+        let Self { account, addresses: [client, server], mut asking, mut answering } = self;
+        answering.shutdown(Shutdown::Write)?;
+        receive_end(&mut asking)?;
+        drop(asking);
+        receive_end(&mut answering)?;
+        drop(answering);
+        let [from_client, from_server] = account.close()?;
+        Ok(Connection { client, server, from_client, from_server })
+    }
+}
+
+/// What TCP sent each way while it was open: from the first end, and from the second.
+#[derive(Debug)]
+struct Account<'a> {
+    ends: [&'a Interface; 2],
+    family: Family,
+    before: [Witness; 2],
+    payload: [u64; 2],
+    /// Connections that were opened meanwhile.
+    opened: u64,
+}
+
+impl<'a> Account<'a> {
+    fn open(ends: [&'a Interface; 2], family: Family) -> Result<Self> {
+        Ok(Self { ends, family, before: witnesses(ends)?, payload: [0; 2], opened: 0 })
+    }
+
+    fn close(self) -> Result<[Tally; 2]> {
+        let Self { ends, family, before, payload, opened } = self;
+        for end in ends {
+            poll::until_true("TCP is silent", PATIENCE, || tcp_is_silent(end.namespace()))?;
+        }
+        let after = witnesses(ends)?;
+        let retransmitted = (0..2).any(|end| after[end].tcp.retransmitted != before[end].tcp.retransmitted);
+        let sent = |end: usize| -> Result<Tally> {
+            let tally = after[end].sent_since(&before[end], family)?;
+            let derived = payload[end] + tally.packets * header(family) + opened * SYN;
+            ensure!(
+                retransmitted || tally.bytes == derived,
+                "{} bytes in {tally} should be {derived} bytes with their headers",
+                payload[end]
+            );
+            Ok(tally)
+        };
+        Ok([sent(0)?, sent(1)?])
+    }
+}
+
+/// Several connections at once, and what all of them sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Streams {
+    /// Of the clients, which only acknowledge.
+    pub from_clients: Tally,
+    /// Of the server.
+    pub from_server: Tally,
+}
+
+/// `count` connections that carry `bytes` each from `from` to `to`, as fast as can be. The ends of each go from CPU to
+/// CPU all the time, one behind the other.
+pub fn streams(
+    from: &Interface,
+    to: &Interface,
+    family: Family,
+    count: usize,
+    bytes: u64,
+) -> Result<Streams> {
+    const CHUNK: u64 = 32 << 20;
+    let cpus = cpus::allowed()?;
+    let turn = |stream: usize, done: u64| cpus::pin(cpus[(stream + (done / CHUNK) as usize) % cpus.len()]);
+    let source = memfd_create("payload", MFdFlags::MFD_CLOEXEC)?;
+    let source = File::from(source);
+    source.set_len(CHUNK)?;
+
+    let mut account = Account::open([to, from], family)?;
+    let listener = listen(from, family)?;
+    let address = listener.local_addr()?;
+    thread::scope(|scope| {
+        let (listener, source, turn) = (&listener, &source, &turn);
+        let mut threads = Vec::new();
+        for stream in 0..count {
+            let asking = connect(to, address)?;
+            let (answering, _) = listener.accept()?;
+            patient(&answering)?;
+            threads.push(scope.spawn(move || -> Result<()> {
+                let mut sent = 0;
+                while sent < bytes {
+                    turn(stream, sent)?;
+                    sent += send_file(&answering, source, CHUNK.min(bytes - sent))?;
+                }
+                answering.shutdown(Shutdown::Write)?;
+                receive_end(&mut &answering)
+            }));
+            threads.push(scope.spawn(move || -> Result<()> {
+                let mut received = 0;
+                while received < bytes {
+                    turn(stream + 1, received)?;
+                    received += discard(&asking, CHUNK.min(bytes - received))?;
+                }
+                receive_end(&mut &asking)
+            }));
+        }
+        let ended =
+            threads.into_iter().map(|it| it.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
+        ended.collect::<Result<()>>()
+    })?;
+    account.opened = count as u64;
+    account.payload[1] = count as u64 * bytes;
+    let [from_clients, from_server] = account.close()?;
+    Ok(Streams { from_clients, from_server })
+}
+
+/// Sends the first `len` bytes of a file.
+fn send_file(stream: &TcpStream, source: &File, len: u64) -> Result<u64> {
+    let mut offset = 0;
+    while (offset as u64) < len {
+        let rest = (len - offset as u64) as usize;
+        // SAFETY: the offset outlives the call.
+        let sent = unsafe { libc::sendfile(stream.as_raw_fd(), source.as_raw_fd(), &raw mut offset, rest) };
+        ensure!(sent > 0, "sendfile: {}", io::Error::last_os_error());
+    }
+    Ok(len)
+}
+
+/// Receives `len` bytes without a look at them.
+fn discard(stream: &TcpStream, len: u64) -> Result<u64> {
+    let mut done = 0;
+    while done < len {
+        let rest = (len - done) as usize;
+        // SAFETY: with `MSG_TRUNC` nothing is written.
+        let received = unsafe { libc::recv(stream.as_raw_fd(), std::ptr::null_mut(), rest, libc::MSG_TRUNC) };
+        ensure!(received != 0, "the connection ends after {done} of {len} bytes");
+        ensure!(received > 0, "receiving: {}", io::Error::last_os_error());
+        done += received as u64;
+    }
+    Ok(done)
+}
+
+fn listen(server: &Interface, family: Family) -> Result<TcpListener> {
+    const PORT: u16 = 443;
+    server.namespace().run(|| bind(|| TcpListener::bind((server.address(family), PORT))))
+}
+
+fn connect(client: &Interface, server: SocketAddr) -> Result<TcpStream> {
+    let stream = client.namespace().run(|| Ok(TcpStream::connect_timeout(&server, stretched(PATIENCE))?))?;
+    patient(&stream)?;
+    Ok(stream)
+}
+
+fn witnesses([first, second]: [&Interface; 2]) -> Result<[Witness; 2]> {
+    Ok([Witness::of(first)?, Witness::of(second)?])
+}
+
 /// What TCP and the interface of one end say at one moment.
+#[derive(Debug)]
 struct Witness {
     tcp: TcpCounters,
     interface: Counters,
@@ -152,7 +316,7 @@ fn receive(stream: &mut TcpStream, mut bytes: u64) -> Result<()> {
     Ok(())
 }
 
-fn receive_end(stream: &mut TcpStream) -> Result<()> {
+fn receive_end(stream: &mut impl Read) -> Result<()> {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest)?;
     ensure!(rest.is_empty(), "{} bytes too many", rest.len());
