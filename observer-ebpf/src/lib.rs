@@ -1,6 +1,7 @@
 //! The kernel boundary of observer: what both sides share.
 //!
 //! - [`abi`]: the types that lie in maps, and the names under which both sides find them.
+//! - [`hash`]: where a flow lies in the cache.
 //! - [`packet`]: the one packet parser. The eBPF programs, the unit tests and the fuzzer run these very lines.
 //!
 //! The programs themselves are this package's binary and exist for `target_arch = "bpf"` only. The daemon depends
@@ -12,6 +13,7 @@
 )]
 
 pub mod abi;
+pub mod hash;
 pub mod packet;
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 #[path = "../packets/mod.rs"]
 mod packets;
 
+mod cache;
+
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -37,19 +39,28 @@ const INTERFACE: u16 = 7;
 struct Loaded {
     programs: Programs,
     drain: Drain,
-    _pins: PinDirectory,
+    pins: PinDirectory,
     _directory: tempfile::TempDir,
 }
 
 impl Loaded {
     fn new(clock: Clock, ethernet: bool) -> Self {
+        let sizes = Sizes::from_budget(4 << 20, preflight::possible_cpus()).unwrap();
+        Self::with(sizes, clock, ethernet)
+    }
+
+    fn with(sizes: Sizes, clock: Clock, ethernet: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let pins = PinDirectory::create(&directory.path().join("pins"), directory.path()).unwrap();
-        let sizes = Sizes::from_budget(4 << 20, preflight::possible_cpus()).unwrap();
         let options = LoaderOptions { sizes, log_level: 0, clock };
         let mut programs = Loader::new(options, pins.path()).unwrap().load(INTERFACE, ethernet).unwrap();
         let drain = Drain::new(&mut programs, sizes, Grace::new().unwrap()).unwrap();
-        Self { programs, drain, _pins: pins, _directory: directory }
+        Self { programs, drain, pins, _directory: directory }
+    }
+
+    /// What was ever counted in a direction.
+    fn ledger(&self, direction: Direction) -> Ledger {
+        self.drain.ledger(InterfaceNumber::new(INTERFACE))[direction as usize]
     }
 
     /// Sends a packet through a program, and returns what it counted: flows and the account.

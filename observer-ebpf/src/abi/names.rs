@@ -43,7 +43,7 @@ pub const INTERFACE: &str = "INTERFACE";
 pub const CPUS: &str = "CPUS";
 /// `u32`: sets per CPU and half; a multiple of 64.
 pub const SETS: &str = "SETS";
-/// `[u64; 5]`: secret, odd factors of the hash, drawn at each start.
+/// `[u64; FACTORS]`: secret, odd factors of the [`hash`](crate::hash), drawn at each start.
 pub const HASH_FACTORS: &str = "HASH_FACTORS";
 /// `u32`: bytes in the spill ring from which on it takes entries only of interfaces within their share.
 pub const RING_PRESSED: &str = "RING_PRESSED";

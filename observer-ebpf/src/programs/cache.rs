@@ -16,7 +16,7 @@ use observer_ebpf::abi::{Clock, FlowKey, FlowSet, FlowSlot, Ledger, LossReason, 
 use super::{
     account::ledger_index,
     maps::{CONTROL, FLOWS, LEDGER, REPLAY, SPILL, USED},
-    settings::{RING_PRESSED, SETS, clock_is, hash_factor},
+    settings::{RING_PRESSED, SETS, clock_is, hash},
 };
 
 /// What one packet adds to its flow.
@@ -39,7 +39,9 @@ const WORDS: usize = size_of::<FlowSlot>() / 8;
 /// Adds to the flow `key` in `row`; `None` where a map is not as large as the loader said.
 #[inline(always)]
 pub(super) fn add(key: &FlowKey, count: Count, row: Row, ledger: *mut Ledger) -> Option<()> {
-    let hash = hash(key);
+    let words = core::ptr::from_ref(key).cast::<u64>();
+    // SAFETY: the key is that many words long.
+    let hash = hash(|word| unsafe { *words.add(word) });
     // The high half of a product takes the hash to the number of sets without a division.
     let set = (((hash >> 32) * u64::from(row.sets)) >> 32) as u32;
     let slots: *mut FlowSet = FLOWS.get_ptr_mut(row.number * SETS.load() + set)?;
@@ -151,19 +153,6 @@ fn ledger_of(slot: &FlowSlot) -> Option<*mut Ledger> {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     LEDGER.get_ptr_mut(ledger_index(slot.key.interface, slot.key.direction(), cpu))
-}
-
-/// Multilinear hashing with secret factors: nobody outside can choose tuples that collide, and the five products do
-/// not wait for each other. The upper bits are the good ones.
-#[inline(always)]
-fn hash(key: &FlowKey) -> u64 {
-    let words = core::ptr::from_ref(key).cast::<u64>();
-    let mut sum = 0_u64;
-    for word in 0..FlowKey::WORDS {
-        // SAFETY: the key is that many words long.
-        sum = sum.wrapping_add(unsafe { *words.add(word) }.wrapping_mul(hash_factor(word)));
-    }
-    sum
 }
 
 /// Ports, protocol, direction and interface first: they tell neighbours apart soonest.

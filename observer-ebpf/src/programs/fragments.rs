@@ -13,7 +13,7 @@ use observer_ebpf::{
 use super::{
     cache::now,
     maps::{FRAGMENT_BITS, FRAGMENTS},
-    settings::{hash_factor, interface},
+    settings::{hash, interface},
 };
 
 /// An age is 2^14 ticks, 17 s: a fragment finds its first for 17 to 34 s. Linux waits 30 s for the parts of a packet.
@@ -74,12 +74,9 @@ impl Place {
             | (age << 17 & 0x00fe_0000)
             | (direction as u64) << 16
             | u64::from(interface());
-        let hash = packet.source[0]
-            .wrapping_mul(hash_factor(0))
-            .wrapping_add(packet.source[1].wrapping_mul(hash_factor(1)))
-            .wrapping_add(packet.destination[0].wrapping_mul(hash_factor(2)))
-            .wrapping_add(packet.destination[1].wrapping_mul(hash_factor(3)))
-            .wrapping_add(rest.wrapping_mul(hash_factor(4)));
+        let [source, destination] = [packet.source, packet.destination];
+        let words = [source[0], source[1], destination[0], destination[1], rest];
+        let hash = hash(|word| words[word]);
         // The upper bits are the good ones. A tag is never 0: that is an empty word.
         Self {
             index: (hash >> (64 - FRAGMENT_BITS)) as u32,

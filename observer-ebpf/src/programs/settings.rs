@@ -1,7 +1,10 @@
 //! Constants that the loader sets before the verifier sees the program. See `abi::names` for their meaning.
 
 use aya_ebpf::Global;
-use observer_ebpf::abi::{Clock, FlowKey};
+use observer_ebpf::{
+    abi::Clock,
+    hash::{FACTORS, hash as keyed},
+};
 
 use super::maps::REPLAY;
 
@@ -18,7 +21,7 @@ static CLOCK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(super) static LINK_HEADER: Global<u32> = Global::new(14);
 #[unsafe(no_mangle)]
-static HASH_FACTORS: [u64; FlowKey::WORDS] = [1; FlowKey::WORDS];
+static HASH_FACTORS: [u64; FACTORS] = [1; FACTORS];
 
 /// Whether this load takes its times from there. The verifier removes the branches that a load does not take.
 #[inline(always)]
@@ -35,10 +38,9 @@ pub(super) fn interface() -> u16 {
     INTERFACE.load()
 }
 
-/// One factor of the hash.
+/// The hash of five words with the factors of this load.
 #[inline(always)]
-pub(super) fn hash_factor(word: usize) -> u64 {
-    // SAFETY: `word` is a constant below the array's length at every call; volatile, because the loader changes the
-    // value behind the compiler's back.
-    unsafe { core::ptr::read_volatile((&raw const HASH_FACTORS).cast::<u64>().add(word)) }
+pub(super) fn hash(word: impl Fn(usize) -> u64) -> u64 {
+    // SAFETY: the factor is within the array; volatile, because the loader changes the value behind the compiler's back.
+    keyed(word, |factor| unsafe { (&raw const HASH_FACTORS).cast::<u64>().add(factor).read_volatile() })
 }

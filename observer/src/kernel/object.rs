@@ -12,7 +12,10 @@ use aya::{
     maps::{Map, MapData},
     programs::{ProgramError, SchedClassifier},
 };
-use observer_ebpf::abi::{Clock, Direction, FlowKey, FlowSet, FlowSlot, Ledger, WAYS, names};
+use observer_ebpf::{
+    abi::{Clock, Direction, FlowSet, FlowSlot, Ledger, WAYS, names},
+    hash,
+};
 
 use super::{KernelError, preflight::KernelVersion};
 
@@ -139,7 +142,7 @@ impl Loader {
     /// A loader whose maps are pinned in `pins`.
     pub fn new(options: LoaderOptions, pins: &Path) -> Result<Self, KernelError> {
         let sizes = options.sizes;
-        let mut factors = [0_u64; FlowKey::WORDS];
+        let mut factors = [0_u64; hash::FACTORS];
         for factor in &mut factors {
             *factor = random()? | 1;
         }
