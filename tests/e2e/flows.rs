@@ -1,25 +1,44 @@
 //! What is counted of UDP, TCP and ICMP, and whose it is said to be.
 
-use std::{panic, thread};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use anyhow::{Context as _, Result};
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 use observer_tests::{
     books::Books,
+    cpus,
     fake_ecs::{self, FakeTask},
     lab,
-    records::{Flow, FlowSum, Status},
+    records::{Flow, FlowSum, Records, Status},
     tally::{Crossed, Direction, Tally},
-    traffic::{Connection, PacketSocket, SINK, Transfer, Udp, exchange, frames, ping},
+    traffic::{Connection, Conversation, PacketSocket, SINK, Transfer, Udp, exchange, frames, ping},
     veth::Family,
 };
 
 const FIN: u64 = 1;
 const SYN: u64 = 2;
 const ACK: u64 = 16;
+
+/// The flow of one side of a connection.
+fn side(Connection { client, server, .. }: &Connection, from_client: bool) -> Flow {
+    let (source, destination) = if from_client { (client, server) } else { (server, client) };
+    Flow {
+        source: source.ip(),
+        destination: destination.ip(),
+        source_port: source.port(),
+        destination_port: destination.port(),
+        protocol: frames::protocol::TCP,
+    }
+}
+
+fn opposite(direction: Direction) -> Direction {
+    match direction {
+        Direction::Ingress => Direction::Egress,
+        Direction::Egress => Direction::Ingress,
+    }
+}
 
 #[test]
 fn udp_is_recorded_packet_for_packet() -> Result<()> {
@@ -83,26 +102,14 @@ fn one_flow_from_several_cpus_is_one_flow() -> Result<()> {
     let daemon = lab.daemon().start()?;
     let packet =
         frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(7, 8, 30)).frame();
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let cpus: Vec<usize> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
-    let send_on = |cpu: usize| -> Result<Tally> {
-        let mut here = CpuSet::new();
-        here.set(cpu)?;
-        sched_setaffinity(Pid::from_raw(0), &here)?;
-        PacketSocket::open(&task.outside)?.send(std::iter::repeat_n(&packet, EACH))
-    };
-    let sent = thread::scope(|scope| {
-        let senders: Vec<_> = cpus.iter().map(|cpu| scope.spawn(|| send_on(*cpu))).collect();
-        senders
-            .into_iter()
-            .map(|sender| sender.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
-            .sum::<Result<Tally>>()
-    })?;
+    let sent =
+        cpus::on_each(|_| PacketSocket::open(&task.outside)?.send(std::iter::repeat_n(&packet, EACH)))?;
+    let (cpus, sent) = (sent.len(), sent.into_iter().sum::<Tally>());
     let sent = Tally::new(sent.packets, sent.bytes - sent.packets * frames::LINK_HEADER);
-    assert_eq!(sent, Tally::of((cpus.len() * EACH) as u64, 58));
+    assert_eq!(sent, Tally::of((cpus * EACH) as u64, 58));
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::ingress(sent));
-    assert_eq!(books.records.flows(task.inside.mac()).len(), 1, "flows from {} CPUs", cpus.len());
+    assert_eq!(books.records.flows(task.inside.mac()).len(), 1, "flows from {cpus} CPUs");
     Ok(())
 }
 
@@ -139,20 +146,6 @@ fn tcp_flags_of_a_short_connection_tell_client_from_server() -> Result<()> {
     books.assert_exact(&task.inside, sent);
 
     let flows = books.records.flows(task.inside.mac());
-    let opposite = |direction| match direction {
-        Direction::Ingress => Direction::Egress,
-        Direction::Egress => Direction::Ingress,
-    };
-    let side = |Connection { client, server, .. }: &Connection, from_client: bool| {
-        let (source, destination) = if from_client { (client, server) } else { (server, client) };
-        Flow {
-            source: source.ip(),
-            destination: destination.ip(),
-            source_port: source.port(),
-            destination_port: destination.port(),
-            protocol: frames::protocol::TCP,
-        }
-    };
     for (connection, from_client) in connections {
         let client = flows[&(from_client, side(&connection, true))];
         let server = flows[&(opposite(from_client), side(&connection, false))];
@@ -161,6 +154,88 @@ fn tcp_flags_of_a_short_connection_tell_client_from_server() -> Result<()> {
         assert_eq!(client.tcp_flags, SYN | FIN, "the client of {connection:?}");
         assert_eq!(server.tcp_flags, SYN | ACK | FIN, "the server of {connection:?}");
         assert_eq!(client.tcp_flags_all & (SYN | ACK | FIN), SYN | ACK | FIN, "the client's own ACKs");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_older_than_the_daemon_is_told_by_where_it_crosses() -> Result<()> {
+    let lab = lab!();
+    for to_task in [true, false] {
+        let name = if to_task { "asked" } else { "asking" };
+        let task = lab.task(name)?;
+        let [client, server] =
+            if to_task { [&task.outside, &task.inside] } else { [&task.inside, &task.outside] };
+        let mut conversation = Conversation::open(client, server, Family::V4)?;
+        conversation.forget()?;
+        let daemon = lab.daemon().name(name).start()?;
+        // What is seen first comes from the end that did not begin.
+        conversation.ask(0, 2_000)?;
+        conversation.ask(300, 0)?;
+        let connection = conversation.close()?;
+        let records = Records::read(&daemon.stop()?.out)?;
+        assert_eq!(records.lost(task.inside.mac()), Tally::default(), "lost");
+        let by_client = if to_task { Direction::Ingress } else { Direction::Egress };
+        let flows = records.flows(task.inside.mac());
+        assert_eq!(flows.len(), 2, "{flows:#?}");
+        for (direction, from_client, tally) in
+            [(by_client, true, connection.from_client), (opposite(by_client), false, connection.from_server)]
+        {
+            let sum = flows[&(direction, side(&connection, from_client))];
+            assert_eq!(sum.tally, tally, "{name} {direction}");
+            assert_eq!(sum.tcp_flags, FIN, "no handshake was seen: {name} {direction}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn neither_addresses_nor_ports_nor_flags_say_which_way_a_packet_went() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().start()?;
+    let (low, high) = (Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 2));
+    let udp = |from, to| (frames::protocol::UDP, frames::udp(from, to, 30));
+    let tcp = |flags| (frames::protocol::TCP, frames::tcp(7_000, 7_000, flags));
+    let (syn, syn_ack) = (SYN as u8, (SYN | ACK) as u8);
+    // How often, which way, from whom to whom, and what.
+    let all = [
+        // Both ports are ephemeral, and the answer comes before the question.
+        (2, Direction::Egress, high, low, udp(50_000, 40_000)),
+        (3, Direction::Ingress, low, high, udp(40_000, 50_000)),
+        // Both ends are one, both ways.
+        (4, Direction::Ingress, low, low, udp(9, 9)),
+        (5, Direction::Egress, low, low, udp(9, 9)),
+        // The same 5-tuple both ways.
+        (6, Direction::Ingress, high, low, udp(1, 2)),
+        (7, Direction::Egress, high, low, udp(1, 2)),
+        // Both ends open one connection at once.
+        (1, Direction::Ingress, low, high, tcp(syn)),
+        (1, Direction::Egress, high, low, tcp(syn)),
+        (1, Direction::Ingress, low, high, tcp(syn_ack)),
+        (1, Direction::Egress, high, low, tcp(syn_ack)),
+    ];
+    let (mut sent, mut expected) = (Crossed::default(), BTreeMap::<(Direction, Flow), Tally>::new());
+    for (times, direction, source, destination, (protocol, payload)) in all {
+        let ports = [0, 2].map(|at| u16::from_be_bytes([payload[at], payload[at + 1]]));
+        let packet = frames::Ipv4 { destination, ..frames::Ipv4::new(source, protocol, payload) };
+        let tally = Tally::of(times, packet.bytes().len() as u64);
+        let sender = if direction == Direction::Ingress { &task.outside } else { &task.inside };
+        PacketSocket::open(sender)?.send(std::iter::repeat_n(packet.frame(), times as usize))?;
+        sent +=
+            if direction == Direction::Ingress { Crossed::ingress(tally) } else { Crossed::egress(tally) };
+        let [source, destination] = [source, destination].map(IpAddr::from);
+        let [source_port, destination_port] = ports;
+        let flow = Flow { source, destination, source_port, destination_port, protocol };
+        *expected.entry((direction, flow)).or_default() += tally;
+    }
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, sent);
+    let flows = books.records.flows(task.inside.mac());
+    let recorded: BTreeMap<_, _> = flows.iter().map(|(flow, sum)| (*flow, sum.tally)).collect();
+    assert_eq!(recorded, expected);
+    for ((_, flow), sum) in flows.iter().filter(|((_, flow), _)| flow.protocol == frames::protocol::TCP) {
+        assert_eq!(sum.tcp_flags, SYN | ACK, "{flow:?}");
     }
     Ok(())
 }

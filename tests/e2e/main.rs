@@ -7,6 +7,7 @@
 //! Each ends with the same sum: what the generator sent = what the interface counted = records + ledger of losses.
 
 mod apart;
+mod bridge;
 mod bulk;
 mod churn;
 mod fairness;
@@ -18,6 +19,7 @@ mod harmless;
 mod hooks;
 mod metrics;
 mod names;
+mod peers;
 mod pressure;
 mod replay;
 mod usage;

@@ -1,47 +1,87 @@
 //! More flows than memory. Nothing may vanish: a packet is in a record or in the count of the lost.
 
-use anyhow::Result;
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    ops::Range,
+    panic,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result};
 use observer_tests::{
     books::Books,
+    cpus,
+    daemon::Daemon,
     lab,
-    records::Status,
-    tally::{Crossed, Tally},
+    metrics::Metrics,
+    records::{Flow, Status},
+    tally::{Crossed, Direction, Tally},
     traffic::{
         PacketSocket,
-        frames::{Ipv4, LINK_HEADER, protocol, udp},
+        frames::{Ipv4, LINK_HEADER, ipv4_at, protocol, udp},
     },
     veth::Interface,
 };
 
 /// Far more than the least memory holds.
-const FLOWS: u32 = 150_000;
+const MANY: u64 = 150_000;
 
-/// A packet of each of [`FLOWS`] flows, of sizes that differ.
-fn flood(from: &Interface) -> Result<Tally> {
-    let mut template = Ipv4::new([10, 0, 0, 0].into(), protocol::UDP, Vec::new());
-    let frames = (0..FLOWS).map(|number| {
-        template.source = (u32::from_be_bytes([10, 0, 0, 0]) + number).into();
-        template.payload = udp(number as u16, 53, number as usize % 20);
-        template.frame()
-    });
-    let sent = PacketSocket::open(from)?.send(frames)?;
-    Ok(Tally::new(sent.packets, sent.bytes - sent.packets * LINK_HEADER))
+/// A packet of each of these flows, of sizes that differ. The same number is the same flow.
+fn flood(from: &Interface, flows: Range<u64>) -> Result<Tally> {
+    const SIZES: u64 = 20;
+    let length = |number: u64| 28 + number % SIZES;
+    let template = Ipv4::new([10, 0, 0, 0].into(), protocol::UDP, udp(0, 53, SIZES as usize)).frame();
+    let socket = PacketSocket::open(from)?;
+    let sent = socket.send_each(&template, flows.clone(), |number, frame| {
+        // What the header does not claim is padding.
+        frame[ipv4_at::TOTAL_LENGTH].copy_from_slice(&(length(number) as u16).to_be_bytes());
+        frame[ipv4_at::SOURCE].copy_from_slice(&source(number).octets());
+        frame[ipv4_at::SOURCE_PORT].copy_from_slice(&(number as u16).to_be_bytes());
+    })?;
+    Ok(Tally::new(sent.packets, flows.map(length).sum()))
+}
+
+/// The source address of a flow of [`flood`].
+fn source(number: u64) -> Ipv4Addr {
+    (u32::from_be_bytes([10, 0, 0, 0]) + number as u32).into()
+}
+
+fn spilled(page: &Metrics) -> u64 {
+    page.sum("observer_spilled_entries_total", &[])
+}
+
+/// Packets and bytes that all interfaces together have lost for a reason.
+fn lost_for(page: &Metrics, reason: &str) -> Tally {
+    let told = |name| page.sum(name, &[("stage", "kernel"), ("reason", reason)]);
+    Tally::new(told("observer_lost_packets_total"), told("observer_lost_bytes_total"))
 }
 
 #[test]
-fn more_flows_than_memory_are_recorded_or_counted_as_lost() -> Result<()> {
+fn a_map_that_is_full_evicts_no_flow_silently() -> Result<()> {
+    const FLOWS: u64 = 1_000_000;
     let lab = lab!(alone);
     let task = lab.task("task")?;
-    let daemon = lab.daemon().set("flow-memory", "4MiB").start()?;
+    let daemon = lab.daemon().window(600).set("flow-memory", "2MiB").start()?;
+    let room = daemon.metrics()?.sum("observer_flow_cache_flows", &[]);
+    assert!(room < FLOWS / 100, "room for {room} flows is too much of {FLOWS}");
     let mut sent = Tally::default();
-    for _ in 0..3 {
-        sent += flood(&task.outside)?;
+    for _ in 0..2 {
+        sent += flood(&task.outside, 0..FLOWS)?;
     }
-    let books = Books::close(daemon, [&task.inside])?;
+    let books = Books::close_in_brief(daemon, [&task.inside])?;
     books.assert_conserved(&task.inside, Crossed::ingress(sent));
-    let recorded = books.records.recorded(task.inside.mac()).ingress;
-    println!("{recorded} recorded, {} lost", books.lost(&task.inside));
-    assert!(recorded.packets > 0, "nothing is recorded of {sent}");
+    let lost = books.lost(&task.inside);
+    println!("{sent} sent, {lost} lost, room for {room} flows");
+    assert!(spilled(&books.metrics) > 0, "no entry came by the ring");
+    assert_eq!(
+        lost_for(&books.metrics, "table_full"),
+        lost,
+        "lost because the table was full, and lost at all"
+    );
     Ok(())
 }
 
@@ -51,41 +91,294 @@ fn what_no_longer_fits_while_the_daemon_stands_still_is_lost_by_number() -> Resu
     let task = lab.task("task")?;
     // One window holds it all, but for the seconds around its end.
     let daemon = lab.daemon().window(600).set("flow-memory", "4MiB").start()?;
-    let mut sent = flood(&task.outside)?;
+    let mut sent = flood(&task.outside, 0..MANY)?;
     daemon.freeze()?;
-    sent += flood(&task.outside)?;
-    sent += flood(&task.outside)?;
+    sent += flood(&task.outside, 0..MANY)?;
+    sent += flood(&task.outside, 0..MANY)?;
     daemon.thaw()?;
-    sent += flood(&task.outside)?;
-    let books = Books::close(daemon, [&task.inside])?;
+    sent += flood(&task.outside, 0..MANY)?;
+    let books = Books::close_in_brief(daemon, [&task.inside])?;
     books.assert_conserved(&task.inside, Crossed::ingress(sent));
 
     let lost = books.lost(&task.inside);
-    assert!(lost.packets > u64::from(FLOWS), "only {lost} of {sent} while nobody drained");
-    let skipped = books.records.with_status(task.inside.mac(), Status::SkipData);
-    assert!((1..=2).contains(&skipped.len()), "{} SKIPDATA records in one window", skipped.len());
-    let by_reason = |name| books.metrics.sum(name, &[("stage", "kernel"), ("reason", "table_full")]);
-    let told = Tally::new(by_reason("observer_lost_packets_total"), by_reason("observer_lost_bytes_total"));
+    assert!(lost.packets > MANY, "only {lost} of {sent} while nobody drained");
+    let skipped = books.records.of(task.inside.mac()).filter(|record| record.status == Status::SkipData);
+    let skipped = skipped.count();
+    assert!((1..=2).contains(&skipped), "{skipped} SKIPDATA records in one window");
+    let told = lost_for(&books.metrics, "table_full");
     assert_eq!(told, lost, "observer_lost_…_total{{reason=table_full}}, and the interface's ledger");
     Ok(())
 }
 
 #[test]
+fn a_stalled_reader_recovers_within_two_windows_and_hides_no_flow() -> Result<()> {
+    const PROBES: Range<u64> = 0..500;
+    const CROWD: Range<u64> = 1_000..1_000 + MANY;
+    let lab = lab!(alone);
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().window(1).set("flow-memory", "4MiB").start()?;
+    daemon.freeze()?;
+    let mut sent = flood(&task.outside, CROWD)?;
+    // Cache and ring are full by now. What comes takes the place of others, and makes room again for others, all of
+    // which is lost.
+    sent += flood(&task.outside, PROBES)?;
+    sent += flood(&task.outside, CROWD)?;
+    daemon.thaw()?;
+    daemon.wait_windows(2)?;
+    let before = daemon.metrics()?;
+    assert!(lost_for(&before, "table_full").packets > MANY, "{}", before.shown("observer_lost"));
+
+    let moment = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() as i64;
+    let again = flood(&task.outside, PROBES)?;
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_conserved(&task.inside, Crossed::ingress(sent + again));
+    let lost = lost_for(&books.metrics, "table_full");
+    assert_eq!(lost, lost_for(&before, "table_full"), "lost after two windows, and before");
+    let since = books.records.with_status(task.inside.mac(), Status::SkipData);
+    assert!(since.len() <= 2, "{} windows lost something, of which one stood still", since.len());
+
+    // Whatever became of its first packet: no flow stays hidden.
+    let seen: BTreeSet<IpAddr> = books
+        .records
+        .with_status(task.inside.mac(), Status::Ok)
+        .into_iter()
+        .filter(|record| record.end >= moment)
+        .filter_map(|record| Some(record.flow?.1.source))
+        .collect();
+    assert_eq!(seen, PROBES.map(|number| source(number).into()).collect(), "flows that came again");
+    Ok(())
+}
+
+#[test]
 fn a_full_table_of_one_task_takes_nothing_from_another() -> Result<()> {
+    const STORM: Duration = Duration::from_secs(4);
+    const STALLS: u32 = 3;
+    /// Of the calm task, in each of its rounds.
+    const FLOWS: Range<u64> = 0..100;
     let lab = lab!(alone);
     let tasks = lab.tasks(["noisy", "calm"].map(String::from))?;
     let [noisy, calm] = &tasks[..] else { anyhow::bail!("two tasks") };
     let daemon = lab.daemon().window(600).set("flow-memory", "4MiB").start()?;
-    daemon.freeze()?;
-    let calm_one = Ipv4::new([10, 8, 0, 1].into(), protocol::UDP, udp(1, 2, 100)).frame();
-    let mut calm_sent = PacketSocket::open(&calm.outside)?.send(std::iter::repeat_n(&calm_one, 1_000))?;
-    let noisy_sent = flood(&noisy.outside)?;
-    calm_sent += PacketSocket::open(&calm.outside)?.send(std::iter::repeat_n(&calm_one, 1_000))?;
-    calm_sent.bytes -= calm_sent.packets * LINK_HEADER;
-    daemon.thaw()?;
-    let books = Books::close(daemon, tasks.iter().map(|task| &task.inside))?;
-    // They share the table, so a calm task may lose an entry; each loss is charged to whom it belongs.
+    let start = Instant::now();
+    let (noisy_sent, calm_sent) = thread::scope(|scope| {
+        let storm = scope.spawn(|| {
+            cpus::on_each(|cpu| {
+                let mut sent = Tally::default();
+                while start.elapsed() < STORM {
+                    let first = cpu as u64 * MANY;
+                    sent += flood(&noisy.outside, first..first + MANY)?;
+                }
+                Ok(sent)
+            })
+        });
+        let calmness = scope.spawn(|| {
+            let mut sent = Tally::default();
+            while start.elapsed() < STORM {
+                sent += flood(&calm.outside, FLOWS)?;
+                thread::sleep(Duration::from_millis(50));
+            }
+            anyhow::Ok(sent)
+        });
+        for _ in 0..STALLS {
+            daemon.freeze()?;
+            thread::sleep(STORM / STALLS / 4);
+            daemon.thaw()?;
+            thread::sleep(STORM / STALLS / 2);
+        }
+        let stormed = storm.join().unwrap_or_else(|it| panic::resume_unwind(it))?;
+        let calmness = calmness.join().unwrap_or_else(|it| panic::resume_unwind(it))?;
+        anyhow::Ok((stormed.into_iter().sum::<Tally>(), calmness))
+    })?;
+    let books = Books::close_in_brief(daemon, tasks.iter().map(|task| &task.inside))?;
     books.assert_conserved(&noisy.inside, Crossed::ingress(noisy_sent));
-    books.assert_conserved(&calm.inside, Crossed::ingress(calm_sent));
+    books.assert_exact(&calm.inside, Crossed::ingress(calm_sent));
+    let lost = books.lost(&noisy.inside);
+    println!("{noisy_sent} of noise, of which {lost} lost; {calm_sent} of the calm task");
+    assert!(lost.packets > MANY, "the noise has lost only {lost}");
+    Ok(())
+}
+
+#[test]
+fn tuples_chosen_to_collide_find_as_much_room_as_others() -> Result<()> {
+    const SIDE: u64 = 128;
+    const FLOWS: u64 = SIDE * SIDE;
+    let lab = lab!(alone);
+    let task = lab.task("task")?;
+    // Where only the uppermost bytes of two words differ, a product without more has 256 values for all of them.
+    let template = Ipv4::new([10, 9, 0, 0].into(), protocol::UDP, udp(53, 53, 30)).frame();
+    let daemon = lab.daemon().start()?;
+    let socket = PacketSocket::open(&task.outside)?;
+    let sent = socket.send_each(&template, 0..2 * FLOWS, |number, frame| {
+        frame[ipv4_at::SOURCE].copy_from_slice(&[10, 9, 0, (number % SIDE) as u8]);
+        frame[ipv4_at::DESTINATION].copy_from_slice(&[10, 9, 1, (number / SIDE % SIDE) as u8]);
+    })?;
+    let books = Books::close_in_brief(daemon, [&task.inside])?;
+    let sent = Tally::new(sent.packets, sent.bytes - sent.packets * LINK_HEADER);
+    books.assert_exact(&task.inside, Crossed::ingress(sent));
+    let spilled = spilled(&books.metrics);
+    println!("{spilled} entries of {FLOWS} flows found no room");
+    assert!(spilled < FLOWS / 10, "{spilled} entries of {FLOWS} flows found no room");
+    Ok(())
+}
+
+#[test]
+fn a_storm_of_new_flows_on_all_cpus_is_no_reason_to_evict_or_to_record_twice() -> Result<()> {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 100_000;
+    let lab = lab!(alone);
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().window(600).start()?;
+    let cpus = cpus::allowed()?;
+    let sent = thread::scope(|scope| {
+        let storm = |thread: u64| {
+            cpus::pin(cpus[thread as usize % cpus.len()])?;
+            flood(&task.outside, thread * EACH..(thread + 1) * EACH)
+        };
+        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || storm(thread))).collect();
+        let ended = threads.into_iter().map(|it| it.join().unwrap_or_else(|it| panic::resume_unwind(it)));
+        ended.sum::<Result<Tally>>()
+    })?;
+    let books = Books::close_in_brief(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, Crossed::ingress(sent));
+    // No flow has a packet more or less than its one, nor two records.
+    let flows: BTreeSet<(Direction, Flow)> = books.records.flows(task.inside.mac()).map(|it| it.0).collect();
+    assert_eq!(flows.len() as u64, THREADS * EACH, "flows");
+    assert_eq!(books.records.flows(task.inside.mac()).count(), flows.len(), "records");
+    assert!(books.records.flows(task.inside.mac()).all(|(_, record)| record.tally.packets == 1));
+    Ok(())
+}
+
+#[test]
+fn packets_of_known_flows_raise_no_event() -> Result<()> {
+    const PACKETS: u64 = 1_000_000;
+    const FLOWS: u64 = 100;
+    let lab = lab!(alone);
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().start()?;
+    let template = Ipv4::new([10, 9, 0, 1].into(), protocol::UDP, udp(0, 53, 30)).frame();
+    let sent = PacketSocket::open(&task.outside)?.send_each(&template, 0..PACKETS, |number, frame| {
+        frame[ipv4_at::SOURCE_PORT].copy_from_slice(&((number % FLOWS) as u16).to_be_bytes());
+    })?;
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(
+        &task.inside,
+        Crossed::ingress(Tally::new(PACKETS, sent.bytes - PACKETS * LINK_HEADER)),
+    );
+    let page = &books.metrics;
+    assert_eq!(spilled(page), 0, "entries that came by the ring");
+    assert_eq!(page.sum("observer_copied_frames_total", &[]), 0, "frames whose headers were copied");
+    // What the daemon is told grows with flows and drains, not with packets.
+    let drains = page.sum("observer_drain_duration_seconds_count", &[("phase", "read")]);
+    let most = FLOWS * cpus::allowed()?.len() as u64 * drains;
+    let told = page.sum("observer_drained_entries_total", &[]);
+    assert!((FLOWS..=most).contains(&told), "{told} entries in {drains} drains of {FLOWS} flows");
+    Ok(())
+}
+
+#[test]
+fn no_map_of_the_daemon_is_an_lru_that_evicts_by_itself() -> Result<()> {
+    // `enum bpf_map_type`: arrays, arrays for each CPU, arrays of maps, ring buffers.
+    const KEEPING: [&str; 4] = ["2", "6", "12", "27"];
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().start()?;
+    daemon.wait_attached(&task.inside)?;
+    let mut types = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid()))?.flatten() {
+        // A descriptor may close meanwhile.
+        let info = fs::read_to_string(entry.path()).unwrap_or_default();
+        let kind = info.lines().find_map(|line| line.strip_prefix("map_type:"));
+        types.extend(kind.map(|kind| kind.trim().to_owned()));
+    }
+    daemon.stop()?;
+    assert!(types.iter().any(|kind| kind == "27"), "the daemon holds maps of the types {types:?} only");
+    for kind in types {
+        assert!(KEEPING.contains(&kind.as_str()), "a map of type {kind}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_loss_counter_itself_loses_nothing_while_it_is_scraped() -> Result<()> {
+    const EACH: u64 = 400_000;
+    let lab = lab!(alone);
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().window(1).start()?;
+    let mut packet = Ipv4::new([10, 9, 0, 1].into(), protocol::UDP, udp(1, 2, 10));
+    packet.version_and_length = Some(0x55);
+    let frame = packet.frame();
+    let over = AtomicBool::new(false);
+    let (sent, scrapes) = thread::scope(|scope| {
+        let scraping = scope.spawn(|| {
+            let mut scrapes = vec![lost_for(&daemon.metrics()?, "ip_version")];
+            while !over.load(Ordering::Relaxed) {
+                scrapes.push(lost_for(&daemon.metrics()?, "ip_version"));
+            }
+            anyhow::Ok(scrapes)
+        });
+        let sent =
+            cpus::on_each(|_| PacketSocket::open(&task.outside)?.send_each(&frame, 0..EACH, |_, _| {}));
+        over.store(true, Ordering::Relaxed);
+        let scrapes = scraping.join().unwrap_or_else(|it| panic::resume_unwind(it))?;
+        let sent: Tally = sent?.into_iter().sum();
+        anyhow::Ok((Tally::new(sent.packets, sent.bytes - sent.packets * LINK_HEADER), scrapes))
+    })?;
+    for pair in scrapes.windows(2) {
+        let [before, after] = pair else { continue };
+        assert!(after.packets >= before.packets && after.bytes >= before.bytes, "{after} after {before}");
+    }
+    assert_eq!(scrapes.first().copied(), Some(Tally::default()), "lost before anything was sent");
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_conserved(&task.inside, Crossed::ingress(sent));
+    assert_eq!(books.lost(&task.inside), sent, "lost, and sent");
+    assert_eq!(lost_for(&books.metrics, "ip_version"), sent, "lost for the version, and sent");
+    println!("{} scrapes", scrapes.len());
+    Ok(())
+}
+
+/// Seconds of CPU time that the daemon has used, in all its threads.
+fn cpu_time(daemon: &Daemon<'_>) -> Result<f64> {
+    // utime and stime, the 14th and 15th field; the name, which is the second, may hold spaces (proc(5)).
+    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid()))?;
+    let fields: Vec<&str> = stat.rsplit_once(") ").context("a name")?.1.split(' ').collect();
+    let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("CLK_TCK")?;
+    Ok(ticks as f64 / hertz as f64)
+}
+
+#[test]
+fn overload_costs_the_daemon_a_bounded_share_of_a_cpu_and_it_recovers() -> Result<()> {
+    const STORM: Duration = Duration::from_secs(4);
+    /// Of each CPU: more than find room, and few enough that a window of them is written before the next ends.
+    const FLOWS: u64 = 30_000;
+    /// Seconds for a packet that is a flow of its own; measured: 1 µs.
+    const DEAREST: f64 = 5e-6;
+    let lab = lab!(alone);
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().window(2).set("flow-memory", "4MiB").start()?;
+    let (start, before) = (Instant::now(), cpu_time(&daemon)?);
+    // Each CPU sends new flows as fast as it can: nearly every packet takes another flow's place.
+    let sent = cpus::on_each(|cpu| {
+        let mut sent = Tally::default();
+        while start.elapsed() < STORM {
+            let first = cpu as u64 * FLOWS;
+            sent += flood(&task.outside, first..first + FLOWS)?;
+        }
+        Ok(sent)
+    })?;
+    let (wall, used) = (start.elapsed(), cpu_time(&daemon)? - before);
+    let sent: Tally = sent.into_iter().sum();
+    daemon.wait_windows(2)?;
+    let (calm, before) = (Instant::now(), cpu_time(&daemon)?);
+    daemon.wait_windows(1)?;
+    let idle = (cpu_time(&daemon)? - before) / calm.elapsed().as_secs_f64();
+    let books = Books::close_in_brief(daemon, [&task.inside])?;
+    books.assert_conserved(&task.inside, Crossed::ingress(sent));
+    let share = used / wall.as_secs_f64();
+    let lost = books.lost(&task.inside);
+    println!("{sent} sent in {wall:?}, {lost} lost, {share:.2} of a CPU used; afterwards {idle:.3}");
+    // What it takes grows with what is sent, whatever of it finds room, and ends with it.
+    assert!(used < DEAREST * sent.packets as f64, "{used} s of CPU time for {sent}");
+    assert!(idle < 0.5, "{idle:.2} of a CPU used two windows after the storm");
     Ok(())
 }
