@@ -4,6 +4,6 @@
 //! where everything that Debian's kernels have is there; elsewhere they may fail.
 
 mod offloads;
-mod pressure;
+mod overflow;
 mod verbose;
 mod vlan;
