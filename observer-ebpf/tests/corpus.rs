@@ -3,24 +3,25 @@
 #[path = "../../tests/packets/mod.rs"]
 mod packets;
 
-use packets::{Outcome, corpus, parsed};
+use packets::{Outcome, corpus, reference};
 
 #[test]
 fn every_packet_of_the_corpus_comes_to_what_it_must() {
     let corpus = corpus();
     assert!(corpus.len() > 70);
     for sample in &corpus {
-        let outcome = parsed(&sample.bytes(), sample.offload());
-        assert_eq!(outcome, sample.expect, "{}: {}", sample.name, sample.about);
+        let input = sample.input();
+        assert_eq!(input.parsed(), sample.expect, "{}: {}", sample.name, sample.about);
+        assert_eq!(reference::read(&input).outcome, sample.expect, "{}, by the second parser", sample.name);
     }
 }
 
 #[test]
 fn a_frame_cut_anywhere_is_counted_and_never_misread() {
     for sample in corpus() {
-        let whole = sample.bytes();
-        for len in 0..whole.len() {
-            match (parsed(&whole[..len], sample.offload()), &sample.expect) {
+        let whole = sample.input();
+        for len in 0..whole.bytes.len() {
+            match (whole.shortened(len).parsed(), &sample.expect) {
                 // What a cut frame still says agrees with what the whole one says.
                 (
                     Outcome::Flow { source, destination, source_port, destination_port, .. },

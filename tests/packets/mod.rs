@@ -1,15 +1,22 @@
-//! The corpus of packets, and what each must come to. Included by the parser's own tests and by those of the programs,
-//! so that both read the same packets in the same way.
+//! The packets that the parser is tested with: a corpus with what each must come to, a generator of others, and a
+//! second parser to judge them. Included by the parser's own tests and by those of the programs, so that both read the
+//! same packets in the same way.
 
 #![allow(clippy::panic, reason = "part of tests")]
+#![allow(dead_code, reason = "each of the targets that include this uses a part of it")]
 
-use std::{net::IpAddr, path::Path};
+pub(crate) mod effort;
+pub(crate) mod generator;
+pub(crate) mod reference;
+pub(crate) mod smallest;
+
+use std::{fmt, net::IpAddr};
 
 use observer_ebpf::{
-    abi::FlowKey,
+    abi::{FlowKey, LossReason, NonIpKind, Note},
     packet::{Frame, Link, Offload, Packet, Skip, parse},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// One packet of the corpus.
 #[derive(Debug, Deserialize)]
@@ -20,14 +27,25 @@ pub(crate) struct Sample {
     /// Why it is here.
     pub(crate) about: String,
     hex: String,
+    length: Option<u32>,
+    bare: Option<u16>,
     #[serde(default)]
     gso: (u32, u32),
     /// What must come of it.
     pub(crate) expect: Outcome,
 }
 
-/// What came of a packet, in words.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+/// A frame as the parser gets it.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    /// As much of it as there is to read.
+    pub(crate) bytes: Vec<u8>,
+    /// What else is known of it.
+    pub(crate) frame: Frame,
+}
+
+/// What came of a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Outcome {
     Flow {
@@ -43,16 +61,42 @@ pub(crate) enum Outcome {
         tcp_flags: u8,
         packets: u64,
         bytes: u64,
-        note: Option<String>,
+        #[serde(default, deserialize_with = "note")]
+        note: Option<Note>,
     },
     Lost {
-        reason: String,
+        #[serde(deserialize_with = "reason")]
+        reason: LossReason,
         packets: u64,
         bytes: u64,
     },
     NonIp {
-        kind: String,
+        #[serde(deserialize_with = "kind")]
+        kind: NonIpKind,
     },
+}
+
+fn note<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Note>, D::Error> {
+    named(from, &Note::ALL, Note::as_str).map(Some)
+}
+
+fn reason<'de, D: Deserializer<'de>>(from: D) -> Result<LossReason, D::Error> {
+    named(from, &LossReason::ALL, LossReason::as_str)
+}
+
+fn kind<'de, D: Deserializer<'de>>(from: D) -> Result<NonIpKind, D::Error> {
+    named(from, &NonIpKind::ALL, NonIpKind::as_str)
+}
+
+/// The one of `all` that has the name.
+fn named<'de, D: Deserializer<'de>, T: Copy>(
+    from: D,
+    all: &[T],
+    name_of: fn(T) -> &'static str,
+) -> Result<T, D::Error> {
+    let name = String::deserialize(from)?;
+    let it = all.iter().copied().find(|it| name_of(*it) == name);
+    it.ok_or_else(|| D::Error::custom(format!("no such name: {name}")))
 }
 
 #[derive(Deserialize)]
@@ -62,40 +106,133 @@ struct File {
 
 /// All packets of the corpus.
 pub(crate) fn corpus() -> Vec<Sample> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/packets/corpus.toml");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    toml::from_str::<File>(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())).packet
+    // In the program, which may run where the file is not.
+    let text = include_str!("corpus.toml");
+    toml::from_str::<File>(text).unwrap_or_else(|error| panic!("corpus.toml: {error}")).packet
 }
 
 impl Sample {
-    /// The frame from its link header on.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    /// The frame, and what is known of it.
+    pub(crate) fn input(&self) -> Input {
         let digit =
             |c: u8| char::from(c).to_digit(16).unwrap_or_else(|| panic!("{}: no hex", self.name)) as u8;
-        self.hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
-    }
-
-    /// What the socket buffer says of it.
-    pub(crate) fn offload(&self) -> Offload {
-        Offload { size: self.gso.0, segments: self.gso.1 }
+        let bytes: Vec<u8> =
+            self.hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        let frame = Frame {
+            len: self.length.unwrap_or(bytes.len() as u32),
+            link: self.bare.map_or(Link::Ethernet, Link::Bare),
+            offload: Offload { size: self.gso.0, segments: self.gso.1 },
+        };
+        Input { bytes, frame }
     }
 }
 
-/// What the parser makes of a frame.
-pub(crate) fn parsed(bytes: &[u8], offload: Offload) -> Outcome {
-    match parse(bytes, Frame { len: bytes.len() as u32, link: Link::Ethernet, offload }) {
-        Ok(packet) => Outcome::of(&packet),
-        Err(Skip::NonIp(kind)) => Outcome::NonIp { kind: kind.as_str().into() },
-        Err(Skip::Lost(reason, wire)) => {
-            Outcome::Lost { reason: reason.as_str().into(), packets: wire.packets.into(), bytes: wire.bytes }
+impl Input {
+    /// An ordinary Ethernet frame, all of it.
+    pub(crate) fn whole(bytes: Vec<u8>) -> Self {
+        let frame = Frame {
+            len: bytes.len() as u32,
+            link: Link::Ethernet,
+            offload: Offload { size: 0, segments: 0 },
+        };
+        Self { bytes, frame }
+    }
+
+    /// What is left when all behind the first bytes never came.
+    pub(crate) fn shortened(&self, len: usize) -> Self {
+        let frame = Frame { len: len as u32, ..self.frame };
+        Self { bytes: self.bytes[..len].to_vec(), frame }
+    }
+
+    /// What is left when all behind the first bytes was not captured.
+    pub(crate) fn snapped(&self, len: usize) -> Self {
+        Self { bytes: self.bytes[..len].to_vec(), frame: self.frame }
+    }
+
+    /// Whether there is more of the frame than can be read.
+    pub(crate) fn is_snapped(&self) -> bool {
+        self.frame.len as usize > self.bytes.len()
+    }
+
+    /// What the parser makes of it.
+    pub(crate) fn parsed(&self) -> Outcome {
+        Outcome::of(&parse(&self.bytes[..], self.frame))
+    }
+}
+
+/// As an entry of the corpus, whose expectation is what the second parser says.
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "[[packet]]\nname = \"\"\nabout = \"\"")?;
+        write!(f, "hex = \"")?;
+        self.bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        writeln!(f, "\"")?;
+        if self.is_snapped() {
+            writeln!(f, "length = {}", self.frame.len)?;
         }
-        Err(Skip::Chain) => panic!("a slice follows every chain"),
+        if let Link::Bare(ether_type) = self.frame.link {
+            writeln!(f, "bare = {ether_type:#06x}")?;
+        }
+        let Offload { size, segments } = self.frame.offload;
+        if (size, segments) != (0, 0) {
+            writeln!(f, "gso = [{size}, {segments}]")?;
+        }
+        write!(f, "expect = {{ {} }}", reference::read(self).outcome)
+    }
+}
+
+/// As the corpus holds it.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flow {
+                source,
+                destination,
+                protocol,
+                source_port,
+                destination_port,
+                icmp,
+                tcp_flags,
+                packets,
+                bytes,
+                note,
+            } => {
+                write!(f, "outcome = \"flow\", source = \"{source}\", destination = \"{destination}\"")?;
+                write!(f, ", protocol = {protocol}, bytes = {bytes}, packets = {packets}")?;
+                if (*source_port, *destination_port) != (0, 0) {
+                    write!(f, ", source_port = {source_port}, destination_port = {destination_port}")?;
+                }
+                if let Some((kind, code)) = icmp {
+                    write!(f, ", icmp = [{kind}, {code}]")?;
+                }
+                if *tcp_flags != 0 {
+                    write!(f, ", tcp_flags = {tcp_flags}")?;
+                }
+                note.map_or(Ok(()), |note| write!(f, ", note = \"{}\"", note.as_str()))
+            }
+            Self::Lost { reason, packets, bytes } => {
+                let reason = reason.as_str();
+                write!(f, "outcome = \"lost\", reason = \"{reason}\", bytes = {bytes}, packets = {packets}")
+            }
+            Self::NonIp { kind } => write!(f, "outcome = \"non_ip\", kind = \"{}\"", kind.as_str()),
+        }
     }
 }
 
 impl Outcome {
-    /// Of a packet that reaches a flow.
-    pub(crate) fn of(packet: &Packet) -> Self {
+    /// In the words of the corpus.
+    pub(crate) fn of(parsed: &Result<Packet, Skip>) -> Self {
+        match parsed {
+            Ok(packet) => Self::flow(packet),
+            Err(Skip::NonIp(kind)) => Self::NonIp { kind: *kind },
+            Err(Skip::Lost(reason, wire)) => {
+                Self::Lost { reason: *reason, packets: wire.packets.into(), bytes: wire.bytes }
+            }
+            Err(Skip::Chain) => panic!("a slice follows every chain"),
+        }
+    }
+
+    fn flow(packet: &Packet) -> Self {
         let ports = (packet.source_port_be, packet.destination_port_be);
         let (source_port, destination_port, icmp) = ports_and_icmp(packet.protocol, ports);
         Self::Flow {
@@ -108,7 +245,7 @@ impl Outcome {
             tcp_flags: packet.tcp_flags,
             packets: packet.wire.packets.into(),
             bytes: packet.wire.bytes,
-            note: packet.note.map(|note| note.as_str().into()),
+            note: packet.note,
         }
     }
 }

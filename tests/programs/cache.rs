@@ -8,7 +8,7 @@ use aya::{
     programs::{TestRun as _, TestRunOptions},
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
-use observer::kernel::{Sizes, object::cheapest_clock, preflight};
+use observer::kernel::{Sizes, preflight};
 use observer_ebpf::abi::{Direction, Loss, LossReason, names};
 use observer_tests::{
     cpus, need, requires,
@@ -16,7 +16,7 @@ use observer_tests::{
     traffic::frames::{Ipv4, ipv4_at, protocol, udp},
 };
 
-use super::Loaded;
+use super::loaded::{Load, Loaded};
 
 /// A cache of so many sets for each CPU, and a ring of so many bytes.
 fn sizes(sets: u32, ring_bytes: u32) -> Sizes {
@@ -43,7 +43,7 @@ fn flows_between_two_networks_with_the_same_ports_find_room_beside_each_other() 
     cpus::pin(cpus::allowed()?[0])?;
     // Whatever the factors that were drawn: two flows to a set, of which by chance some 300 of 8,192 find no room.
     for _ in 0..3 {
-        let mut loaded = Loaded::with(sizes(4096, 1 << 20), cheapest_clock(), true);
+        let mut loaded = Loaded::new(Load { sizes: sizes(4096, 1 << 20), ..Load::default() });
         let mut frame = template();
         for (source, target) in (0..SOURCES).flat_map(|source| (0..TARGETS).map(move |it| (source, it))) {
             frame[ipv4_at::SOURCE].copy_from_slice(&[10, 0, 0, source]);
@@ -89,7 +89,7 @@ fn record(flows: &mut BTreeMap<u16, (Tally, Tally)>, delta: &observer::flow::Del
 fn flows_that_collide_on_purpose_are_exact_while_the_ring_is_read() -> Result<()> {
     need!(requires::root());
     cpus::pin(cpus::allowed()?[0])?;
-    let mut loaded = Loaded::with(sizes(64, 4096), cheapest_clock(), true);
+    let mut loaded = Loaded::new(Load { sizes: sizes(64, 4096), ..Load::default() });
     for (flow, (sent, recorded)) in collide(&mut loaded, Some(40)) {
         assert_eq!(recorded, sent, "flow {flow}");
     }
@@ -103,7 +103,7 @@ fn flows_that_collide_on_purpose_are_exact_while_the_ring_is_read() -> Result<()
 fn flows_that_collide_on_purpose_are_exact_or_lost_by_number_while_it_is_not() -> Result<()> {
     need!(requires::root());
     cpus::pin(cpus::allowed()?[0])?;
-    let mut loaded = Loaded::with(sizes(64, 4096), cheapest_clock(), true);
+    let mut loaded = Loaded::new(Load { sizes: sizes(64, 4096), ..Load::default() });
     let (mut all_sent, mut all_recorded) = (Tally::default(), Tally::default());
     for (flow, (sent, recorded)) in collide(&mut loaded, None) {
         assert!(recorded.packets <= sent.packets, "flow {flow}: {recorded} of {sent}");
@@ -134,7 +134,7 @@ fn produced(pin: &Path) -> Result<u64> {
 fn a_million_packets_of_a_known_flow_touch_no_ring_and_no_log() -> Result<()> {
     need!(requires::root());
     cpus::pin(cpus::allowed()?[0])?;
-    let mut loaded = Loaded::with(sizes(64, 4096), cheapest_clock(), true);
+    let mut loaded = Loaded::new(Load { sizes: sizes(64, 4096), ..Load::default() });
     let rings = [names::SPILL, names::LOGS].map(|name| loaded.pins.path().join(name));
     let frame = template();
     let options = TestRunOptions { data_in: Some(&frame), repeat: 1_000_000, ..TestRunOptions::new() };

@@ -9,123 +9,36 @@
 mod packets;
 
 mod cache;
+mod flags;
+mod generated;
+mod loaded;
 
 use std::net::IpAddr;
 
 use anyhow::Result;
 use aya::programs::{TestRun, TestRunOptions};
+use loaded::{INTERFACE, Load, Loaded, outcome};
 use observer::{
     clock,
-    flow::{Delta, Icmp, InterfaceNumber},
+    flow::InterfaceNumber,
     kernel::{
         Drain, Loader, Programs, Sizes,
         bpffs::PinDirectory,
         grace::Grace,
-        ledger::grown,
         object::{LoaderOptions, cheapest_clock},
         preflight,
     },
 };
 use observer_ebpf::{
-    abi::{Clock, Direction, Ledger, LossReason, NonIpKind, Note},
-    packet::Offload,
+    abi::{Clock, Direction, LossReason, Note},
+    packet::Link,
 };
 use observer_tests::{need, requires};
-use packets::{Outcome, Sample, corpus, parsed};
+use packets::{Input, Outcome, Sample, corpus, generator::is_taken};
 
-const INTERFACE: u16 = 7;
-
-/// Loaded programs with maps of their own.
-struct Loaded {
-    programs: Programs,
-    drain: Drain,
-    pins: PinDirectory,
-    _directory: tempfile::TempDir,
-}
-
-impl Loaded {
-    fn new(clock: Clock, ethernet: bool) -> Self {
-        let sizes = Sizes::from_budget(4 << 20, preflight::possible_cpus()).unwrap();
-        Self::with(sizes, clock, ethernet)
-    }
-
-    fn with(sizes: Sizes, clock: Clock, ethernet: bool) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let pins = PinDirectory::create(&directory.path().join("pins"), directory.path()).unwrap();
-        let options = LoaderOptions { sizes, log_level: 0, clock };
-        let mut programs = Loader::new(options, pins.path()).unwrap().load(INTERFACE, ethernet).unwrap();
-        let drain = Drain::new(&mut programs, sizes, Grace::new().unwrap()).unwrap();
-        Self { programs, drain, pins, _directory: directory }
-    }
-
-    /// What was ever counted in a direction.
-    fn ledger(&self, direction: Direction) -> Ledger {
-        self.drain.ledger(InterfaceNumber::new(INTERFACE))[direction as usize]
-    }
-
-    /// Sends a packet through a program, and returns what it counted: flows and the account.
-    fn count(&mut self, direction: Direction, bytes: &[u8], offload: Offload) -> (Vec<Delta>, Ledger) {
-        let interface = InterfaceNumber::new(INTERFACE);
-        let before = self.drain.ledger(interface)[direction as usize];
-        let context = context(offload);
-        let options =
-            TestRunOptions { data_in: Some(bytes), ctx_in: Some(&context), ..TestRunOptions::new() };
-        let result = self.programs.get_mut(direction).unwrap().test_run(options);
-        let result = result
-            .unwrap_or_else(|error| panic!("{} bytes, {offload:?}, {bytes:02x?}: {error}", bytes.len()));
-        assert_eq!(result.return_value as i32, -1, "the chain must go on");
-        let mut flows = Vec::new();
-        self.drain.drain(|_, delta| flows.push(delta)).unwrap();
-        let after = self.drain.ledger(interface)[direction as usize];
-        (flows, grown(&after, &before))
-    }
-}
-
-/// A `struct __sk_buff` whose buffer is a super-packet.
-fn context(offload: Offload) -> [u8; 192] {
-    const GSO_SEGS: usize = 164;
-    const GSO_SIZE: usize = 176;
-    let mut context = [0; 192];
-    context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&offload.segments.to_ne_bytes());
-    context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&offload.size.to_ne_bytes());
-    context
-}
-
-/// What a program made of one packet, in the words of the corpus.
-fn outcome(flows: &[Delta], ledger: &Ledger) -> Outcome {
-    let reason = LossReason::ALL.into_iter().find(|reason| ledger.lost[*reason as usize].packets != 0);
-    let kind = NonIpKind::ALL.into_iter().find(|kind| ledger.non_ip[*kind as usize] != 0);
-    match (flows, reason, kind) {
-        ([flow], None, None) => {
-            let (key, counters) = (flow.key, flow.counters);
-            let note = Note::ALL.into_iter().find(|note| ledger.notes[*note as usize] != 0);
-            Outcome::Flow {
-                source: key.source(),
-                destination: key.destination(),
-                protocol: key.protocol(),
-                source_port: key.source_port(),
-                destination_port: key.destination_port(),
-                icmp: match counters.icmp {
-                    Icmp::One { kind, code } => Some((kind, code)),
-                    Icmp::None | Icmp::Mixed => None,
-                },
-                tcp_flags: counters.tcp_flags_all,
-                packets: counters.packets,
-                bytes: counters.bytes,
-                note: note.map(|note| note.as_str().into()),
-            }
-        }
-        ([], Some(reason), None) => {
-            let loss = ledger.lost[reason as usize];
-            Outcome::Lost { reason: reason.as_str().into(), packets: loss.packets, bytes: loss.bytes }
-        }
-        ([], None, Some(kind)) => Outcome::NonIp { kind: kind.as_str().into() },
-        other => panic!("one packet was counted as {other:?}"),
-    }
-}
-
-fn check(loaded: &mut Loaded, direction: Direction, sample: &Sample, bytes: &[u8], expected: &Outcome) {
-    let (flows, ledger) = loaded.count(direction, bytes, sample.offload());
+fn check(loaded: &mut Loaded, direction: Direction, sample: &Sample, input: &Input, expected: &Outcome) {
+    let (flows, ledger) = loaded.count(direction, input);
+    let bytes = &input.bytes;
     let place = format!("{} ({}, {} bytes)", sample.name, sample.about, bytes.len());
     assert_eq!(outcome(&flows, &ledger), *expected, "{place}");
     assert_eq!((ledger.frames, ledger.frame_bytes), (1, bytes.len() as u64), "{place}");
@@ -139,24 +52,20 @@ fn check(loaded: &mut Loaded, direction: Direction, sample: &Sample, bytes: &[u8
     }
 }
 
-/// Whether the kernel takes a frame for a test: recent ones want a whole IP header behind its EtherType. (Behind a
-/// VLAN tag they do not look, and live interfaces do not ask.)
-fn is_taken(bytes: &[u8]) -> bool {
-    match bytes.get(12..14) {
-        Some([0x08, 0x00]) => bytes.len() >= 14 + 20,
-        Some([0x86, 0xdd]) => bytes.len() >= 14 + 40,
-        _ => bytes.len() > 14,
-    }
+/// The packets of the corpus that a program can be given.
+fn samples() -> impl Iterator<Item = (Sample, Input)> {
+    corpus().into_iter().map(|sample| (sample.input(), sample)).filter_map(|(input, sample)| {
+        (input.frame.link == Link::Ethernet && !input.is_snapped()).then_some((sample, input))
+    })
 }
 
 #[test]
 fn programs_count_the_corpus_as_the_parser_does() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(cheapest_clock(), true);
-    for sample in corpus() {
-        let bytes = sample.bytes();
-        for direction in Direction::ALL.into_iter().filter(|_| is_taken(&bytes)) {
-            check(&mut loaded, direction, &sample, &bytes, &sample.expect);
+    let mut loaded = Loaded::new(Load::default());
+    for (sample, input) in samples() {
+        for direction in Direction::ALL.into_iter().filter(|_| is_taken(&input.bytes)) {
+            check(&mut loaded, direction, &sample, &input, &sample.expect);
         }
     }
     Ok(())
@@ -165,12 +74,11 @@ fn programs_count_the_corpus_as_the_parser_does() -> Result<()> {
 #[test]
 fn programs_count_cut_frames_as_the_parser_does() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(cheapest_clock(), true);
-    for sample in corpus() {
-        let whole = sample.bytes();
-        for len in (15..whole.len().min(140)).step_by(3).filter(|len| is_taken(&whole[..*len])) {
-            let expected = parsed(&whole[..len], sample.offload());
-            check(&mut loaded, Direction::Ingress, &sample, &whole[..len], &expected);
+    let mut loaded = Loaded::new(Load::default());
+    for (sample, whole) in samples() {
+        for len in (15..whole.bytes.len().min(140)).step_by(3).filter(|len| is_taken(&whole.bytes[..*len])) {
+            let cut = whole.shortened(len);
+            check(&mut loaded, Direction::Ingress, &sample, &cut, &cut.parsed());
         }
     }
     Ok(())
@@ -179,28 +87,27 @@ fn programs_count_cut_frames_as_the_parser_does() -> Result<()> {
 #[test]
 fn later_fragments_belong_to_the_flow_of_their_first() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(cheapest_clock(), true);
-    let sample = |name: &str| corpus().into_iter().find(|sample| sample.name == name).unwrap().bytes();
-    let none = Offload::default();
+    let mut loaded = Loaded::new(Load::default());
+    let sample = |name: &str| corpus().into_iter().find(|sample| sample.name == name).unwrap().input();
     for (first, later, id) in [
         (sample("ipv4_first_fragment"), sample("ipv4_later_fragment"), 18..20),
         (sample("ipv6_first_fragment"), sample("ipv6_later_fragment"), 58..62),
     ] {
         let mut later = later;
-        let (flows, ledger) = loaded.count(Direction::Ingress, &later, none);
+        let (flows, ledger) = loaded.count(Direction::Ingress, &later);
         assert_eq!(
             (flows[0].key.source_port(), ledger.notes[Note::LaterFragment as usize]),
             (0, 1),
             "no first"
         );
 
-        let (first_flows, _) = loaded.count(Direction::Ingress, &first, none);
-        later[id.clone()].copy_from_slice(&first[id]);
-        let (flows, ledger) = loaded.count(Direction::Ingress, &later, none);
+        let (first_flows, _) = loaded.count(Direction::Ingress, &first);
+        later.bytes[id.clone()].copy_from_slice(&first.bytes[id]);
+        let (flows, ledger) = loaded.count(Direction::Ingress, &later);
         assert_eq!(flows[0].key, first_flows[0].key);
         assert_eq!(ledger.notes, [0; Note::ALL.len()]);
 
-        let (flows, _) = loaded.count(Direction::Egress, &later, none);
+        let (flows, _) = loaded.count(Direction::Egress, &later);
         assert_eq!(flows[0].key.source_port(), 0, "the other direction is another packet");
     }
     Ok(())
@@ -209,10 +116,10 @@ fn later_fragments_belong_to_the_flow_of_their_first() -> Result<()> {
 #[test]
 fn programs_load_with_the_precise_clock_and_for_interfaces_without_ethernet() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(Clock::Precise, true);
+    let mut loaded = Loaded::new(Load { clock: Clock::Precise, ..Load::default() });
     let sample = corpus().swap_remove(0);
-    check(&mut loaded, Direction::Ingress, &sample, &sample.bytes(), &sample.expect);
-    let _ = Loaded::new(cheapest_clock(), false);
+    check(&mut loaded, Direction::Ingress, &sample, &sample.input(), &sample.expect);
+    let _ = Loaded::new(Load { ethernet: false, ..Load::default() });
     Ok(())
 }
 
@@ -220,10 +127,10 @@ fn programs_load_with_the_precise_clock_and_for_interfaces_without_ethernet() ->
 fn times_of_a_flow_are_those_of_its_packets() -> Result<()> {
     need!(requires::root());
     for clock in [cheapest_clock(), Clock::Precise] {
-        let mut loaded = Loaded::new(clock, true);
+        let mut loaded = Loaded::new(Load { clock, ..Load::default() });
         let sample = corpus().swap_remove(0);
         let before = clock::now().unix_ms;
-        let (flows, _) = loaded.count(Direction::Ingress, &sample.bytes(), sample.offload());
+        let (flows, _) = loaded.count(Direction::Ingress, &sample.input());
         let after = clock::now().unix_ms;
         let counters = flows[0].counters;
         assert_eq!(counters.first_ms, counters.last_ms);
@@ -240,14 +147,13 @@ fn times_of_a_flow_are_those_of_its_packets() -> Result<()> {
 #[test]
 fn a_flow_of_many_packets_is_one_entry_and_either_grace_period_is_waited_for() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(cheapest_clock(), true);
-    let bytes = corpus().swap_remove(0).bytes();
+    let mut loaded = Loaded::new(Load::default());
+    let Input { bytes, .. } = corpus().swap_remove(0).input();
     for grace in [Grace::new().unwrap(), Grace::map_in_map().unwrap()] {
         grace.wait().unwrap();
         let options = TestRunOptions { data_in: Some(&bytes), repeat: 1000, ..TestRunOptions::new() };
         loaded.programs.get_mut(Direction::Egress).unwrap().test_run(options).unwrap();
-        let mut flows = Vec::new();
-        loaded.drain.drain(|_, delta| flows.push(delta)).unwrap();
+        let flows = loaded.flows();
         assert_eq!(flows.len(), 1);
         assert_eq!(flows[0].counters.packets, 1000);
         assert_eq!(flows[0].key.source(), IpAddr::from([10, 0, 0, 1]));

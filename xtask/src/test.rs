@@ -28,6 +28,12 @@ pub(crate) struct Args {
     stage: Stage,
     /// Of `kernels`: which, such as 5.10, or `newest`
     kernels: Vec<Version>,
+    /// Packets to generate for the parser, instead of what each stage takes
+    #[arg(long)]
+    inputs: Option<u64>,
+    /// What generated packets start from; a test that fails says it
+    #[arg(long)]
+    seed: Option<u64>,
     /// Only tests whose names contain one of these
     #[arg(last = true)]
     filter: Vec<OsString>,
@@ -37,6 +43,8 @@ pub(crate) struct Args {
 enum Stage {
     /// What needs neither root nor a kernel of its own
     Unit,
+    /// The parser beside tshark, and beside a second one on many generated packets
+    Differential,
     /// Packets through the loaded programs
     Programs,
     /// The daemon in network namespaces
@@ -68,13 +76,16 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     let mut stages = Stages::default();
     let mut skips = Vec::new();
     if wants(Stage::Unit) {
-        stages.run("unit", || unit(paths, &args.filter, &mut skips));
+        stages.run("unit", || unit(paths, args, &mut skips));
+    }
+    if wants(Stage::Differential) {
+        stages.run("differential", || differential(paths, args, &mut skips));
     }
     if wants(Stage::Programs) {
-        stages.run("programs", || with_root(paths, "programs", &args.filter, &mut skips));
+        stages.run("programs", || with_root(paths, "programs", args, &mut skips));
     }
     if wants(Stage::E2e) {
-        stages.run("e2e", || with_root(paths, "e2e", &args.filter, &mut skips));
+        stages.run("e2e", || with_root(paths, "e2e", args, &mut skips));
     }
     if wants(Stage::Kernels)
         && let Err(error) = other_kernels(paths, args, (&mut stages, &mut skips))
@@ -91,30 +102,63 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     }
 }
 
-fn unit(paths: &Paths, filter: &[OsString], skips: &mut Vec<Skip>) -> Result<()> {
-    let run = |targets: &[&str], skips: &mut Vec<Skip>| {
+fn unit(paths: &Paths, args: &Args, skips: &mut Vec<Skip>) -> Result<()> {
+    let mut run = |targets: &[&str]| {
         let mut cargo = paths.cargo();
-        cargo.args(["test", "--release", "--no-fail-fast"]).args(targets);
-        cargo.arg("--").args(filter);
+        cargo.args(["test", "--no-fail-fast"]).args(targets).envs(args.fuzz());
+        cargo.arg("--").args(&args.filter);
         watch(&mut cargo, Search::Stdout, skips)
     };
-    let crates = run(&["-p", "observer-ebpf", "-p", "observer", "-p", "xtask"], skips);
-    // The harness has tests of its own; the targets that use it need root and come later.
-    crates.and(run(&["-p", "observer-tests", "--lib"], skips))
+    let parser = run(&["--profile", "checked", "-p", "observer-ebpf"]);
+    let crates = run(&["--release", "-p", "observer", "-p", "xtask"]);
+    // The harness has tests of its own; the targets that use it come later.
+    parser.and(crates).and(run(&["--release", "-p", "observer-tests", "--lib"]))
 }
 
-fn with_root(paths: &Paths, name: &str, filter: &[OsString], skips: &mut Vec<Skip>) -> Result<()> {
-    let package = paths.root.join("tests");
+/// Packets that are generated to compare two parsers: a minute's work.
+const FUZZ_INPUTS: u64 = 40_000_000;
+
+fn differential(paths: &Paths, args: &Args, skips: &mut Vec<Skip>) -> Result<()> {
+    let mut parsers = paths.cargo();
+    parsers.args(["test", "--profile", "checked", "-p", "observer-ebpf", "--test", "fuzz"]);
+    parsers.env(INPUTS, FUZZ_INPUTS.to_string()).envs(args.fuzz());
+    parsers.args(["--", "--nocapture"]).args(&args.filter);
+    let parsers = watch(&mut parsers, Search::Stdout, skips);
+
+    let mut tshark = Command::new(program(paths, "differential")?);
+    tshark.envs(test_environment(paths, args)?).current_dir(paths.root.join("tests"));
+    parsers.and(watch(tshark.args(&args.filter), Search::Both, skips))
+}
+
+fn with_root(paths: &Paths, name: &str, args: &Args, skips: &mut Vec<Skip>) -> Result<()> {
+    let mut test = process::as_root(&program(paths, name)?, &test_environment(paths, args)?)?;
+    watch(test.args(&args.filter).current_dir(paths.root.join("tests")), Search::Both, skips)
+}
+
+/// What a program of the tests' package finds, as if cargo had started it.
+fn test_environment(paths: &Paths, args: &Args) -> Result<Vec<(&'static str, OsString)>> {
     let mut variables = tools::environment(paths)?;
-    // As cargo would, had it started the test itself.
-    variables.push(("CARGO_MANIFEST_DIR", package.clone().into()));
-    let programs = programs(paths)?;
-    let (_, program) = programs
-        .iter()
-        .find(|(it, _)| it == name)
-        .with_context(|| format!("cargo built no test program {name}"))?;
-    let mut test = process::as_root(program, &variables)?;
-    watch(test.args(filter).current_dir(package), Search::Both, skips)
+    variables.push(("CARGO_MANIFEST_DIR", paths.root.join("tests").into()));
+    variables.extend(args.fuzz());
+    Ok(variables)
+}
+
+const INPUTS: &str = "OBSERVER_FUZZ_INPUTS";
+const SEED: &str = "OBSERVER_FUZZ_SEED";
+
+impl Args {
+    /// What was asked for of generated packets.
+    fn fuzz(&self) -> impl Iterator<Item = (&'static str, OsString)> {
+        let asked = [(INPUTS, self.inputs), (SEED, self.seed)];
+        asked.into_iter().filter_map(|(name, value)| Some((name, value?.to_string().into())))
+    }
+}
+
+/// A test target of the tests' package.
+fn program(paths: &Paths, name: &str) -> Result<PathBuf> {
+    let mut programs = programs(paths)?.into_iter();
+    let program = programs.find_map(|(it, program)| (it == name).then_some(program));
+    program.with_context(|| format!("cargo built no test program {name}"))
 }
 
 /// Boots other kernels. Who asks for them by name gets them, or an error.

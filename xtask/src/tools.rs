@@ -38,7 +38,7 @@ enum From {
     PrivateAlone,
 }
 
-pub(crate) const TOOLS: [Tool; 6] = [
+pub(crate) const TOOLS: [Tool; 7] = [
     Tool {
         program: "ip",
         package: "iproute2",
@@ -72,6 +72,14 @@ pub(crate) const TOOLS: [Tool; 6] = [
         package: "bpftool",
         uses: &[Use::Tests],
         why: "shows what is attached from the kernel's side",
+        from: From::Private,
+    },
+    // Unpacked rather than installed, because its package asks who may capture.
+    Tool {
+        program: "tshark",
+        package: "tshark",
+        uses: &[Use::Tests],
+        why: "says of packets what the parser must say",
         from: From::Private,
     },
     // Unpacked rather than installed, because its package starts a service.

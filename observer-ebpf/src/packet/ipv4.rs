@@ -1,6 +1,6 @@
 //! The IPv4 header (RFC 791).
 
-use super::{Fragment, Network, PacketBytes, Part, Unreadable, field};
+use super::{Extent, Fragment, Network, PacketBytes, Part, Unreadable, field};
 use crate::abi::{FlowKey, LossReason, Note};
 
 const MIN_HEADER: u32 = 20;
@@ -10,7 +10,11 @@ const OFFSET: u16 = 0x1fff;
 const MORE: u16 = 0x2000;
 
 #[inline(always)]
-pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Network, Unreadable> {
+pub(super) fn read<B: PacketBytes + ?Sized>(
+    bytes: &B,
+    l3: u32,
+    extent: Extent,
+) -> Result<Network, Unreadable> {
     let header = bytes.at::<{ MIN_HEADER as usize }>(l3).ok_or(Unreadable::Lost(LossReason::IpTruncated))?;
     let [version_and_length] = field(header, 0);
     if version_and_length >> 4 != 4 {
@@ -22,7 +26,7 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Networ
     }
     let total_len = u32::from(u16::from_be_bytes(field(header, 2)));
     let claimed = match total_len {
-        // a super-packet beyond 64 KiB (BIG TCP, kernel commit b1a78b9b9886)
+        // a super-packet beyond 64 KiB (BIG TCP, kernel commit b1a78b9b9886), also where a capture says no more of it
         0 => None,
         total_len if total_len < header_len => {
             return Err(Unreadable::Lost(LossReason::IpTotalLength));
@@ -30,22 +34,24 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Networ
         total_len => Some(total_len),
     };
     let flags_and_offset = u16::from_be_bytes(field(header, 6));
+    let [protocol] = field(header, 9);
     let mut fragment = Fragment::default();
     let mut note = None;
     if flags_and_offset & (MORE | OFFSET) != 0 {
-        fragment = Fragment { part: Part::First, id: u16::from_be_bytes(field(header, 4)).into() };
+        // Unique between two addresses for one protocol (RFC 791, 3.2), so the protocol is a part of it.
+        let id = u32::from(protocol) << 16 | u32::from(u16::from_be_bytes(field(header, 4)));
+        fragment = Fragment { part: Part::First, id };
         if flags_and_offset & OFFSET != 0 {
             fragment.part = Part::Later;
             note = Some(Note::LaterFragment);
         }
     }
-    let [protocol] = field(header, 9);
     Ok(Network {
         source: FlowKey::mapped(field(header, 12)),
         destination: FlowKey::mapped(field(header, 16)),
         protocol,
         transport: l3 + header_len,
-        claimed,
+        l3_bytes: extent.l3_bytes(claimed)?,
         fragment,
         note,
     })

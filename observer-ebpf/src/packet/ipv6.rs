@@ -1,6 +1,6 @@
 //! The IPv6 header and its extension headers (RFC 8200, 4).
 
-use super::{Fragment, Network, PacketBytes, Part, Unreadable, field};
+use super::{Extent, Fragment, Network, PacketBytes, Part, Unreadable, field, within};
 use crate::abi::{LossReason, Note};
 
 const HEADER: u32 = 40;
@@ -9,7 +9,6 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
-const NO_NEXT: u8 = 59;
 const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
 const HIP: u8 = 139;
@@ -24,7 +23,11 @@ const MORE: u16 = 1;
 pub const MAX_EXTENSION_HEADERS: u32 = 8;
 
 #[inline(always)]
-pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Network, Unreadable> {
+pub(super) fn read<B: PacketBytes + ?Sized>(
+    bytes: &B,
+    l3: u32,
+    extent: Extent,
+) -> Result<Network, Unreadable> {
     let header = bytes.at::<{ HEADER as usize }>(l3).ok_or(Unreadable::Lost(LossReason::IpTruncated))?;
     let [version_and_class] = field(header, 0);
     if version_and_class >> 4 != 6 {
@@ -33,8 +36,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Networ
     let payload_len = u32::from(u16::from_be_bytes(field(header, 4)));
     let [next] = field(header, 6);
     let claimed = match payload_len {
-        // a jumbogram (RFC 2675) or a super-packet beyond 64 KiB (BIG TCP, kernel commit 09f3d1a3a52c)
-        0 if next != NO_NEXT => None,
+        // a jumbogram (RFC 2675)
+        0 if next == HOP_BY_HOP => None,
         payload_len => Some(HEADER + payload_len),
     };
     let mut network = Network {
@@ -42,7 +45,7 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Networ
         destination: [u64::from_ne_bytes(field(header, 24)), u64::from_ne_bytes(field(header, 32))],
         protocol: next,
         transport: l3 + HEADER,
-        claimed,
+        l3_bytes: extent.l3_bytes(claimed)?,
         fragment: Fragment::default(),
         note: None,
     };
@@ -50,7 +53,7 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, l3: u32) -> Result<Networ
         if !B::FOLLOWS_CHAINS {
             return Err(Unreadable::Chain);
         }
-        walk(bytes, &mut network);
+        walk(bytes, &mut network, l3);
     }
     Ok(network)
 }
@@ -65,7 +68,8 @@ const fn is_extension(protocol: u8) -> bool {
 }
 
 #[inline(always)]
-fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network) {
+fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network, l3: u32) {
+    let end = l3 + network.l3_bytes;
     let Network { protocol, transport, fragment, note, .. } = network;
     for followed in 0..=MAX_EXTENSION_HEADERS {
         *protocol = bytes.forget((*protocol).into()) as u8;
@@ -77,7 +81,7 @@ fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network) {
             *note = Some(Note::ExtensionLimit);
             return;
         }
-        let Some(header) = bytes.at::<8>(*transport) else {
+        let Some(header) = within::<8, B>(bytes, *transport, end) else {
             *note = Some(Note::ExtensionTruncated);
             return;
         };

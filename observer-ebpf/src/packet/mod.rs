@@ -94,8 +94,8 @@ pub struct Packet {
 pub struct Fragment {
     /// Which part.
     pub part: Part,
-    /// Identification: the same in all parts of one packet, between two addresses (and, in IPv4, for one protocol).
-    /// 0 for a whole packet.
+    /// Identification: the same in all parts of one packet, and between two addresses in no other; of IPv4 with the
+    /// protocol. 0 for a whole packet.
     pub id: u32,
 }
 
@@ -129,15 +129,16 @@ struct Network {
     protocol: u8,
     /// Offset of the transport header in the frame.
     transport: u32,
-    /// Bytes of layer 3 that the header claims; [`None`] where only the frame's own length tells.
-    claimed: Option<u32>,
+    /// Bytes of layer 3: what lies behind is no part of the packet.
+    l3_bytes: u32,
     fragment: Fragment,
     /// Set where there is no transport header to read.
     note: Option<Note>,
 }
 
 /// Reads one frame if it is plain: an IP packet behind an Ethernet header, whole, without chains of headers, neither
-/// a fragment nor a super-packet. That is nearly every packet, and this is the short way for it; [`parse`] is the way for all others.
+/// a fragment nor a super-packet. That is nearly every packet, and this is the short way for it; [`parse`] is the way
+/// for all others.
 #[inline(always)]
 pub fn parse_plain<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Option<Packet> {
     if frame.offload.size != 0 || frame.link != Link::Ethernet {
@@ -145,6 +146,32 @@ pub fn parse_plain<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Option<P
     }
     let plain = Frame { len: frame.len, link: Link::Ethernet, offload: Offload { size: 0, segments: 0 } };
     parse(bytes, plain).ok().filter(|packet| packet.note.is_none() && packet.fragment.part == Part::Whole)
+}
+
+/// What is known of a packet's length before its header is read.
+#[derive(Clone, Copy)]
+struct Extent {
+    /// Bytes of the frame behind its link header.
+    behind_link: u32,
+    /// Whether the frame is a super-packet, whose header tells the length of something else.
+    is_super: bool,
+}
+
+impl Extent {
+    /// Bytes of layer 3, of which the header claims so many; [`None`] where only the frame's own length tells.
+    #[inline(always)]
+    fn l3_bytes(self, claimed: Option<u32>) -> Result<u32, Unreadable> {
+        match claimed {
+            // Shorter than the frame is Ethernet padding, longer is a frame that the stack will refuse.
+            Some(claimed) if !self.is_super => {
+                if claimed > self.behind_link {
+                    return Err(Unreadable::Lost(LossReason::IpTotalLength));
+                }
+                Ok(claimed)
+            }
+            _ => Ok(self.behind_link),
+        }
+    }
 }
 
 /// Why there is no [`Network`].
@@ -161,9 +188,10 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
         Link::Bare(ether_type) => (ether_type, 0),
     };
     let lost = |reason| Skip::Lost(reason, frame.offload.unparsed(frame.len.saturating_sub(l3)));
+    let extent = Extent { behind_link: frame.len.wrapping_sub(l3), is_super: frame.offload.size != 0 };
     let network = match ether_type {
-        ethernet::IPV4 => ipv4::read(bytes, l3),
-        ethernet::IPV6 => ipv6::read(bytes, l3),
+        ethernet::IPV4 => ipv4::read(bytes, l3, extent),
+        ethernet::IPV6 => ipv6::read(bytes, l3, extent),
         ethernet::ARP => return Err(Skip::NonIp(NonIpKind::Arp)),
         _ => return Err(Skip::NonIp(NonIpKind::Other)),
     };
@@ -173,19 +201,8 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
         Err(Unreadable::Chain) => return Err(Skip::Chain),
     };
 
-    let behind_link = frame.len.wrapping_sub(l3);
-    let l3_bytes = match network.claimed {
-        // Shorter than the frame is Ethernet padding, longer is a frame that the stack will refuse.
-        Some(claimed) if frame.offload.size == 0 => {
-            if claimed > behind_link {
-                return Err(lost(LossReason::IpTotalLength));
-            }
-            claimed
-        }
-        _ => behind_link,
-    };
     let transport = match network.note {
-        None => transport::read(bytes, network.protocol, network.transport),
+        None => transport::read(bytes, network.protocol, network.transport, l3 + network.l3_bytes),
         Some(note) => transport::Transport::unread(network.transport, note),
     };
     Ok(Packet {
@@ -195,7 +212,7 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
         destination_port_be: transport.destination_port_be,
         protocol: network.protocol,
         tcp_flags: transport.tcp_flags,
-        wire: frame.offload.wire(l3_bytes, transport.end.wrapping_sub(l3)),
+        wire: frame.offload.wire(network.l3_bytes, transport.end.wrapping_sub(l3)),
         fragment: network.fragment,
         note: transport.note,
     })
@@ -219,17 +236,26 @@ pub fn layout(bytes: &[u8], link: Link) -> Option<Layout> {
         Link::Ethernet => ethernet::payload(bytes).ok()?,
         Link::Bare(ether_type) => (ether_type, 0),
     };
+    // What the header says of its length is no matter: the packet may be a super-packet, and less of it captured.
+    let extent = Extent { behind_link: (bytes.len() as u32).saturating_sub(l3), is_super: true };
     let network = match ether_type {
-        ethernet::IPV4 => ipv4::read(bytes, l3),
-        ethernet::IPV6 => ipv6::read(bytes, l3),
+        ethernet::IPV4 => ipv4::read(bytes, l3, extent),
+        ethernet::IPV6 => ipv6::read(bytes, l3, extent),
         _ => return None,
     };
     let network = network.ok()?;
     let payload = match network.note {
-        None => transport::read(bytes, network.protocol, network.transport).end,
+        None => transport::read(bytes, network.protocol, network.transport, l3 + network.l3_bytes).end,
         Some(_) => network.transport,
     };
     Some(Layout { network: l3, transport: network.transport, payload })
+}
+
+/// The `N` bytes at `offset`, or `None` where they cannot all be read or the packet ends before: what follows it in the
+/// frame is padding.
+#[inline(always)]
+fn within<const N: usize, B: PacketBytes + ?Sized>(bytes: &B, offset: u32, end: u32) -> Option<&[u8; N]> {
+    if offset + N as u32 > end { None } else { bytes.at(offset) }
 }
 
 /// `M` bytes of a header of `N`, at a place that the compiler knows.

@@ -1,6 +1,6 @@
 //! Ports and flags of the transport header.
 
-use super::{PacketBytes, field};
+use super::{PacketBytes, field, within};
 use crate::abi::Note;
 
 const ICMP: u8 = 1;
@@ -33,11 +33,14 @@ impl Transport {
     }
 }
 
+/// Reads the header of `protocol` at `offset`, in a packet that ends at `end`.
 #[inline(always)]
-pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32) -> Transport {
+pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32, end: u32) -> Transport {
     match protocol {
         TCP => {
-            let Some(header) = bytes.at::<14>(offset) else { return ports(bytes, offset, 0) };
+            let Some(header) = within::<14, B>(bytes, offset, end) else {
+                return ports(bytes, offset, end, 0);
+            };
             let [data_offset] = field(header, 12);
             let [tcp_flags] = field(header, 13);
             Transport {
@@ -48,10 +51,10 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32
                 note: None,
             }
         }
-        UDP | UDP_LITE => ports(bytes, offset, 8),
-        SCTP | DCCP => ports(bytes, offset, 12),
+        UDP | UDP_LITE => ports(bytes, offset, end, 8),
+        SCTP | DCCP => ports(bytes, offset, end, 12),
         ICMP | ICMPV6 => {
-            let Some(header) = bytes.at::<2>(offset) else {
+            let Some(header) = within::<2, B>(bytes, offset, end) else {
                 return Transport::unread(offset, Note::TransportTruncated);
             };
             // The second port says that there is a first: type 0, code 0 is an echo reply.
@@ -69,8 +72,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32
 ///
 /// A header that is cut behind its ports still has them.
 #[inline(always)]
-fn ports<B: PacketBytes + ?Sized>(bytes: &B, offset: u32, len: u32) -> Transport {
-    let Some(header) = bytes.at::<4>(offset) else {
+fn ports<B: PacketBytes + ?Sized>(bytes: &B, offset: u32, end: u32, len: u32) -> Transport {
+    let Some(header) = within::<4, B>(bytes, offset, end) else {
         return Transport::unread(offset, Note::TransportTruncated);
     };
     Transport {

@@ -66,11 +66,7 @@ struct Place {
 impl Place {
     #[inline(always)]
     fn new(packet: &Packet, id: u32, direction: Direction, age: u64) -> Self {
-        // Between two addresses an IPv4 id is unique for one protocol, an IPv6 id for all (RFC 791, 3.2; RFC 8200, 4.5).
-        let is_v4 = packet.source[0] == 0 && packet.source[1] as u32 == 0xffff_0000;
-        let protocol = if is_v4 { packet.protocol } else { 0 };
         let rest = u64::from(id) << 32
-            | u64::from(protocol) << 24
             | (age << 17 & 0x00fe_0000)
             | (direction as u64) << 16
             | u64::from(interface());

@@ -17,6 +17,8 @@ echo "@@@ awake"
 
 export PATH=/usr/bin LD_LIBRARY_PATH=/lib
 export OBSERVER_BIN=/tests/observer OBSERVER_OBJECT=/tests/observer.bpf.o
+# The loaded programs are compared with the parser on fewer packets than where a real processor runs them.
+export OBSERVER_FUZZ_INPUTS=20000
 $b hostname guest
 ip link set lo up || echo "@@@ trouble: lo is not up"
 

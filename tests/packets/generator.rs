@@ -1,0 +1,349 @@
+//! Packets that nobody thought of: layers stacked at random, most of them sound, and then damaged; packets of the
+//! corpus, damaged; and bytes without meaning. A seed and a number name each of them for good.
+
+use std::ops::RangeInclusive;
+
+use fastrand::Rng;
+use observer_ebpf::packet::{Frame, Link, Offload};
+
+use super::{Input, corpus};
+
+/// The largest payload: some are as large as a link's packets, most are small and leave the time for more of them.
+const MAX_PAYLOAD: usize = 1600;
+
+/// Which generator: what it makes must be taken by whoever is to judge it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Whatever the parser can be given.
+    Any,
+    /// Ethernet frames, all of each, as a test run of the kernel takes them.
+    Ethernet,
+    /// Bare IP in the same way. The kernel takes the bytes at 12 for an EtherType even then.
+    Bare,
+}
+
+/// Makes packets.
+#[derive(Debug)]
+pub(crate) struct Generator {
+    kind: Kind,
+    /// What the number of a packet goes into, and a seed for it comes of.
+    seed: u64,
+    random: Rng,
+    bytes: Vec<u8>,
+    corpus: Vec<Input>,
+}
+
+impl Generator {
+    /// One that makes the same packets for the same seed.
+    pub(crate) fn new(kind: Kind, seed: u64) -> Self {
+        let corpus = corpus().iter().map(super::Sample::input).collect();
+        let mut random = Rng::with_seed(seed);
+        // Two seeds that are near each other are not to give the same packets under other numbers.
+        let seed = random.u64(..);
+        Self { kind, seed, random, bytes: Vec::new(), corpus }
+    }
+
+    /// The packet with this number.
+    pub(crate) fn input(&mut self, number: u64) -> Input {
+        // Wide apart: neighbouring seeds begin with similar numbers.
+        self.random = Rng::with_seed((self.seed ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        self.bytes.clear();
+        let is_bare = self.one_in(10);
+        let link = match self.kind {
+            Kind::Any if is_bare => Link::Bare(self.ether_type()),
+            Kind::Any | Kind::Ethernet => Link::Ethernet,
+            Kind::Bare => Link::Bare(if self.random.bool() { 0x0800 } else { 0x86dd }),
+        };
+        let mut input = match self.random.u8(..10) {
+            0 => self.noise(link),
+            1 | 2 => self.damaged(link),
+            _ => self.stack(link),
+        };
+        if self.one_in(8) {
+            for _ in 0..self.random.u8(1..=4) {
+                self.flip(&mut input.bytes);
+            }
+        }
+        if self.one_in(7) {
+            let size = if self.one_in(8) { 0xffff } else { self.random.u32(1..1500) };
+            let segments = match self.random.u8(..4) {
+                0 => 0,
+                1 => self.random.u32(..=0xffff),
+                _ => self.random.u32(1..64),
+            };
+            input.frame.offload = Offload { size, segments };
+        }
+        self.cut(&mut input);
+        self.fit(&mut input);
+        input
+    }
+
+    fn one_in(&mut self, times: u32) -> bool {
+        self.random.u32(..times) == 0
+    }
+
+    fn of<const N: usize>(&mut self, choices: [u8; N]) -> u8 {
+        choices[self.random.usize(..N)]
+    }
+
+    fn push_random(&mut self, len: usize) {
+        let start = self.bytes.len();
+        self.bytes.resize(start + len, 0);
+        self.random.fill(&mut self.bytes[start..]);
+    }
+
+    /// Bytes without meaning, behind an EtherType that promises some.
+    fn noise(&mut self, link: Link) -> Input {
+        let len = self.random.usize(..160);
+        self.push_random(len);
+        if self.bytes.len() >= 14 && link == Link::Ethernet {
+            let ether_type = self.ether_type().to_be_bytes();
+            self.bytes[12..14].copy_from_slice(&ether_type);
+        }
+        self.finish(link)
+    }
+
+    fn damaged(&mut self, link: Link) -> Input {
+        let mut input = self.corpus[self.random.usize(..self.corpus.len())].clone();
+        if let (Link::Bare(_), Link::Ethernet) = (link, input.frame.link) {
+            input.bytes.drain(..14.min(input.bytes.len()));
+        }
+        input.frame = Frame { link, ..Input::whole(Vec::new()).frame };
+        input.frame.len = input.bytes.len() as u32;
+        if !input.bytes.is_empty() {
+            for _ in 0..self.random.u8(..4) {
+                let at = self.random.usize(..input.bytes.len().min(96));
+                input.bytes[at] = self.random.u8(..);
+            }
+        }
+        input
+    }
+
+    /// A link header, a network header, a transport header, a payload, padding.
+    fn stack(&mut self, link: Link) -> Input {
+        let is_v6 = match link {
+            Link::Bare(ether_type) => ether_type == 0x86dd,
+            Link::Ethernet => {
+                let is_v6 = self.random.bool();
+                self.ethernet(if is_v6 { 0x86dd } else { 0x0800 });
+                is_v6
+            }
+        };
+        let start = self.bytes.len();
+        if is_v6 {
+            self.ipv6(start);
+        } else {
+            self.ipv4(start);
+        }
+        if self.one_in(3) {
+            let len = self.random.usize(..=46);
+            self.push_random(len);
+        }
+        self.finish(link)
+    }
+
+    fn finish(&mut self, link: Link) -> Input {
+        let bytes = self.bytes.clone();
+        let frame = Frame { link, ..Input::whole(Vec::new()).frame };
+        Input { frame: Frame { len: bytes.len() as u32, ..frame }, bytes }
+    }
+
+    fn ether_type(&mut self) -> u16 {
+        match self.random.u8(..10) {
+            0..=3 => 0x0800,
+            4..=7 => 0x86dd,
+            8 => [0x0806, 0x8100, 0x88a8, 0x9100, 0x0026, 0x05dd, 0x8847, 0x88cc][self.random.usize(..8)],
+            _ => self.random.u16(..),
+        }
+    }
+
+    fn ethernet(&mut self, ether_type: u16) {
+        self.push_random(12);
+        let tags = self.of([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3]);
+        for _ in 0..tags {
+            let tag = if self.random.bool() { [0x81, 0x00] } else { [0x88, 0xa8] };
+            self.bytes.extend(tag);
+            self.push_random(2);
+        }
+        let ether_type = if self.one_in(20) { self.ether_type() } else { ether_type };
+        self.bytes.extend(ether_type.to_be_bytes());
+    }
+
+    fn ipv4(&mut self, start: usize) {
+        self.push_random(20);
+        let options = if self.one_in(3) { self.random.u8(..=10) } else { 0 };
+        let version = if self.one_in(30) { self.random.u8(..16) } else { 4 };
+        let words = if self.one_in(30) { self.random.u8(..16) } else { 5 + options };
+        let fragment = match self.random.u8(..8) {
+            0 => 0x2000,
+            1 => 0x2000 | self.random.u16(1..0x2000),
+            2 => self.random.u16(1..0x2000),
+            3 => self.random.u16(..),
+            // The other two bits of the field say nothing of fragments.
+            _ => self.random.u16(..4) << 14,
+        };
+        let protocol = self.protocol();
+        self.bytes[start] = version << 4 | words;
+        self.bytes[start + 6..start + 8].copy_from_slice(&fragment.to_be_bytes());
+        self.bytes[start + 9] = protocol;
+        self.push_random(usize::from(options) * 4);
+        self.transport(protocol);
+        let length = self.length(self.bytes.len() - start);
+        self.bytes[start + 2..start + 4].copy_from_slice(&length.to_be_bytes());
+    }
+
+    fn ipv6(&mut self, start: usize) {
+        self.push_random(40);
+        if !self.one_in(30) {
+            self.bytes[start] = 0x60 | self.bytes[start] & 0x0f;
+        }
+        if self.one_in(12) {
+            for address in [start + 8, start + 24] {
+                self.bytes[address..address + 12]
+                    .copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+            }
+        }
+        let mut next = start + 6;
+        let headers = if self.random.bool() { 0 } else { self.random.u8(..=10) };
+        for _ in 0..headers {
+            let kind = self.of([0, 43, 44, 51, 60, 60, 135, 139, 140]);
+            self.bytes[next] = kind;
+            next = self.bytes.len();
+            self.extension(kind);
+        }
+        let protocol = self.protocol();
+        self.bytes[next] = protocol;
+        self.transport(protocol);
+        let length = self.length(self.bytes.len() - start - 40);
+        self.bytes[start + 4..start + 6].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// An extension header, whose first byte the caller sets.
+    fn extension(&mut self, kind: u8) {
+        let start = self.bytes.len();
+        if kind == 44 {
+            self.push_random(8);
+            let offset_and_more: u16 = match self.random.u8(..6) {
+                0 => self.random.u16(..),
+                1 => self.random.u16(1..0x2000) << 3 | 1,
+                2 | 3 => 1,
+                _ => 0,
+            };
+            self.bytes[start + 2..start + 4].copy_from_slice(&offset_and_more.to_be_bytes());
+            return;
+        }
+        let units = if self.one_in(12) { self.random.u8(..32) } else { self.random.u8(..3) };
+        let (unit, least) = if kind == 51 { (4, 2) } else { (8, 1) };
+        self.bytes.resize(start + unit * (usize::from(units) + least), 0);
+        self.bytes[start + 1] = if self.one_in(40) { self.random.u8(..) } else { units };
+        let behind = self.bytes.len() - start - 4;
+        match kind {
+            // One option that pads all of it (RFC 8200, 4.2).
+            0 | 60 => self.bytes[start + 2..start + 4].copy_from_slice(&[1, behind as u8]),
+            // A type for experiments (RFC 4727, 5.3).
+            43 => self.bytes[start + 2] = 253,
+            // A header of which nothing belongs together, so that others have to tell what they make of it.
+            _ if self.one_in(8) => self.random.fill(&mut self.bytes[start + 2..]),
+            // The payload form, which is 8 bytes long (RFC 5533, 5.2).
+            140 => self.bytes[start + 2] = 0x80,
+            _ => {}
+        }
+    }
+
+    fn protocol(&mut self) -> u8 {
+        if self.one_in(8) {
+            return self.random.u8(..);
+        }
+        self.of([6, 6, 6, 6, 17, 17, 17, 1, 58, 132, 136, 33, 50, 51, 47, 4, 41, 2, 59, 89, 255])
+    }
+
+    /// A transport header, mostly whole, and payload.
+    fn transport(&mut self, protocol: u8) {
+        let start = self.bytes.len();
+        let header: RangeInclusive<usize> = match protocol {
+            6 => 20..=60,
+            33 | 132 => 12..=16,
+            _ => 8..=8,
+        };
+        let len = match self.random.u8(..8) {
+            0 => self.random.usize(..=24),
+            1 => *header.end() + self.random.usize(..=MAX_PAYLOAD),
+            2 | 3 => *header.end() + self.random.usize(..32),
+            _ => *header.start(),
+        };
+        self.push_random(len);
+        if protocol == 6 && len > 12 && !self.one_in(8) {
+            let words = if len >= 60 { self.random.u8(5..=15) } else { 5 };
+            self.bytes[start + 12] = words << 4 | self.bytes[start + 12] & 0x0f;
+        }
+    }
+
+    /// A length as a header claims it: mostly the true one.
+    fn length(&mut self, length: usize) -> u16 {
+        let length = length as u16;
+        match self.random.u8(..40) {
+            0 => 0,
+            1 => self.random.u16(..),
+            2 => self.random.u16(..64),
+            3 | 4 => length.saturating_sub(self.random.u16(1..=40)),
+            5 => length.saturating_add(self.random.u16(1..=40)),
+            _ => length,
+        }
+    }
+
+    fn flip(&mut self, bytes: &mut [u8]) {
+        if !bytes.is_empty() {
+            // The headers are in front.
+            let end = if self.random.bool() { bytes.len() } else { bytes.len().min(64) };
+            bytes[self.random.usize(..end)] ^= 1 << self.random.u8(..8);
+        }
+    }
+
+    fn cut(&mut self, input: &mut Input) {
+        if !self.one_in(6) {
+            return;
+        }
+        let end = if self.random.bool() { input.bytes.len() } else { input.bytes.len().min(120) };
+        let len = self.random.usize(..=end);
+        *input = if self.kind == Kind::Any && self.random.bool() {
+            input.snapped(len)
+        } else {
+            input.shortened(len)
+        };
+    }
+
+    /// What a test run of the kernel asks for.
+    fn fit(&mut self, input: &mut Input) {
+        if self.kind == Kind::Any {
+            return;
+        }
+        input.bytes.truncate(MOST);
+        let bare = if self.kind == Kind::Bare { 14 + 40 } else { 0 };
+        // What is put behind may become an EtherType, and ask for more.
+        while input.bytes.len() < least(&input.bytes).max(bare) {
+            input.bytes.push(self.random.u8(..));
+        }
+        if let Link::Bare(ether_type) = input.frame.link {
+            input.bytes[12..14].copy_from_slice(&ether_type.to_be_bytes());
+        }
+        input.frame.len = input.bytes.len() as u32;
+    }
+}
+
+/// How long a frame may be for a test run: a page of memory, less what the kernel keeps around it.
+const MOST: usize = 3500;
+
+/// How long a frame must be: recent kernels want a whole IP header behind its EtherType. (Behind a VLAN tag they do not
+/// look, and live interfaces do not ask.)
+fn least(bytes: &[u8]) -> usize {
+    match bytes.get(12..14) {
+        Some([0x08, 0x00]) => 14 + 20,
+        Some([0x86, 0xdd]) => 14 + 40,
+        _ => 15,
+    }
+}
+
+/// Whether the kernel takes a frame for a test run.
+pub(crate) fn is_taken(bytes: &[u8]) -> bool {
+    (least(bytes)..=MOST).contains(&bytes.len())
+}
