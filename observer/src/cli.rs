@@ -65,6 +65,9 @@ pub struct Settings {
     /// Flows in one window, each of about 100 bytes; an interface within its share may make more [default: 2000000]
     #[arg(long, value_name = "COUNT", env = "OBSERVER_MAX_FLOWS")]
     pub max_flows: Option<u32>,
+    /// Whether packets that the host's policy drops become REJECT records; auto: where the kernel shows them [default: auto]
+    #[arg(long, value_name = "WHETHER", env = "OBSERVER_DROPS")]
+    pub drops: Option<DropsName>,
     /// Kernel memory for flows, for the whole host [default: 64MiB]
     #[arg(long, value_name = "SIZE", env = "OBSERVER_FLOW_MEMORY")]
     pub flow_memory: Option<ByteSize>,
@@ -174,6 +177,16 @@ pub enum AttachName {
     Tcx,
     /// Filters on a clsact qdisc
     Clsact,
+}
+
+/// Values of `--drops`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropsName {
+    /// Where the kernel shows them
+    Auto,
+    /// Never
+    Off,
 }
 
 /// Values of `--source`.

@@ -8,7 +8,7 @@ use observer::{
     app::{self, Failure},
     cli::{Cli, Command, LogLevel, ReplayArgs},
     config::Config,
-    kernel::preflight,
+    kernel::{drops, preflight},
     replay,
 };
 use tracing_subscriber::filter::LevelFilter;
@@ -60,6 +60,10 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Check => {
             preflight::check()?;
             println!("this host can be observed: Linux {}", preflight::KernelVersion::running());
+            match drops::probe() {
+                Ok(sight) => println!("{sight}"),
+                Err(error) => println!("drops are not seen, and none becomes REJECT: {error}"),
+            }
             Ok(())
         }
         Command::Config(args) => {

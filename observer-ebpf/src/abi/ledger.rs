@@ -14,17 +14,21 @@ pub enum LossReason {
     IpTotalLength = 4,
     /// A map that must be there was not: a mistake in the programs or their loader.
     Internal = 5,
+    /// Dropped by the host's policy before it reached the hook, and the table of drops had no room for its flow or its
+    /// headers could not be read.
+    DropUnbooked = 6,
 }
 
 impl LossReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TableFull,
         Self::IpTruncated,
         Self::IpVersion,
         Self::IpHeaderLength,
         Self::IpTotalLength,
         Self::Internal,
+        Self::DropUnbooked,
     ];
 
     /// The value of the label `reason`.
@@ -36,6 +40,7 @@ impl LossReason {
             Self::IpHeaderLength => "ip_header_length",
             Self::IpTotalLength => "ip_total_length",
             Self::Internal => "internal",
+            Self::DropUnbooked => "drop_unbooked",
         }
     }
 }
@@ -111,8 +116,9 @@ pub struct Loss {
 
 /// What crossed one interface in one direction on one CPU since the program was loaded.
 ///
-/// Monotone and never reset: readers take differences. Only its own CPU writes it, with bottom halves off.
-/// For the sums over all CPUs, `packets` = packets in records + `lost`, and the same for bytes, once drained.
+/// Monotone and never reset: readers take differences. Only its own CPU writes it, with bottom halves off; what the
+/// drops program writes (`stopped`, and the losses for [`LossReason::DropUnbooked`]) nobody else does, and by atomics.
+/// For the sums over all CPUs, `packets` + `stopped` = packets in records + `lost`, and the same for bytes, once drained.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -136,14 +142,17 @@ pub struct Ledger {
     pub spilled: u64,
     /// Entries made in the cache in one generation: see [`Ledger::entries`]. No sum: the programs' own.
     pub entries_of_generation: u64,
+    /// IP packets that the host's policy dropped before they reached the hook, whether recorded or lost. They are not
+    /// among `packets`.
+    pub stopped: Loss,
     /// Makes the size a multiple of a cache line, by name.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 1],
 }
 
 const _: () = assert!(size_of::<Ledger>() == 256);
 const _: () = assert!(
     size_of::<Ledger>()
-        == 8 * (4 + 2 * LossReason::ALL.len() + NonIpKind::ALL.len() + Note::ALL.len() + 2 + 6)
+        == 8 * (4 + 2 * LossReason::ALL.len() + NonIpKind::ALL.len() + Note::ALL.len() + 2 + 1 + 2 + 1)
 );
 
 impl Ledger {

@@ -8,6 +8,7 @@
 
 mod clock;
 mod control;
+mod drop;
 mod flow;
 mod ledger;
 pub mod names;
@@ -15,6 +16,10 @@ mod replay;
 
 pub use clock::Clock;
 pub use control::Control;
+pub use drop::{
+    DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, KernelLayout, UNKNOWN_REASON,
+    WatchKey,
+};
 pub use flow::{Direction, FlowKey, FlowSet, FlowSlot, TICK_SHIFT, WAYS};
 pub use ledger::{Ledger, Loss, LossReason, NonIpKind, Note};
 pub use replay::Replay;

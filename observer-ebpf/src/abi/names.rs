@@ -16,6 +16,17 @@ pub const HEADERS: &str = "HEADERS";
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// `Array<Replay>` of one element. A replay writes, its programs read.
 pub const REPLAY: &str = "REPLAY";
+/// `HashMap<WatchKey, u32>`: numbers of the interfaces whose drops are counted, 0 for a namespace that has several.
+/// Daemon writes, the drops program reads.
+pub const WATCHED: &str = "WATCHED";
+/// Two `HashMap<DropKey, DropSlot>`: a half each, as in [`FLOWS`]. The drops program writes the active half, the daemon
+/// reads and clears the other.
+pub const DROPS: [&str; 2] = ["DROPS_EVEN", "DROPS_ODD"];
+/// `HashMap<DropCountKey, DropCount>`: monotone. The drops program writes, the daemon reads, and deletes what belongs to
+/// an interface that is gone.
+pub const DROP_COUNTS: &str = "DROP_COUNTS";
+/// `Array<DropState>` of one element.
+pub const DROP_STATE: &str = "DROP_STATE";
 /// Ring buffer of diagnostics, laid out by aya-log.
 pub const LOGS: &str = "AYA_LOGS";
 
@@ -25,6 +36,8 @@ pub const OBSERVE_INGRESS: &str = "observe_ingress";
 pub const OBSERVE_EGRESS: &str = "observe_egress";
 /// TC program that does nothing: the floor of the benchmarks.
 pub const EMPTY: &str = "empty";
+/// `tp_btf` program for every buffer that the kernel drops.
+pub const OBSERVE_DROP: &str = "observe_drop";
 
 /// Of the benchmarks' object: the real path under flows that change.
 pub const VARIED_CACHE: &str = "varied_cache";
@@ -51,5 +64,11 @@ pub const RING_PRESSED: &str = "RING_PRESSED";
 pub const CLOCK: &str = "CLOCK";
 /// `u32`: length of the link header: 14 for Ethernet, 0 for interfaces that carry bare IP.
 pub const LINK_HEADER: &str = "LINK_HEADER";
+/// [`KernelLayout`](super::KernelLayout) as words.
+pub const LAYOUT: &str = "LAYOUT";
+/// [`DropReasons`](super::DropReasons) as words.
+pub const REASONS: &str = "REASONS";
+/// `u32`: arguments of the tracepoint `kfree_skb`: 2 without a reason, 3 with one, 4 with the receiving socket too.
+pub const DROP_ARGUMENTS: &str = "DROP_ARGUMENTS";
 /// `u8`: the level of diagnostics, 0 for none. The verifier removes what lies above it.
 pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";

@@ -65,7 +65,7 @@ impl Account {
     pub(super) fn frame<B: PacketBytes>(&self, bytes: &B, frame: Frame) {
         match parse(bytes, frame) {
             Ok(mut packet) => {
-                fragments::resolve(&mut packet, self.direction);
+                fragments::resolve(&mut packet, interface(), self.direction);
                 if let Some(note) = packet.note {
                     self.ledger().notes[note as usize] += 1;
                 }

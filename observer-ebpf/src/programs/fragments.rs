@@ -13,7 +13,7 @@ use observer_ebpf::{
 use super::{
     cache::now,
     maps::{FRAGMENT_BITS, FRAGMENTS},
-    settings::{hash, interface},
+    settings::hash,
 };
 
 /// An age is 2^14 ticks, 17 s: a fragment finds its first for 17 to 34 s. Linux waits 30 s for the parts of a packet.
@@ -23,14 +23,14 @@ const PROTOCOL_SHIFT: u32 = 32;
 
 /// Keeps the ports of a first fragment; gives a later one those of its first, where that was seen.
 #[inline(always)]
-pub(super) fn resolve(packet: &mut Packet, direction: Direction) {
+pub(super) fn resolve(packet: &mut Packet, interface: u16, direction: Direction) {
     let Fragment { part, id } = packet.fragment;
     if part == Part::Whole {
         return;
     }
     let age = u64::from(now() >> AGE_SHIFT);
     if part == Part::First {
-        let place = Place::new(packet, id, direction, age);
+        let place = Place::new(packet, id, (interface, direction), age);
         if let Some(word) = FRAGMENTS.get_ptr_mut(place.index) {
             let ports = u64::from(packet.source_port_be) << 16 | u64::from(packet.destination_port_be);
             // SAFETY: a map value; other CPUs see the old word or the new one.
@@ -43,7 +43,7 @@ pub(super) fn resolve(packet: &mut Packet, direction: Direction) {
         return;
     }
     for age in [age, age.wrapping_sub(1)] {
-        let place = Place::new(packet, id, direction, age);
+        let place = Place::new(packet, id, (interface, direction), age);
         let Some(word) = FRAGMENTS.get_ptr(place.index) else { return };
         // SAFETY: a map value.
         let word = unsafe { word.read_volatile() };
@@ -65,11 +65,9 @@ struct Place {
 
 impl Place {
     #[inline(always)]
-    fn new(packet: &Packet, id: u32, direction: Direction, age: u64) -> Self {
-        let rest = u64::from(id) << 32
-            | (age << 17 & 0x00fe_0000)
-            | (direction as u64) << 16
-            | u64::from(interface());
+    fn new(packet: &Packet, id: u32, (interface, direction): (u16, Direction), age: u64) -> Self {
+        let rest =
+            u64::from(id) << 32 | (age << 17 & 0x00fe_0000) | (direction as u64) << 16 | u64::from(interface);
         let [source, destination] = [packet.source, packet.destination];
         let words = [source[0], source[1], destination[0], destination[1], rest];
         let hash = hash(|word| words[word]);

@@ -2,9 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
-use observer_ebpf::abi::{Control, FlowSet, Ledger, Replay};
+use observer_ebpf::abi::{
+    Control, DropCount, DropCountKey, DropKey, DropSlot, DropState, FlowSet, Ledger, Replay, WatchKey,
+};
 
 /// `BPF_F_MMAPABLE` (Linux 5.5): the daemon reads without a system call.
 const MMAPABLE: u32 = 1 << 10;
@@ -25,6 +27,16 @@ pub(super) static FRAGMENTS: Array<u64> = Array::with_max_entries(1 << FRAGMENT_
 pub(super) static REPLAY: Array<Replay> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(super) static HEADERS: PerCpuArray<Headers> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(super) static WATCHED: HashMap<WatchKey, u32> = HashMap::with_max_entries(1, 0);
+#[map]
+pub(super) static DROPS_EVEN: HashMap<DropKey, DropSlot> = HashMap::with_max_entries(1, 0);
+#[map]
+pub(super) static DROPS_ODD: HashMap<DropKey, DropSlot> = HashMap::with_max_entries(1, 0);
+#[map]
+pub(super) static DROP_COUNTS: HashMap<DropCountKey, DropCount> = HashMap::with_max_entries(1, 0);
+#[map]
+pub(super) static DROP_STATE: Array<DropState> = Array::with_max_entries(1, MMAPABLE);
 
 /// 64 KiB: the first fragments of as many packets at once.
 pub(super) const FRAGMENT_BITS: u32 = 13;

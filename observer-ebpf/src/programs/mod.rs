@@ -3,11 +3,12 @@
 //! In: a packet and the constants of the load. Out: counts in maps. A program never alters, delays or drops a
 //! packet, and always lets the chain go on.
 //!
-//! Refused here: an event per packet, an unbounded loop, an atomic, a string, a copy of a struct (it becomes a call
-//! of a byte-wise `memmove`).
+//! Refused here: an event per packet, an unbounded loop, an atomic on the packet path, a string, a copy of a struct (it
+//! becomes a call of a byte-wise `memmove`).
 
 mod account;
 mod cache;
+mod drops;
 mod fragments;
 mod maps;
 mod object;

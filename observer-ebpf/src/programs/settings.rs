@@ -2,7 +2,7 @@
 
 use aya_ebpf::Global;
 use observer_ebpf::{
-    abi::Clock,
+    abi::{Clock, DropReasons, KernelLayout},
     hash::{FACTORS, hash as keyed},
 };
 
@@ -20,6 +20,12 @@ pub(super) static RING_PRESSED: Global<u32> = Global::new(u32::MAX);
 static CLOCK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(super) static LINK_HEADER: Global<u32> = Global::new(14);
+#[unsafe(no_mangle)]
+pub(super) static DROP_ARGUMENTS: Global<u32> = Global::new(2);
+#[unsafe(no_mangle)]
+pub(super) static LAYOUT: [u32; KernelLayout::WORDS] = [0; KernelLayout::WORDS];
+#[unsafe(no_mangle)]
+pub(super) static REASONS: [u32; DropReasons::WORDS] = [0; DropReasons::WORDS];
 #[unsafe(no_mangle)]
 static HASH_FACTORS: [u64; FACTORS] = [1; FACTORS];
 

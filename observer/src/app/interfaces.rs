@@ -12,7 +12,7 @@ use std::{
 use super::{plan::plan, tick::Event};
 use crate::{
     flow::InterfaceNumber,
-    kernel::{Attachment, Hook, KernelError, Loader, attachment::remove_quiet},
+    kernel::{Attachment, Hook, KernelError, Loader, attachment::remove_quiet, drops::Watchlist},
     record::Subject,
     tasks::{InterfaceKey, Observed},
     telemetry::{Health, Metrics},
@@ -23,6 +23,7 @@ use crate::{
 pub(super) struct Interfaces {
     loader: Loader,
     hook: Hook,
+    watchlist: Option<Watchlist>,
     attached: BTreeMap<InterfaceKey, Attached>,
     failed: BTreeMap<InterfaceKey, Failed>,
     numbers: Numbers,
@@ -52,8 +53,8 @@ impl Interfaces {
     pub(super) fn new(
         loader: Loader,
         hook: Hook,
-        tick: Sender<Event>,
-        freed: Receiver<InterfaceNumber>,
+        watchlist: Option<Watchlist>,
+        (tick, freed): (Sender<Event>, Receiver<InterfaceNumber>),
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Self {
@@ -61,6 +62,7 @@ impl Interfaces {
         Self {
             loader,
             hook,
+            watchlist,
             attached: BTreeMap::new(),
             failed: BTreeMap::new(),
             numbers,
@@ -156,14 +158,32 @@ impl Interfaces {
                 .inspect_err(|_| drop(self.tick.send(Event::Retire(number))))
         });
         match result {
-            Ok(attachment) => Ok(Attached { observed: observed.clone(), number, attachment }),
+            Ok(attachment) => {
+                self.watch_drops(observed, |watchlist, key| watchlist.add(key.netns, key.ifindex, number));
+                Ok(Attached { observed: observed.clone(), number, attachment })
+            }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Drops are watched while the hooks are on: the ones of packets that no hook has counted would be taken from others.
+    fn watch_drops(
+        &mut self,
+        observed: &Observed,
+        change: impl FnOnce(&mut Watchlist, &InterfaceKey) -> Result<(), KernelError>,
+    ) {
+        let changed = self.watchlist.as_mut().map_or(Ok(()), |watchlist| change(watchlist, &observed.key));
+        if let Err(error) = changed {
+            let interface = &*observed.interface.name;
+            tracing::warn!(interface, %error, "whether drops of an interface are watched could not be changed");
         }
     }
 
     fn detach(&mut self, keys: &[InterfaceKey]) {
         let mut qdiscs = Vec::new();
-        for attached in keys.iter().filter_map(|key| self.attached.remove(key)) {
+        for key in keys {
+            let Some(attached) = self.attached.remove(key) else { continue };
+            self.watch_drops(&attached.observed, |watchlist, key| watchlist.remove(key.netns, key.ifindex));
             let interface = &attached.observed.interface;
             match attached.attachment.detach() {
                 Ok(qdisc) => qdiscs.extend(qdisc),

@@ -30,12 +30,13 @@ use self::{
     tick::{Tick, TickOptions},
 };
 use crate::{
-    cli::{AttachName, LogLevel, Output},
+    cli::{AttachName, DropsName, LogLevel, Output},
     config::{Config, ConfigError},
     kernel::{
         Drain, Hook, KernelError, Loader, Sizes,
         bpffs::PinDirectory,
         diagnostics,
+        drops::{self, Drops, Sight, Watchlist},
         grace::Grace,
         object::{LoaderOptions, cheapest_clock},
         preflight,
@@ -128,12 +129,20 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let options =
         LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: cheapest_clock() };
     let mut loader = Loader::new(options, pins.path())?;
+    if config.drops == DropsName::Auto {
+        loader.make_room_for_drops();
+    }
     // Loaded for no interface: it makes the maps, and shows that this kernel's verifier takes the programs.
     let mut first = loader.load(1, true)?;
-    let drain = Drain::new(&mut first, sizes, Grace::new()?)?;
+    let mut drain = Drain::new(&mut first, sizes, Grace::new()?)?;
+    let (drops, watchlist) = watch_drops(config.drops, &mut loader).unzip();
     let hook = hook(config);
     let metrics = Metrics::new(hook.as_str(), sizes.flows()).map_err(|error| internal(&error))?;
     let (metrics, health) = (Arc::new(metrics), Arc::new(Health::default()));
+    metrics.drops().set_visible(drops.as_ref().map(Drops::sight));
+    if let Some(drops) = drops {
+        drain.see_drops(drops);
+    }
 
     if options.log_level != 0 {
         diagnostics::start(&mut first)?;
@@ -157,7 +166,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         Arc::clone(&metrics),
         Arc::clone(&health),
     );
-    let interfaces = Interfaces::new(loader, hook, events, free, metrics, health);
+    let interfaces = Interfaces::new(loader, hook, watchlist, (events, free), metrics, health);
     let (observed, changes) = channel();
     let watch_options = WatchOptions {
         host: config.host,
@@ -199,6 +208,25 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     drop(pins);
     drop(lock);
     result
+}
+
+/// Where drops cannot be seen, or should not be, the daemon does without.
+fn watch_drops(wanted: DropsName, loader: &mut Loader) -> Option<(Drops, Watchlist)> {
+    if wanted == DropsName::Off {
+        return None;
+    }
+    match drops::watch(loader) {
+        Ok((drops, watchlist)) => {
+            if drops.sight() == Sight::Counts {
+                tracing::warn!("{}", drops.sight());
+            }
+            Some((drops, watchlist))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "drops cannot be seen here, and none becomes REJECT (--drops off says so too)");
+            None
+        }
+    }
 }
 
 fn spawn<'scope, T: Send + 'scope>(

@@ -18,6 +18,7 @@ use crate::{
     kernel::{
         Drain, KernelError,
         drain::Side,
+        drops::Dropped,
         ledger::{grown, lost, sum},
         object::MAX_INTERFACES,
     },
@@ -83,6 +84,8 @@ struct Tracked {
     refused: Loss,
     /// Packets of this window among them.
     refused_in_window: u64,
+    /// Packets that were rejected behind the hook, and for whose own flow the window had no room, until it is told.
+    rejects_refused: u64,
 }
 
 /// A number, and who has it.
@@ -106,6 +109,8 @@ struct Interface {
     recorded: [[Lost; Protocol::ALL.len()]; 2],
     /// What went into no window, because it was full.
     refused: [Loss; 2],
+    /// What the kernel dropped of it, and why.
+    dropped: Vec<Dropped>,
     /// Packets that went into the open window.
     window_packets: u64,
     /// Flows that it has there.
@@ -247,6 +252,8 @@ impl Tick {
         self.metrics.drained(&report);
         self.read_ledgers();
         self.metrics.window_refused(std::mem::take(&mut self.interfaces.refused));
+        self.metrics.drops().refused(std::mem::take(&mut self.interfaces.rejects_refused));
+        self.read_drops();
         if over {
             let start = Instant::now();
             let batch = self.close_window(false);
@@ -257,7 +264,9 @@ impl Tick {
             // Its packets were counted for the window that closed, as seen from their interface.
             for delta in early.flows() {
                 if let Some(interface) = self.interfaces.get(delta.key.interface()) {
-                    interface.window_packets += delta.counters.packets;
+                    if !delta.key.is_rejected_behind_hook() {
+                        interface.window_packets += delta.counters.packets;
+                    }
                     interface.window_flows += 1;
                 }
             }
@@ -280,8 +289,17 @@ impl Tick {
         }
     }
 
+    fn read_drops(&mut self) {
+        let Some(drops) = self.drain.drops() else { return };
+        for interface in self.interfaces.all() {
+            interface.dropped = drops.of(interface.number).collect();
+        }
+        self.metrics.drops().set_totals(&drops.totals(), drops.of_none());
+    }
+
     /// All that is to be recorded of the window; interfaces that are complete are forgotten.
     fn close_window(&mut self, last: bool) -> Batch {
+        self.metrics.drops().late(self.flows.settle());
         let mut window = self.window;
         if last {
             let now = clock::now().unix_ms.div_euclid(1000);
@@ -320,6 +338,11 @@ impl Tick {
         }
         for number in gone {
             self.interfaces.remove(number);
+            if let Some(drops) = self.drain.drops()
+                && let Err(error) = drops.forget(number)
+            {
+                tracing::warn!(%error, "counts of drops could not be removed");
+            }
             let _ = self.options.freed.send(number);
         }
         self.share();
@@ -351,6 +374,7 @@ impl Tick {
                 ledger: interface.ledger,
                 recorded: interface.recorded,
                 refused: interface.refused,
+                dropped: interface.dropped.clone(),
             })
             .collect();
         self.metrics.publish(self.flows.len(), interfaces);
@@ -371,6 +395,7 @@ impl Tracked {
             share: max_flows,
             refused: Loss::default(),
             refused_in_window: 0,
+            rejects_refused: 0,
         }
     }
 
@@ -410,9 +435,15 @@ impl Tracked {
         delta.counters.begin_no_earlier_than(window.start * 1000);
         let may_grow = flows.len() < max_flows || interface.window_flows < share;
         let direction = delta.key.direction() as usize;
+        // Recorded as a part of what was accepted: `Table::settle` divides them.
+        let is_part = delta.key.is_rejected_behind_hook();
         match flows.add_if(&delta, may_grow) {
             Added::Known => {}
             Added::New => interface.window_flows += 1,
+            Added::Refused if is_part => {
+                self.rejects_refused += delta.counters.packets;
+                return;
+            }
             Added::Refused => {
                 interface.refused[direction].packets += delta.counters.packets;
                 interface.refused[direction].bytes += delta.counters.bytes;
@@ -421,6 +452,9 @@ impl Tracked {
                 self.refused_in_window += delta.counters.packets;
                 return;
             }
+        }
+        if is_part {
+            return;
         }
         let protocol = Protocol::of(delta.key.protocol()) as usize;
         let recorded = &mut interface.recorded[direction][protocol];
@@ -442,6 +476,7 @@ impl Interface {
             ledger: [Ledger::default(); 2],
             recorded: [[Lost::default(); Protocol::ALL.len()]; 2],
             refused: [Loss::default(); 2],
+            dropped: Vec::new(),
             window_packets: 0,
             window_flows: 0,
             lost_before: Loss::default(),

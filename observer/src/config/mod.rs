@@ -19,7 +19,7 @@ use toml::{
 };
 
 use crate::{
-    cli::{AttachName, HookName, LogLevel, Output, RecordSettings, RunArgs, Settings, SourceName},
+    cli::{AttachName, DropsName, HookName, LogLevel, Output, RecordSettings, RunArgs, Settings, SourceName},
     tasks::PROC,
 };
 
@@ -40,6 +40,8 @@ pub struct Config {
     pub attach: AttachName,
     /// Flows in one window.
     pub max_flows: u32,
+    /// Whether drops are seen.
+    pub drops: DropsName,
     /// Bytes of kernel memory.
     pub flow_memory: ByteSize,
     /// Observe the namespaces of containers and tasks.
@@ -148,6 +150,7 @@ impl Config {
             hook: settings.hook.unwrap_or(HookName::Tc),
             attach: settings.attach.unwrap_or(AttachName::Auto),
             max_flows: settings.max_flows.unwrap_or(2_000_000),
+            drops: settings.drops.unwrap_or(DropsName::Auto),
             flow_memory: settings.flow_memory.unwrap_or(ByteSize::mib(64)),
             netns: asked(SourceName::Netns),
             host: asked(SourceName::Host),
@@ -183,6 +186,7 @@ impl Config {
         line("hook", name(&self.hook));
         line("attach", name(&self.attach));
         line("max-flows", self.max_flows.to_string());
+        line("drops", name(&self.drops));
         line("flow-memory", format!("\"{}B\"", self.flow_memory.as_u64()));
         line("source", list(sources));
         line("netns-dir", list(self.netns_dirs.iter().map(|directory| quoted(directory)).collect()));
@@ -211,6 +215,7 @@ fn over(first: Settings, second: Settings) -> Settings {
         hook: first.hook.or(second.hook),
         attach: first.attach.or(second.attach),
         max_flows: first.max_flows.or(second.max_flows),
+        drops: first.drops.or(second.drops),
         flow_memory: first.flow_memory.or(second.flow_memory),
         source: list(first.source, second.source),
         netns_dir: list(first.netns_dir, second.netns_dir),

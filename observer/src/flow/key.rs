@@ -18,19 +18,86 @@ impl InterfaceNumber {
     }
 }
 
-/// What makes two packets one flow: interface, direction and 5-tuple.
+/// Which policy of the host dropped packets: the kernel's reasons that stand for one.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DropReason {
+    /// nftables or iptables.
+    Netfilter = 1,
+    /// A TC filter on the interface's ingress.
+    TcIngress = 2,
+    /// A TC filter on its egress.
+    TcEgress = 3,
+    /// An XDP program.
+    Xdp = 4,
+    /// A program of the sender's control group.
+    CgroupEgress = 5,
+    /// A program of the receiver's control group.
+    SocketFilter = 6,
+}
+
+impl DropReason {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Netfilter, Self::TcIngress, Self::TcEgress, Self::Xdp, Self::CgroupEgress, Self::SocketFilter];
+
+    /// The kernel's name, without `SKB_DROP_REASON_`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Netfilter => "NETFILTER_DROP",
+            Self::TcIngress => "TC_INGRESS",
+            Self::TcEgress => "TC_EGRESS",
+            Self::Xdp => "XDP",
+            Self::CgroupEgress => "BPF_CGROUP_EGRESS",
+            Self::SocketFilter => "SOCKET_FILTER",
+        }
+    }
+
+    /// Whether the hook has counted the packets before they were dropped.
+    pub const fn is_behind_hook(self, direction: Direction) -> bool {
+        match self {
+            Self::Netfilter => matches!(direction, Direction::Ingress),
+            Self::TcIngress | Self::TcEgress | Self::SocketFilter => true,
+            Self::Xdp | Self::CgroupEgress => false,
+        }
+    }
+}
+
+/// What the host did with packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// It let them pass.
+    Accept,
+    /// Its policy dropped them.
+    Reject(DropReason),
+}
+
+impl Action {
+    /// The text of the `action` field of VPC Flow Logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "ACCEPT",
+            Self::Reject(_) => "REJECT",
+        }
+    }
+}
+
+/// What makes two packets one flow: interface, direction, 5-tuple and what was done with them.
 ///
 /// Kept in five words, because a million of them are hashed and compared in every drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     source: [u64; 2],
     destination: [u64; 2],
-    /// Source port, destination port, protocol, direction and interface, from the top.
+    /// Source port, destination port, protocol, action, direction and interface, from the top.
     rest: u64,
 }
 
+const ACTION_SHIFT: u32 = 17;
+const ACTION_BITS: u64 = 0x7f << ACTION_SHIFT;
+
 impl FlowKey {
-    /// A key of its parts: addresses are 16 bytes in network order, IPv4 mapped; ports are numbers.
+    /// A key of accepted packets, of its parts: addresses are 16 bytes in network order, IPv4 mapped; ports are numbers.
     pub const fn new(
         interface: InterfaceNumber,
         direction: Direction,
@@ -44,6 +111,28 @@ impl FlowKey {
             | (direction as u64) << 16
             | interface.0 as u64;
         Self { source, destination, rest }
+    }
+
+    /// The same flow, with which something else was done.
+    #[must_use]
+    pub const fn with_action(self, action: Action) -> Self {
+        let action = match action {
+            Action::Accept => 0,
+            Action::Reject(reason) => reason as u64,
+        };
+        Self { rest: self.rest & !ACTION_BITS | action << ACTION_SHIFT, ..self }
+    }
+
+    /// What was done with the packets.
+    pub fn action(&self) -> Action {
+        let action = (self.rest & ACTION_BITS) >> ACTION_SHIFT;
+        let reason = DropReason::ALL.into_iter().find(|reason| *reason as u64 == action);
+        reason.map_or(Action::Accept, Action::Reject)
+    }
+
+    /// Whether these packets were counted as accepted before they were dropped.
+    pub fn is_rejected_behind_hook(&self) -> bool {
+        matches!(self.action(), Action::Reject(reason) if reason.is_behind_hook(self.direction()))
     }
 
     /// Where the packets come from.
@@ -114,5 +203,14 @@ mod tests {
         assert_eq!((key.source_port(), key.destination_port()), (65535, 53));
         assert_eq!((key.protocol(), key.direction()), (17, Direction::Egress));
         assert_eq!(key.interface().get(), 513);
+        assert_eq!(key.action(), Action::Accept);
+        for reason in DropReason::ALL {
+            let rejected = key.with_action(Action::Reject(reason));
+            assert_ne!(rejected, key);
+            assert_eq!(rejected.action(), Action::Reject(reason));
+            assert_eq!((rejected.protocol(), rejected.direction()), (17, Direction::Egress));
+            assert_eq!(rejected.interface().get(), 513);
+            assert_eq!(rejected.with_action(Action::Accept), key);
+        }
     }
 }

@@ -8,6 +8,6 @@ mod key;
 mod table;
 mod window;
 
-pub use key::{Direction, FlowKey, InterfaceNumber};
-pub use table::{Added, Counters, Delta, Icmp, Table};
+pub use key::{Action, Direction, DropReason, FlowKey, InterfaceNumber};
+pub use table::{Added, Counters, Delta, Icmp, Late, Table};
 pub use window::Window;

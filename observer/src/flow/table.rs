@@ -3,7 +3,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::FlowKey;
+use super::{Action, FlowKey};
 
 /// Type and code of the ICMP messages of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +98,19 @@ pub struct Table {
     index: HashTable<u32>,
     chunks: Vec<Vec<Delta>>,
     hasher: RandomState,
+    /// Flows of packets that are counted as accepted too, until [`settle`](Self::settle).
+    rejected: Vec<u32>,
+    /// Flows of which nothing is left.
+    empty: usize,
+}
+
+/// What was dropped later than it could be taken out of its flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Late {
+    /// Packets as on the wire.
+    pub packets: u64,
+    /// Bytes of layer 3.
+    pub bytes: u64,
 }
 
 const CHUNK: usize = 4096;
@@ -115,7 +128,7 @@ impl Table {
 
     /// Adds to a flow; to a new one only if it `may_grow`.
     pub fn add_if(&mut self, delta: &Delta, may_grow: bool) -> Added {
-        let Self { index, chunks, hasher } = self;
+        let Self { index, chunks, hasher, rejected, .. } = self;
         let hash = |key: &FlowKey| hasher.hash_one(key);
         let at = |number: &u32| &chunks[*number as usize / CHUNK][*number as usize % CHUNK];
         let found = index.entry(
@@ -138,6 +151,9 @@ impl Table {
                     (chunks.len() - 1) * CHUNK + chunks[chunks.len() - 1].len()
                 };
                 entry.insert(number as u32);
+                if delta.key.is_rejected_behind_hook() {
+                    rejected.push(number as u32);
+                }
                 if full {
                     chunks.push(Vec::with_capacity(CHUNK));
                 }
@@ -149,26 +165,71 @@ impl Table {
         }
     }
 
+    /// Takes packets that were dropped behind the hook out of the flows that they were counted in, so that each is in
+    /// one flow: to be called once, when all that belongs to the window is in.
+    ///
+    /// The hook counts a packet before it is dropped. One whose flow is not here any more was recorded as accepted in
+    /// the window before; that stands, and the packet is taken out of the rejected flow instead.
+    pub fn settle(&mut self) -> Late {
+        let mut late = Late::default();
+        for number in std::mem::take(&mut self.rejected) {
+            let Delta { key, counters } = *self.at(number);
+            let accepted = self.find(&key.with_action(Action::Accept));
+            let counted = accepted.map_or((0, 0), |accepted| {
+                let Counters { packets, bytes, .. } = self.at(accepted).counters;
+                (packets, bytes)
+            });
+            let (packets, bytes) = if counters.packets < counted.0 {
+                (counters.packets, counters.bytes.min(counted.1))
+            } else {
+                counted
+            };
+            late.packets += counters.packets - packets;
+            late.bytes += counters.bytes.saturating_sub(bytes);
+            self.set(number, (packets, bytes));
+            if let Some(accepted) = accepted {
+                self.set(accepted, (counted.0 - packets, counted.1 - bytes));
+            }
+        }
+        late
+    }
+
+    fn find(&self, key: &FlowKey) -> Option<u32> {
+        self.index.find(self.hasher.hash_one(key), |number| self.at(*number).key == *key).copied()
+    }
+
+    fn at(&self, number: u32) -> &Delta {
+        &self.chunks[number as usize / CHUNK][number as usize % CHUNK]
+    }
+
+    fn set(&mut self, number: u32, (packets, bytes): (u64, u64)) {
+        let counters = &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK].counters;
+        if counters.packets != 0 && packets == 0 {
+            self.empty += 1;
+        }
+        (counters.packets, counters.bytes) = (packets, bytes);
+    }
+
     /// How many flows it holds.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.index.len() - self.empty
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.len() == 0
     }
 
     /// The flows, in the order in which they were first seen.
     pub fn flows(&self) -> impl Iterator<Item = &Delta> {
-        self.chunks.iter().flatten()
+        self.chunks.iter().flatten().filter(|flow| flow.counters.packets != 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Direction, InterfaceNumber};
+    use crate::flow::{Direction, DropReason, InterfaceNumber};
 
     fn delta(flow: u64, packets: u64, at: i64, icmp: Icmp) -> Delta {
         Delta {
@@ -240,5 +301,67 @@ mod tests {
         assert_eq!(table.len() as u64, flows);
         assert_eq!(table.flows().count() as u64, flows);
         assert_eq!(table.flows().map(|flow| flow.counters.packets).sum::<u64>(), flows * (flows + 1));
+    }
+    /// What a table says after `accepted` and `rejected` packets of one flow, of 100 bytes each.
+    fn settled(
+        direction: Direction,
+        accepted: &[u64],
+        rejected: &[(DropReason, u64)],
+    ) -> (Vec<(Action, u64)>, Late) {
+        let mut table = Table::new();
+        let add = |table: &mut Table, action, packets| {
+            let mut delta = delta(1, packets, 0, Icmp::None);
+            let (addresses, ports) = (([0, 1], [0, 1]), (1, 53));
+            delta.key =
+                FlowKey::new(InterfaceNumber::new(1), direction, 17, addresses, ports).with_action(action);
+            table.add(&delta);
+        };
+        for (reason, packets) in rejected {
+            add(&mut table, Action::Reject(*reason), *packets);
+        }
+        for packets in accepted {
+            add(&mut table, Action::Accept, *packets);
+        }
+        let late = table.settle();
+        assert_eq!(table.flows().count(), table.len());
+        let flows = table.flows().map(|flow| {
+            assert_eq!(flow.counters.bytes, flow.counters.packets * 100);
+            (flow.key.action(), flow.counters.packets)
+        });
+        (flows.collect(), late)
+    }
+
+    #[test]
+    fn what_was_dropped_behind_the_hook_is_in_one_flow_only() {
+        use Action::{Accept, Reject};
+        use DropReason::{Netfilter, TcIngress};
+        let ingress = |accepted: &[u64], rejected: &[(DropReason, u64)]| {
+            let (mut flows, late) = settled(Direction::Ingress, accepted, rejected);
+            flows.sort_by_key(|(action, _)| *action != Accept);
+            (flows, late.packets)
+        };
+        assert_eq!(ingress(&[5, 5], &[]), (vec![(Accept, 10)], 0));
+        assert_eq!(
+            ingress(&[5, 5], &[(Netfilter, 3), (Netfilter, 1)]),
+            (vec![(Accept, 6), (Reject(Netfilter), 4)], 0)
+        );
+        assert_eq!(ingress(&[5], &[(Netfilter, 5)]), (vec![(Reject(Netfilter), 5)], 0));
+        assert_eq!(
+            ingress(&[9], &[(Netfilter, 3), (TcIngress, 4)]),
+            (vec![(Accept, 2), (Reject(Netfilter), 3), (Reject(TcIngress), 4)], 0)
+        );
+        // The window before has recorded two of these, and all of those.
+        assert_eq!(ingress(&[3], &[(Netfilter, 5)]), (vec![(Reject(Netfilter), 3)], 2));
+        assert_eq!(ingress(&[], &[(Netfilter, 5)]), (vec![], 5));
+    }
+
+    #[test]
+    fn what_was_dropped_before_the_hook_is_in_no_other_flow() {
+        use Action::{Accept, Reject};
+        use DropReason::{CgroupEgress, Netfilter};
+        let rejected = [(Netfilter, 3), (CgroupEgress, 2)];
+        let (flows, late) = settled(Direction::Egress, &[7], &rejected);
+        assert_eq!(flows, [(Reject(Netfilter), 3), (Reject(CgroupEgress), 2), (Accept, 7)]);
+        assert_eq!(late, Late::default());
     }
 }

@@ -12,7 +12,8 @@ use aya::maps::{MapData, RingBuf};
 use observer_ebpf::abi::{Clock, Control, Direction, FlowKey, FlowSet, FlowSlot, Ledger, TICK_SHIFT, names};
 
 use super::{
-    KernelError, Programs, Sizes, grace::Grace, ledger::sum, mapping::Mapping, object::cheapest_clock,
+    KernelError, Programs, Sizes, drops::Drops, grace::Grace, ledger::sum, mapping::Mapping,
+    object::cheapest_clock,
 };
 use crate::{
     clock,
@@ -42,6 +43,8 @@ pub struct DrainReport {
     pub entries: u64,
     /// Entries read from the spill ring.
     pub spilled: u64,
+    /// Flows of dropped packets.
+    pub dropped: u64,
 }
 
 /// The daemon's side of the shared maps.
@@ -52,6 +55,7 @@ pub struct Drain {
     used: Mapping<u64>,
     ledger: Mapping<Ledger>,
     ring: RingBuf<MapData>,
+    drops: Option<Drops>,
     grace: Grace,
     clock: Clock,
     /// Entries read from the ring since the last flip.
@@ -103,6 +107,7 @@ impl Drain {
                 usize::from(sizes.interfaces) * 2 * sizes.cpus as usize,
             )?,
             ring: ring.try_into().map_err(aya::EbpfError::from)?,
+            drops: None,
             grace,
             clock,
             spilled: 0,
@@ -117,7 +122,18 @@ impl Drain {
         self.control.write(0, Control { share, ..self.control.read(0) });
     }
 
-    /// Flips, waits, and hands every entry of the old half and of the spill ring to `take`.
+    /// From now on flows of dropped packets are drained too.
+    pub fn see_drops(&mut self, drops: Drops) {
+        self.drops = Some(drops);
+    }
+
+    /// What was dropped, if that is seen.
+    pub fn drops(&mut self) -> Option<&mut Drops> {
+        self.drops.as_mut()
+    }
+
+    /// Flips, waits, and hands every entry of the old half and of the spill ring to `take`; then what was dropped, so
+    /// that the flow in which a packet was counted comes before the one in which it was dropped.
     ///
     /// When this returns, everything that was counted before the call has been handed over.
     pub fn drain(&mut self, mut take: impl FnMut(Side, Delta)) -> Result<DrainReport, KernelError> {
@@ -131,11 +147,20 @@ impl Drain {
 
         let start = Instant::now();
         let ticks = Ticks::of(self.clock);
-        let entries = self.read_half((generation & 1) as usize, ticks, |delta| take(Side::Before, delta));
-        let spilled = self.read_ring(take);
+        let half = (generation & 1) as usize;
+        let entries = self.read_half(half, ticks, |delta| take(Side::Before, delta));
+        let spilled = self.read_ring(&mut take);
         self.next_sets = sets_for(entries + self.spilled, sets, self.sizes.sets);
         self.spilled = 0;
-        Ok(DrainReport { grace, read: start.elapsed(), entries, spilled })
+        let dropped = self.drops.as_mut().map_or(0, |drops| {
+            let read = drops.drain(half, ticks, |delta| take(Side::Before, delta));
+            let read = read.and_then(|entries| drops.read_counts().map(|()| entries));
+            read.unwrap_or_else(|error| {
+                tracing::warn!(%error, "drops could not be read; trying again");
+                0
+            })
+        });
+        Ok(DrainReport { grace, read: start.elapsed(), entries, spilled, dropped })
     }
 
     /// Hands what lies in the spill ring to `take`, and returns how many entries that were.
@@ -210,7 +235,7 @@ fn sets_for(entries: u64, sets: u32, most: u32) -> u32 {
 
 /// Completes the 32-bit ticks of the cache to UNIX time.
 #[derive(Clone, Copy)]
-enum Ticks {
+pub(super) enum Ticks {
     /// What the kernel's clock and the wall clock say now.
     Kernel { now: u64, unix_ms: i64 },
     /// Left to the caller.
@@ -237,7 +262,7 @@ impl Ticks {
         }
     }
 
-    fn delta(self, slot: &FlowSlot) -> Delta {
+    pub(super) fn delta(self, slot: &FlowSlot) -> Delta {
         let FlowKey { source, destination, source_port_be, destination_port_be, protocol, interface, .. } =
             slot.key;
         let mut ports = (u16::from_be(source_port_be), u16::from_be(destination_port_be));

@@ -3,18 +3,16 @@
 //! eBPF programs run inside RCU read-side sections, so one RCU grace period is what is needed. User space can wait
 //! for one in two ways (both measured to be exact on Linux 5.10 to 7.2).
 
-use std::{
-    io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::KernelError;
+use super::{
+    KernelError,
+    syscall::{MAP_CREATE, bpf, update},
+};
 
 /// `MEMBARRIER_CMD_GLOBAL`: `synchronize_rcu` (kernel commit 5b25b13ab08f).
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 
-const BPF_MAP_CREATE: libc::c_long = 0;
-const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 
@@ -62,17 +60,7 @@ impl Grace {
                 let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
                 if result == 0 { Ok(()) } else { Err(KernelError::last("membarrier(MEMBARRIER_CMD_GLOBAL)")) }
             }
-            Self::MapInMap { outer, inner } => {
-                let (key, value) = (0_u32, inner.as_raw_fd() as u32);
-                let attributes = UpdateElem {
-                    map_fd: outer.as_raw_fd() as u32,
-                    padding: 0,
-                    key: (&raw const key) as u64,
-                    value: (&raw const value) as u64,
-                    flags: 0,
-                };
-                bpf(BPF_MAP_UPDATE_ELEM, &attributes, "BPF_MAP_UPDATE_ELEM of a map of maps").map(|_| ())
-            }
+            Self::MapInMap { outer, inner } => update(outer.as_fd(), &0_u32, &inner.as_raw_fd()),
         }
     }
 }
@@ -88,18 +76,8 @@ struct MapCreate {
     inner_map_fd: u32,
 }
 
-/// The beginning of `union bpf_attr` for `BPF_MAP_UPDATE_ELEM`.
-#[repr(C)]
-struct UpdateElem {
-    map_fd: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
 fn create_map(map_type: u32, inner: Option<RawFd>) -> Result<OwnedFd, KernelError> {
-    let attributes = MapCreate {
+    let mut attributes = MapCreate {
         map_type,
         key_size: 4,
         value_size: 4,
@@ -107,16 +85,7 @@ fn create_map(map_type: u32, inner: Option<RawFd>) -> Result<OwnedFd, KernelErro
         map_flags: 0,
         inner_map_fd: inner.unwrap_or(0) as u32,
     };
-    let fd = bpf(BPF_MAP_CREATE, &attributes, "BPF_MAP_CREATE")?;
+    let fd = bpf(MAP_CREATE, &mut attributes, "BPF_MAP_CREATE")?;
     // SAFETY: a descriptor that the kernel has just given us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn bpf<T>(command: libc::c_long, attributes: &T, call: &str) -> Result<RawFd, KernelError> {
-    // SAFETY: `attributes` is the beginning of `union bpf_attr` for the command; the kernel takes the rest as zeros.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
-    if result < 0 {
-        return Err(KernelError::Call { call: call.into(), source: io::Error::last_os_error() });
-    }
-    Ok(result as RawFd)
 }

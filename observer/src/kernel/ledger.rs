@@ -22,20 +22,19 @@ pub fn lost(ledgers: &[Ledger]) -> Loss {
 }
 
 fn combine(a: &Ledger, b: &Ledger, with: fn(u64, u64) -> u64) -> Ledger {
+    let loss = |a: Loss, b: Loss| Loss { packets: with(a.packets, b.packets), bytes: with(a.bytes, b.bytes) };
     Ledger {
         frames: with(a.frames, b.frames),
         frame_bytes: with(a.frame_bytes, b.frame_bytes),
         packets: with(a.packets, b.packets),
         bytes: with(a.bytes, b.bytes),
-        lost: std::array::from_fn(|reason| Loss {
-            packets: with(a.lost[reason].packets, b.lost[reason].packets),
-            bytes: with(a.lost[reason].bytes, b.lost[reason].bytes),
-        }),
+        lost: std::array::from_fn(|reason| loss(a.lost[reason], b.lost[reason])),
         non_ip: std::array::from_fn(|kind| with(a.non_ip[kind], b.non_ip[kind])),
         notes: std::array::from_fn(|note| with(a.notes[note], b.notes[note])),
         copied: with(a.copied, b.copied),
         spilled: with(a.spilled, b.spilled),
         entries_of_generation: 0,
-        reserved: [0; 5],
+        stopped: loss(a.stopped, b.stopped),
+        reserved: [0; 1],
     }
 }

@@ -25,7 +25,7 @@ impl<T: Copy> Mapping<T> {
     }
 
     /// Maps `len` elements of the array behind `fd`.
-    fn new(fd: impl AsFd, len: usize, name: &'static str) -> Result<Self, KernelError> {
+    pub(super) fn new(fd: impl AsFd, len: usize, name: &'static str) -> Result<Self, KernelError> {
         const {
             assert!(
                 align_of::<T>() <= 4096 && size_of::<T>().is_multiple_of(8),

@@ -9,20 +9,24 @@
 //! - [`object`]: the programs, loaded once per interface
 //! - [`attachment`]: on an interface, in its namespace, and off again
 //! - [`drain`]: flip, grace period, read and clear
+//! - [`drops`]: what the kernel drops, and why
 //! - [`diagnostics`]: what the programs say when asked to
 //! - [`test_run`]: the programs, run on packets that cross no interface
 //! - [`grace`]: waiting until no program can still be running on what it saw before
 
 pub mod attachment;
 pub mod bpffs;
+mod btf;
 pub mod diagnostics;
 pub mod drain;
+pub mod drops;
 mod error;
 pub mod grace;
 pub mod ledger;
 mod mapping;
 pub mod object;
 pub mod preflight;
+mod syscall;
 pub mod test_run;
 
 pub use attachment::{Attachment, Hook};

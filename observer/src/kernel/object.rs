@@ -13,17 +13,17 @@ use aya::{
     programs::{ProgramError, SchedClassifier},
 };
 use observer_ebpf::{
-    abi::{Clock, Direction, FlowSet, FlowSlot, Ledger, WAYS, names},
+    abi::{Clock, Direction, DropKey, DropSlot, FlowSet, FlowSlot, Ledger, WAYS, names},
     hash,
 };
 
-use super::{KernelError, preflight::KernelVersion};
+use super::{KernelError, drops::Terrain, preflight::KernelVersion};
 
 /// The object that `cargo xtask build` made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT"));
 
 /// The maps that all loads share, by the files that they are pinned to.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 14] = [
     names::CONTROL,
     names::FLOWS,
     names::USED,
@@ -32,6 +32,11 @@ const SHARED: [&str; 9] = [
     names::FRAGMENTS,
     names::HEADERS,
     names::REPLAY,
+    names::WATCHED,
+    names::DROPS[0],
+    names::DROPS[1],
+    names::DROP_COUNTS,
+    names::DROP_STATE,
     names::LOGS,
 ];
 
@@ -50,6 +55,8 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// Interfaces with room in the ledger, from 1.
     pub interfaces: u16,
+    /// Flows of dropped packets per half.
+    pub drops: u32,
 }
 
 impl Sizes {
@@ -58,8 +65,11 @@ impl Sizes {
     const GROUP: u64 = 64 * size_of::<FlowSet>() as u64 + 8;
     const MIN_RING: u64 = 64 << 10;
     const MAX_RING: u64 = 64 << 20;
+    /// An element of a hash map with its share of buckets, which are two words for up to two elements of four.
+    const DROP: u64 = 48 + (size_of::<DropKey>() + size_of::<DropSlot>()) as u64 + 32;
 
-    /// Divides `budget` bytes: a quarter for the spill ring, at most a quarter for the ledger, the rest for flows.
+    /// Divides `budget` bytes: a quarter for the spill ring, at most a quarter for the ledger, a sixteenth for drops, the
+    /// rest for flows.
     pub fn from_budget(budget: u64, cpus: u32) -> Result<Self, KernelError> {
         let rows = Self::HALVES * u64::from(cpus);
         let per_interface = 2 * u64::from(cpus) * size_of::<Ledger>() as u64;
@@ -68,10 +78,11 @@ impl Sizes {
             if quarter < Self::MIN_RING { Self::MIN_RING } else { 1 << quarter.min(Self::MAX_RING).ilog2() };
         // number 0 is never given away, and takes room all the same
         let interfaces = (quarter / per_interface).clamp(64, u64::from(MAX_INTERFACES) + 1);
-        let fixed = ring_bytes + interfaces * per_interface;
+        let drops = budget / 16 / Self::HALVES / Self::DROP;
+        let fixed = ring_bytes + interfaces * per_interface + Self::HALVES * drops * Self::DROP;
         let groups = budget.saturating_sub(fixed) / (rows * Self::GROUP);
         if groups == 0 {
-            let least = (Self::MIN_RING + 64 * per_interface + rows * Self::GROUP) * 4 / 3;
+            let least = (Self::MIN_RING + 64 * per_interface + rows * Self::GROUP) * 16 / 11;
             return Err(KernelError::Memory { given: budget, cpus, least });
         }
         Ok(Self {
@@ -80,6 +91,7 @@ impl Sizes {
             sets: (groups * 64).min(u64::from(u32::MAX) / rows / 64 * 64) as u32,
             ring_bytes: ring_bytes as u32,
             interfaces: interfaces as u16,
+            drops: drops.clamp(1, u32::MAX.into()) as u32,
         })
     }
 
@@ -107,6 +119,7 @@ pub struct Loader {
     aya: EbpfLoader<'static>,
     object: &'static [u8],
     sizes: Sizes,
+    clock: &'static u32,
     pins: PathBuf,
 }
 
@@ -142,6 +155,7 @@ impl Loader {
     /// A loader whose maps are pinned in `pins`.
     pub fn new(options: LoaderOptions, pins: &Path) -> Result<Self, KernelError> {
         let sizes = options.sizes;
+        let clock = leak(options.clock as u32);
         let mut factors = [0_u64; hash::FACTORS];
         for factor in &mut factors {
             *factor = random()? | 1;
@@ -153,7 +167,7 @@ impl Loader {
             .override_global(names::CPUS, leak(sizes.cpus), true)
             .override_global(names::SETS, leak(sizes.sets), true)
             .override_global(names::RING_PRESSED, leak(sizes.ring_bytes / 4 * 3), true)
-            .override_global(names::CLOCK, leak(options.clock as u32), true)
+            .override_global(names::CLOCK, clock, true)
             .override_global(names::LOG_LEVEL, leak(options.log_level), true)
             .override_global(names::HASH_FACTORS, &*Box::leak(Box::new(factors)), true);
         let rows = sizes.rows();
@@ -165,7 +179,7 @@ impl Loader {
         for name in SHARED {
             loader.map_pin_path(name, pins.join(name));
         }
-        Ok(Self { aya: loader, object: OBJECT, sizes, pins: pins.to_path_buf() })
+        Ok(Self { aya: loader, object: OBJECT, sizes, clock, pins: pins.to_path_buf() })
     }
 
     /// Loads from another object in place of the daemon's, for benchmarks. What it has beyond that is to be set on the
@@ -173,6 +187,18 @@ impl Loader {
     pub fn replace_object(&mut self, object: &'static [u8]) -> &mut EbpfLoader<'static> {
         self.object = object;
         &mut self.aya
+    }
+
+    /// Makes room for drops in the maps that the first load will make.
+    pub fn make_room_for_drops(&mut self) {
+        let interfaces = u32::from(self.sizes.interfaces);
+        self.aya
+            // an interface and its namespace
+            .map_max_entries(names::WATCHED, 2 * interfaces)
+            // more reasons than any interface has at once
+            .map_max_entries(names::DROP_COUNTS, 16 * interfaces)
+            .map_max_entries(names::DROPS[0], self.sizes.drops)
+            .map_max_entries(names::DROPS[1], self.sizes.drops);
     }
 
     /// How large the maps are.
@@ -201,6 +227,22 @@ impl Loader {
         result
     }
 
+    /// Makes an object of which the drops program is to be loaded, over the same maps.
+    pub(super) fn drops_object(
+        &mut self,
+        terrain: &Terrain,
+        log: VerifierLogLevel,
+    ) -> Result<Ebpf, KernelError> {
+        fit(&mut self.aya, terrain);
+        let object = self.aya.verifier_log_level(log).load(OBJECT);
+        self.aya.verifier_log_level(VerifierLogLevel::DISABLE).override_global(
+            names::CLOCK,
+            self.clock,
+            true,
+        );
+        Ok(object?)
+    }
+
     fn load_both(&mut self) -> Result<Programs, KernelError> {
         let mut programs = Programs { ebpf: self.aya.load(self.object)? };
         for direction in Direction::ALL {
@@ -214,6 +256,23 @@ impl Loader {
         }
         Ok(programs)
     }
+}
+
+/// The same over small maps of its own, to see whether the program loads.
+pub(super) fn drops_object_apart(terrain: &Terrain, log: VerifierLogLevel) -> Result<Ebpf, KernelError> {
+    let mut loader = EbpfLoader::new();
+    fit(&mut loader, terrain);
+    Ok(loader.btf(None).verifier_log_level(log).load(OBJECT)?)
+}
+
+/// Fits the drops program to the kernel.
+fn fit(loader: &mut EbpfLoader<'static>, terrain: &Terrain) {
+    loader
+        // Tracepoints may not ask the coarse clock.
+        .override_global(names::CLOCK, &(Clock::Precise as u32), true)
+        .override_global(names::LAYOUT, leak(terrain.layout.words()), true)
+        .override_global(names::REASONS, leak(terrain.reasons.words()), true)
+        .override_global(names::DROP_ARGUMENTS, leak(terrain.arguments), true);
 }
 
 /// The two programs of one interface.
@@ -287,6 +346,7 @@ mod tests {
             + u64::from(sizes.interfaces) * 2 * u64::from(sizes.cpus) * size_of::<Ledger>() as u64
             + rows * u64::from(sizes.sets) * size_of::<FlowSet>() as u64
             + rows * u64::from(sizes.sets) / 8
+            + Sizes::HALVES * u64::from(sizes.drops) * Sizes::DROP
     }
 
     #[test]

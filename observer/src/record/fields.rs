@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::{Content, Record};
 use crate::{
-    flow::{Delta, Icmp},
+    flow::{Action, Delta, Icmp},
     tasks::Attribute,
 };
 
@@ -187,7 +187,7 @@ impl Field {
             Self::Protocol => Value::Number(key.protocol().into()),
             Self::Packets => Value::Number(counters.packets),
             Self::Bytes => Value::Number(counters.bytes),
-            Self::Action => Value::Text("ACCEPT"),
+            Self::Action => Value::Text(key.action().as_str()),
             Self::TcpFlags => Value::Number(counters.tcp_flags_aws.into()),
             Self::Type => Value::Text(if key.source().is_ipv4() { "IPv4" } else { "IPv6" }),
             Self::FlowDirection => Value::Text(key.direction().as_str()),
@@ -234,6 +234,7 @@ extensions! {
     TcpFlagsAll "tcp_flags_all" "All eight TCP flags of the flow's packets, or-ed.",
     IcmpType "icmp_type" "ICMP type, where all messages of the flow had one type and code.",
     IcmpCode "icmp_code" "ICMP code, likewise.",
+    DropReason "drop_reason" "On REJECT: why this host dropped the packets, by the kernel's name for it.",
     LostPackets "lost_packets" "On SKIPDATA: packets of the window that are in no record.",
     LostBytes "lost_bytes" "On SKIPDATA: their bytes of layer 3.",
     Mac "mac" "MAC address of the interface.",
@@ -263,6 +264,10 @@ impl Extension {
     fn of_flow(self, delta: &Delta) -> Value<'_> {
         let counters = &delta.counters;
         match (self, counters.icmp) {
+            (Self::DropReason, _) => match delta.key.action() {
+                Action::Reject(reason) => Value::Text(reason.as_str()),
+                Action::Accept => Value::Absent,
+            },
             (Self::StartMs, _) => Value::Number(counters.first_ms.max(0) as u64),
             (Self::EndMs, _) => Value::Number(counters.last_ms.max(0) as u64),
             (Self::TcpFlagsAll, _) if delta.key.protocol() == TCP => {

@@ -14,6 +14,7 @@ use prometheus::{
 
 use super::{Protocol, labels::WINDOW_FULL};
 use crate::{
+    kernel::drops::Dropped,
     record::{Lost, Subject},
     tasks::Attribute,
 };
@@ -31,6 +32,8 @@ pub struct InterfaceStats {
     pub recorded: [[Lost; Protocol::ALL.len()]; 2],
     /// What the window had no room for, by direction.
     pub refused: [Loss; 2],
+    /// What the kernel dropped of it, and why.
+    pub dropped: Vec<Dropped>,
 }
 
 /// What the tick left for the next scrape.
@@ -73,6 +76,10 @@ struct Families {
     seen_bytes: IntCounterVec,
     lost_packets: IntCounterVec,
     lost_bytes: IntCounterVec,
+    stopped_packets: IntCounterVec,
+    stopped_bytes: IntCounterVec,
+    dropped_packets: IntCounterVec,
+    dropped_bytes: IntCounterVec,
     info: IntGaugeVec,
 }
 
@@ -110,6 +117,27 @@ impl Families {
                 "Their bytes of layer 3.",
                 &BY_REASON,
             )?,
+            stopped_packets: counter(
+                "observer_interface_stopped_packets_total",
+                "IP packets that the host's policy dropped before they reached the hook: in records, and not among \
+                 observer_interface_packets_total.",
+                &BY_DIRECTION,
+            )?,
+            stopped_bytes: counter(
+                "observer_interface_stopped_bytes_total",
+                "Their bytes of layer 3.",
+                &BY_DIRECTION,
+            )?,
+            dropped_packets: counter(
+                "observer_interface_dropped_packets_total",
+                "Packets that the kernel dropped, by its own reason, on either side of the hook.",
+                &BY_REASON,
+            )?,
+            dropped_bytes: counter(
+                "observer_interface_dropped_bytes_total",
+                "Their bytes of layer 3.",
+                &BY_REASON,
+            )?,
             info: IntGaugeVec::new(
                 Opts::new("observer_interface_info", "The ids behind the label `interface`."),
                 &info,
@@ -117,7 +145,7 @@ impl Families {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 9] {
+    fn all(&self) -> [&dyn Collector; 13] {
         [
             &self.packets,
             &self.bytes,
@@ -127,6 +155,10 @@ impl Families {
             &self.seen_bytes,
             &self.lost_packets,
             &self.lost_bytes,
+            &self.stopped_packets,
+            &self.stopped_bytes,
+            &self.dropped_packets,
+            &self.dropped_bytes,
             &self.info,
         ]
     }
@@ -141,6 +173,8 @@ impl Families {
             self.frame_bytes.with_label_values(&by_direction).inc_by(ledger.frame_bytes);
             self.seen_packets.with_label_values(&by_direction).inc_by(ledger.packets);
             self.seen_bytes.with_label_values(&by_direction).inc_by(ledger.bytes);
+            self.stopped_packets.with_label_values(&by_direction).inc_by(ledger.stopped.packets);
+            self.stopped_bytes.with_label_values(&by_direction).inc_by(ledger.stopped.bytes);
             for reason in LossReason::ALL {
                 let lost = ledger.lost[reason as usize];
                 let by_reason = [&*stats.id, direction.as_str(), reason.as_str()];
@@ -168,6 +202,11 @@ impl Families {
                 self.packets.with_label_values(&by_task).inc_by(recorded.packets);
                 self.bytes.with_label_values(&by_task).inc_by(recorded.bytes);
             }
+        }
+        for dropped in &stats.dropped {
+            let by_reason = [&*stats.id, dropped.direction.as_str(), &dropped.reason];
+            self.dropped_packets.with_label_values(&by_reason).inc_by(dropped.count.packets);
+            self.dropped_bytes.with_label_values(&by_reason).inc_by(dropped.count.bytes);
         }
         let netns = subject.netns.to_string();
         let mut info =

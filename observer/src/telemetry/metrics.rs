@@ -13,6 +13,7 @@ use prometheus::{
 };
 
 use super::{
+    drops::DropMetrics,
     interfaces::{InterfaceCollector, InterfaceStats, Shared},
     labels::WINDOW_FULL,
 };
@@ -58,6 +59,7 @@ pub struct Metrics {
     copied: IntCounter,
     spilled: IntCounter,
     drained: IntCounter,
+    drops: DropMetrics,
     records: IntCounterVec,
     windows: IntCounter,
     flows: IntGauge,
@@ -80,7 +82,7 @@ impl Metrics {
             lost_packets: counters(
                 &registry,
                 "observer_lost_packets_total",
-                "Packets that crossed an observed interface and are in no record.",
+                "Packets that crossed an observed interface, or were stopped before they did, and are in no record.",
                 &["stage", "reason"],
             )?,
             lost_bytes: counters(
@@ -122,6 +124,7 @@ impl Metrics {
                 "observer_drained_entries_total",
                 "Entries of the flow cache that came by a drain.",
             )?,
+            drops: DropMetrics::new(&registry)?,
             records: counters(
                 &registry,
                 "observer_records_total",
@@ -158,20 +161,7 @@ impl Metrics {
         };
         metrics.registry.register(Box::new(InterfaceCollector::new(Arc::clone(&metrics.interfaces))?))?;
         metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let build = register(
-            &metrics.registry,
-            IntGaugeVec::new(
-                Opts::new("observer_build_info", "The version that runs and how it is hooked in."),
-                &["version", "hook"],
-            )?,
-        )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION"), hook]).set(1);
-        gauge(
-            &metrics.registry,
-            "observer_flow_cache_flows",
-            "Flows that half of the kernel's cache holds.",
-        )?
-        .set(cache_flows as i64);
+        constants(&metrics.registry, hook, cache_flows)?;
         metrics.present();
         Ok(metrics)
     }
@@ -233,12 +223,18 @@ impl Metrics {
             self.drain_duration.with_label_values(&[phase.as_str()]).observe(time.as_secs_f64());
         }
         self.drained.inc_by(report.entries);
+        self.drops.drained(report.dropped);
         self.spilled.inc_by(report.spilled);
     }
 
     /// Entries came by the ring between drains.
     pub fn spilled(&self, entries: u64) {
         self.spilled.inc_by(entries);
+    }
+
+    /// What is counted about drops.
+    pub const fn drops(&self) -> &DropMetrics {
+        &self.drops
     }
 
     /// A window is closed.
@@ -270,6 +266,21 @@ impl Metrics {
     }
 }
 
+/// What does not change while the daemon runs.
+fn constants(registry: &Registry, hook: &str, cache_flows: u64) -> prometheus::Result<()> {
+    let build = register(
+        registry,
+        IntGaugeVec::new(
+            Opts::new("observer_build_info", "The version that runs and how it is hooked in."),
+            &["version", "hook"],
+        )?,
+    )?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION"), hook]).set(1);
+    gauge(registry, "observer_flow_cache_flows", "Flows that half of the kernel's cache holds.")?
+        .set(cache_flows as i64);
+    Ok(())
+}
+
 const STATUSES: [&str; 3] = ["OK", "NODATA", "SKIPDATA"];
 
 impl SinkObserver for Metrics {
@@ -294,12 +305,15 @@ impl SinkObserver for Metrics {
     }
 }
 
-fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: T) -> prometheus::Result<T> {
+pub(super) fn register<T: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: T,
+) -> prometheus::Result<T> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
 
-fn counters(
+pub(super) fn counters(
     registry: &Registry,
     name: &str,
     help: &str,
@@ -308,7 +322,7 @@ fn counters(
     register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
     register(registry, IntCounter::new(name, help)?)
 }
 

@@ -6,11 +6,13 @@
 //! Labels are bounded: they name local tasks, directions, protocols and reasons, never a peer, a port or an ARN. Ids
 //! stand on one `_info` series, joined by the short label `interface`.
 
+mod drops;
 mod http;
 mod interfaces;
 mod labels;
 mod metrics;
 
+pub use drops::DropMetrics;
 pub use http::{Server, serve};
 pub use interfaces::InterfaceStats;
 pub use labels::Protocol;

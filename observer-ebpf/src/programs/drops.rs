@@ -1,0 +1,441 @@
+//! What the kernel drops behind, before and beside the hooks: the tracepoint `skb:kfree_skb`.
+//!
+//! It fires for every dropped buffer of the host; those of interfaces that are not watched leave after one look-up. Of
+//! the others the reason is counted, and what the host's policy has dropped is kept by flow, in the halves of the flow
+//! cache. What is dropped may be dropped anywhere, with bottom halves on: nothing here belongs to a CPU, so counts are
+//! added by atomics, and headers are copied to the stack rather than to a place that an interrupt would use as well.
+
+use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_get_smp_processor_id, generated::bpf_probe_read_kernel},
+    macros::btf_tracepoint,
+    maps::HashMap,
+    programs::BtfTracePointContext,
+};
+use observer_ebpf::{
+    abi::{
+        Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, FlowKey, KernelLayout,
+        Loss, LossReason, Note, UNKNOWN_REASON, WatchKey,
+    },
+    packet::{Frame, Link, Offload, Packet, PacketBytes, Skip, Wire, parse},
+};
+
+use super::{
+    account::ledger_index,
+    cache::now,
+    fragments,
+    maps::{CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER, WATCHED},
+    settings::{DROP_ARGUMENTS, LAYOUT, REASONS},
+};
+
+/// One word of a structure that the loader sets, by its field: `word!(LAYOUT, KernelLayout, skb_dev)`.
+macro_rules! word {
+    ($from:ident, $of:ident, $field:ident) => {{
+        const AT: usize = core::mem::offset_of!($of, $field) / size_of::<u32>();
+        // SAFETY: in bounds; volatile, because the loader changes the value behind the compiler's back.
+        unsafe { core::ptr::read_volatile((&raw const $from).cast::<u32>().add(AT)) }
+    }};
+}
+
+macro_rules! offset {
+    ($field:ident) => {
+        word!(LAYOUT, KernelLayout, $field)
+    };
+}
+
+/// The upper half of a reason names the subsystem whose own reason the lower half is.
+const SUBSYSTEM: u32 = 0xffff_0000;
+/// A bit of `_skb_refdst` that is not part of the address (`SKB_DST_NOREF`).
+const UNCOUNTED_REFERENCE: u64 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+
+#[btf_tracepoint(function = "kfree_skb")]
+pub(crate) fn observe_drop(ctx: BtfTracePointContext) -> Option<()> {
+    let skb = Skb(ctx.arg(0));
+    // The verifier removes the branch for arguments that this kernel's tracepoint does not have.
+    let reason = if DROP_ARGUMENTS.load() < 3 { UNKNOWN_REASON } else { ctx.arg(2) };
+    let receiver: u64 = if DROP_ARGUMENTS.load() < 4 { 0 } else { ctx.arg(3) };
+
+    let device: *const u8 = skb.field(offset!(skb_dev));
+    let (place, direction) =
+        if device.is_null() { skb.without_device(receiver)? } else { skb.at_device(device) };
+    // SAFETY: the daemon replaces and removes entries; what is copied at once is one of them.
+    let interface = unsafe { *WATCHED.get(&place)? } as u16;
+    skb.count(interface, Cause::of(reason, direction, receiver))
+}
+
+/// Why a buffer was dropped.
+struct Cause {
+    /// As it is counted.
+    reason: u32,
+    direction: Direction,
+    policy: Policy,
+}
+
+/// Whether the host's policy dropped it, and on which side of our hook.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    /// No policy: nobody listens, no route, a broken packet, a full queue.
+    None,
+    /// The hook has counted the packet already.
+    Behind,
+    /// The hook has not seen it and never will.
+    Before,
+}
+
+impl Cause {
+    #[inline(always)]
+    fn of(reason: u32, seen: Direction, receiver: u64) -> Self {
+        macro_rules! reason {
+            ($field:ident) => {
+                reason == word!(REASONS, DropReasons, $field)
+            };
+        }
+        let known = |direction, policy| Self { reason, direction, policy };
+        if reason == UNKNOWN_REASON {
+            known(seen, Policy::None)
+        } else if reason & SUBSYSTEM != 0 {
+            Self { reason: reason & SUBSYSTEM, direction: seen, policy: Policy::None }
+        } else if reason!(netfilter) {
+            // All of its hooks on the way in lie behind TC, all of those on the way out before it.
+            known(seen, if seen == Direction::Ingress { Policy::Behind } else { Policy::Before })
+        } else if reason!(tc_ingress) {
+            known(Direction::Ingress, Policy::Behind)
+        } else if reason!(tc_egress) {
+            known(Direction::Egress, Policy::Behind)
+        } else if reason!(xdp) {
+            known(Direction::Ingress, Policy::Before)
+        } else if reason!(cgroup_egress) {
+            known(Direction::Egress, Policy::Before)
+        } else if reason!(socket_filter) {
+            let policy = if is_without_filter(receiver) { Policy::Behind } else { Policy::None };
+            known(Direction::Ingress, policy)
+        } else if reason!(cpu_backlog) {
+            known(Direction::Ingress, Policy::None)
+        } else {
+            known(seen, Policy::None)
+        }
+    }
+}
+
+/// Whether a socket has no filter of its own: then it was the one of its control group. A socket's own filter is the
+/// task's choice, and a raw socket's filter sees copies of packets that go their way all the same.
+#[inline(always)]
+fn is_without_filter(socket: u64) -> bool {
+    let socket = forget(socket);
+    socket != 0 && read::<u64>(socket + u64::from(offset!(sock_filter))) == Some(0)
+}
+
+/// A dropped `struct sk_buff`.
+struct Skb(*const u8);
+
+impl Skb {
+    /// A member, by a load of which the verifier knows that it is one.
+    #[inline(always)]
+    fn field<T: Copy>(&self, offset: u32) -> T {
+        member(self.0, offset)
+    }
+
+    /// Of a buffer that lies at a device.
+    #[inline(always)]
+    fn at_device(&self, device: *const u8) -> (WatchKey, Direction) {
+        let net: *const u8 = member(device, offset!(dev_net));
+        let place =
+            WatchKey { netns: member(net, offset!(net_inum)), ifindex: member(device, offset!(dev_ifindex)) };
+        // Where it came in stays written on it, also while it is forwarded. What is made here came from nowhere.
+        let came_from: u32 = self.field(offset!(skb_iif));
+        let direction = if came_from == place.ifindex { Direction::Ingress } else { Direction::Egress };
+        (place, direction)
+    }
+
+    /// Of a buffer that is between devices. On its way out it has a route, whose device it will leave by; on its way
+    /// in TCP has taken the device from it.
+    #[inline(always)]
+    fn without_device(&self, receiver: u64) -> Option<(WatchKey, Direction)> {
+        let came_from: u32 = self.field(offset!(skb_iif));
+        let direction = if came_from == 0 { Direction::Egress } else { Direction::Ingress };
+        let route = self.field::<u64>(offset!(skb_dst)) & !UNCOUNTED_REFERENCE;
+        let (net, leaves_by) = if route != 0 {
+            let device: u64 = read(route + u64::from(offset!(dst_dev)))?;
+            let net: u64 = read(device + u64::from(offset!(dev_net)))?;
+            (net, read(device + u64::from(offset!(dev_ifindex)))?)
+        } else {
+            let own = forget(self.field(offset!(skb_sk)));
+            let socket = if own == 0 { forget(receiver) } else { own };
+            let family: u16 = read(socket + u64::from(offset!(sock_family)))?;
+            if family != AF_INET && family != AF_INET6 {
+                return None;
+            }
+            (read(socket + u64::from(offset!(sock_net)))?, 0)
+        };
+        let netns = read(net + u64::from(offset!(net_inum)))?;
+        let ifindex = if came_from == 0 { leaves_by } else { came_from };
+        Some((WatchKey { netns, ifindex }, direction))
+    }
+
+    #[inline(always)]
+    fn count(&self, interface: u16, cause: Cause) -> Option<()> {
+        let state = DROP_STATE.get_ptr_mut(0)?;
+        let head: u64 = self.field(offset!(skb_head));
+        let network = u64::from(self.field::<u16>(offset!(skb_network_header)));
+        let (len, paged): (u32, u32) = (self.field(offset!(skb_len)), self.field(offset!(skb_data_len)));
+        // The buffer may begin at its link header, its network header or behind that.
+        let behind = (self.field::<u64>(offset!(skb_data)).wrapping_sub(head + network)) as u32;
+        let len = len.wrapping_add(behind);
+        let headers = Headers {
+            start: head + network,
+            len: len.wrapping_sub(paged),
+            room: UnsafeCell::new(MaybeUninit::uninit()),
+        };
+        let protocol = u16::from_be(self.field(offset!(skb_protocol)));
+        let frame = Frame { len, link: Link::Bare(protocol), offload: self.offload(head) };
+        let parsed = parse(&headers, frame);
+        let wire = match &parsed {
+            Ok(packet) if cause.policy == Policy::Behind && frame.offload.size == 0 => {
+                self.fragments(&headers, packet.wire).unwrap_or(packet.wire)
+            }
+            Ok(packet) => packet.wire,
+            Err(Skip::Lost(_, wire)) => *wire,
+            Err(Skip::NonIp(_) | Skip::Chain) => Wire { packets: 1, bytes: u64::from(len) },
+        };
+
+        let key =
+            DropCountKey { interface, direction: cause.direction as u8, reserved: 0, reason: cause.reason };
+        let first = DropCount { packets: wire.packets.into(), bytes: wire.bytes };
+        // SAFETY: map values.
+        unsafe {
+            let counted = tally(&DROP_COUNTS, &key, &first, |count: *mut DropCount| {
+                add(&raw mut (*count).packets, first.packets);
+                add(&raw mut (*count).bytes, first.bytes);
+            });
+            match counted {
+                Some(()) => (&raw mut (*state).counted).write_volatile(1),
+                None => add(&raw mut (*state).uncounted, first.packets),
+            }
+        }
+
+        if cause.policy == Policy::None || interface == 0 {
+            return None;
+        }
+        let booked = match parsed {
+            Ok(mut packet) => {
+                fragments::resolve(&mut packet, interface, cause.direction);
+                // A header that ends where the buffer's first part does goes on in another, which cannot be read.
+                let cut = matches!(packet.note, Some(Note::TransportTruncated | Note::ExtensionTruncated));
+                if cut && paged != 0 {
+                    Booked::Unread
+                } else if book(&packet, wire, interface, &cause, state).is_some() {
+                    Booked::Yes
+                } else {
+                    Booked::Full
+                }
+            }
+            Err(Skip::Lost(LossReason::IpTruncated, _)) if paged != 0 => Booked::Unread,
+            // No packet of any flow: the hook counts these as such.
+            Err(_) => return None,
+        };
+        account(booked, wire, interface, &cause, state)
+    }
+
+    /// What a packet that was put together on the way in stands for: the fragments that the hook has counted. `None` for
+    /// one that came whole.
+    ///
+    /// It is longer than the interface could have received it. The size of its largest fragment is kept beside it, and
+    /// all but the last are of that size; only the stack's own place for that must be in use by then.
+    #[inline(always)]
+    fn fragments(&self, headers: &Headers, whole: Wire) -> Option<Wire> {
+        const IPV6_HEADER: u32 = 40;
+        const IPV6_FRAGMENT_HEADER: u32 = 8;
+        let device: *const u8 = self.field(offset!(skb_dev));
+        let longest: u32 = member(device, offset!(dev_mtu));
+        if whole.bytes <= u64::from(longest) {
+            return None;
+        }
+        let [version_and_length] = *headers.at::<1>(0)?;
+        let (place, header, added) = if version_and_length >> 4 == 4 {
+            (offset!(skb_fragment), u32::from(version_and_length & 0x0f) * 4, 0)
+        } else {
+            (offset!(skb_fragment6), IPV6_HEADER, IPV6_FRAGMENT_HEADER)
+        };
+        let largest: u16 = read(self.0 as u64 + u64::from(place))?;
+        let each = u32::from(largest).checked_sub(header + added)? & !7;
+        let payload = (whole.bytes as u32).checked_sub(header)?;
+        let packets = payload.checked_add(each.checked_sub(1)?)? / each;
+        let bytes = u64::from(payload) + u64::from(packets) * u64::from(header + added);
+        Some(Wire { packets, bytes })
+    }
+
+    /// Whether it is a super-packet.
+    #[inline(always)]
+    fn offload(&self, head: u64) -> Offload {
+        let shared = head + u64::from(self.field::<u32>(offset!(skb_end)));
+        let size: u16 = read(shared + u64::from(offset!(shared_gso_size))).unwrap_or(0);
+        if size == 0 {
+            return Offload { size: 0, segments: 0 };
+        }
+        let segments: u16 = read(shared + u64::from(offset!(shared_gso_segs))).unwrap_or(0);
+        Offload { size: size.into(), segments: segments.into() }
+    }
+}
+
+/// What became of a packet that policy dropped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Booked {
+    Yes,
+    Full,
+    Unread,
+}
+
+/// Adds to the flow's entry in the active half.
+#[inline(always)]
+fn book(packet: &Packet, wire: Wire, interface: u16, cause: &Cause, state: *mut DropState) -> Option<()> {
+    let generation = CONTROL.get(0)?.generation;
+    let key = DropKey {
+        flow: FlowKey {
+            source: packet.source,
+            destination: packet.destination,
+            source_port_be: packet.source_port_be,
+            destination_port_be: packet.destination_port_be,
+            protocol: packet.protocol,
+            generation_and_direction: FlowKey::tag(generation, cause.direction),
+            interface,
+        },
+        reason: cause.reason,
+        tcp_flags: packet.tcp_flags.into(),
+    };
+    let now = now();
+    let first = DropSlot { packets: wire.packets.into(), bytes: wire.bytes, first: now, last: now };
+    // SAFETY: map values.
+    let more = |slot: *mut DropSlot| unsafe {
+        add(&raw mut (*slot).packets, first.packets);
+        add(&raw mut (*slot).bytes, first.bytes);
+        (&raw mut (*slot).last).write_volatile(now);
+    };
+    let half = (generation & 1) as usize;
+    if half == 0 { tally(&DROPS_EVEN, &key, &first, more) } else { tally(&DROPS_ODD, &key, &first, more) }?;
+    // SAFETY: a map value.
+    unsafe { (&raw mut (*state).used).cast::<u64>().add(half).write_volatile(1) };
+    Some(())
+}
+
+/// Keeps the books: what never reached the hook is an account of its own, and what could not be told is said.
+#[inline(always)]
+fn account(booked: Booked, wire: Wire, interface: u16, cause: &Cause, state: *mut DropState) -> Option<()> {
+    if cause.policy == Policy::Behind {
+        // SAFETY: a map value.
+        unsafe {
+            match booked {
+                Booked::Yes => {}
+                Booked::Full => add(&raw mut (*state).table_full, wire.packets.into()),
+                Booked::Unread => add(&raw mut (*state).unread, wire.packets.into()),
+            }
+        }
+        return Some(());
+    }
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let ledger = LEDGER.get_ptr_mut(ledger_index(interface, cause.direction, cpu))?;
+    // SAFETY: a map value; these of its words only this program writes.
+    unsafe {
+        add_wire(&raw mut (*ledger).stopped, wire);
+        if booked != Booked::Yes {
+            let lost = (&raw mut (*ledger).lost).cast::<Loss>();
+            add_wire(lost.add(LossReason::DropUnbooked as usize), wire);
+        }
+    }
+    Some(())
+}
+
+/// The headers of a buffer from its network header on, each copied to the stack when it is asked for.
+struct Headers {
+    start: u64,
+    /// Bytes that lie in one piece from there on.
+    len: u32,
+    room: UnsafeCell<MaybeUninit<[u8; HEADER_LEN]>>,
+}
+
+impl PacketBytes for Headers {
+    const FOLLOWS_CHAINS: bool = true;
+
+    /// What is returned is good until the next header is read, as in `tc`.
+    #[inline(always)]
+    fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
+        const { assert!(N <= HEADER_LEN) };
+        if offset + N as u32 > self.len {
+            return None;
+        }
+        let room = self.room.get().cast::<u8>();
+        // SAFETY: the room is long enough, and no reference to it is used after the next call; the helper fails where
+        // the address is not mapped.
+        unsafe {
+            let from = (self.start + u64::from(offset)) as *const _;
+            if bpf_probe_read_kernel(room.cast(), N as u32, from) != 0 {
+                return None;
+            }
+            Some(&*room.cast::<[u8; N]>())
+        }
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        forget(value)
+    }
+}
+
+/// The same value, of which the verifier knows neither type nor history, because it comes from a helper.
+#[inline(always)]
+fn forget<T: Copy + Default>(value: T) -> T {
+    read((&raw const value) as u64).unwrap_or_default()
+}
+
+/// A member of a structure whose type the verifier knows. It checks the place, and makes a load from a stale address 0.
+#[inline(always)]
+fn member<T: Copy>(of: *const u8, offset: u32) -> T {
+    // SAFETY: as said.
+    unsafe { of.add(offset as usize).cast::<T>().read() }
+}
+
+/// What lies at an address of the kernel's; `None` where nothing does.
+#[inline(always)]
+fn read<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: room for the value; the helper fails where the address is not mapped.
+    unsafe {
+        let failed =
+            bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _) != 0;
+        if failed { None } else { Some(value.assume_init()) }
+    }
+}
+
+/// Puts `first` under a key, or adds to what is there already; `None` where there is no room.
+#[inline(always)]
+fn tally<K, V>(map: &HashMap<K, V>, key: &K, first: &V, more: impl Fn(*mut V)) -> Option<()> {
+    if let Some(found) = map.get_ptr_mut(key) {
+        more(found);
+        return Some(());
+    }
+    if map.insert(key, first, u64::from(BPF_NOEXIST)).is_err() {
+        // Full, unless another CPU was faster.
+        more(map.get_ptr_mut(key)?);
+    }
+    Some(())
+}
+
+#[inline(always)]
+unsafe fn add_wire(to: *mut Loss, wire: Wire) {
+    // SAFETY: the caller's.
+    unsafe {
+        add(&raw mut (*to).packets, wire.packets.into());
+        add(&raw mut (*to).bytes, wire.bytes);
+    }
+}
+
+/// Adds without a lock. The target has no such operation among core's atomics, whose result old kernels cannot give.
+#[inline(always)]
+unsafe fn add(to: *mut u64, value: u64) {
+    // SAFETY: the caller's: an aligned word of a map's value.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) value, options(nostack)) };
+}

@@ -1,0 +1,118 @@
+use std::collections::BTreeMap;
+
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use super::{
+    labels::WINDOW_FULL,
+    metrics::{counter, counters, register},
+};
+use crate::{
+    flow::Late,
+    kernel::drops::{DropTotals, Dropped, Sight},
+};
+
+/// What is counted about drops, but for what belongs to one interface.
+#[derive(Debug)]
+pub struct DropMetrics {
+    drained: IntCounter,
+    visible: IntGaugeVec,
+    unattributed: IntCounterVec,
+    uncounted: IntCounter,
+    missed: IntCounter,
+    unbooked: IntCounterVec,
+}
+
+const VISIBLE: [&str; 2] = ["counts", "reasons"];
+/// Their records were written already, or the hook counted them as another flow.
+const LATE: &str = "late";
+/// No room for their flow.
+const TABLE_FULL: &str = "table_full";
+/// Their headers could not be read.
+const UNREAD: &str = "unread";
+
+impl DropMetrics {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let visible = Opts::new(
+            "observer_drops_visible",
+            "Whether the kernel shows how many packets it drops, and with which reasons.",
+        );
+        let metrics = Self {
+            drained: counter(
+                registry,
+                "observer_drained_drops_total",
+                "Entries of the table of drops that came by a drain.",
+            )?,
+            visible: register(registry, IntGaugeVec::new(visible, &["what"])?)?,
+            unattributed: counters(
+                registry,
+                "observer_unattributed_dropped_packets_total",
+                "Packets that the kernel dropped before they had one of a namespace's several interfaces.",
+                &["reason"],
+            )?,
+            uncounted: counter(
+                registry,
+                "observer_uncounted_dropped_packets_total",
+                "Dropped packets for whose interface and reason the kernel's table had no room.",
+            )?,
+            missed: counter(
+                registry,
+                "observer_missed_drops_total",
+                "Dropped buffers that the kernel did not show, because it was showing another one on the same CPU.",
+            )?,
+            unbooked: counters(
+                registry,
+                "observer_unbooked_rejects_packets_total",
+                "Packets that the host's policy dropped behind the hook, and that no record calls REJECT.",
+                &["cause"],
+            )?,
+        };
+        metrics.set_visible(None);
+        for cause in [LATE, TABLE_FULL, UNREAD, WINDOW_FULL] {
+            metrics.unbooked.with_label_values(&[cause]);
+        }
+        Ok(metrics)
+    }
+
+    pub(super) fn drained(&self, entries: u64) {
+        self.drained.inc_by(entries);
+    }
+
+    /// What this host shows of drops; `None` where it shows nothing.
+    pub fn set_visible(&self, sight: Option<Sight>) {
+        let shown = [sight.is_some(), sight == Some(Sight::Reasons)];
+        for (what, shown) in VISIBLE.into_iter().zip(shown) {
+            self.visible.with_label_values(&[what]).set(shown.into());
+        }
+    }
+
+    /// What was dropped so far and belongs to no single interface.
+    pub fn set_totals(&self, totals: &DropTotals, of_none: impl Iterator<Item = Dropped>) {
+        raise(&self.uncounted, totals.uncounted);
+        raise(&self.missed, totals.missed);
+        for (cause, packets) in [(TABLE_FULL, totals.table_full), (UNREAD, totals.unread)] {
+            raise(&self.unbooked.with_label_values(&[cause]), packets);
+        }
+        let mut by_reason = BTreeMap::<_, u64>::new();
+        for dropped in of_none {
+            *by_reason.entry(dropped.reason).or_default() += dropped.count.packets;
+        }
+        for (reason, packets) in by_reason {
+            raise(&self.unattributed.with_label_values(&[&*reason]), packets);
+        }
+    }
+
+    /// Packets that policy dropped behind the hook, and that could not be taken out of the flow that counted them.
+    pub fn late(&self, late: Late) {
+        self.unbooked.with_label_values(&[LATE]).inc_by(late.packets);
+    }
+
+    /// Packets that policy dropped behind the hook, and for whose own flow the window had no room.
+    pub fn refused(&self, packets: u64) {
+        self.unbooked.with_label_values(&[WINDOW_FULL]).inc_by(packets);
+    }
+}
+
+/// Takes a counter up to what another one says.
+fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
