@@ -10,6 +10,7 @@ mod apart;
 mod bridge;
 mod bulk;
 mod churn;
+mod drops;
 mod fairness;
 mod flows;
 mod frames;

@@ -97,7 +97,7 @@ impl<R: Sums> Books<R> {
                     Direction::ALL.into_iter().zip(ledger).all(|(direction, ledger)| {
                         let counted = counters[&interface.mac()].frames.get(direction).packets;
                         let counted = !comparable(interface, direction) || ledger.frames.packets >= counted;
-                        counted && recorded.get(direction) + ledger.lost == ledger.seen
+                        counted && recorded.get(direction) + ledger.lost == ledger.seen + ledger.stopped
                     })
                 })
         };
@@ -114,6 +114,12 @@ impl<R: Sums> Books<R> {
     /// The ledger of an interface; zeros where the page does not know it.
     pub fn ledger(&self, interface: &Interface) -> [Ledger; 2] {
         self.metrics.ledger(interface).unwrap_or_default()
+    }
+
+    /// What the host's policy dropped before it crossed an interface.
+    pub fn stopped(&self, interface: &Interface) -> Crossed {
+        let [ingress, egress] = self.ledger(interface).map(|ledger| ledger.stopped);
+        Crossed { ingress, egress }
     }
 
     /// Asserts that the generators sent `sent` across `interface`, and that every account of the daemon says just
@@ -135,8 +141,8 @@ impl<R: Sums> Books<R> {
             assert_eq!(ledger.seen, sent, "{id} {direction}: ledger, and what was sent");
             assert_eq!(
                 recorded + ledger.lost,
-                sent,
-                "{id} {direction}: {recorded} in records and {} lost, and what was sent",
+                sent + ledger.stopped,
+                "{id} {direction}: {recorded} in records and {} lost, and what was sent or stopped before it was",
                 ledger.lost
             );
             assert_eq!(recorded, series.get(direction), "{id} {direction}: records, and series of flows");

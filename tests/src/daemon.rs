@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    ffi::{OsStr, OsString},
+    ffi::{CStr, OsStr, OsString},
     fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -17,6 +17,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -167,6 +169,7 @@ pub struct Setup<'lab> {
     settings: Vec<(&'static str, OsString)>,
     by: By,
     inside: Option<&'lab Namespace>,
+    hidden: Option<&'static CStr>,
 }
 
 impl<'lab> Setup<'lab> {
@@ -180,6 +183,7 @@ impl<'lab> Setup<'lab> {
             settings: Vec::new(),
             by: By::Flags,
             inside: None,
+            hidden: None,
         }
     }
 
@@ -236,6 +240,13 @@ impl<'lab> Setup<'lab> {
     #[must_use]
     pub fn inside(mut self, namespace: &'lab Namespace) -> Self {
         self.inside = Some(namespace);
+        self
+    }
+
+    /// Starts it on a host where this folder is empty.
+    #[must_use]
+    pub fn without(mut self, folder: &'static CStr) -> Self {
+        self.hidden = Some(folder);
         self
     }
 
@@ -305,9 +316,13 @@ impl<'lab> Setup<'lab> {
         if let Some(namespace) = self.inside {
             namespace.place(&mut command)?;
         }
-        // SAFETY: between fork and exec only a system call is made.
+        let hidden = self.hidden;
+        // SAFETY: between fork and exec only system calls are made.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
+                if let Some(folder) = hidden {
+                    hide(folder)?;
+                }
                 // Should this process be killed, nobody else would end the daemon.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 Ok(())
@@ -316,6 +331,14 @@ impl<'lab> Setup<'lab> {
         let child = Guard(command.spawn().context("starting the daemon")?);
         Ok(Daemon { child, listen, inside: self.inside, out: self.path("out"), stdout, stderr })
     }
+}
+
+/// Lays an empty folder over one, for this process alone.
+fn hide(folder: &CStr) -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    mount(None::<&CStr>, c"/", None::<&CStr>, flags, None::<&CStr>)?;
+    mount(Some(c"none"), folder, Some(c"tmpfs"), MsFlags::empty(), None::<&CStr>)
 }
 
 /// A daemon that runs.

@@ -5,6 +5,7 @@
 //! path. Out: sums that can be compared. It knows nothing of the daemon's insides: only the contract.
 //!
 //! - [`lab`], [`netns`], [`veth`], [`offloads`]: the place
+//! - [`firewall`], [`foreign`]: what drops packets there
 //! - [`traffic`]: the generators; [`cpus`]: where they run; [`counters`]: what the kernel itself counted;
 //!   [`capture`]: what crossed an interface
 //! - [`daemon`], [`http`]: the daemon; [`fake_ecs`]: what it is told about tasks
@@ -20,6 +21,8 @@ pub mod counters;
 pub mod cpus;
 pub mod daemon;
 pub mod fake_ecs;
+pub mod firewall;
+pub mod foreign;
 pub mod http;
 pub mod lab;
 pub mod metrics;

@@ -49,6 +49,8 @@ pub struct Ledger {
     pub frames: Tally,
     /// IP packets as on the wire, recorded or lost.
     pub seen: Tally,
+    /// IP packets that the host's policy dropped before the hook, recorded or lost.
+    pub stopped: Tally,
     /// Those that are in no record.
     pub lost: Tally,
 }
@@ -114,8 +116,21 @@ impl Metrics {
                     _ => Tally::new(sum("packets"), sum("bytes")),
                 }
             };
-            Ledger { frames: tally("frame"), seen: tally(""), lost: tally("lost_") }
+            Ledger {
+                frames: tally("frame"),
+                seen: tally(""),
+                stopped: tally("stopped_"),
+                lost: tally("lost_"),
+            }
         }))
+    }
+
+    /// What the kernel dropped of an interface for a reason, one way.
+    pub fn dropped(&self, interface: &Interface, direction: Direction, reason: &str) -> Tally {
+        let id = self.info(interface).map_or("", |info| info.label("interface"));
+        let labels = [("interface", id), ("direction", direction.as_str()), ("reason", reason)];
+        let sum = |unit| self.sum(&format!("observer_interface_dropped_{unit}_total"), &labels);
+        Tally::new(sum("packets"), sum("bytes"))
     }
 
     /// What the series of flows say of an interface.

@@ -132,6 +132,8 @@ impl Record {
                 record.tally = Tally::new(number("packets")?, number("bytes")?);
                 ensure!(record.tally.packets > 0, "a flow without packets");
                 ensure!(fields["action"] == "ACCEPT" || fields["action"] == "REJECT", "{}", fields["action"]);
+                let reason = fields.get("drop_reason");
+                ensure!(reason.is_some() == (fields["action"] == "REJECT"), "drop_reason is {reason:?}");
                 record.flow = Some(flow_of(&fields)?);
             }
             Status::NoData => {}
@@ -266,10 +268,31 @@ impl Records {
 
     /// The flows of an interface, each over all its records.
     pub fn flows(&self, mac: Mac) -> BTreeMap<(Direction, Flow), FlowSum> {
+        self.flows_by(mac, |_| Some(())).into_iter().map(|((flow, ()), sum)| (flow, sum)).collect()
+    }
+
+    /// Those that were rejected, with the reason of each.
+    pub fn rejected(&self, mac: Mac) -> BTreeMap<((Direction, Flow), String), FlowSum> {
+        self.flows_by(mac, |record| {
+            (record.text("action") == "REJECT").then(|| record.text("drop_reason").to_owned())
+        })
+    }
+
+    /// Those that were accepted.
+    pub fn accepted(&self, mac: Mac) -> BTreeMap<(Direction, Flow), FlowSum> {
+        let flows = self.flows_by(mac, |record| (record.text("action") == "ACCEPT").then_some(()));
+        flows.into_iter().map(|((flow, ()), sum)| (flow, sum)).collect()
+    }
+
+    fn flows_by<K: Ord>(
+        &self,
+        mac: Mac,
+        key: impl Fn(&Record) -> Option<K>,
+    ) -> BTreeMap<((Direction, Flow), K), FlowSum> {
         let mut flows = BTreeMap::<_, FlowSum>::new();
         for record in self.of(mac) {
-            let Some(flow) = record.flow else { continue };
-            let sum = flows.entry(flow).or_default();
+            let (Some(flow), Some(key)) = (record.flow, key(record)) else { continue };
+            let sum = flows.entry((flow, key)).or_default();
             sum.tally += record.tally;
             sum.records += 1;
             sum.tcp_flags |= record.number("tcp_flags").unwrap_or(0);

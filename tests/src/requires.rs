@@ -1,7 +1,7 @@
 //! What a scenario needs from its machine. One that cannot run says so in a line `SKIP name: what is missing`.
 
 use std::{
-    env, fmt,
+    env, fmt, fs,
     io::{self, Write as _},
     path::PathBuf,
     sync::{Condvar, Mutex, PoisonError},
@@ -43,6 +43,28 @@ pub fn program(name: &str) -> Result<PathBuf, Missing> {
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
         .ok_or_else(|| Missing(format!("the program {name} on PATH")))
+}
+
+/// A kernel that says why it drops packets, and netfilter's reason among them (Linux 5.18).
+pub fn drop_reasons() -> Result<(), Missing> {
+    drop_reason("NETFILTER_DROP")
+}
+
+/// A kernel that knows this reason to drop packets.
+pub fn drop_reason(name: &str) -> Result<(), Missing> {
+    let known = format!("SKB_DROP_REASON_{name}\0");
+    let types =
+        fs::read("/sys/kernel/btf/vmlinux").map_err(|_| Missing("the kernel's types (BTF)".into()))?;
+    let told = types.windows(known.len()).any(|window| window == known.as_bytes());
+    if told { Ok(()) } else { Err(Missing(format!("a kernel that drops packets for {name}"))) }
+}
+
+/// A kernel that shows what it drops, and not why.
+pub fn no_drop_reasons() -> Result<(), Missing> {
+    match drop_reasons() {
+        Ok(()) => Err(Missing("a kernel that does not say why it drops packets".into())),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Says that the test `name` does not run.

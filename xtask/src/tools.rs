@@ -38,7 +38,7 @@ enum From {
     PrivateAlone,
 }
 
-pub(crate) const TOOLS: [Tool; 7] = [
+pub(crate) const TOOLS: [Tool; 8] = [
     Tool {
         program: "ip",
         package: "iproute2",
@@ -80,6 +80,13 @@ pub(crate) const TOOLS: [Tool; 7] = [
         package: "tshark",
         uses: &[Use::Tests],
         why: "says of packets what the parser must say",
+        from: From::Private,
+    },
+    Tool {
+        program: "nft",
+        package: "nftables",
+        uses: &[Use::Tests],
+        why: "drops and rejects packets of the tests",
         from: From::Private,
     },
     // Unpacked rather than installed, because its package starts a service.

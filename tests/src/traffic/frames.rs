@@ -2,6 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::icmp::checksum;
+use crate::veth::Mac;
+
 /// What follows the link header (IEEE 802).
 pub mod ether_type {
     /// IPv4.
@@ -145,6 +148,16 @@ impl Ipv4 {
     /// Its frame.
     pub fn frame(&self) -> Vec<u8> {
         ethernet(ether_type::IPV4, &self.bytes())
+    }
+
+    /// Its frame to a station that does exist, with the checksum that its stack wants.
+    pub fn frame_to(&self, station: Mac) -> Vec<u8> {
+        let mut bytes = self.bytes();
+        let sum = checksum(&bytes[..20 + self.options.len()]);
+        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        let mut frame = ethernet(ether_type::IPV4, &bytes);
+        frame[..6].copy_from_slice(&station.0);
+        frame
     }
 }
 

@@ -118,7 +118,7 @@ fn sendto<T>(socket: &OwnedFd, message: &[u8], name: &T) -> isize {
 }
 
 /// The checksum of the Internet (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
+pub(super) fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {

@@ -82,6 +82,27 @@ impl Udp {
 
     /// Sends all of it to the [`Sink`] at `to`, the flows taking turns.
     pub fn send(&self, from: &Interface, to: &Interface) -> Result<Tally> {
+        self.send_each(from, to, |socket, payload| {
+            let sent = socket.send(payload)?;
+            ensure!(sent == payload.len(), "sent {sent} of {} bytes", payload.len());
+            Ok(())
+        })
+    }
+
+    /// [`send`](Self::send) where the sender's own host drops every datagram, whether or not it says so.
+    pub fn send_refused(&self, from: &Interface, to: &Interface) -> Result<Tally> {
+        self.send_each(from, to, |socket, payload| match socket.send(payload) {
+            Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(error.into()),
+            _ => Ok(()),
+        })
+    }
+
+    fn send_each(
+        &self,
+        from: &Interface,
+        to: &Interface,
+        send: impl Fn(&UdpSocket, &[u8]) -> Result<()>,
+    ) -> Result<Tally> {
         let target = (to.address(self.family), SINK);
         let own = from.address(self.family);
         let sockets = from.namespace().run(|| {
@@ -97,8 +118,7 @@ impl Udp {
         let mut pace = Pace::default();
         for _ in 0..self.packets {
             for socket in &sockets {
-                let sent = socket.send(&payload)?;
-                ensure!(sent == payload.len(), "sent {sent} of {} bytes", payload.len());
+                send(socket, &payload)?;
                 pace.after(self.per_datagram().packets)?;
             }
         }

@@ -22,6 +22,9 @@ export OBSERVER_FUZZ_INPUTS=20000
 $b hostname guest
 ip link set lo up || echo "@@@ trouble: lo is not up"
 
+# Of scenarios that ask for it at once, the second would not wait until it is there.
+$b modprobe veth || echo "@@@ trouble: no veth"
+
 set -f
 while read -r name args <&3; do
     echo "@@@ begin $name"

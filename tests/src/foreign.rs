@@ -1,0 +1,218 @@
+//! eBPF programs of somebody else's, in a few instructions each: they drop packets longer than a limit.
+
+use std::{
+    ffi::CString,
+    fs,
+    io::{self, Write as _},
+    net::{SocketAddr, UdpSocket},
+    os::{
+        fd::{AsRawFd, FromRawFd as _, IntoRawFd as _, OwnedFd},
+        unix::{ffi::OsStrExt as _, process::CommandExt as _},
+    },
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::mount::{MsFlags, mount};
+
+use crate::{lab::Lab, netns::Namespace, tally::Direction, veth::Interface};
+
+const PROG_LOAD: libc::c_long = 5;
+const OBJ_PIN: libc::c_long = 6;
+const PROG_ATTACH: libc::c_long = 8;
+
+/// Where a program stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// A TC filter on ingress.
+    TcIngress,
+    /// A TC filter on egress.
+    TcEgress,
+    /// XDP, in front of the driver's or in the driver.
+    Xdp {
+        /// `xdpgeneric` or `xdpdrv`, as `ip link` has it.
+        mode: &'static str,
+    },
+}
+
+/// One instruction: operation, registers, offset, constant.
+const fn instruction(operation: u8, registers: u8, offset: i16, constant: i32) -> u64 {
+    let (offset, constant) = (offset as u16 as u64, constant as u32 as u64);
+    operation as u64 | (registers as u64) << 8 | offset << 16 | constant << 32
+}
+
+/// `r0` to `length > limit ? over : below`, where `length` is what the first instructions leave in `r2`.
+fn program(length: &[u64], limit: i32, over: i32, below: i32) -> Vec<u64> {
+    const MOVE: u8 = 0xb7;
+    const JUMP_GREATER: u8 = 0x25;
+    const EXIT: u8 = 0x95;
+    let verdict = [
+        instruction(MOVE, 0, 0, over),
+        instruction(JUMP_GREATER, 2, 1, limit),
+        instruction(MOVE, 0, 0, below),
+        instruction(EXIT, 0, 0, 0),
+    ];
+    [length, &verdict].concat()
+}
+
+/// `r2 = *(u32 *)(r1 + 0)`: the length in a `struct __sk_buff`.
+const BUFFER_LENGTH: [u64; 1] = [instruction(0x61, 0x12, 0, 0)];
+/// `r2 = data_end - data` in a `struct xdp_md`.
+const FRAME_LENGTH: [u64; 3] =
+    [instruction(0x61, 0x12, 4, 0), instruction(0x61, 0x13, 0, 0), instruction(0x1f, 0x32, 0, 0)];
+
+/// Has frames longer than `limit` dropped on an interface.
+pub fn drop_longer(lab: &Lab, on: &Interface, hook: Hook, limit: i32) -> Result<()> {
+    const SCHED_CLS: u32 = 3;
+    const XDP: u32 = 6;
+    const SHOT: i32 = 2;
+    const UNSPECIFIED: i32 = -1;
+    const XDP_DROP: i32 = 1;
+    const XDP_PASS: i32 = 2;
+    let (kind, code) = match hook {
+        Hook::TcIngress | Hook::TcEgress => (SCHED_CLS, program(&BUFFER_LENGTH, limit, SHOT, UNSPECIFIED)),
+        Hook::Xdp { .. } => (XDP, program(&FRAME_LENGTH, limit, XDP_DROP, XDP_PASS)),
+    };
+    let folder = lab.path("foreign");
+    if !folder.exists() {
+        fs::create_dir(&folder)?;
+        mount(Some("bpf"), &folder, Some("bpf"), MsFlags::empty(), None::<&str>)
+            .context("mounting a BPF file system")?;
+    }
+    let pin = folder.join(format!("{hook:?}").replace(|c: char| !c.is_alphanumeric(), ""));
+    load(kind, 0, &code)?.pin(&pin)?;
+    let pin = pin.to_str().context("a name in UTF-8")?;
+    let name = on.name();
+    let run = |program, args: &[&str]| on.namespace().output(program, args).map(drop);
+    match hook {
+        Hook::TcIngress | Hook::TcEgress => {
+            let side = if hook == Hook::TcIngress { "ingress" } else { "egress" };
+            // It may be there, ours or the daemon's.
+            let _ = run("tc", &["qdisc", "add", "dev", name, "clsact"]);
+            let filter = ["filter", "add", "dev", name, side, "prio", "9", "bpf", "da", "pinned", pin];
+            run("tc", &filter)
+        }
+        Hook::Xdp { mode } => run("ip", &["link", "set", "dev", name, mode, "pinned", pin]),
+    }
+}
+
+/// A control group, which drops long packets of the processes in it.
+#[derive(Debug)]
+pub struct Group {
+    folder: PathBuf,
+}
+
+impl Group {
+    /// One whose packets longer than `limit` are dropped, one way.
+    pub fn that_drops_longer(lab: &Lab, direction: Direction, limit: i32) -> Result<Self> {
+        const CGROUP_SKB: u32 = 8;
+        let attach_type = direction as u32;
+        let root = lab.path("groups");
+        fs::create_dir(&root)?;
+        mount(Some("none"), &root, Some("cgroup2"), MsFlags::empty(), None::<&str>)
+            .context("mounting the control groups")?;
+        let folder = root.join(format!("observer-e2e-{}-{direction}", process::id()));
+        fs::create_dir(&folder)?;
+        let group = Self { folder };
+        let program = load(CGROUP_SKB, attach_type, &program(&BUFFER_LENGTH, limit, 0, 1))?.0;
+        let file = fs::File::open(&group.folder)?;
+        let attributes = [file.as_raw_fd() as u32, program.as_raw_fd() as u32, attach_type, 0];
+        bpf(PROG_ATTACH, &attributes).context("attaching a program to a control group")?;
+        Ok(group)
+    }
+
+    /// Has `command` start in it.
+    pub fn place(&self, command: &mut Command) -> Result<()> {
+        let mut members = fs::OpenOptions::new().write(true).open(self.folder.join("cgroup.procs"))?;
+        // SAFETY: between fork and exec only a system call is made.
+        unsafe { command.pre_exec(move || members.write_all(b"0")) };
+        Ok(())
+    }
+
+    /// A process in it that has a UDP port open, and reads nothing.
+    pub fn listen(&self, namespace: &Namespace, address: SocketAddr) -> Result<Listener> {
+        // It waits for news that do not come.
+        let mut command = Command::new("ip");
+        command.args(["monitor", "prefix"]).stdin(Stdio::null()).stdout(Stdio::null());
+        namespace.place(&mut command)?;
+        self.place(&mut command)?;
+        let open = move || {
+            let socket = UdpSocket::bind(address)?;
+            // SAFETY: a descriptor of our own, which is to stay open.
+            let kept = unsafe { libc::fcntl(socket.into_raw_fd(), libc::F_SETFD, 0) };
+            if kept == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        };
+        // SAFETY: between fork and exec only system calls are made.
+        unsafe { command.pre_exec(open) };
+        Ok(Listener(command.spawn().context("starting ip")?))
+    }
+}
+
+/// A process with an open port; it ends with this value.
+#[derive(Debug)]
+pub struct Listener(Child);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+/// Has a socket drop all that comes to it.
+pub fn deafen(socket: &impl AsRawFd) -> Result<()> {
+    const RETURN: u16 = 0x06;
+    let mut nothing = libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: 0 };
+    let filter = libc::sock_fprog { len: 1, filter: &raw mut nothing };
+    // SAFETY: the option is a `sock_fprog`, which outlives the call, and so does what it points to.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of_val(&filter) as libc::socklen_t,
+        )
+    };
+    ensure!(set == 0, "SO_ATTACH_FILTER: {}", io::Error::last_os_error());
+    Ok(())
+}
+
+struct Loaded(OwnedFd);
+
+impl Loaded {
+    fn pin(&self, path: &Path) -> Result<()> {
+        let text = CString::new(path.as_os_str().as_bytes())?;
+        let attributes = [text.as_ptr() as u64, u64::from(self.0.as_raw_fd() as u32)];
+        bpf(OBJ_PIN, &attributes).with_context(|| format!("pinning a program to {}", path.display()))?;
+        Ok(())
+    }
+}
+
+fn load(kind: u32, expected_attach_type: u32, code: &[u64]) -> Result<Loaded> {
+    /// Of `expected_attach_type` among 64-bit words of `union bpf_attr`.
+    const EXPECTED: usize = 8;
+    let license = c"GPL";
+    let mut attributes = [0_u64; EXPECTED + 1];
+    attributes[0] = u64::from(kind) | (code.len() as u64) << 32;
+    attributes[1] = code.as_ptr() as u64;
+    attributes[2] = license.as_ptr() as u64;
+    attributes[EXPECTED] = u64::from(expected_attach_type) << 32;
+    let fd = bpf(PROG_LOAD, &attributes).context("loading a program of a few instructions")?;
+    // SAFETY: a descriptor that the kernel has just given us.
+    Ok(Loaded(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &T) -> Result<libc::c_int> {
+    // SAFETY: the attributes are those of the command, and what they point to outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
+    ensure!(result >= 0, "bpf({command}): {}", io::Error::last_os_error());
+    Ok(result as libc::c_int)
+}
