@@ -146,7 +146,7 @@ impl Input {
 
     /// What is left when all behind the first bytes was not captured.
     pub(crate) fn snapped(&self, len: usize) -> Self {
-        Self { bytes: self.bytes[..len].to_vec(), frame: self.frame }
+        Self { bytes: self.bytes[..len.min(self.bytes.len())].to_vec(), frame: self.frame }
     }
 
     /// Whether there is more of the frame than can be read.
