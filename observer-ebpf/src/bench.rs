@@ -16,6 +16,7 @@ mod programs {
     mod steps;
     mod tc;
     mod varied;
+    mod xdp;
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -26,12 +26,23 @@ pub struct Cli {
 pub enum Command {
     /// Observe this host: the daemon
     Run(Box<RunArgs>),
-    /// Tell whether this host can be observed, and what is missing
-    Check,
+    /// Tell whether this host can be observed, and what is missing; with --hook xdp, also where XDP could count
+    Check(Box<CheckArgs>),
     /// Turn a capture into records, by the same programs
     Replay(Box<ReplayArgs>),
     /// Print the configuration that `run` would use, as a file for --config
     Config(Box<RunArgs>),
+}
+
+/// Flags of `observer check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What `run` would be given.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Flags of `observer run`.
@@ -59,6 +70,12 @@ pub struct Settings {
     /// Where packets are counted [default: tc]
     #[arg(long, value_name = "HOOK", env = "OBSERVER_HOOK")]
     pub hook: Option<HookName>,
+    /// Where XDP runs: in the driver, in front of the stack, or the first of these that changes nothing [default: auto]
+    #[arg(long, value_name = "MODE", env = "OBSERVER_XDP_MODE")]
+    pub xdp_mode: Option<XdpModeName>,
+    /// What to do where XDP would switch offloads, restart queues or lower MTU limits [default: refuse]
+    #[arg(long, value_name = "WHAT", env = "OBSERVER_XDP_CHANGES")]
+    pub xdp_changes: Option<XdpChanges>,
     /// How TC programs are attached: TCX where the kernel has it (Linux 6.6), else clsact [default: auto]
     #[arg(long, value_name = "HOW", env = "OBSERVER_ATTACH")]
     pub attach: Option<AttachName>,
@@ -165,6 +182,30 @@ pub enum Output {
 pub enum HookName {
     /// TC on ingress and egress
     Tc,
+    /// XDP on ingress, TC on egress; TC on both where XDP cannot be
+    Xdp,
+}
+
+/// Values of `--xdp-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpModeName {
+    /// Native where that changes nothing, else generic where that changes nothing
+    Auto,
+    /// In the driver
+    Native,
+    /// In front of the stack
+    Generic,
+}
+
+/// Values of `--xdp-changes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpChanges {
+    /// Count at TC there
+    Refuse,
+    /// Put XDP there all the same
+    Accept,
 }
 
 /// Values of `--attach`.

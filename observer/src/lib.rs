@@ -14,12 +14,13 @@
 //! | [`app`] | wiring | all |
 //! | [`replay`] | captures in place of interfaces | all but tasks' watch and telemetry |
 //!
-//! [`netns`], [`netlink`] and [`clock`] are what Linux offers to several of them.
+//! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them.
 
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod ethtool;
 pub mod flow;
 pub mod kernel;
 pub mod netlink;

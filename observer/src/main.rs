@@ -6,9 +6,8 @@ use clap::{Parser, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use observer::{
     app::{self, Failure},
-    cli::{Cli, Command, LogLevel, ReplayArgs},
+    cli::{CheckArgs, Cli, Command, LogLevel, ReplayArgs},
     config::Config,
-    kernel::{drops, preflight},
     replay,
 };
 use tracing_subscriber::filter::LevelFilter;
@@ -57,14 +56,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             log_to_stderr(LogLevel::Warn);
             replay::run(&replay::Options { file, local, local_mac, mtu, json }, &config)
         }
-        Command::Check => {
-            preflight::check()?;
-            println!("this host can be observed: Linux {}", preflight::KernelVersion::running());
-            match drops::probe() {
-                Ok(sight) => println!("{sight}"),
-                Err(error) => println!("drops are not seen, and none becomes REJECT: {error}"),
-            }
-            Ok(())
+        Command::Check(args) => {
+            let CheckArgs { json, run } = *args;
+            app::check(&Config::new(run)?, json)
         }
         Command::Config(args) => {
             print!("{}", Config::new(*args)?.to_toml());

@@ -4,7 +4,8 @@
 //! task is gone, and with them the ENI. So nothing here outlives its call.
 
 use std::{
-    fs::{File, OpenOptions},
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
     io,
     os::{
         fd::AsFd,
@@ -47,6 +48,30 @@ impl Netns {
         Ok(Some(Self { inode: file.metadata()?.ino(), path: path.to_path_buf() }))
     }
 
+    /// Every namespace that this process can name: its own, those that are mounted on files, those of processes.
+    pub fn all() -> Vec<Self> {
+        let own = PathBuf::from("/proc/self/ns/net");
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        // 36 28 0:4 net:[4026532674] /run/netns/x rw …
+        let mounted = table.lines().filter_map(|line| {
+            let mut fields = line.split(' ').skip(3);
+            fields.next().filter(|root| root.starts_with("net:["))?;
+            fields.next().map(PathBuf::from)
+        });
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let processes = processes
+            .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
+            .map(|entry| entry.path().join("ns/net"));
+        let mut seen = BTreeSet::new();
+        [own]
+            .into_iter()
+            .chain(mounted)
+            .chain(processes)
+            .filter_map(|path| Some(Self { inode: fs::metadata(&path).ok()?.ino(), path }))
+            .filter(|netns| seen.insert(netns.inode))
+            .collect()
+    }
+
     /// Opens it, and makes sure that the path still leads to it.
     pub fn open(&self) -> io::Result<File> {
         let file = File::open(&self.path)?;
@@ -82,6 +107,13 @@ mod tests {
         let own = Netns::own().unwrap();
         assert_ne!(own.inode, 0);
         own.open().unwrap();
+    }
+
+    #[test]
+    fn own_namespace_is_the_first_of_all() {
+        let all = Netns::all();
+        assert_eq!(all[0], Netns::own().unwrap());
+        assert_eq!(all.iter().filter(|netns| netns.inode == all[0].inode).count(), 1);
     }
 
     #[test]

@@ -25,3 +25,4 @@ mod pressure;
 mod replay;
 mod usage;
 mod windows;
+mod xdp;

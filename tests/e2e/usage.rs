@@ -91,6 +91,8 @@ fn a_value_out_of_range_is_refused() -> Result<()> {
         ("--output", "csv"),
         ("--hook", "magic"),
         ("--attach", "glue"),
+        ("--xdp-mode", "fast"),
+        ("--xdp-changes", "some"),
         ("--source", "rumour"),
         ("--listen", "localhost"),
         ("--listen", "127.0.0.1:65536"),

@@ -4,7 +4,7 @@ use aya::programs::{TestRun, TestRunOptions};
 use observer::{
     flow::{Delta, Icmp, InterfaceNumber},
     kernel::{
-        Drain, Loader, Programs, Sizes,
+        Drain, KernelError, Loader, Programs, Sizes,
         bpffs::PinDirectory,
         grace::Grace,
         ledger::grown,
@@ -50,12 +50,20 @@ pub(crate) fn sizes(budget: u64) -> Sizes {
 
 impl Loaded {
     pub(crate) fn new(load: Load) -> Self {
+        Self::by(load, |loader| loader.load(INTERFACE, load.ethernet))
+    }
+
+    /// Of another kind than the usual ones: as `programs` loads them.
+    pub(crate) fn by(
+        load: Load,
+        programs: impl FnOnce(&mut Loader) -> Result<Programs, KernelError>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let pins = PinDirectory::create(&directory.path().join("pins"), directory.path()).unwrap();
-        let Load { clock, ethernet, sizes } = load;
+        let Load { clock, sizes, .. } = load;
         let options = LoaderOptions { sizes, log_level: 0, clock };
         let mut loader = Loader::new(options, pins.path()).unwrap();
-        let mut programs = loader.load(INTERFACE, ethernet).unwrap();
+        let mut programs = programs(&mut loader).unwrap();
         let drain = Drain::new(&mut programs, sizes, Grace::new().unwrap()).unwrap();
         Self { programs, drain, pins, _directory: directory }
     }

@@ -12,6 +12,7 @@ mod cache;
 mod flags;
 mod generated;
 mod loaded;
+mod xdp;
 
 use std::net::IpAddr;
 

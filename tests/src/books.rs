@@ -104,6 +104,17 @@ impl<R: Sums> Books<R> {
         // A page that never settles is looked at all the same.
         let _ = poll::until_true("the daemon has drained all", PATIENCE, || Ok(settled(&daemon.metrics()?)));
         let metrics = daemon.metrics()?;
+        if let Some((_, label)) = daemon.hook().xdp() {
+            for interface in &interfaces {
+                let hook = metrics.info(interface).map_or("", |info| info.label("hook"));
+                ensure!(
+                    hook == label,
+                    "{} is counted by {hook:?}, not {label}; {}",
+                    interface.id(),
+                    daemon.said()
+                );
+            }
+        }
         let stopped = daemon.stop()?;
         let left = unfinished(&stopped.out)?;
         ensure!(left.is_empty(), "unfinished files after the end: {left:?}");

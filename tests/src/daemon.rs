@@ -24,6 +24,7 @@ use nix::{
 };
 
 use crate::{
+    hook::Hook,
     http,
     lab::Lab,
     metrics::Metrics,
@@ -170,6 +171,7 @@ pub struct Setup<'lab> {
     by: By,
     inside: Option<&'lab Namespace>,
     hidden: Option<&'static CStr>,
+    hook: Option<Hook>,
 }
 
 impl<'lab> Setup<'lab> {
@@ -184,6 +186,7 @@ impl<'lab> Setup<'lab> {
             by: By::Flags,
             inside: None,
             hidden: None,
+            hook: None,
         }
     }
 
@@ -236,6 +239,14 @@ impl<'lab> Setup<'lab> {
         self
     }
 
+    /// The hook, instead of the one that the run is about. XDP is put on interfaces whatever changes with it, and
+    /// [`Books`](crate::books::Books) make sure that it was.
+    #[must_use]
+    pub fn hook(mut self, hook: Hook) -> Self {
+        self.hook = Some(hook);
+        self
+    }
+
     /// Starts it inside a namespace, which is the host to it.
     #[must_use]
     pub fn inside(mut self, namespace: &'lab Namespace) -> Self {
@@ -255,7 +266,7 @@ impl<'lab> Setup<'lab> {
     }
 
     /// All settings, those of lists once for each item.
-    fn settings(&self, listen: SocketAddr) -> Vec<(&'static str, OsString)> {
+    fn settings(&self, listen: SocketAddr, hook: Hook) -> Vec<(&'static str, OsString)> {
         let mut settings: Vec<(&'static str, OsString)> = vec![
             ("output-dir", self.path("out").into()),
             ("state-dir", self.path("state").into()),
@@ -266,14 +277,23 @@ impl<'lab> Setup<'lab> {
         ];
         settings.extend(self.outputs.iter().map(|output| ("output", output.into())));
         settings.extend(self.sources.iter().map(|source| ("source", source.into())));
+        if let Some((mode, _)) = hook.xdp() {
+            for (name, value) in [("hook", "xdp"), ("xdp-mode", mode), ("xdp-changes", "accept")] {
+                settings.push((name, value.into()));
+            }
+        }
         settings.extend(self.settings.iter().cloned());
         settings
+    }
+
+    fn chosen_hook(&self) -> Result<Hook> {
+        self.hook.map_or_else(Hook::under_test, Ok)
     }
 
     /// The command that starts it, and where it listens.
     pub fn command(&self) -> Result<(Command, SocketAddr)> {
         let listen = free_address()?;
-        let settings = self.settings(listen);
+        let settings = self.settings(listen, self.chosen_hook()?);
         let mut command = command()?;
         command.arg("run");
         match self.by {
@@ -310,6 +330,7 @@ impl<'lab> Setup<'lab> {
 
     /// Starts it only.
     pub fn start_unready(self) -> Result<Daemon<'lab>> {
+        let hook = self.chosen_hook()?;
         let (mut command, listen) = self.command()?;
         let (stdout, stderr) = (self.path("stdout"), self.path("stderr"));
         command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
@@ -329,7 +350,7 @@ impl<'lab> Setup<'lab> {
             });
         }
         let child = Guard(command.spawn().context("starting the daemon")?);
-        Ok(Daemon { child, listen, inside: self.inside, out: self.path("out"), stdout, stderr })
+        Ok(Daemon { child, listen, hook, inside: self.inside, out: self.path("out"), stdout, stderr })
     }
 }
 
@@ -346,6 +367,7 @@ fn hide(folder: &CStr) -> nix::Result<()> {
 pub struct Daemon<'lab> {
     child: Guard,
     listen: SocketAddr,
+    hook: Hook,
     inside: Option<&'lab Namespace>,
     out: PathBuf,
     stdout: PathBuf,
@@ -356,6 +378,11 @@ impl Daemon<'_> {
     /// Where its records go.
     pub fn out(&self) -> &Path {
         &self.out
+    }
+
+    /// Where it was told to count.
+    pub fn hook(&self) -> Hook {
+        self.hook
     }
 
     /// Its process.

@@ -8,7 +8,7 @@
 //! - [`firewall`], [`foreign`]: what drops packets there
 //! - [`traffic`]: the generators; [`cpus`]: where they run; [`counters`]: what the kernel itself counted;
 //!   [`capture`]: what crossed an interface
-//! - [`daemon`], [`http`]: the daemon; [`fake_ecs`]: what it is told about tasks
+//! - [`daemon`], [`hook`], [`http`]: the daemon; [`fake_ecs`]: what it is told about tasks
 //! - [`records`], [`briefs`], [`text`], [`metrics`]: what it says; [`books`]: whether all of that agrees
 //! - [`requires`], [`poll`], [`tally`]: the rest
 
@@ -23,6 +23,7 @@ pub mod daemon;
 pub mod fake_ecs;
 pub mod firewall;
 pub mod foreign;
+pub mod hook;
 pub mod http;
 pub mod lab;
 pub mod metrics;

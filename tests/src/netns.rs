@@ -115,21 +115,12 @@ impl Namespace {
 
     /// Has `command` start inside. The command holds the namespace: drop it once it is started.
     pub fn place(&self, command: &mut Command) -> Result<()> {
-        let file = File::open(&self.path)?;
-        // SAFETY: between fork and exec only a system call is made.
-        unsafe { command.pre_exec(move || Ok(setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?)) };
-        Ok(())
+        place(&self.path, command)
     }
 
     /// Runs a program inside to its end and returns what it printed.
     pub fn output(&self, program: &str, args: &[&str]) -> Result<String> {
-        let mut command = Command::new(program);
-        command.args(args);
-        self.place(&mut command)?;
-        let output = command.output().with_context(|| format!("starting {program}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{program} {}: {}", args.join(" "), said.trim());
-        Ok(String::from_utf8(output.stdout)?)
+        output(&self.path, program, args)
     }
 }
 
@@ -138,6 +129,24 @@ impl Drop for Namespace {
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
         let _ = fs::remove_file(&self.path);
     }
+}
+
+fn place(path: &Path, command: &mut Command) -> Result<()> {
+    let file = File::open(path)?;
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe { command.pre_exec(move || Ok(setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?)) };
+    Ok(())
+}
+
+/// Runs a program in the namespace of a file to its end and returns what it printed.
+pub(crate) fn output(path: &Path, program: &str, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args);
+    place(path, &mut command)?;
+    let output = command.output().with_context(|| format!("starting {program}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {}: {}", args.join(" "), said.trim());
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// A thread may leave its namespace and end; the test's own must not.

@@ -3,8 +3,10 @@
 use std::{
     env, fmt, fs,
     io::{self, Write as _},
+    num::NonZero,
     path::PathBuf,
     sync::{Condvar, Mutex, PoisonError},
+    thread,
 };
 
 use nix::{sys::utsname::uname, unistd::Uid};
@@ -34,6 +36,12 @@ pub fn linux(major: u32, minor: u32) -> Result<(), Missing> {
     } else {
         Err(Missing(format!("Linux {major}.{minor}, this is {release}")))
     }
+}
+
+/// This many CPUs.
+pub fn cpus(count: usize) -> Result<(), Missing> {
+    let here = thread::available_parallelism().map_or(1, NonZero::get);
+    if here >= count { Ok(()) } else { Err(Missing(format!("{count} CPUs, there are {here}"))) }
 }
 
 /// A program on `PATH`.

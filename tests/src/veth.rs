@@ -4,6 +4,7 @@ use std::{
     fmt, fs,
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     str::FromStr,
 };
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     counters::Counters,
-    netns::Namespace,
+    netns::{self, Namespace},
     offloads::{Offloads, is_running},
     poll::{self, PATIENCE},
     traffic::{Sink, frames::LINK_HEADER},
@@ -117,6 +118,8 @@ pub struct Interface {
     offloads: Offloads,
     #[expect(dead_code, reason = "they are open as long as the interface lives")]
     sinks: Vec<Sink>,
+    /// The namespace of the other end.
+    other: PathBuf,
 }
 
 impl Interface {
@@ -161,14 +164,31 @@ impl Interface {
     /// What its counters say since it was made.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::read(&self.namespace, self.name)?;
-        if self.offloads.merges() {
-            // A veth that merges counts in its poll, behind the link headers (`veth_xdp_rcv`), for both ends.
-            for frames in [&mut counters.frames.ingress, &mut counters.frames.egress] {
+        // A veth that merges, or has XDP in its driver, counts what comes in its poll, behind the link headers
+        // (`veth_xdp_rcv`), for both ends.
+        let merges = self.offloads.merges();
+        for (namespace, frames) in [
+            (self.namespace.path(), &mut counters.frames.ingress),
+            (&self.other, &mut counters.frames.egress),
+        ] {
+            if merges || has_native_xdp(namespace, self.name)? {
                 frames.bytes += frames.packets * LINK_HEADER;
             }
         }
         Ok(counters)
     }
+
+    /// Whether a program runs in its driver.
+    pub fn has_native_xdp(&self) -> Result<bool> {
+        has_native_xdp(self.namespace.path(), self.name)
+    }
+}
+
+/// `"mode": 1` is `XDP_ATTACHED_DRV`.
+fn has_native_xdp(namespace: &Path, name: &str) -> Result<bool> {
+    let text = netns::output(namespace, "ip", &["-json", "link", "show", "dev", name])?;
+    let links: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+    Ok(links[0]["xdp"]["mode"] == 1)
 }
 
 /// A stand-in for a task: a namespace with an interface, and another one that holds whom the task talks to.
@@ -198,16 +218,19 @@ impl Task {
         ip_batch(&inside, &(make + &configured(ours, theirs)))?;
         ip_batch(&outside, &configured(theirs, ours))?;
         let ipv6 = addresses.ipv6;
-        let end = |namespace: Namespace, addresses: (Ipv4Addr, Ipv6Addr), mac| -> Result<Interface> {
+        let paths = [outside.path().to_path_buf(), inside.path().to_path_buf()];
+        let end = |namespace: Namespace, addresses: (Ipv4Addr, Ipv6Addr), mac, other| -> Result<Interface> {
             let index = namespace.run(|| Ok(nix::net::if_::if_nametoindex(name)?))?;
             let (v4, v6) = addresses;
             let bound = [Some(v4.into()), ipv6.then(|| v6.into())].into_iter().flatten();
             let sinks = bound.map(|address| Sink::open(&namespace, address)).collect::<Result<_>>()?;
-            Ok(Interface { namespace, name, mac, index, addresses, offloads: Offloads::VETH, sinks })
+            let offloads = Offloads::VETH;
+            Ok(Interface { namespace, name, mac, index, addresses, offloads, sinks, other })
         };
+        let [others, ours] = paths;
         Ok(Self {
-            inside: end(inside, addresses.inside, mac)?,
-            outside: end(outside, addresses.outside, peer_mac)?,
+            inside: end(inside, addresses.inside, mac, others)?,
+            outside: end(outside, addresses.outside, peer_mac, ours)?,
         })
     }
 

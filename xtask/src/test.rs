@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// What generated packets start from; a test that fails says it
     #[arg(long)]
     seed: Option<u64>,
+    /// Of `e2e`: only this hook, for every scenario or those of the filter
+    #[arg(long, value_enum)]
+    hook: Option<Hook>,
     /// Only tests whose names contain one of these
     #[arg(last = true)]
     filter: Vec<OsString>,
@@ -55,6 +58,47 @@ enum Stage {
     All,
 }
 
+/// Where the daemon of a scenario counts, if the scenario does not say so itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Hook {
+    Tc,
+    XdpNative,
+    XdpGeneric,
+}
+
+impl Hook {
+    const ALL: [Self; 3] = [Self::Tc, Self::XdpNative, Self::XdpGeneric];
+
+    /// As the scenarios' harness knows it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tc => "tc",
+            Self::XdpNative => "xdp-native",
+            Self::XdpGeneric => "xdp-generic",
+        }
+    }
+
+    /// The scenarios of a run that names none: those of conservation once more by XDP, but for the longest.
+    const fn scenarios(self) -> &'static [&'static str] {
+        match self {
+            Self::Tc => &[],
+            Self::XdpNative | Self::XdpGeneric => {
+                &[
+                    "apart::",
+                    "bulk::packets",
+                    "flows::",
+                    "frames::",
+                    "gso::",
+                    "pressure::a_full_table",
+                    "pressure::a_map_that_is_full",
+                    "pressure::what_no_longer_fits",
+                    "windows::",
+                ]
+            }
+        }
+    }
+}
+
 /// A child whose output is shown and searched for skips.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Search {
@@ -67,6 +111,9 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     let wants = |stage| args.stage == stage || args.stage == Stage::All;
     if args.stage != Stage::Kernels && !args.kernels.is_empty() {
         bail!("kernels are named for `cargo xtask test kernels` only; a filter comes after `--`");
+    }
+    if args.hook.is_some() && args.stage != Stage::E2e {
+        bail!("--hook is for `cargo xtask test e2e`");
     }
     if args.stage != Stage::Unit {
         setup::test_tools(paths)?;
@@ -82,10 +129,10 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
         stages.run("differential", || differential(paths, args, &mut skips));
     }
     if wants(Stage::Programs) {
-        stages.run("programs", || with_root(paths, "programs", args, &mut skips));
+        stages.run("programs", || with_root(paths, "programs", args, (Hook::Tc, &[]), &mut skips));
     }
     if wants(Stage::E2e) {
-        stages.run("e2e", || with_root(paths, "e2e", args, &mut skips));
+        end_to_end(paths, args, (&mut stages, &mut skips));
     }
     if wants(Stage::Kernels)
         && let Err(error) = other_kernels(paths, args, (&mut stages, &mut skips))
@@ -130,9 +177,32 @@ fn differential(paths: &Paths, args: &Args, skips: &mut Vec<Skip>) -> Result<()>
     parsers.and(watch(tshark.args(&args.filter), Search::Both, skips))
 }
 
-fn with_root(paths: &Paths, name: &str, args: &Args, skips: &mut Vec<Skip>) -> Result<()> {
-    let mut test = process::as_root(&program(paths, name)?, &test_environment(paths, args)?)?;
-    watch(test.args(&args.filter).current_dir(paths.root.join("tests")), Search::Both, skips)
+/// A run by TC, and where nothing is asked for in particular the ones by XDP.
+fn end_to_end(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut Vec<Skip>)) {
+    let hooks = match args.hook {
+        Some(hook) => vec![hook],
+        None if args.filter.is_empty() => Hook::ALL.to_vec(),
+        None => vec![Hook::Tc],
+    };
+    for hook in hooks {
+        let scenarios = if args.hook.is_some() { &[] } else { hook.scenarios() };
+        let name = if hook == Hook::Tc { "e2e".to_owned() } else { format!("e2e {}", hook.as_str()) };
+        stages.run(&name, || with_root(paths, "e2e", args, (hook, scenarios), skips));
+    }
+}
+
+/// By this hook, and where there is no filter, these scenarios.
+fn with_root(
+    paths: &Paths,
+    name: &str,
+    args: &Args,
+    (hook, scenarios): (Hook, &[&str]),
+    skips: &mut Vec<Skip>,
+) -> Result<()> {
+    let mut variables = test_environment(paths, args)?;
+    variables.push(("OBSERVER_TEST_HOOK", hook.as_str().into()));
+    let mut test = process::as_root(&program(paths, name)?, &variables)?;
+    watch(test.args(scenarios).args(&args.filter).current_dir(paths.root.join("tests")), Search::Both, skips)
 }
 
 /// What a program of the tests' package finds, as if cargo had started it.

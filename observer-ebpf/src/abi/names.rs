@@ -34,6 +34,12 @@ pub const LOGS: &str = "AYA_LOGS";
 pub const OBSERVE_INGRESS: &str = "observe_ingress";
 /// TC program for packets from the task.
 pub const OBSERVE_EGRESS: &str = "observe_egress";
+/// XDP program for packets towards the task.
+pub const OBSERVE_XDP: &str = "observe_xdp";
+/// The same for packets in several buffers (Linux 5.18).
+pub const OBSERVE_XDP_FRAGS: &str = "observe_xdp_frags";
+/// TC program for what is left of packets towards the task behind XDP.
+pub const OBSERVE_BEHIND_XDP: &str = "observe_behind_xdp";
 /// TC program that does nothing: the floor of the benchmarks.
 pub const EMPTY: &str = "empty";
 /// `tp_btf` program for every buffer that the kernel drops.
@@ -70,5 +76,9 @@ pub const LAYOUT: &str = "LAYOUT";
 pub const REASONS: &str = "REASONS";
 /// `u32`: arguments of the tracepoint `kfree_skb`: 2 without a reason, 3 with one, 4 with the receiving socket too.
 pub const DROP_ARGUMENTS: &str = "DROP_ARGUMENTS";
+/// `u32`: by what the TC program behind XDP knows a packet that XDP has counted; 0 where there is none.
+pub const XDP_MARK: &str = "XDP_MARK";
+/// `u32`: not 0 where XDP sees super-packets, without being told of their segments: in generic mode.
+pub const XDP_GENERIC: &str = "XDP_GENERIC";
 /// `u8`: the level of diagnostics, 0 for none. The verifier removes what lies above it.
 pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";

@@ -80,6 +80,8 @@ pub struct Packet {
     pub tcp_flags: u8,
     /// What it stands for on the wire.
     pub wire: Wire,
+    /// What of that lies beyond one packet with the bytes of the frame: nothing but for super-packets.
+    pub beyond_frame: Wire,
     /// Whether it is a part of a larger one.
     pub fragment: Fragment,
     /// What could not be told.
@@ -205,6 +207,7 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
         None => transport::read(bytes, network.protocol, network.transport, l3 + network.l3_bytes),
         Some(note) => transport::Transport::unread(network.transport, note),
     };
+    let wire = frame.offload.wire(network.l3_bytes, transport.end.wrapping_sub(l3));
     Ok(Packet {
         source: network.source,
         destination: network.destination,
@@ -212,7 +215,8 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
         destination_port_be: transport.destination_port_be,
         protocol: network.protocol,
         tcp_flags: transport.tcp_flags,
-        wire: frame.offload.wire(network.l3_bytes, transport.end.wrapping_sub(l3)),
+        wire,
+        beyond_frame: wire.beyond(network.l3_bytes),
         fragment: network.fragment,
         note: transport.note,
     })

@@ -18,6 +18,15 @@ pub struct Wire {
     pub bytes: u64,
 }
 
+impl Wire {
+    /// What is left of it when one packet of `l3_bytes` is counted.
+    #[inline(always)]
+    #[must_use]
+    pub const fn beyond(self, l3_bytes: u32) -> Self {
+        Self { packets: self.packets.saturating_sub(1), bytes: self.bytes.saturating_sub(l3_bytes as u64) }
+    }
+}
+
 /// `gso_size` of a packet whose segments are its fragments (`GSO_BY_FRAGS`, kernel commit 3953c46c3ac7).
 const BY_FRAGMENTS: u32 = 0xffff;
 

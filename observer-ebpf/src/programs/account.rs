@@ -80,6 +80,26 @@ impl Account {
         }
     }
 
+    /// Accounts what a super-packet stands for beyond the one packet, with its bytes, that it was counted as by a reader
+    /// that did not know of its segments.
+    #[inline(always)]
+    pub(super) fn segments<B: PacketBytes>(&self, bytes: &B, frame: Frame) {
+        match parse(bytes, frame) {
+            Ok(mut packet) => {
+                packet.wire = packet.beyond_frame;
+                if packet.wire.packets != 0 {
+                    self.packet(&packet);
+                }
+            }
+            Err(Skip::Lost(reason, wire)) => {
+                let wire = Wire { packets: wire.packets - 1, bytes: 0 };
+                self.seen(wire);
+                self.lost(reason, wire);
+            }
+            Err(_) => {}
+        }
+    }
+
     /// Accounts a frame that should have been readable.
     pub(super) fn unreadable(&self, frame: Frame) {
         let wire = Wire { packets: 1, bytes: u64::from(frame.len) };

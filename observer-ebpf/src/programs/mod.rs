@@ -14,3 +14,4 @@ mod maps;
 mod object;
 mod settings;
 mod tc;
+mod xdp;

@@ -27,6 +27,10 @@ pub(super) static LAYOUT: [u32; KernelLayout::WORDS] = [0; KernelLayout::WORDS];
 #[unsafe(no_mangle)]
 pub(super) static REASONS: [u32; DropReasons::WORDS] = [0; DropReasons::WORDS];
 #[unsafe(no_mangle)]
+pub(super) static XDP_MARK: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(super) static XDP_GENERIC: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 static HASH_FACTORS: [u64; FACTORS] = [1; FACTORS];
 
 /// Whether this load takes its times from there. The verifier removes the branches that a load does not take.

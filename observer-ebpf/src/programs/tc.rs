@@ -35,8 +35,8 @@ pub(crate) fn empty(_ctx: TcContext) -> i32 {
 
 /// The linear part of a packet, read in place.
 pub(super) struct InPlace {
-    data: usize,
-    end: usize,
+    pub(super) data: usize,
+    pub(super) end: usize,
 }
 
 impl InPlace {
@@ -67,21 +67,41 @@ impl PacketBytes for InPlace {
     }
 }
 
+/// A packet whose bytes a helper copies, wherever they lie.
+pub(super) trait Source {
+    /// Copies `len` bytes at `offset`; says whether they are all there.
+    ///
+    /// # Safety
+    /// There must be room for them.
+    unsafe fn copy(&self, offset: u32, room: *mut u8, len: u32) -> bool;
+}
+
+/// A socket buffer.
+pub(super) struct Buffer(pub(super) *mut __sk_buff);
+
+impl Source for Buffer {
+    #[inline(always)]
+    unsafe fn copy(&self, offset: u32, room: *mut u8, len: u32) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), offset, room.cast(), len) == 0 }
+    }
+}
+
 /// The headers of a packet, copied out of it: the first bytes at once, what lies behind them when it is asked for.
-struct Copied {
-    skb: *mut __sk_buff,
+pub(super) struct Copied<P> {
+    packet: P,
     headers: *mut Headers,
     /// How many bytes were copied at once.
     near: u32,
 }
 
-impl Copied {
-    /// Copies the first bytes of a frame of this length; `None` where that cannot be.
+impl<P: Source> Copied<P> {
+    /// Copies the first bytes of a packet of this length; `None` where that cannot be.
     #[inline(always)]
-    fn new(skb: *mut __sk_buff, headers: *mut Headers, len: u32) -> Option<Self> {
+    pub(super) fn new(packet: P, headers: *mut Headers, len: u32) -> Option<Self> {
         let near = len.min(NEAR as u32);
         if near == 0 {
-            return Some(Self { skb, headers, near });
+            return Some(Self { packet, headers, near });
         }
         // The verifier of Linux 6.1 does not learn from `near != 0` that it is 1 at least: a mask tells it, if the
         // compiler does not know that it changes nothing.
@@ -91,15 +111,15 @@ impl Copied {
         unsafe { core::arch::asm!("{0} = {0}", inout(reg) last, options(pure, nomem, nostack)) };
         let count = (last & (NEAR as u32 - 1)) + 1;
         // SAFETY: this CPU's own room, which is long enough.
-        let failed = unsafe {
+        let there = unsafe {
             let room = &raw mut (*headers).bytes;
-            bpf_skb_load_bytes(skb.cast(), 0, room.cast(), count) != 0
+            packet.copy(0, room.cast(), count)
         };
-        if failed { None } else { Some(Self { skb, headers, near }) }
+        if there { Some(Self { packet, headers, near }) } else { None }
     }
 }
 
-impl PacketBytes for Copied {
+impl<P: Source> PacketBytes for Copied<P> {
     const FOLLOWS_CHAINS: bool = true;
 
     /// What is returned is good until the next header is read: the parser takes all it wants from one before it goes
@@ -112,9 +132,7 @@ impl PacketBytes for Copied {
         let mut place = offset;
         if offset + N as u32 > self.near {
             // SAFETY: this CPU's own room, which is long enough; the helper fails where the frame is not.
-            let failed =
-                unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, room.add(NEAR).cast(), N as u32) };
-            if failed != 0 {
+            if !unsafe { self.packet.copy(offset, room.add(NEAR), N as u32) } {
                 return None;
             }
             place = NEAR as u32;
@@ -130,16 +148,22 @@ impl PacketBytes for Copied {
 
     #[inline(always)]
     fn forget(&self, value: u32) -> u32 {
-        // SAFETY: this CPU's own room. Volatile, or the compiler would know the value again.
-        unsafe {
-            (&raw mut (*self.headers).forgotten).write_volatile(value);
-            (&raw const (*self.headers).forgotten).read_volatile()
-        }
+        forget(self.headers, value)
+    }
+}
+
+/// The same value, without a history for the verifier.
+#[inline(always)]
+pub(super) fn forget(headers: *mut Headers, value: u32) -> u32 {
+    // SAFETY: this CPU's own room. Volatile, or the compiler would know the value again.
+    unsafe {
+        (&raw mut (*headers).forgotten).write_volatile(value);
+        (&raw const (*headers).forgotten).read_volatile()
     }
 }
 
 #[inline(always)]
-fn observe(ctx: &TcContext, direction: Direction) {
+pub(super) fn observe(ctx: &TcContext, direction: Direction) {
     let skb = ctx.skb.skb;
     let frame = frame(skb);
     let Some(account) = Account::open(direction, frame.len) else { return };
@@ -158,7 +182,7 @@ fn observe_unusual(skb: *mut __sk_buff, direction: Direction) {
     account.copied();
     // SAFETY: the context of the program. Of a replayed frame there may be less than it was long.
     let len = unsafe { (*skb).len };
-    match HEADERS.get_ptr_mut(0).and_then(|headers| Copied::new(skb, headers, len)) {
+    match HEADERS.get_ptr_mut(0).and_then(|headers| Copied::new(Buffer(skb), headers, len)) {
         Some(bytes) => account.frame(&bytes, frame),
         None => account.unreadable(frame),
     }

@@ -12,7 +12,13 @@ use std::{
 use super::{plan::plan, tick::Event};
 use crate::{
     flow::InterfaceNumber,
-    kernel::{Attachment, Hook, KernelError, Loader, attachment::remove_quiet, drops::Watchlist},
+    kernel::{
+        Attachment, Hook, KernelError, Loader, XdpWish,
+        attachment::remove_quiet,
+        drops::Watchlist,
+        grace::Grace,
+        xdp::{self, Refusal},
+    },
     record::Subject,
     tasks::{InterfaceKey, Observed},
     telemetry::{Health, Metrics},
@@ -24,6 +30,8 @@ pub(super) struct Interfaces {
     loader: Loader,
     hook: Hook,
     watchlist: Option<Watchlist>,
+    xdp: Option<XdpWish>,
+    grace: Grace,
     attached: BTreeMap<InterfaceKey, Attached>,
     failed: BTreeMap<InterfaceKey, Failed>,
     numbers: Numbers,
@@ -52,8 +60,9 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(3
 impl Interfaces {
     pub(super) fn new(
         loader: Loader,
-        hook: Hook,
+        (hook, xdp): (Hook, Option<XdpWish>),
         watchlist: Option<Watchlist>,
+        grace: Grace,
         (tick, freed): (Sender<Event>, Receiver<InterfaceNumber>),
         metrics: Arc<Metrics>,
         health: Arc<Health>,
@@ -63,6 +72,8 @@ impl Interfaces {
             loader,
             hook,
             watchlist,
+            xdp,
+            grace,
             attached: BTreeMap::new(),
             failed: BTreeMap::new(),
             numbers,
@@ -122,9 +133,11 @@ impl Interfaces {
                     interface = &*interface.name,
                     mac = ?interface.mac,
                     netns = %interface.netns.path.display(),
+                    hook = attached.attachment.ingress().as_str(),
                     "observing an interface"
                 );
-                let _ = self.tick.send(Event::Attached(attached.number));
+                let hook = attached.attachment.ingress();
+                let _ = self.tick.send(Event::Attached(attached.number, hook));
                 self.failed.remove(&observed.key);
                 self.attached.insert(observed.key, attached);
             }
@@ -150,20 +163,38 @@ impl Interfaces {
 
     fn try_attach(&mut self, observed: &Observed) -> Result<Attached, KernelError> {
         let interface = &observed.interface;
-        let number = self.numbers.take()?;
-        let result = self.loader.load(number.get(), interface.ethernet).and_then(|programs| {
-            // The tick must know the number before the first packet is counted under it.
-            let _ = self.tick.send(Event::Register(number, observed.key, Arc::new(Subject::new(observed))));
-            Attachment::attach(programs, self.hook, interface.netns.clone(), interface.ifindex)
-                .inspect_err(|_| drop(self.tick.send(Event::Retire(number))))
-        });
-        match result {
-            Ok(attachment) => {
-                self.watch_drops(observed, |watchlist, key| watchlist.add(key.netns, key.ifindex, number));
-                Ok(Attached { observed: observed.clone(), number, attachment })
+        let mut plan = None;
+        if let Some(wish) = self.xdp {
+            match xdp::plan(wish, &interface.netns, interface.ifindex, interface.ethernet)? {
+                Ok(it) => plan = Some(it),
+                Err(refusal) => self.xdp_refused(observed, &refusal),
             }
-            Err(error) => Err(error),
         }
+        let number = self.numbers.take()?;
+        let programs = match plan {
+            Some(plan) => self.loader.load_xdp(number.get(), plan),
+            None => self.loader.load(number.get(), interface.ethernet),
+        }
+        .inspect_err(|_| self.numbers.free.push(number))?;
+        // The tick must know the number before the first packet is counted under it.
+        let _ = self.tick.send(Event::Register(number, observed.key, Arc::new(Subject::new(observed))));
+        let (attachment, refusal) =
+            Attachment::attach(programs, self.hook, interface.netns.clone(), interface.ifindex)
+                .inspect_err(|_| drop(self.tick.send(Event::Retire(number))))?;
+        if let Some(refusal) = refusal {
+            self.xdp_refused(observed, &refusal);
+        }
+        self.watch_drops(observed, |watchlist, key| watchlist.add(key.netns, key.ifindex, number));
+        Ok(Attached { observed: observed.clone(), number, attachment })
+    }
+
+    fn xdp_refused(&self, observed: &Observed, refusal: &Refusal) {
+        tracing::warn!(
+            interface = &*observed.interface.name,
+            netns = %observed.interface.netns.path.display(),
+            "packets towards the task are counted at TC: {refusal}"
+        );
+        self.metrics.xdp_refused(refusal.reason());
     }
 
     /// Drops are watched while the hooks are on: the ones of packets that no hook has counted would be taken from others.
@@ -181,9 +212,16 @@ impl Interfaces {
 
     fn detach(&mut self, keys: &[InterfaceKey]) {
         let mut qdiscs = Vec::new();
-        for key in keys {
-            let Some(attached) = self.attached.remove(key) else { continue };
+        let mut leaving: Vec<_> = keys.iter().filter_map(|key| self.attached.remove(key)).collect();
+        let mut xdp = false;
+        for attached in &mut leaving {
             self.watch_drops(&attached.observed, |watchlist, key| watchlist.remove(key.netns, key.ifindex));
+            xdp |= attached.attachment.detach_xdp();
+        }
+        if xdp && let Err(error) = self.grace.wait() {
+            tracing::warn!(%error, "the last super-packets may be counted as one packet each");
+        }
+        for attached in leaving {
             let interface = &attached.observed.interface;
             match attached.attachment.detach() {
                 Ok(qdisc) => qdiscs.extend(qdisc),

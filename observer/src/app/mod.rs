@@ -10,6 +10,7 @@
 //! Stopping runs down the same way: each thread ends when the one before it has, so nothing that was counted is
 //! left behind.
 
+mod check;
 mod interfaces;
 mod plan;
 mod tick;
@@ -17,6 +18,7 @@ mod tick;
 use std::{
     fs,
     io::{self, Write},
+    net::SocketAddr,
     path::Path,
     sync::{Arc, mpsc::channel},
     thread,
@@ -25,15 +27,16 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 
+pub use self::check::check;
 use self::{
     interfaces::Interfaces,
     tick::{Tick, TickOptions},
 };
 use crate::{
-    cli::{AttachName, DropsName, LogLevel, Output},
+    cli::{AttachName, DropsName, HookName, LogLevel, Output, XdpChanges, XdpModeName},
     config::{Config, ConfigError},
     kernel::{
-        Drain, Hook, KernelError, Loader, Sizes,
+        Drain, Hook, KernelError, Loader, Sizes, XdpMode, XdpPlan, XdpWish,
         bpffs::PinDirectory,
         diagnostics,
         drops::{self, Drops, Sight, Watchlist},
@@ -99,18 +102,19 @@ impl From<KernelError> for Failure {
     }
 }
 
+fn listen(address: SocketAddr) -> Result<Server, Failure> {
+    Server::bind(address).map_err(|error| {
+        Failure::Usage(format!("cannot listen on {address}: {error}: give another address with --listen"))
+    })
+}
+
 /// Runs until a signal says to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
     preflight::check()?;
     let tasks_file = config.tasks_file.as_deref().map(TasksFile::open).transpose()?;
     let lock = lock(&config.state_dir)?;
     writable_outputs(config)?;
-    let server = Server::bind(config.listen).map_err(|error| {
-        Failure::Usage(format!(
-            "cannot listen on {}: {error}: give another address with --listen",
-            config.listen
-        ))
-    })?;
+    let server = listen(config.listen)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -136,8 +140,12 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let mut first = loader.load(1, true)?;
     let mut drain = Drain::new(&mut first, sizes, Grace::new()?)?;
     let (drops, watchlist) = watch_drops(config.drops, &mut loader).unzip();
-    let hook = hook(config);
-    let metrics = Metrics::new(hook.as_str(), sizes.flows()).map_err(|error| internal(&error))?;
+    let (hook, xdp) = (hook(config), xdp_wish(config));
+    if xdp.is_some() {
+        drop(loader.load_xdp(1, XdpPlan { mode: XdpMode::Generic, companion: true })?);
+    }
+    let preferred = if xdp.is_some() { "xdp" } else { hook.as_str() };
+    let metrics = Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?;
     let (metrics, health) = (Arc::new(metrics), Arc::new(Health::default()));
     metrics.drops().set_visible(drops.as_ref().map(Drops::sight));
     if let Some(drops) = drops {
@@ -166,13 +174,11 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         Arc::clone(&metrics),
         Arc::clone(&health),
     );
-    let interfaces = Interfaces::new(loader, hook, watchlist, (events, free), metrics, health);
+    let hooks = (hook, xdp);
+    let interfaces =
+        Interfaces::new(loader, hooks, watchlist, Grace::new()?, (events, free), metrics, health);
     let (observed, changes) = channel();
-    let watch_options = WatchOptions {
-        host: config.host,
-        netns_dirs: if config.netns { config.netns_dirs.clone() } else { Vec::new() },
-        tasks_file,
-    };
+    let watch_options = watch_options(config, tasks_file);
 
     let result = thread::scope(|scope| {
         let tick = spawn(scope, "tick", move || tick.run())?;
@@ -184,7 +190,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         })?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            hook = hook.as_str(),
+            hook = preferred,
             listen = %config.listen,
             flows = sizes.flows(),
             "observing"
@@ -290,6 +296,24 @@ fn hook(config: &Config) -> Hook {
         AttachName::Auto => Hook::best(handle),
         AttachName::Tcx => Hook::Tcx,
         AttachName::Clsact => Hook::Clsact { handle },
+    }
+}
+
+fn xdp_wish(config: &Config) -> Option<XdpWish> {
+    let mode = match config.xdp_mode {
+        XdpModeName::Auto => None,
+        XdpModeName::Native => Some(XdpMode::Native),
+        XdpModeName::Generic => Some(XdpMode::Generic),
+    };
+    let wish = XdpWish { mode, accept_changes: config.xdp_changes == XdpChanges::Accept };
+    (config.hook == HookName::Xdp).then_some(wish)
+}
+
+fn watch_options(config: &Config, tasks_file: Option<TasksFile>) -> WatchOptions {
+    WatchOptions {
+        host: config.host,
+        netns_dirs: if config.netns { config.netns_dirs.clone() } else { Vec::new() },
+        tasks_file,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     clock,
     flow::{Added, Delta, InterfaceNumber, Table, Window},
     kernel::{
-        Drain, KernelError,
+        Drain, IngressHook, KernelError,
         drain::Side,
         drops::Dropped,
         ledger::{grown, lost, sum},
@@ -33,8 +33,8 @@ use crate::{
 pub(super) enum Event {
     /// Packets will be counted under this number.
     Register(InterfaceNumber, InterfaceKey, Arc<Subject>),
-    /// From now on all packets are.
-    Attached(InterfaceNumber),
+    /// From now on all packets are, those towards the task by this hook.
+    Attached(InterfaceNumber, IngressHook),
     /// What is known of an interface has changed.
     Rename(InterfaceNumber, Arc<Subject>),
     /// No more packets will be counted under this number.
@@ -102,6 +102,8 @@ struct Interface {
     number: InterfaceNumber,
     id: Arc<str>,
     subject: Arc<Subject>,
+    /// [`None`] until all packets are counted: from then on it is on the metrics page.
+    hook: Option<IngressHook>,
     /// The account under its number before it came.
     base: [Ledger; 2],
     /// The account at the last tick, less the base.
@@ -117,8 +119,6 @@ struct Interface {
     window_flows: usize,
     /// What was lost up to the end of the last window.
     lost_before: Loss,
-    /// All packets are counted: it is on the metrics page.
-    attached: bool,
     /// No more packets come.
     retired: bool,
     /// A drain has passed since then: all that was counted is in the window.
@@ -190,9 +190,9 @@ impl Tick {
                 self.interfaces.put(number, &key, subject);
                 self.share();
             }
-            Event::Attached(number) => {
+            Event::Attached(number, hook) => {
                 if let Some(interface) = self.interfaces.get(number) {
-                    interface.attached = true;
+                    interface.hook = Some(hook);
                 }
             }
             Event::Rename(number, subject) => {
@@ -367,14 +367,16 @@ impl Tick {
         let interfaces = self
             .interfaces
             .all()
-            .filter(|interface| interface.attached)
-            .map(|interface| InterfaceStats {
-                id: Arc::clone(&interface.id),
-                subject: Arc::clone(&interface.subject),
-                ledger: interface.ledger,
-                recorded: interface.recorded,
-                refused: interface.refused,
-                dropped: interface.dropped.clone(),
+            .filter_map(|interface| {
+                Some(InterfaceStats {
+                    id: Arc::clone(&interface.id),
+                    subject: Arc::clone(&interface.subject),
+                    hook: interface.hook?.as_str(),
+                    ledger: interface.ledger,
+                    recorded: interface.recorded,
+                    refused: interface.refused,
+                    dropped: interface.dropped.clone(),
+                })
             })
             .collect();
         self.metrics.publish(self.flows.len(), interfaces);
@@ -472,6 +474,7 @@ impl Interface {
             number,
             id: format!("{:08x}", hash as u32).into(),
             subject,
+            hook: None,
             base: *base,
             ledger: [Ledger::default(); 2],
             recorded: [[Lost::default(); Protocol::ALL.len()]; 2],
@@ -480,7 +483,6 @@ impl Interface {
             window_packets: 0,
             window_flows: 0,
             lost_before: Loss::default(),
-            attached: false,
             retired: false,
             complete: false,
         }

@@ -19,7 +19,10 @@ use toml::{
 };
 
 use crate::{
-    cli::{AttachName, DropsName, HookName, LogLevel, Output, RecordSettings, RunArgs, Settings, SourceName},
+    cli::{
+        AttachName, DropsName, HookName, LogLevel, Output, RecordSettings, RunArgs, Settings, SourceName,
+        XdpChanges, XdpModeName,
+    },
     tasks::PROC,
 };
 
@@ -36,6 +39,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where packets are counted.
     pub hook: HookName,
+    /// Where XDP runs.
+    pub xdp_mode: XdpModeName,
+    /// Whether XDP may change an interface.
+    pub xdp_changes: XdpChanges,
     /// How TC programs are attached.
     pub attach: AttachName,
     /// Flows in one window.
@@ -148,6 +155,8 @@ impl Config {
             window,
             listen: settings.listen.unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9810))),
             hook: settings.hook.unwrap_or(HookName::Tc),
+            xdp_mode: settings.xdp_mode.unwrap_or(XdpModeName::Auto),
+            xdp_changes: settings.xdp_changes.unwrap_or(XdpChanges::Refuse),
             attach: settings.attach.unwrap_or(AttachName::Auto),
             max_flows: settings.max_flows.unwrap_or(2_000_000),
             drops: settings.drops.unwrap_or(DropsName::Auto),
@@ -184,6 +193,8 @@ impl Config {
         line("window", self.window.to_string());
         line("listen", format!("\"{}\"", self.listen));
         line("hook", name(&self.hook));
+        line("xdp-mode", name(&self.xdp_mode));
+        line("xdp-changes", name(&self.xdp_changes));
         line("attach", name(&self.attach));
         line("max-flows", self.max_flows.to_string());
         line("drops", name(&self.drops));
@@ -213,6 +224,8 @@ fn over(first: Settings, second: Settings) -> Settings {
         },
         listen: first.listen.or(second.listen),
         hook: first.hook.or(second.hook),
+        xdp_mode: first.xdp_mode.or(second.xdp_mode),
+        xdp_changes: first.xdp_changes.or(second.xdp_changes),
         attach: first.attach.or(second.attach),
         max_flows: first.max_flows.or(second.max_flows),
         drops: first.drops.or(second.drops),

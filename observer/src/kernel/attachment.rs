@@ -3,8 +3,10 @@
 //! TCX (Linux 6.6) is a link that the daemon holds: first in the chain, off when it is closed, wherever that happens.
 //! Everywhere else a filter is put on the interface's clsact qdisc; it must be taken off inside the namespace, and
 //! the qdisc goes with it only if it was made for us, nobody else uses it, and no traffic would suffer.
+//!
+//! XDP is a link too. It counts ingress where the user wants it to and [`xdp`](super::xdp) has no objection.
 
-use std::{io, thread, time::Duration};
+use std::{io, os::fd::OwnedFd, thread, time::Duration};
 
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
@@ -13,7 +15,11 @@ use aya::programs::{
 use nix::net::if_::if_indextoname;
 use observer_ebpf::abi::Direction;
 
-use super::{KernelError, Programs, preflight::KernelVersion};
+use super::{
+    KernelError, Programs,
+    preflight::KernelVersion,
+    xdp::{self, Refusal, XdpMode, XdpPlan},
+};
 use crate::{netlink::Netlink, netns::Netns};
 
 /// How the programs are put on an interface.
@@ -43,6 +49,26 @@ impl Hook {
     }
 }
 
+/// Where packets towards the task are counted: the values of the label `hook`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IngressHook {
+    /// At TC.
+    Tc(Hook),
+    /// By XDP.
+    Xdp(XdpMode),
+}
+
+impl IngressHook {
+    /// The value of the label `hook`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tc(hook) => hook.as_str(),
+            Self::Xdp(XdpMode::Native) => "xdp_native",
+            Self::Xdp(XdpMode::Generic) => "xdp_generic",
+        }
+    }
+}
+
 /// Programs on an interface.
 #[derive(Debug)]
 pub struct Attachment {
@@ -50,11 +76,13 @@ pub struct Attachment {
     pub netns: Netns,
     ifindex: u32,
     how: How,
+    xdp: Option<(OwnedFd, XdpMode)>,
+    hook: Hook,
 }
 
 #[derive(Debug)]
 enum How {
-    Tcx { _links: [SchedClassifierLink; 2] },
+    Tcx { _links: Vec<SchedClassifierLink> },
     Clsact { handle: u16, priorities: [u16; 2], qdisc_is_ours: bool },
 }
 
@@ -64,17 +92,50 @@ const PRIORITIES: [u16; 4] = [1, 2, 3, 4];
 
 impl Attachment {
     /// Puts the programs on the interface with this index in `netns`.
+    ///
+    /// Where XDP was to count ingress and the kernel refuses it, TC does, and the refusal is returned with it.
     pub fn attach(
         mut programs: Programs,
         hook: Hook,
         netns: Netns,
         ifindex: u32,
-    ) -> Result<Self, KernelError> {
-        let how = inside(&netns, || match hook {
-            Hook::Tcx => attach_tcx(&mut programs, ifindex),
-            Hook::Clsact { handle } => attach_clsact(&mut programs, ifindex, handle),
+    ) -> Result<(Self, Option<Refusal>), KernelError> {
+        let (how, xdp) = inside(&netns, || -> Result<_, KernelError> {
+            let attach_tc = |programs: &mut Programs, directions: &[Direction]| match hook {
+                Hook::Tcx => attach_tcx(programs, ifindex, directions),
+                Hook::Clsact { handle } => attach_clsact(programs, ifindex, handle, directions),
+            };
+            Ok(match programs.xdp() {
+                None => (attach_tc(&mut programs, &Direction::ALL)?, None),
+                // First the one that counts what has no mark: so nothing is missed and nothing counted twice.
+                Some(XdpPlan { mode, companion: true }) => {
+                    let how = attach_tc(&mut programs, &Direction::ALL)?;
+                    (how, Some((xdp::attach(&mut programs, ifindex, mode), mode)))
+                }
+                Some(XdpPlan { mode, companion: false }) => {
+                    let link = xdp::attach(&mut programs, ifindex, mode);
+                    let directions = if link.is_ok() { &Direction::ALL[1..] } else { &Direction::ALL[..] };
+                    (attach_tc(&mut programs, directions)?, Some((link, mode)))
+                }
+            })
         })??;
-        Ok(Self { netns, ifindex, how })
+        let (xdp, refusal) = match xdp {
+            None => (None, None),
+            Some((Ok(link), mode)) => (Some((link, mode)), None),
+            Some((Err(refusal), _)) => (None, Some(refusal)),
+        };
+        Ok((Self { netns, ifindex, how, xdp, hook }, refusal))
+    }
+
+    /// Where packets towards the task are counted.
+    pub fn ingress(&self) -> IngressHook {
+        self.xdp.as_ref().map_or(IngressHook::Tc(self.hook), |(_, mode)| IngressHook::Xdp(*mode))
+    }
+
+    /// Takes XDP off, and lets TC count ingress to the end. Returns whether there is a packet that XDP may have counted
+    /// and TC not: it is behind a grace period.
+    pub fn detach_xdp(&mut self) -> bool {
+        self.xdp.take().is_some()
     }
 
     /// Takes them off. The interface or its namespace being gone is no error.
@@ -133,7 +194,7 @@ pub fn remove_quiet(qdiscs: &[OwnQdisc]) {
 }
 
 /// Runs in a namespace, which may be our own.
-fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> Result<T, KernelError> {
+pub(super) fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> Result<T, KernelError> {
     netns.inside(work).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             KernelError::NamespaceGone { inode: netns.inode, path: netns.path.clone() }
@@ -174,30 +235,40 @@ fn attach_one(
     }
 }
 
-fn attach_tcx(programs: &mut Programs, ifindex: u32) -> Result<How, KernelError> {
-    let mut attach = |direction| {
+fn attach_tcx(programs: &mut Programs, ifindex: u32, directions: &[Direction]) -> Result<How, KernelError> {
+    let attach = |&direction: &Direction| {
+        let name = programs.name(direction);
         attach_one(programs.get_mut(direction)?, ifindex, direction, || {
             TcAttachOptions::TcxOrder(LinkOrder::first())
         })
-        .map_err(|source| failed("attaching", direction, source))
+        .map_err(|source| failed("attaching", name, source))
     };
-    Ok(How::Tcx { _links: [attach(Direction::Ingress)?, attach(Direction::Egress)?] })
+    Ok(How::Tcx { _links: directions.iter().map(attach).collect::<Result<_, _>>()? })
 }
 
-fn attach_clsact(programs: &mut Programs, ifindex: u32, handle: u16) -> Result<How, KernelError> {
+fn attach_clsact(
+    programs: &mut Programs,
+    ifindex: u32,
+    handle: u16,
+    directions: &[Direction],
+) -> Result<How, KernelError> {
     let qdisc_is_ours = match qdisc_add_clsact(&name_of(ifindex)?) {
         Ok(()) => true,
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => false,
-        Err(error) => return Err(failed("adding the clsact qdisc for", Direction::Ingress, error.into())),
+        Err(error) => {
+            let name = programs.name(Direction::Ingress);
+            return Err(failed("adding the clsact qdisc for", name, error.into()));
+        }
     };
     let mut priorities = [0; 2];
-    for direction in Direction::ALL {
+    for &direction in directions {
+        let name = programs.name(direction);
         match attach_filter(programs.get_mut(direction)?, ifindex, direction, handle) {
             Ok(priority) => priorities[direction as usize] = priority,
             Err(source) => {
                 // Leave nothing half done.
                 let _ = detach_filters(ifindex, handle, priorities);
-                return Err(failed("attaching", direction, source));
+                return Err(failed("attaching", name, source));
             }
         }
     }
@@ -261,6 +332,6 @@ const fn tc_handle(handle: u16) -> TcHandle {
     TcHandle::new(0, handle)
 }
 
-fn failed(action: &'static str, direction: Direction, source: ProgramError) -> KernelError {
-    KernelError::Program { action, program: Programs::name(direction), source }
+fn failed(action: &'static str, program: &'static str, source: ProgramError) -> KernelError {
+    KernelError::Program { action, program, source }
 }

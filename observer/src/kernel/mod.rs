@@ -8,6 +8,7 @@
 //! - [`bpffs`]: where the maps are pinned, which is how aya shares them between the loads of one object
 //! - [`object`]: the programs, loaded once per interface
 //! - [`attachment`]: on an interface, in its namespace, and off again
+//! - [`xdp`]: whether and how XDP may count ingress on an interface
 //! - [`drain`]: flip, grace period, read and clear
 //! - [`drops`]: what the kernel drops, and why
 //! - [`diagnostics`]: what the programs say when asked to
@@ -28,8 +29,10 @@ pub mod object;
 pub mod preflight;
 mod syscall;
 pub mod test_run;
+pub mod xdp;
 
-pub use attachment::{Attachment, Hook};
+pub use attachment::{Attachment, Hook, IngressHook};
 pub use drain::Drain;
 pub use error::KernelError;
 pub use object::{Loader, Programs, Sizes};
+pub use xdp::{XdpMode, XdpPlan, XdpWish};

@@ -10,14 +10,19 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapData},
-    programs::{ProgramError, SchedClassifier},
+    programs::{ProgramError, SchedClassifier, Xdp},
 };
 use observer_ebpf::{
     abi::{Clock, Direction, DropKey, DropSlot, FlowSet, FlowSlot, Ledger, WAYS, names},
     hash,
 };
 
-use super::{KernelError, drops::Terrain, preflight::KernelVersion};
+use super::{
+    KernelError,
+    drops::Terrain,
+    preflight::KernelVersion,
+    xdp::{self, XdpMode, XdpPlan},
+};
 
 /// The object that `cargo xtask build` made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT"));
@@ -121,6 +126,8 @@ pub struct Loader {
     sizes: Sizes,
     clock: &'static u32,
     pins: PathBuf,
+    /// By the number of an interface: what XDP marks its packets with.
+    marks: &'static [u32; MAX_INTERFACES as usize + 1],
 }
 
 impl fmt::Debug for Loader {
@@ -150,6 +157,8 @@ static NUMBERS: LazyLock<[u16; MAX_INTERFACES as usize + 1]> =
     LazyLock::new(|| std::array::from_fn(|number| number as u16));
 static ETHERNET: u32 = 14;
 static BARE: u32 = 0;
+static NO: u32 = 0;
+static YES: u32 = 1;
 
 impl Loader {
     /// A loader whose maps are pinned in `pins`.
@@ -179,7 +188,10 @@ impl Loader {
         for name in SHARED {
             loader.map_pin_path(name, pins.join(name));
         }
-        Ok(Self { aya: loader, object: OBJECT, sizes, clock, pins: pins.to_path_buf() })
+        // Neither that of another daemon nor what lies there by chance; never 0.
+        let mark = random()? as u32 | 1 << 31;
+        let marks = leak(std::array::from_fn(|number| mark ^ number as u32));
+        Ok(Self { aya: loader, object: OBJECT, sizes, clock, pins: pins.to_path_buf(), marks })
     }
 
     /// Loads from another object in place of the daemon's, for benchmarks. What it has beyond that is to be set on the
@@ -206,21 +218,38 @@ impl Loader {
         self.sizes
     }
 
-    /// Loads both programs for the interface with this number, which carries Ethernet or bare IP.
+    /// Loads the TC programs for the interface with this number, which carries Ethernet or bare IP.
     pub fn load(&mut self, interface: u16, ethernet: bool) -> Result<Programs, KernelError> {
+        self.load_for(interface, ethernet, None)
+    }
+
+    /// Loads the programs for an interface with an Ethernet header on which XDP counts ingress.
+    pub fn load_xdp(&mut self, interface: u16, plan: XdpPlan) -> Result<Programs, KernelError> {
+        self.load_for(interface, true, Some(plan))
+    }
+
+    fn load_for(
+        &mut self,
+        interface: u16,
+        ethernet: bool,
+        xdp: Option<XdpPlan>,
+    ) -> Result<Programs, KernelError> {
         if interface == 0 || interface >= self.sizes.interfaces {
             return Err(KernelError::TooManyInterfaces(self.sizes.interfaces - 1));
         }
-        self.aya.override_global(names::INTERFACE, &NUMBERS[usize::from(interface)], true).override_global(
-            names::LINK_HEADER,
-            if ethernet { &ETHERNET } else { &BARE },
-            true,
-        );
-        let result = self.load_both();
+        let index = usize::from(interface);
+        let marks = xdp.is_some_and(|plan| plan.companion);
+        let generic = xdp.is_some_and(|plan| plan.mode == XdpMode::Generic);
+        self.aya
+            .override_global(names::INTERFACE, &NUMBERS[index], true)
+            .override_global(names::LINK_HEADER, if ethernet { &ETHERNET } else { &BARE }, true)
+            .override_global(names::XDP_MARK, if marks { &self.marks[index] } else { &NO }, true)
+            .override_global(names::XDP_GENERIC, if generic { &YES } else { &NO }, true);
+        let result = self.load_all(xdp);
         if let Err(KernelError::Program { .. }) = result {
             // Once more, for what the verifier has to say. Asking it every time would double the time of a load.
             self.aya.verifier_log_level(VerifierLogLevel::DEBUG);
-            let said = self.load_both();
+            let said = self.load_all(xdp);
             self.aya.verifier_log_level(VerifierLogLevel::DISABLE);
             return said;
         }
@@ -243,16 +272,21 @@ impl Loader {
         Ok(object?)
     }
 
-    fn load_both(&mut self) -> Result<Programs, KernelError> {
-        let mut programs = Programs { ebpf: self.aya.load(self.object)? };
+    fn load_all(&mut self, xdp: Option<XdpPlan>) -> Result<Programs, KernelError> {
+        let failed = |program, source| match source {
+            ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().is_empty() => {
+                KernelError::verifier(program, &verifier_log.to_string())
+            }
+            source => KernelError::Program { action: "loading", program, source },
+        };
+        let mut programs = Programs { ebpf: self.aya.load(self.object)?, xdp };
         for direction in Direction::ALL {
-            let program = Programs::name(direction);
-            programs.get_mut(direction)?.load().map_err(|source| match source {
-                ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().is_empty() => {
-                    KernelError::verifier(program, &verifier_log.to_string())
-                }
-                source => KernelError::Program { action: "loading", program, source },
-            })?;
+            let name = programs.name(direction);
+            programs.get_mut(direction)?.load().map_err(|source| failed(name, source))?;
+        }
+        if xdp.is_some() {
+            let name = programs.xdp_name();
+            programs.xdp_program(name)?.load().map_err(|source| failed(name, source))?;
         }
         Ok(programs)
     }
@@ -275,23 +309,52 @@ fn fit(loader: &mut EbpfLoader<'static>, terrain: &Terrain) {
         .override_global(names::DROP_ARGUMENTS, leak(terrain.arguments), true);
 }
 
-/// The two programs of one interface.
+/// The programs of one interface.
 #[derive(Debug)]
 pub struct Programs {
     ebpf: Ebpf,
+    xdp: Option<XdpPlan>,
 }
 
 impl Programs {
-    pub(super) fn name(direction: Direction) -> &'static str {
+    /// How XDP counts ingress; `None` where TC does.
+    pub fn xdp(&self) -> Option<XdpPlan> {
+        self.xdp
+    }
+
+    /// The name of the TC program for one direction.
+    pub(super) fn name(&self, direction: Direction) -> &'static str {
         match direction {
+            Direction::Ingress if self.xdp.is_some_and(|plan| plan.companion) => names::OBSERVE_BEHIND_XDP,
             Direction::Ingress => names::OBSERVE_INGRESS,
             Direction::Egress => names::OBSERVE_EGRESS,
         }
     }
 
-    /// The program for one direction.
+    /// The TC program for one direction.
     pub fn get_mut(&mut self, direction: Direction) -> Result<&mut SchedClassifier, KernelError> {
-        self.classifier(Self::name(direction))
+        self.classifier(self.name(direction))
+    }
+
+    /// The name of the XDP program for this kernel and mode.
+    ///
+    /// In generic mode not the one for several buffers: since Linux 6.9 the kernel copies packets for it, and forgets
+    /// the length of the link header in the copy (`skb_pp_cow_data`), so that no TC program finds the header.
+    pub(super) fn xdp_name(&self) -> &'static str {
+        let generic = self.xdp.is_some_and(|plan| plan.mode == XdpMode::Generic);
+        if !generic && xdp::has_frags() { names::OBSERVE_XDP_FRAGS } else { names::OBSERVE_XDP }
+    }
+
+    /// The XDP program for this kernel and mode.
+    pub fn xdp_mut(&mut self) -> Result<&mut Xdp, KernelError> {
+        self.xdp_program(self.xdp_name())
+    }
+
+    /// Any XDP program of the object, by name.
+    pub fn xdp_program(&mut self, name: &'static str) -> Result<&mut Xdp, KernelError> {
+        let missing = KernelError::Missing { kind: "program", name };
+        let Some(program) = self.ebpf.program_mut(name) else { return Err(missing) };
+        program.try_into().map_err(|_| missing)
     }
 
     /// Any TC program of the object, by name.

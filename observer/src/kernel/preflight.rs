@@ -18,6 +18,11 @@ impl KernelVersion {
     /// The oldest that the programs load on: the spill ring needs Linux 5.8, and 5.10 is the oldest that ECS runs.
     pub const OLDEST: Self = Self { major: 5, minor: 10 };
 
+    /// This one.
+    pub const fn new(major: u32, minor: u32) -> Self {
+        Self { major, minor }
+    }
+
     /// The one that runs.
     pub fn running() -> Self {
         uname()

@@ -86,6 +86,16 @@ impl Netlink {
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
             _ => {}
         }
+        self.known_netns_id(fd)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The id of the namespace behind a descriptor; `None` if it has none.
+    pub fn netns_id_if_any(&mut self, fd: std::os::fd::BorrowedFd<'_>) -> io::Result<Option<NetnsId>> {
+        use std::os::fd::AsRawFd;
+        self.known_netns_id(NsidAttribute::Fd(fd.as_raw_fd() as u32))
+    }
+
+    fn known_netns_id(&mut self, fd: NsidAttribute) -> io::Result<Option<NetnsId>> {
         let mut query = NsidMessage::default();
         query.attributes = vec![fd];
         for answer in self.ask(RouteNetlinkMessage::GetNsId(query), NLM_F_ACK)? {
@@ -94,12 +104,12 @@ impl Netlink {
                     if let NsidAttribute::Id(id) = attribute
                         && id >= 0
                     {
-                        return Ok(id);
+                        return Ok(Some(id));
                     }
                 }
             }
         }
-        Err(io::ErrorKind::NotFound.into())
+        Ok(None)
     }
 
     /// Whether an interface of our own namespace has a TC filter on its ingress or egress.
@@ -114,14 +124,17 @@ impl Netlink {
         Ok(false)
     }
 
+    /// One link of our own namespace.
+    pub fn link(&mut self, ifindex: u32) -> io::Result<LinkMessage> {
+        let link = self.links(None)?.into_iter().find(|link| link.header.index == ifindex);
+        link.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     /// Frames that an interface of our own namespace has carried, both ways, by its own count.
     pub fn frames(&mut self, ifindex: u32) -> io::Result<u64> {
-        let link = self.links(None)?.into_iter().find(|link| link.header.index == ifindex);
-        let frames = link.and_then(|link| {
-            link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::Stats64(stats) => Some(stats.rx_packets + stats.tx_packets),
-                _ => None,
-            })
+        let frames = self.link(ifindex)?.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::Stats64(stats) => Some(stats.rx_packets + stats.tx_packets),
+            _ => None,
         });
         frames.ok_or_else(|| io::ErrorKind::NotFound.into())
     }

@@ -26,6 +26,8 @@ pub struct InterfaceStats {
     pub id: Arc<str>,
     /// Whose it is.
     pub subject: Arc<Subject>,
+    /// Where packets towards it are counted.
+    pub hook: &'static str,
     /// The kernel's account, by direction.
     pub ledger: [Ledger; 2],
     /// What went into records, by direction and protocol.
@@ -86,7 +88,7 @@ struct Families {
 impl Families {
     fn new() -> prometheus::Result<Self> {
         let counter = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
-        let mut info = vec!["interface", "interface_id", "interface_name", "mac", "netns"];
+        let mut info = vec!["interface", "interface_id", "interface_name", "mac", "netns", "hook"];
         info.extend(INFO.map(|(label, _)| label));
         Ok(Self {
             packets: counter("observer_packets_total", "Packets in records, as on the wire.", &BY_TASK)?,
@@ -139,7 +141,10 @@ impl Families {
                 &BY_REASON,
             )?,
             info: IntGaugeVec::new(
-                Opts::new("observer_interface_info", "The ids behind the label `interface`."),
+                Opts::new(
+                    "observer_interface_info",
+                    "The ids behind the label `interface`, and the hook that counts its ingress.",
+                ),
                 &info,
             )?,
         })
@@ -209,8 +214,14 @@ impl Families {
             self.dropped_bytes.with_label_values(&by_reason).inc_by(dropped.count.bytes);
         }
         let netns = subject.netns.to_string();
-        let mut info =
-            vec![&*stats.id, &*subject.interface_id, &*subject.interface_name, &*subject.mac, &netns];
+        let mut info = vec![
+            &*stats.id,
+            &*subject.interface_id,
+            &*subject.interface_name,
+            &*subject.mac,
+            &netns,
+            stats.hook,
+        ];
         info.extend(INFO.map(|(_, attribute)| known(attribute)));
         self.info.with_label_values(&info).set(1);
     }

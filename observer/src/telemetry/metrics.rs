@@ -18,7 +18,7 @@ use super::{
     labels::WINDOW_FULL,
 };
 use crate::{
-    kernel::drain::DrainReport,
+    kernel::{drain::DrainReport, xdp::Reason},
     record::{Batch, Content},
     sink::{SinkLoss, SinkObserver},
 };
@@ -65,6 +65,7 @@ pub struct Metrics {
     flows: IntGauge,
     interface_states: IntGaugeVec,
     attach_failures: IntCounter,
+    xdp_refusals: IntCounterVec,
     drain_duration: HistogramVec,
     window_duration: Histogram,
 }
@@ -142,6 +143,12 @@ impl Metrics {
                 "observer_attach_failures_total",
                 "Interfaces on which the programs could not be put; tried again with growing pauses.",
             )?,
+            xdp_refusals: counters(
+                &registry,
+                "observer_xdp_refusals_total",
+                "Interfaces on which XDP was asked for, and TC counts instead.",
+                &["reason"],
+            )?,
             drain_duration: register(
                 &registry,
                 HistogramVec::new(
@@ -189,6 +196,9 @@ impl Metrics {
         }
         for phase in Phase::ALL {
             self.drain_duration.with_label_values(&[phase.as_str()]);
+        }
+        for reason in Reason::ALL {
+            self.xdp_refusals.with_label_values(&[reason.as_str()]);
         }
         for state in ["attached", "failed"] {
             self.interface_states.with_label_values(&[state]);
@@ -258,6 +268,11 @@ impl Metrics {
     /// An attempt to put the programs on an interface failed.
     pub fn attach_failed(&self) {
         self.attach_failures.inc();
+    }
+
+    /// XDP was not put on an interface.
+    pub fn xdp_refused(&self, reason: Reason) {
+        self.xdp_refusals.with_label_values(&[reason.as_str()]).inc();
     }
 
     /// All of it, in Prometheus' text format.

@@ -1,0 +1,99 @@
+//! `observer check`: what this host offers, before anything is touched.
+
+use std::{
+    io::{self, Write as _},
+    sync::mpsc::channel,
+};
+
+use serde::Serialize;
+
+use super::{Failure, hook, watch_options, xdp_wish};
+use crate::{
+    config::Config,
+    kernel::{
+        IngressHook, XdpWish, drops,
+        preflight::{self, KernelVersion},
+        xdp,
+    },
+    tasks::{Observed, TasksFile, Watch},
+};
+
+#[derive(Serialize)]
+struct Report {
+    kernel: String,
+    drops: String,
+    /// Only where XDP is asked for: TC can be everywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interfaces: Option<Vec<Interface>>,
+}
+
+#[derive(Serialize)]
+struct Interface {
+    #[serde(rename = "interface")]
+    name: String,
+    mac: Option<String>,
+    netns: String,
+    /// What would count packets towards it.
+    hook: &'static str,
+    /// Why not XDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+/// Prints what `run` would find; an error where it would not start.
+pub fn check(config: &Config, json: bool) -> Result<(), Failure> {
+    preflight::check()?;
+    let interfaces = xdp_wish(config).map(|wish| interfaces(config, wish)).transpose()?;
+    let drops = drops::probe().map_or_else(
+        |error| format!("drops are not seen, and none becomes REJECT: {error}"),
+        |sight| sight.to_string(),
+    );
+    let report = Report { kernel: KernelVersion::running().to_string(), drops, interfaces };
+    let mut out = io::stdout().lock();
+    let written = if json {
+        serde_json::to_string(&report).map_err(io::Error::from).and_then(|text| writeln!(out, "{text}"))
+    } else {
+        table(&report, &mut out)
+    };
+    written.map_err(|error| Failure::Running(format!("writing to standard output: {error}")))
+}
+
+fn table(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
+    writeln!(out, "this host can be observed: Linux {}", report.kernel)?;
+    writeln!(out, "{}", report.drops)?;
+    for Interface { name, mac, netns, hook, why } in report.interfaces.iter().flatten() {
+        let mac = mac.as_deref().unwrap_or("-");
+        write!(out, "{name}  {mac}  {netns}  {hook}")?;
+        match why {
+            Some(why) => writeln!(out, ": {why}")?,
+            None => writeln!(out)?,
+        }
+    }
+    Ok(())
+}
+
+fn interfaces(config: &Config, wish: XdpWish) -> Result<Vec<Interface>, Failure> {
+    let tasks_file = config.tasks_file.as_deref().map(TasksFile::open).transpose()?;
+    let (out, seen) = channel();
+    let failed = |error| Failure::Host(format!("listing interfaces: {error}"));
+    // The first look is what is wanted, and it is over when this returns.
+    let watch = Watch::start(watch_options(config, tasks_file), out).map_err(failed)?;
+    let observed = seen.recv().unwrap_or_default();
+    drop(watch);
+    let tc = IngressHook::Tc(hook(config));
+    let describe = |Observed { interface, .. }: &Observed| {
+        let (hook, why) = match xdp::plan(wish, &interface.netns, interface.ifindex, interface.ethernet) {
+            Ok(Ok(plan)) => (IngressHook::Xdp(plan.mode), None),
+            Ok(Err(refusal)) => (tc, Some(refusal.to_string())),
+            Err(error) => (tc, Some(error.to_string())),
+        };
+        Interface {
+            name: interface.name.to_string(),
+            mac: interface.mac.map(|mac| mac.to_string()),
+            netns: interface.netns.path.display().to_string(),
+            hook: hook.as_str(),
+            why,
+        }
+    };
+    Ok(observed.iter().map(describe).collect())
+}

@@ -1,0 +1,127 @@
+//! What a driver says of its interface, as `ethtool` shows it. Everything here is about the namespace of the calling
+//! thread.
+
+use std::{collections::BTreeSet, io, mem, net::UdpSocket, os::fd::AsRawFd};
+
+const GET_DRIVER: u32 = 0x03;
+const GET_STRINGS: u32 = 0x1b;
+const GET_SET_INFO: u32 = 0x37;
+const GET_FEATURES: u32 = 0x3a;
+const GET_CHANNELS: u32 = 0x3c;
+
+/// `ETH_SS_FEATURES`: the set of strings that names features.
+const FEATURE_NAMES: u32 = 4;
+/// `ETH_GSTRING_LEN`
+const NAME_LEN: usize = 32;
+const SIOCETHTOOL: libc::c_ulong = 0x8946;
+
+/// Queues of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Channels {
+    /// In use, those for both directions.
+    pub combined: u32,
+    /// As many as there could be.
+    pub max_combined: u32,
+    /// In use, those to receive.
+    pub rx: u32,
+    /// In use, those to send.
+    pub tx: u32,
+}
+
+/// The name of the driver.
+pub fn driver(interface: &str) -> io::Result<String> {
+    // struct ethtool_drvinfo: the name comes first, and is as long as any string here.
+    let mut answer = [0_u8; 196];
+    ask(interface, GET_DRIVER, &mut answer)?;
+    Ok(text(&answer[4..4 + NAME_LEN]))
+}
+
+/// How many queues there are; an error where the driver has no say in that.
+pub fn channels(interface: &str) -> io::Result<Channels> {
+    // struct ethtool_channels: maxima of rx, tx, other and combined, then what is in use
+    let mut answer = [0_u8; 36];
+    ask(interface, GET_CHANNELS, &mut answer)?;
+    let [max_combined, rx, tx, combined] = [4, 5, 6, 8].map(|index| word(&answer, index));
+    Ok(Channels { combined, max_combined, rx, tx })
+}
+
+/// Of one block of features: its size, and where in it the bits of those that are on lie.
+const BLOCK: usize = 16;
+const ON: usize = 8;
+
+/// The offloads that are on, by the names that `ethtool -k` takes.
+pub fn features(interface: &str) -> io::Result<BTreeSet<String>> {
+    // struct ethtool_sset_info: a mask of sets, then the size of each
+    let mut sizes = [0_u8; 20];
+    sizes[8..16].copy_from_slice(&(1_u64 << FEATURE_NAMES).to_ne_bytes());
+    ask(interface, GET_SET_INFO, &mut sizes)?;
+    let count = word(&sizes, 4) as usize;
+
+    // struct ethtool_gstrings: set, count, names
+    let mut names = vec![0_u8; 12 + count * NAME_LEN];
+    names[4..8].copy_from_slice(&FEATURE_NAMES.to_ne_bytes());
+    names[8..12].copy_from_slice(&(count as u32).to_ne_bytes());
+    ask(interface, GET_STRINGS, &mut names)?;
+
+    // struct ethtool_gfeatures: the number of blocks, and of each the bits that are available, wanted, on and fixed
+    let blocks = count.div_ceil(32);
+    let mut bits = vec![0_u8; 8 + blocks * BLOCK];
+    bits[4..8].copy_from_slice(&(blocks as u32).to_ne_bytes());
+    ask(interface, GET_FEATURES, &mut bits)?;
+
+    let is_on = |number: usize| {
+        let block = bits.get(8 + number / 32 * BLOCK + ON..).and_then(|rest| rest.first_chunk());
+        block.is_some_and(|block| u32::from_ne_bytes(*block) >> (number % 32) & 1 == 1)
+    };
+    let names = names[12..].chunks(NAME_LEN).enumerate();
+    Ok(names.filter(|(number, _)| is_on(*number)).map(|(_, name)| text(name)).collect())
+}
+
+/// The `index`th word of an answer.
+fn word(answer: &[u8], index: usize) -> u32 {
+    answer.get(index * 4..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u32::from_ne_bytes(*word))
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// Asks; `data` holds the rest of the question behind four bytes of room for the command, and then the answer.
+fn ask(interface: &str, command: u32, data: &mut [u8]) -> io::Result<()> {
+    data[..4].copy_from_slice(&command.to_ne_bytes());
+    // SAFETY: zeros are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    if interface.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
+    // Any socket of the namespace does.
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: the request leads to `data`, which is as long as the command asks for.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_has_offloads_and_no_queues() {
+        let on = features("lo").unwrap();
+        assert!(on.contains("tx-tcp-segmentation"), "{on:?}");
+        assert!(!on.contains("rx-gro-hw") && !on.contains(""), "{on:?}");
+        assert!(channels("lo").is_err());
+        assert!(driver("no-such-device").is_err());
+    }
+
+    #[test]
+    fn texts_end_at_the_first_zero() {
+        assert_eq!(text(b"veth\0\0garbage"), "veth");
+        assert_eq!(text(b"full"), "full");
+    }
+}

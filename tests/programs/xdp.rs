@@ -1,0 +1,229 @@
+//! The XDP programs: the same counts as at TC from the same packets, wherever their bytes lie.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use anyhow::Result;
+use aya::programs::{TestRun as _, TestRunOptions};
+use observer::{
+    flow::Delta,
+    kernel::{KernelError, Programs, XdpMode, XdpPlan, ledger::grown},
+};
+use observer_ebpf::abi::{Direction, Ledger, LossReason, NonIpKind, Note, names};
+use observer_tests::{need, requires};
+
+use super::{Outcome, check, samples};
+use crate::{
+    loaded::{INTERFACE, Load, Loaded, outcome},
+    packets::{Input, Sample, generator::is_taken},
+};
+
+const XDP_PASS: u32 = 2;
+const MARK_LEN: usize = 4;
+/// No test run is shorter.
+const LINK_HEADER: usize = 14;
+
+const PLANS: [XdpPlan; 3] = [
+    XdpPlan { mode: XdpMode::Native, companion: false },
+    XdpPlan { mode: XdpMode::Native, companion: true },
+    XdpPlan { mode: XdpMode::Generic, companion: true },
+];
+
+/// What the parser makes of a frame, of whose segments XDP is told nothing.
+fn parsed(bytes: &[u8]) -> Outcome {
+    Input::whole(bytes.to_vec()).parsed()
+}
+
+/// The frames of the corpus that XDP can be given.
+fn frames() -> impl Iterator<Item = (Sample, Vec<u8>)> {
+    samples().map(|(sample, input)| (sample, input.bytes)).filter(|(_, bytes)| bytes.len() >= LINK_HEADER)
+}
+
+/// What is counted while `run` runs.
+fn counted(loaded: &mut Loaded, run: impl FnOnce(&mut Programs)) -> (Vec<Delta>, Ledger) {
+    let before = loaded.ledger(Direction::Ingress);
+    run(&mut loaded.programs);
+    (loaded.flows(), grown(&loaded.ledger(Direction::Ingress), &before))
+}
+
+/// The XDP programs that this kernel can load.
+fn names_here() -> Vec<&'static str> {
+    let frags = requires::linux(5, 18).is_ok().then_some(names::OBSERVE_XDP_FRAGS);
+    [names::OBSERVE_XDP].into_iter().chain(frags).collect()
+}
+
+fn loaded(plan: XdpPlan, name: &'static str) -> Loaded {
+    Loaded::by(Load::default(), |loader| {
+        let mut programs = loader.load_xdp(INTERFACE, plan)?;
+        let program = programs.xdp_program(name)?;
+        if program.fd().is_err() {
+            let failed = |source| KernelError::Program { action: "loading", program: name, source };
+            program.load().map_err(failed)?;
+        }
+        Ok(programs)
+    })
+}
+
+/// Sends a packet through a program; `linear` bytes of it lie in the first buffer.
+fn send(programs: &mut Programs, name: &'static str, bytes: &[u8], linear: Option<usize>) {
+    let mut out = vec![0; bytes.len() + MARK_LEN];
+    let context = linear.map(|linear| {
+        // struct xdp_md: data, data_end
+        let mut context = [0_u8; 24];
+        context[4..8].copy_from_slice(&(linear as u32).to_ne_bytes());
+        context
+    });
+    let options = TestRunOptions {
+        data_in: Some(bytes),
+        data_out: Some(&mut out),
+        ctx_in: context.as_ref().map(|context| &context[..]),
+        ..TestRunOptions::new()
+    };
+    let result = programs.xdp_program(name).unwrap().test_run(options);
+    let result = result.unwrap_or_else(|error| panic!("{name}, {} bytes, {linear:?}: {error}", bytes.len()));
+    assert_eq!(result.return_value, XDP_PASS, "{name}");
+    let written = &out[..result.data_size_out as usize];
+    assert!(written.ends_with(bytes), "{name}: the packet is another one behind the program");
+}
+
+/// Addresses, protocol and ports.
+type Flow = (IpAddr, IpAddr, u8, u16, u16);
+
+/// What several packets amount to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    frames: (u64, u64),
+    flows: BTreeMap<Flow, (u64, u64)>,
+    lost: BTreeMap<&'static str, (u64, u64)>,
+    non_ip: BTreeMap<&'static str, u64>,
+    notes: BTreeMap<&'static str, u64>,
+}
+
+impl Totals {
+    fn expect(&mut self, outcome: &Outcome) {
+        match *outcome {
+            Outcome::Flow {
+                source,
+                destination,
+                protocol,
+                source_port,
+                destination_port,
+                packets,
+                bytes,
+                note,
+                ..
+            } => {
+                let key = (source, destination, protocol, source_port, destination_port);
+                let flow = self.flows.entry(key).or_default();
+                *flow = (flow.0 + packets, flow.1 + bytes);
+                if let Some(note) = note {
+                    *self.notes.entry(note.as_str()).or_default() += 1;
+                }
+            }
+            Outcome::Lost { reason, packets, bytes } => {
+                let lost = self.lost.entry(reason.as_str()).or_default();
+                *lost = (lost.0 + packets, lost.1 + bytes);
+            }
+            Outcome::NonIp { kind } => *self.non_ip.entry(kind.as_str()).or_default() += 1,
+        }
+    }
+
+    fn counted(flows: &[Delta], ledger: &Ledger) -> Self {
+        let mut totals = Self { frames: (ledger.frames, ledger.frame_bytes), ..Self::default() };
+        for Delta { key, counters } in flows {
+            let key =
+                (key.source(), key.destination(), key.protocol(), key.source_port(), key.destination_port());
+            let flow = totals.flows.entry(key).or_default();
+            *flow = (flow.0 + counters.packets, flow.1 + counters.bytes);
+        }
+        for reason in LossReason::ALL {
+            let loss = ledger.lost[reason as usize];
+            if loss.packets != 0 {
+                totals.lost.insert(reason.as_str(), (loss.packets, loss.bytes));
+            }
+        }
+        let some = |count: u64| (count != 0).then_some(count);
+        totals.non_ip = NonIpKind::ALL
+            .into_iter()
+            .filter_map(|kind| Some((kind.as_str(), some(ledger.non_ip[kind as usize])?)))
+            .collect();
+        totals.notes = Note::ALL
+            .into_iter()
+            .filter_map(|note| Some((note.as_str(), some(ledger.notes[note as usize])?)))
+            .collect();
+        totals
+    }
+}
+
+#[test]
+fn xdp_counts_the_corpus_as_the_parser_does() -> Result<()> {
+    need!(requires::root());
+    for plan in PLANS {
+        for name in names_here() {
+            let mut loaded = loaded(plan, name);
+            for (sample, bytes) in frames() {
+                let (flows, ledger) = counted(&mut loaded, |programs| send(programs, name, &bytes, None));
+                let place = format!("{name}, {plan:?}, {} ({})", sample.name, sample.about);
+                assert_eq!(outcome(&flows, &ledger), parsed(&bytes), "{place}");
+                assert_eq!((ledger.frames, ledger.frame_bytes), (1, bytes.len() as u64), "{place}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn xdp_counts_a_frame_cut_anywhere_as_the_parser_does() -> Result<()> {
+    need!(requires::root());
+    for name in names_here() {
+        let mut loaded = loaded(PLANS[2], name);
+        for (sample, whole) in frames() {
+            let mut expected = Totals::default();
+            let (flows, ledger) = counted(&mut loaded, |programs| {
+                for len in LINK_HEADER..=whole.len() {
+                    send(programs, name, &whole[..len], None);
+                    expected.frames = (expected.frames.0 + 1, expected.frames.1 + len as u64);
+                    expected.expect(&parsed(&whole[..len]));
+                }
+            });
+            assert_eq!(Totals::counted(&flows, &ledger), expected, "{name}, {}", sample.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn xdp_counts_a_frame_in_several_buffers_as_the_parser_does() -> Result<()> {
+    need!(requires::root());
+    // a test run with a first buffer of a size of one's own
+    need!(requires::linux(6, 18));
+    let name = names::OBSERVE_XDP_FRAGS;
+    let mut loaded = loaded(PLANS[1], name);
+    for (sample, bytes) in frames().filter(|(_, bytes)| bytes.len() > LINK_HEADER) {
+        let mut expected = Totals::default();
+        let (flows, ledger) = counted(&mut loaded, |programs| {
+            for linear in LINK_HEADER..bytes.len() {
+                send(programs, name, &bytes, Some(linear));
+                expected.frames = (expected.frames.0 + 1, expected.frames.1 + bytes.len() as u64);
+                expected.expect(&parsed(&bytes));
+            }
+        });
+        assert_eq!(Totals::counted(&flows, &ledger), expected, "{}", sample.name);
+        // The first buffer ends within the Ethernet header's successor.
+        assert_ne!(ledger.copied, 0, "{}", sample.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_has_no_mark_is_counted_behind_xdp() -> Result<()> {
+    need!(requires::root());
+    for plan in PLANS.into_iter().filter(|plan| plan.companion) {
+        let mut loaded = Loaded::by(Load::default(), |loader| loader.load_xdp(INTERFACE, plan));
+        for (sample, input) in samples().filter(|(_, input)| is_taken(&input.bytes)) {
+            for direction in Direction::ALL {
+                check(&mut loaded, direction, &sample, &input, &sample.expect);
+            }
+        }
+    }
+    Ok(())
+}
