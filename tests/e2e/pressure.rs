@@ -194,7 +194,7 @@ fn a_full_table_of_one_task_takes_nothing_from_another() -> Result<()> {
     books.assert_exact(&calm.inside, Crossed::ingress(calm_sent));
     let lost = books.lost(&noisy.inside);
     println!("{noisy_sent} of noise, of which {lost} lost; {calm_sent} of the calm task");
-    assert!(lost.packets > MANY, "the noise has lost only {lost}");
+    assert!(lost.packets > 1_000, "cache and ring were never full: the noise has lost {lost}");
     Ok(())
 }
 
