@@ -82,19 +82,17 @@ impl Hook {
     const fn scenarios(self) -> &'static [&'static str] {
         match self {
             Self::Tc => &[],
-            Self::XdpNative | Self::XdpGeneric => {
-                &[
-                    "apart::",
-                    "bulk::packets",
-                    "flows::",
-                    "frames::",
-                    "gso::",
-                    "pressure::a_full_table",
-                    "pressure::a_map_that_is_full",
-                    "pressure::what_no_longer_fits",
-                    "windows::",
-                ]
-            }
+            Self::XdpNative | Self::XdpGeneric => &[
+                "apart::",
+                "bulk::packets",
+                "flows::",
+                "frames::",
+                "gso::",
+                "pressure::a_full_table",
+                "pressure::a_map_that_is_full",
+                "pressure::what_no_longer_fits",
+                "windows::",
+            ],
         }
     }
 }
