@@ -125,8 +125,9 @@ impl Tally {
 
     /// How often the rarest came.
     fn least(&self) -> u64 {
-        let of_packets =
-            |reason: &LossReason| !matches!(reason, LossReason::TableFull | LossReason::Internal);
+        let of_packets = |reason: &LossReason| {
+            !matches!(reason, LossReason::TableFull | LossReason::Internal | LossReason::DropUnbooked)
+        };
         let lost = LossReason::ALL.into_iter().filter(of_packets).map(|reason| self.lost[reason as usize]);
         let counts = lost.chain(self.not_ip).chain(self.notes);
         counts.chain([self.flows, self.fragments, self.super_packets]).min().unwrap_or(0)
