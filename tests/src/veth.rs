@@ -164,31 +164,31 @@ impl Interface {
     /// What its counters say since it was made.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::read(&self.namespace, self.name)?;
-        // A veth that merges, or has XDP in its driver, counts what comes in its poll, behind the link headers
-        // (`veth_xdp_rcv`), for both ends.
-        let merges = self.offloads.merges();
-        for (namespace, frames) in [
-            (self.namespace.path(), &mut counters.frames.ingress),
-            (&self.other, &mut counters.frames.egress),
-        ] {
-            if merges || has_native_xdp(namespace, self.name)? {
-                frames.bytes += frames.packets * LINK_HEADER;
-            }
-        }
+        counters.frames.ingress.bytes += polled(self.namespace.path(), self.name)? * LINK_HEADER;
+        counters.frames.egress.bytes += polled(&self.other, self.name)? * LINK_HEADER;
         Ok(counters)
     }
 
     /// Whether a program runs in its driver.
     pub fn has_native_xdp(&self) -> Result<bool> {
-        has_native_xdp(self.namespace.path(), self.name)
+        let text = self.namespace.output("ip", &["-json", "link", "show", "dev", self.name])?;
+        let links: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        // `XDP_ATTACHED_DRV`
+        Ok(links[0]["xdp"]["mode"] == 1)
     }
 }
 
-/// `"mode": 1` is `XDP_ATTACHED_DRV`.
-fn has_native_xdp(namespace: &Path, name: &str) -> Result<bool> {
-    let text = netns::output(namespace, "ip", &["-json", "link", "show", "dev", name])?;
-    let links: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
-    Ok(links[0]["xdp"]["mode"] == 1)
+/// The frames that a veth has taken in its poll: one that merges, or has XDP in its driver, does so, and counts their
+/// bytes behind the link headers (`veth_xdp_rcv`), for both ends.
+fn polled(namespace: &Path, name: &str) -> Result<u64> {
+    let text = match netns::output(namespace, "ethtool", &["-S", name]) {
+        // No veth.
+        Err(error) if error.to_string().contains("no stats available") => return Ok(0),
+        text => text?,
+    };
+    let counts = text.lines().filter_map(|line| line.trim().split_once(": "));
+    let counts = counts.filter(|(name, _)| name.starts_with("rx_queue_") && name.ends_with("_xdp_packets"));
+    counts.map(|(_, count)| Ok(count.parse::<u64>()?)).sum()
 }
 
 /// A stand-in for a task: a namespace with an interface, and another one that holds whom the task talks to.

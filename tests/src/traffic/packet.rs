@@ -7,10 +7,14 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::{
+    mman::{MapFlags, ProtFlags, mmap, munmap},
+    socket::{setsockopt, sockopt::SndBuf},
+};
 
 use super::Pace;
 use crate::{
+    hook::Hook,
     poll::{self, PATIENCE},
     tally::Tally,
     veth::Interface,
@@ -18,6 +22,10 @@ use crate::{
 
 /// Frames in one system call.
 const BATCH: usize = 64;
+
+/// Bytes that a socket may have under way where a veth polls: it then holds 256 frames (`VETH_RING_SIZE`) and drops
+/// more, and senders of two CPUs share it. The least frame counts for some 700 bytes, and the kernel doubles this.
+const RING_SHARE: usize = 32 << 10;
 
 /// A raw socket that sends frames as they are.
 #[derive(Debug)]
@@ -71,6 +79,9 @@ impl PacketSocket {
                 libc::bind(fd.as_raw_fd(), (&raw const name).cast(), size_of_val(&name) as libc::socklen_t)
             };
             ensure!(bound == 0, "binding a packet socket: {}", io::Error::last_os_error());
+            if Hook::under_test()? == Hook::XdpNative {
+                setsockopt(&fd, SndBuf, &RING_SHARE)?;
+            }
             Ok(Self { fd })
         })
     }
