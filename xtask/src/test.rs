@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     build,
-    kernels::{self, Version},
+    kernels::{self, Extent, Version},
     paths::Paths,
     process, setup,
     skips::{self, Skip},
@@ -231,12 +231,21 @@ fn program(paths: &Paths, name: &str) -> Result<PathBuf> {
 
 /// Boots other kernels. Who asks for them by name gets them, or an error.
 fn other_kernels(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut Vec<Skip>)) -> Result<()> {
-    let versions = if args.kernels.is_empty() { &kernels::ALL[..] } else { &args.kernels[..] };
+    let filter: Vec<String> = args.filter.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let extent = match args.stage {
+        _ if !filter.is_empty() => Extent::Named(&filter),
+        Stage::Kernels => Extent::Whole,
+        _ => Extent::Core,
+    };
+    let versions = match args.stage {
+        _ if !args.kernels.is_empty() => &args.kernels[..],
+        Stage::Kernels => &kernels::ALL[..],
+        _ => &kernels::OF_HOSTS[..],
+    };
     if args.stage == Stage::Kernels {
         kernels::bring(paths, versions, false)?;
     }
-    let filter: Vec<String> = args.filter.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    kernels::run(paths, versions, &filter, (stages, skips))
+    kernels::run(paths, versions, extent, (stages, skips))
 }
 
 /// Builds the test targets of the tests' package; returns their names and programs.

@@ -237,8 +237,10 @@ impl Tick {
             self.interfaces.all().filter(|interface| interface.retired).map(|i| i.number).collect();
 
         let Self { drain, flows, interfaces, window, .. } = self;
+        let end_ms = window.end * 1000;
         let report = drain.drain(|side, delta| {
-            if over && side == Side::After {
+            // A tick that is late finds flows that began when the window was over.
+            if over && (side == Side::After || delta.counters.first_ms >= end_ms) {
                 interfaces.add(&mut early, next, delta);
             } else {
                 interfaces.add(flows, *window, delta);

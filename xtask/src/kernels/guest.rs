@@ -25,6 +25,9 @@ const SILENCE: Duration = Duration::from_mins(5);
 /// With KVM a kernel boots in a second, or never: not where we are in a virtual machine that offers KVM to its own kind
 /// of guest only.
 const AWAKE: Duration = Duration::from_secs(5);
+/// How often a kernel may try to come up: an emulated processor now and then fails in code that a kernel changes while
+/// it boots.
+const BOOTS: u32 = 3;
 /// Lines of the kernel's own messages that a person sees when something went wrong.
 const TAIL: usize = 40;
 
@@ -83,17 +86,24 @@ impl Guest {
     /// Runs it to its end. What it says is told from what others say by `version`, and so are its skips.
     pub(super) fn run(mut self, tasks: &[Task], version: &str) -> (Result<()>, Vec<Skip>) {
         let mut skips = Vec::new();
-        let result = self.watch(tasks, version, &mut skips);
-        if result.is_err() {
-            self.show_console();
+        for _ in 1..BOOTS {
+            let (report, result) = self.watch(tasks, version, &mut skips);
+            if result.is_ok() || report.awake {
+                return (result, skips);
+            }
+            eprintln!("    Linux {version} did not come up: once more");
         }
+        let (_, result) = self.watch(tasks, version, &mut skips);
         (result, skips)
     }
 
-    fn watch(&mut self, tasks: &[Task], version: &str, skips: &mut Vec<Skip>) -> Result<()> {
-        let (running, output) = self.start()?;
-        let lines = lines(output);
+    fn watch(&mut self, tasks: &[Task], version: &str, skips: &mut Vec<Skip>) -> (Report, Result<()>) {
         let mut report = Report::default();
+        let (running, output) = match self.start() {
+            Ok(started) => started,
+            Err(error) => return (report, Err(error)),
+        };
+        let lines = lines(output);
         let ended = loop {
             match lines.recv_timeout(SILENCE) {
                 Ok(line) => {
@@ -108,7 +118,11 @@ impl Guest {
         };
         drop(running);
         let judged = report.judge(tasks);
-        if ended { judged } else { judged.context(format!("{SILENCE:?} without a word")) }
+        let judged = if ended { judged } else { judged.context(format!("{SILENCE:?} without a word")) };
+        if judged.is_err() {
+            self.show_console();
+        }
+        (report, judged)
     }
 
     fn show_console(&self) {

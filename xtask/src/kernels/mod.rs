@@ -51,6 +51,23 @@ use crate::{
 pub(crate) const ALL: [Version; 4] =
     [Version::Series(5, 10), Version::Series(6, 1), Version::Series(6, 12), Version::Newest];
 
+/// What `test` boots among all else: the kernels that ECS hosts run.
+pub(crate) const OF_HOSTS: [Version; 2] = [Version::Series(5, 10), Version::Series(6, 1)];
+
+/// What of the tests runs in a guest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Extent<'a> {
+    /// Of all test programs, what is not left out.
+    Whole,
+    /// What a kernel decides: that it takes the programs, what they count, and the scenarios made for guests.
+    Core,
+    /// The tests whose names contain one of these.
+    Named(&'a [String]),
+}
+
+/// The test programs of [`Extent::Core`].
+const CORE: [&str; 2] = [FIRST, "guest"];
+
 /// Guests that run at once.
 const AT_ONCE: usize = 2;
 
@@ -106,12 +123,11 @@ pub(crate) fn found(paths: &Paths) -> Option<String> {
     (!found.is_empty()).then(|| found.join(", "))
 }
 
-/// Boots these kernels, each as a stage of its own; one that cannot be had is a skip. A filter takes the place of what is
-/// left out.
+/// Boots these kernels, each as a stage of its own; one that cannot be had is a skip.
 pub(crate) fn run(
     paths: &Paths,
     versions: &[Version],
-    filter: &[String],
+    extent: Extent<'_>,
     (stages, skips): (&mut Stages, &mut Vec<Skip>),
 ) -> Result<()> {
     let brought = bring(paths, versions, false);
@@ -124,7 +140,7 @@ pub(crate) fn run(
         }
     }
     let Some(emulator) = Emulator::find(paths).filter(|_| !kernels.is_empty()) else { return Ok(()) };
-    let tasks = tasks(paths, filter)?;
+    let tasks = tasks(paths, extent)?;
     let guests = guests(paths, kernels, &emulator, &tasks)?;
     let queue = Mutex::new(guests.into_iter());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -151,23 +167,27 @@ pub(crate) fn run(
 }
 
 /// All test programs, the first one first, and what of them runs.
-fn tasks(paths: &Paths, filter: &[String]) -> Result<Vec<Task>> {
+fn tasks(paths: &Paths, extent: Extent<'_>) -> Result<Vec<Task>> {
     let list = paths.root.join(LEFT_OUT);
     let text = fs::read_to_string(&list).with_context(|| format!("{} cannot be read", list.display()))?;
     let left_out = skips::names_in(&text);
     let mut programs = test::programs(paths)?;
     programs.sort_by_key(|(name, _)| (name != FIRST, name.clone()));
-    if filter.is_empty() {
+    if matches!(extent, Extent::Whole) {
         let all = programs.iter().map(|(_, program)| test::tests_of(program, &[]));
         let all = all.collect::<Result<Vec<_>>>()?.concat();
         let stale: Vec<_> =
             left_out.iter().filter(|word| !all.iter().any(|test| test.contains(*word))).collect();
         ensure!(stale.is_empty(), "{LEFT_OUT} names what no test is called: {stale:?}");
     }
-    let args: Vec<String> = if filter.is_empty() {
-        left_out.iter().flat_map(|word| ["--skip".to_owned(), (*word).to_owned()]).collect()
-    } else {
-        filter.to_vec()
+    if matches!(extent, Extent::Core) {
+        programs.retain(|(name, _)| CORE.contains(&name.as_str()));
+    }
+    let args: Vec<String> = match extent {
+        Extent::Named(filter) => filter.to_vec(),
+        Extent::Whole | Extent::Core => {
+            left_out.iter().flat_map(|word| ["--skip".to_owned(), (*word).to_owned()]).collect()
+        }
     };
     let task = |(name, program): (String, PathBuf)| {
         let tests = test::tests_of(&program, &args)?.into_iter().collect();

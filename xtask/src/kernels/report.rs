@@ -14,6 +14,8 @@ pub(super) struct Report {
     runs: Vec<Run>,
     trouble: Vec<String>,
     done: bool,
+    /// Its own first words have come.
+    pub(super) awake: bool,
 }
 
 /// A test program that was started.
@@ -43,8 +45,7 @@ impl Report {
             }
             ("trouble:", what) => self.trouble.push(what.to_owned()),
             ("done", _) => self.done = true,
-            // It is awake.
-            _ => {}
+            _ => self.awake = true,
         }
         false
     }
