@@ -2,7 +2,7 @@
 //! where it is put on, the interface is afterwards what it was before. The other scenarios count with it, too: see
 //! [`Hook`].
 
-use std::{collections::BTreeMap, slice, time::Duration};
+use std::{collections::BTreeMap, slice};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -12,7 +12,9 @@ use observer_tests::{
     hook::Hook,
     lab,
     lab::Lab,
-    need, requires,
+    need,
+    poll::PATIENCE,
+    requires,
     tally::{Crossed, Tally},
     traffic::{Echo, Transfer, Udp, exchange},
     veth::{Family, Interface, Task, ip_batch, quiet},
@@ -189,7 +191,7 @@ fn checked(lab: &Lab, hook: Hook, interface: &str) -> Result<String> {
         "netns",
         "--netns-dir",
     ]);
-    let exit = run_to_end(command.arg(lab.netns_dir()), Duration::from_secs(10))?;
+    let exit = run_to_end(command.arg(lab.netns_dir()), PATIENCE)?;
     ensure!(exit.status.success(), "{}", exit.stderr);
     let report: Value = serde_json::from_str(&exit.stdout).with_context(|| exit.stdout.clone())?;
     let all = report["interfaces"].as_array().context("interfaces")?;

@@ -89,7 +89,6 @@ impl Hook {
                 "frames::",
                 "gso::",
                 "pressure::a_full_table",
-                "pressure::a_map_that_is_full",
                 "pressure::what_no_longer_fits",
                 "windows::",
             ],
