@@ -9,6 +9,7 @@
 mod programs {
     mod account;
     mod cache;
+    mod clock;
     mod fragments;
     mod maps;
     mod object;

@@ -17,12 +17,10 @@ use nix::{
     unistd::Pid,
 };
 use observer::kernel::{
-    Drain, KernelError, Loader, Programs, Sizes,
-    bpffs::PinDirectory,
-    grace::Grace,
-    object::{LoaderOptions, cheapest_clock},
+    Drain, KernelError, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, object::LoaderOptions,
     preflight,
 };
+use observer_ebpf::abi::Clock;
 
 /// The default of `--flow-memory`.
 pub(crate) const FLOW_MEMORY: u64 = 64 << 20;
@@ -40,7 +38,7 @@ impl Place {
         let directory = tempfile::tempdir()?;
         let pins = PinDirectory::create(&directory.path().join("pins"), directory.path())?;
         let sizes = Sizes::from_budget(flow_memory, preflight::possible_cpus())?;
-        let options = LoaderOptions { sizes, log_level: 0, clock: cheapest_clock() };
+        let options = LoaderOptions { sizes, log_level: 0, clock: Clock::Ticks };
         Ok(Self { loader: Loader::new(options, pins.path())?, _pins: pins, _directory: directory })
     }
 

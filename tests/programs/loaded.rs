@@ -4,12 +4,8 @@ use aya::programs::{TestRun, TestRunOptions};
 use observer::{
     flow::{Delta, Icmp, InterfaceNumber},
     kernel::{
-        Drain, KernelError, Loader, Programs, Sizes,
-        bpffs::PinDirectory,
-        grace::Grace,
-        ledger::grown,
-        object::{LoaderOptions, cheapest_clock},
-        preflight,
+        Drain, KernelError, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, ledger::grown,
+        object::LoaderOptions, preflight,
     },
 };
 use observer_ebpf::{
@@ -39,7 +35,7 @@ pub(crate) struct Load {
 
 impl Default for Load {
     fn default() -> Self {
-        Self { clock: cheapest_clock(), ethernet: true, sizes: sizes(4 << 20) }
+        Self { clock: Clock::Ticks, ethernet: true, sizes: sizes(4 << 20) }
     }
 }
 

@@ -14,7 +14,7 @@ mod generated;
 mod loaded;
 mod xdp;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, thread, time::Duration};
 
 use anyhow::Result;
 use aya::programs::{TestRun, TestRunOptions};
@@ -23,11 +23,7 @@ use observer::{
     clock,
     flow::InterfaceNumber,
     kernel::{
-        Drain, Loader, Programs, Sizes,
-        bpffs::PinDirectory,
-        grace::Grace,
-        object::{LoaderOptions, cheapest_clock},
-        preflight,
+        Drain, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, object::LoaderOptions, preflight,
     },
 };
 use observer_ebpf::{
@@ -115,11 +111,8 @@ fn later_fragments_belong_to_the_flow_of_their_first() -> Result<()> {
 }
 
 #[test]
-fn programs_load_with_the_precise_clock_and_for_interfaces_without_ethernet() -> Result<()> {
+fn programs_load_for_interfaces_without_ethernet() -> Result<()> {
     need!(requires::root());
-    let mut loaded = Loaded::new(Load { clock: Clock::Precise, ..Load::default() });
-    let sample = corpus().swap_remove(0);
-    check(&mut loaded, Direction::Ingress, &sample, &sample.input(), &sample.expect);
     let _ = Loaded::new(Load { ethernet: false, ..Load::default() });
     Ok(())
 }
@@ -127,20 +120,22 @@ fn programs_load_with_the_precise_clock_and_for_interfaces_without_ethernet() ->
 #[test]
 fn times_of_a_flow_are_those_of_its_packets() -> Result<()> {
     need!(requires::root());
-    for clock in [cheapest_clock(), Clock::Precise] {
-        let mut loaded = Loaded::new(Load { clock, ..Load::default() });
-        let sample = corpus().swap_remove(0);
-        let before = clock::now().unix_ms;
-        let (flows, _) = loaded.count(Direction::Ingress, &sample.input());
-        let after = clock::now().unix_ms;
-        let counters = flows[0].counters;
-        assert_eq!(counters.first_ms, counters.last_ms);
-        // The coarse clock moves with the timer tick, of 10 ms at most; and a tick of ours is a millisecond.
-        assert!(
-            (before - 12..=after + 2).contains(&counters.first_ms),
-            "{before} {} {after}",
-            counters.first_ms
-        );
+    let mut loaded = Loaded::new(Load::default());
+    let input = corpus().swap_remove(0).input();
+    for pause in [0, 30, 300] {
+        let before = clock::unix_ms();
+        loaded.send(Direction::Ingress, &input);
+        let between = clock::unix_ms();
+        thread::sleep(Duration::from_millis(pause));
+        let then = clock::unix_ms();
+        loaded.send(Direction::Ingress, &input);
+        let after = clock::unix_ms();
+        let counters = loaded.flows()[0].counters;
+        // A time is that of the timer tick before it, of 10 ms at most, to the millisecond.
+        let is_of = |ms, (from, to)| (from - 21..=to + 1).contains(&ms);
+        assert!(is_of(counters.first_ms, (before, between)), "{before} {counters:?} {between}");
+        assert!(is_of(counters.last_ms, (then, after)), "{then} {counters:?} {after}");
+        thread::sleep(Duration::from_millis(pause));
     }
     Ok(())
 }
@@ -184,8 +179,7 @@ fn noise_of_an_interface_costs_its_neighbour_no_record() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let pins = PinDirectory::create(&directory.path().join("pins"), directory.path())?;
     let sizes = Sizes::from_budget(2 << 20, preflight::possible_cpus())?;
-    let mut loader =
-        Loader::new(LoaderOptions { sizes, log_level: 0, clock: cheapest_clock() }, pins.path())?;
+    let mut loader = Loader::new(LoaderOptions { sizes, log_level: 0, clock: Clock::Ticks }, pins.path())?;
     let (mut noisy, mut quiet) = (loader.load(INTERFACE, true)?, loader.load(QUIET, true)?);
     let mut drain = Drain::new(&mut noisy, sizes, Grace::new()?)?;
     drain.share_among(2);

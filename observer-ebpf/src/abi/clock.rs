@@ -2,10 +2,8 @@
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
-    /// `bpf_ktime_get_ns`.
-    Precise = 0,
-    /// `bpf_ktime_get_coarse_ns` (Linux 5.11), a tenth of the cost.
-    Coarse = 1,
+    /// The kernel's timer ticks, of 1 to 10 ms: `bpf_jiffies64` (Linux 5.6).
+    Ticks = 0,
     /// [`Replay`](super::Replay), which also says how long each frame was.
-    Replay = 2,
+    Replay = 1,
 }

@@ -1,11 +1,6 @@
 /// Slots per set of the flow cache: as many flows with the same hash can live beside each other.
 pub const WAYS: usize = 4;
 
-/// A tick of [`FlowSlot::first`] and [`FlowSlot::last`] is 2^20 ns (1.05 ms) of `CLOCK_MONOTONIC`.
-///
-/// 32 bits of it wrap after 52 days; a reader that comes within 26 completes them from its own clock.
-pub const TICK_SHIFT: u32 = 20;
-
 /// Which way a packet crosses the interface, seen from the task.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,7 +91,9 @@ pub struct FlowSlot {
     pub bytes: u64,
     /// Bits 0 to 47: packets as on the wire. Bits 48 to 55: every TCP flag seen. Bit 56: SYN and ACK in one packet.
     pub packets_and_flags: u64,
-    /// When the first packet came, in ticks.
+    /// When the first packet came, in ticks: the low half of [`Clock`](super::Clock).
+    ///
+    /// It wraps after 49 days at 1000 ticks per second; a reader that comes within 24 completes it from its own clock.
     pub first: u32,
     /// When the last packet came, in ticks.
     pub last: u32,

@@ -40,6 +40,8 @@ pub const OBSERVE_XDP: &str = "observe_xdp";
 pub const OBSERVE_XDP_FRAGS: &str = "observe_xdp_frags";
 /// TC program for what is left of packets towards the task behind XDP.
 pub const OBSERVE_BEHIND_XDP: &str = "observe_behind_xdp";
+/// TC program that returns the time in ticks, for `BPF_PROG_TEST_RUN`.
+pub const READ_TICKS: &str = "read_ticks";
 /// TC program that does nothing: the floor of the benchmarks.
 pub const EMPTY: &str = "empty";
 /// `tp_btf` program for every buffer that the kernel drops.
@@ -68,6 +70,8 @@ pub const HASH_FACTORS: &str = "HASH_FACTORS";
 pub const RING_PRESSED: &str = "RING_PRESSED";
 /// `u32`: a [`Clock`](super::Clock).
 pub const CLOCK: &str = "CLOCK";
+/// `u32`: how often a time is halved to an age, during which and the next a fragment finds the ports of its first.
+pub const FRAGMENT_AGE: &str = "FRAGMENT_AGE";
 /// `u32`: length of the link header: 14 for Ethernet, 0 for interfaces that carry bare IP.
 pub const LINK_HEADER: &str = "LINK_HEADER";
 /// [`KernelLayout`](super::KernelLayout) as words.

@@ -4,8 +4,7 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Replay {
-    /// When it was captured, in milliseconds modulo 2^32. In place of ticks: the unit of a capture's records, and
-    /// fragments find their first for 16 to 33 s instead of 17 to 34.
+    /// When it was captured, in milliseconds modulo 2^32. In place of ticks: the unit of a capture's records.
     pub now: u32,
     /// How long it was, which may be more than was captured, and more than the kernel takes for a run.
     pub frame_len: u32,

@@ -9,13 +9,14 @@
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
+    helpers::bpf_get_smp_processor_id,
 };
-use observer_ebpf::abi::{Clock, FlowKey, FlowSet, FlowSlot, Ledger, LossReason, TICK_SHIFT, WAYS};
+use observer_ebpf::abi::{Clock, FlowKey, FlowSet, FlowSlot, Ledger, LossReason, WAYS};
 
 use super::{
     account::ledger_index,
-    maps::{CONTROL, FLOWS, LEDGER, REPLAY, SPILL, USED},
+    clock::now,
+    maps::{CONTROL, FLOWS, LEDGER, SPILL, USED},
     settings::{RING_PRESSED, SETS, clock_is, hash},
 };
 
@@ -182,15 +183,4 @@ fn touch(slot: &mut FlowSlot, now: u32) {
     } else if (now.wrapping_sub(slot.last) as i32) > 0 {
         slot.last = now;
     }
-}
-
-/// The time, in ticks.
-#[inline(always)]
-pub(super) fn now() -> u32 {
-    if clock_is(Clock::Replay) {
-        return REPLAY.get(0).map_or(0, |replay| replay.now);
-    }
-    // SAFETY: helpers without arguments.
-    let ns = unsafe { if clock_is(Clock::Coarse) { bpf_ktime_get_coarse_ns() } else { bpf_ktime_get_ns() } };
-    (ns >> TICK_SHIFT) as u32
 }

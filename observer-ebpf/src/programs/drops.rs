@@ -24,7 +24,7 @@ use observer_ebpf::{
 
 use super::{
     account::ledger_index,
-    cache::now,
+    clock::now,
     fragments,
     maps::{CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER, WATCHED},
     settings::{DROP_ARGUMENTS, LAYOUT, REASONS},

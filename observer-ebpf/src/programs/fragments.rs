@@ -11,13 +11,11 @@ use observer_ebpf::{
 };
 
 use super::{
-    cache::now,
+    clock::now,
     maps::{FRAGMENT_BITS, FRAGMENTS},
-    settings::hash,
+    settings::{FRAGMENT_AGE, hash},
 };
 
-/// An age is 2^14 ticks, 17 s: a fragment finds its first for 17 to 34 s. Linux waits 30 s for the parts of a packet.
-const AGE_SHIFT: u32 = 14;
 const TAG_SHIFT: u32 = 40;
 const PROTOCOL_SHIFT: u32 = 32;
 
@@ -28,7 +26,8 @@ pub(super) fn resolve(packet: &mut Packet, interface: u16, direction: Direction)
     if part == Part::Whole {
         return;
     }
-    let age = u64::from(now() >> AGE_SHIFT);
+    // A fragment finds its first for one age to two.
+    let age = u64::from(now() >> (FRAGMENT_AGE.load() & 31));
     if part == Part::First {
         let place = Place::new(packet, id, (interface, direction), age);
         if let Some(word) = FRAGMENTS.get_ptr_mut(place.index) {

@@ -8,6 +8,7 @@
 
 mod account;
 mod cache;
+mod clock;
 mod drops;
 mod fragments;
 mod maps;

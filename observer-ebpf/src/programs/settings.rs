@@ -19,6 +19,8 @@ pub(super) static RING_PRESSED: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static CLOCK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
+pub(super) static FRAGMENT_AGE: Global<u32> = Global::new(14);
+#[unsafe(no_mangle)]
 pub(super) static LINK_HEADER: Global<u32> = Global::new(14);
 #[unsafe(no_mangle)]
 pub(super) static DROP_ARGUMENTS: Global<u32> = Global::new(2);

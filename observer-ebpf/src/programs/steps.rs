@@ -10,7 +10,7 @@ use observer_ebpf::{
 
 use super::{
     account::Account,
-    cache::now,
+    clock::now,
     tc::{GO_ON, InPlace, frame},
 };
 

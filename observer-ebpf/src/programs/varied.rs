@@ -15,7 +15,8 @@ use observer_ebpf::{
 
 use super::{
     account::{Account, control},
-    cache::{Count, now},
+    cache::Count,
+    clock::now,
     tc::{GO_ON, InPlace, frame},
 };
 

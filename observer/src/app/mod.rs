@@ -25,6 +25,7 @@ use std::{
 };
 
 use nix::fcntl::{Flock, FlockArg};
+use observer_ebpf::abi::Clock;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use self::check::check;
@@ -41,7 +42,7 @@ use crate::{
         diagnostics,
         drops::{self, Drops, Sight, Watchlist},
         grace::Grace,
-        object::{LoaderOptions, cheapest_clock},
+        object::LoaderOptions,
         preflight,
     },
     record::Format,
@@ -130,8 +131,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
 
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
     let sizes = Sizes::from_budget(config.flow_memory.as_u64(), preflight::possible_cpus())?;
-    let options =
-        LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: cheapest_clock() };
+    let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: Clock::Ticks };
     let mut loader = Loader::new(options, pins.path())?;
     if config.drops == DropsName::Auto {
         loader.make_room_for_drops();

@@ -133,10 +133,10 @@ impl Tick {
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Self {
-        let now = clock::now();
-        health.ticked(now.unix_ms);
+        let now = clock::unix_ms();
+        health.ticked(now);
         Self {
-            window: Window::holding(now.unix_ms, options.window_seconds),
+            window: Window::holding(now, options.window_seconds),
             interfaces: Tracked::new(options.max_flows),
             options,
             drain,
@@ -165,7 +165,7 @@ impl Tick {
         let mut ring_pause = RING_PAUSES[1];
         let mut next_tick = next_second();
         loop {
-            let until_tick = next_tick - clock::now().unix_ms;
+            let until_tick = next_tick - clock::unix_ms();
             // A clock that was set back must not stop the ticks.
             let until_tick = Duration::from_millis(until_tick.clamp(0, 1000) as u64);
             match self.options.events.recv_timeout(until_tick.min(ring_pause)) {
@@ -176,7 +176,7 @@ impl Tick {
             self.handle_waiting();
             let spilled = self.take_ring();
             ring_pause = if spilled == 0 { (ring_pause * 2).min(RING_PAUSES[1]) } else { RING_PAUSES[0] };
-            let now = clock::now().unix_ms;
+            let now = clock::unix_ms();
             if now >= next_tick || next_tick - now > 1000 {
                 self.tick(false)?;
                 next_tick = next_second();
@@ -229,9 +229,9 @@ impl Tick {
     fn tick(&mut self, last: bool) -> Result<(), KernelError> {
         // Events that are waiting were sent before this: what retired before the flip is complete after the drain.
         self.handle_waiting();
-        let now = clock::now();
-        let over = !last && self.window.is_over(now.unix_ms);
-        let next = Window::holding(now.unix_ms, self.options.window_seconds);
+        let now = clock::unix_ms();
+        let over = !last && self.window.is_over(now);
+        let next = Window::holding(now, self.options.window_seconds);
         let mut early = Table::new();
         let retired: Vec<_> =
             self.interfaces.all().filter(|interface| interface.retired).map(|i| i.number).collect();
@@ -276,7 +276,7 @@ impl Tick {
             self.metrics.window_closed(start.elapsed());
         }
         self.publish();
-        self.health.ticked(clock::now().unix_ms);
+        self.health.ticked(clock::unix_ms());
         Ok(())
     }
 
@@ -304,7 +304,7 @@ impl Tick {
         self.metrics.drops().late(self.flows.settle());
         let mut window = self.window;
         if last {
-            let now = clock::now().unix_ms.div_euclid(1000);
+            let now = clock::unix_ms().div_euclid(1000);
             window.end = now.clamp(window.start, window.end);
         }
         let mut batch = Batch {
@@ -387,7 +387,7 @@ impl Tick {
 
 /// UNIX milliseconds of the next whole second, on which every window's edge lies.
 fn next_second() -> i64 {
-    (clock::now().unix_ms.div_euclid(1000) + 1) * 1000
+    (clock::unix_ms().div_euclid(1000) + 1) * 1000
 }
 
 impl Tracked {

@@ -9,16 +9,17 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf};
-use observer_ebpf::abi::{Clock, Control, Direction, FlowKey, FlowSet, FlowSlot, Ledger, TICK_SHIFT, names};
+use observer_ebpf::abi::{Control, Direction, FlowKey, FlowSet, FlowSlot, Ledger, names};
 
 use super::{
-    KernelError, Programs, Sizes, drops::Drops, grace::Grace, ledger::sum, mapping::Mapping,
-    object::cheapest_clock,
+    KernelError, Programs, Sizes,
+    drops::Drops,
+    grace::Grace,
+    ledger::sum,
+    mapping::Mapping,
+    ticks::{TickReader, Ticks},
 };
-use crate::{
-    clock,
-    flow::{Counters, Delta, Icmp, InterfaceNumber},
-};
+use crate::flow::{Counters, Delta, Icmp, InterfaceNumber};
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
@@ -57,7 +58,10 @@ pub struct Drain {
     ring: RingBuf<MapData>,
     drops: Option<Drops>,
     grace: Grace,
-    clock: Clock,
+    /// `None` in a replay.
+    clock: Option<TickReader>,
+    /// What the clocks said at the last drain: as good for what came since.
+    ticks: Ticks,
     /// Entries read from the ring since the last flip.
     spilled: u64,
     /// How many sets of a row are in use from the next flip on.
@@ -76,22 +80,24 @@ impl fmt::Debug for Drain {
 impl Drain {
     /// Maps the shared maps, taking them out of one load of the object.
     pub fn new(programs: &mut Programs, sizes: Sizes, grace: Grace) -> Result<Self, KernelError> {
-        Self::of_clock(programs, sizes, grace, cheapest_clock())
+        let clock = TickReader::new(programs)?;
+        Self::with(programs, sizes, grace, Some(clock))
     }
 
-    /// The same for programs that were loaded with [`Clock::Replay`]: times are milliseconds of the capture modulo
-    /// 2^32, which the caller completes.
+    /// The same for programs that were loaded with [`Clock::Replay`](observer_ebpf::abi::Clock::Replay): times are
+    /// milliseconds of the capture modulo 2^32, which the caller completes.
     pub(super) fn of_replay(programs: &mut Programs, sizes: Sizes) -> Result<Self, KernelError> {
-        Self::of_clock(programs, sizes, Grace::Called, Clock::Replay)
+        Self::with(programs, sizes, Grace::Called, None)
     }
 
-    fn of_clock(
+    fn with(
         programs: &mut Programs,
         sizes: Sizes,
         grace: Grace,
-        clock: Clock,
+        clock: Option<TickReader>,
     ) -> Result<Self, KernelError> {
         let rows = sizes.rows() as usize;
+        let ticks = clock.as_ref().map_or(Ok(Ticks::Replay), TickReader::read)?;
         let ring = aya::maps::Map::RingBuf(programs.take_map(names::SPILL)?);
         let control = Mapping::<Control>::of(programs, names::CONTROL, 1)?;
         // All of them, until it is seen how many flows there are.
@@ -110,6 +116,7 @@ impl Drain {
             drops: None,
             grace,
             clock,
+            ticks,
             spilled: 0,
             next_sets: sizes.sets,
         })
@@ -146,7 +153,10 @@ impl Drain {
         let grace = start.elapsed();
 
         let start = Instant::now();
-        let ticks = Ticks::of(self.clock);
+        if let Some(clock) = &self.clock {
+            self.ticks = clock.read()?;
+        }
+        let ticks = self.ticks;
         let half = (generation & 1) as usize;
         let entries = self.read_half(half, ticks, |delta| take(Side::Before, delta));
         let spilled = self.read_ring(&mut take);
@@ -166,14 +176,13 @@ impl Drain {
     /// Hands what lies in the spill ring to `take`, and returns how many entries that were.
     pub fn read_ring(&mut self, mut take: impl FnMut(Side, Delta)) -> u64 {
         let generation = self.control.read(0).generation;
-        let ticks = Ticks::of(self.clock);
         let mut count = 0;
         while let Some(item) = self.ring.next() {
             let Some(bytes) = item.first_chunk::<{ size_of::<FlowSlot>() }>() else { continue };
             // SAFETY: as many bytes as the type has, and every bit pattern of it is valid.
             let slot = unsafe { bytes.as_ptr().cast::<FlowSlot>().read_unaligned() };
             let side = if slot.key.age(generation) == 0 { Side::After } else { Side::Before };
-            take(side, ticks.delta(&slot));
+            take(side, self.ticks.delta(&slot));
             count += 1;
         }
         self.spilled += count;
@@ -233,35 +242,7 @@ fn sets_for(entries: u64, sets: u32, most: u32) -> u32 {
     wanted.max(sets / 2).max(LEAST).min(most)
 }
 
-/// Completes the 32-bit ticks of the cache to UNIX time.
-#[derive(Clone, Copy)]
-pub(super) enum Ticks {
-    /// What the kernel's clock and the wall clock say now.
-    Kernel { now: u64, unix_ms: i64 },
-    /// Left to the caller.
-    Replay,
-}
-
 impl Ticks {
-    fn of(clock: Clock) -> Self {
-        if clock == Clock::Replay {
-            return Self::Replay;
-        }
-        let now = clock::now();
-        Self::Kernel { now: now.monotonic_ns >> TICK_SHIFT, unix_ms: now.unix_ms }
-    }
-
-    fn unix_ms(self, tick: u32) -> i64 {
-        match self {
-            Self::Kernel { now, unix_ms } => {
-                // A tick may be a little ahead of our own reading of the clock: the difference is signed.
-                let behind = (now as u32).wrapping_sub(tick) as i32;
-                unix_ms - ((i64::from(behind) << TICK_SHIFT) / 1_000_000)
-            }
-            Self::Replay => tick.into(),
-        }
-    }
-
     pub(super) fn delta(self, slot: &FlowSlot) -> Delta {
         let FlowKey { source, destination, source_port_be, destination_port_be, protocol, interface, .. } =
             slot.key;

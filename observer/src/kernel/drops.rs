@@ -20,10 +20,10 @@ use observer_ebpf::abi::{
 use super::{
     KernelError, Loader,
     btf::{Btf, BtfError},
-    drain::Ticks,
     mapping::Mapping,
     object::{drops_object_apart, map_fd},
     syscall::{After, Elements, delete, misses, update},
+    ticks::Ticks,
 };
 use crate::flow::{Action, Delta, DropReason, InterfaceNumber};
 

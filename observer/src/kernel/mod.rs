@@ -13,6 +13,7 @@
 //! - [`drops`]: what the kernel drops, and why
 //! - [`diagnostics`]: what the programs say when asked to
 //! - [`test_run`]: the programs, run on packets that cross no interface
+//! - [`ticks`]: the kernel's clock that times packets, beside UNIX time
 //! - [`grace`]: waiting until no program can still be running on what it saw before
 
 pub mod attachment;
@@ -29,6 +30,7 @@ pub mod object;
 pub mod preflight;
 mod syscall;
 pub mod test_run;
+mod ticks;
 pub mod xdp;
 
 pub use attachment::{Attachment, Hook, IngressHook};

@@ -20,7 +20,7 @@ use observer_ebpf::{
 use super::{
     KernelError,
     drops::Terrain,
-    preflight::KernelVersion,
+    ticks,
     xdp::{self, XdpMode, XdpPlan},
 };
 
@@ -124,7 +124,6 @@ pub struct Loader {
     aya: EbpfLoader<'static>,
     object: &'static [u8],
     sizes: Sizes,
-    clock: &'static u32,
     pins: PathBuf,
     /// By the number of an interface: what XDP marks its packets with.
     marks: &'static [u32; MAX_INTERFACES as usize + 1],
@@ -147,9 +146,13 @@ pub struct LoaderOptions {
     pub clock: Clock,
 }
 
-/// The kernel's clock that costs the programs least.
-pub fn cheapest_clock() -> Clock {
-    if KernelVersion::running().at_least(5, 11) { Clock::Coarse } else { Clock::Precise }
+impl LoaderOptions {
+    fn fragment_age(&self) -> u32 {
+        ticks::fragment_age(match self.clock {
+            Clock::Ticks => ticks::length_ns(),
+            Clock::Replay => 1_000_000,
+        })
+    }
 }
 
 /// Constants of a load must outlive the loader, and aya borrows them: these are all that an interface can have.
@@ -164,7 +167,6 @@ impl Loader {
     /// A loader whose maps are pinned in `pins`.
     pub fn new(options: LoaderOptions, pins: &Path) -> Result<Self, KernelError> {
         let sizes = options.sizes;
-        let clock = leak(options.clock as u32);
         let mut factors = [0_u64; hash::FACTORS];
         for factor in &mut factors {
             *factor = random()? | 1;
@@ -176,7 +178,8 @@ impl Loader {
             .override_global(names::CPUS, leak(sizes.cpus), true)
             .override_global(names::SETS, leak(sizes.sets), true)
             .override_global(names::RING_PRESSED, leak(sizes.ring_bytes / 4 * 3), true)
-            .override_global(names::CLOCK, clock, true)
+            .override_global(names::CLOCK, leak(options.clock as u32), true)
+            .override_global(names::FRAGMENT_AGE, leak(options.fragment_age()), true)
             .override_global(names::LOG_LEVEL, leak(options.log_level), true)
             .override_global(names::HASH_FACTORS, &*Box::leak(Box::new(factors)), true);
         let rows = sizes.rows();
@@ -191,7 +194,7 @@ impl Loader {
         // Neither that of another daemon nor what lies there by chance; never 0.
         let mark = random()? as u32 | 1 << 31;
         let marks = leak(std::array::from_fn(|number| mark ^ number as u32));
-        Ok(Self { aya: loader, object: OBJECT, sizes, clock, pins: pins.to_path_buf(), marks })
+        Ok(Self { aya: loader, object: OBJECT, sizes, pins: pins.to_path_buf(), marks })
     }
 
     /// Loads from another object in place of the daemon's, for benchmarks. What it has beyond that is to be set on the
@@ -264,11 +267,7 @@ impl Loader {
     ) -> Result<Ebpf, KernelError> {
         fit(&mut self.aya, terrain);
         let object = self.aya.verifier_log_level(log).load(OBJECT);
-        self.aya.verifier_log_level(VerifierLogLevel::DISABLE).override_global(
-            names::CLOCK,
-            self.clock,
-            true,
-        );
+        self.aya.verifier_log_level(VerifierLogLevel::DISABLE);
         Ok(object?)
     }
 
@@ -302,8 +301,6 @@ pub(super) fn drops_object_apart(terrain: &Terrain, log: VerifierLogLevel) -> Re
 /// Fits the drops program to the kernel.
 fn fit(loader: &mut EbpfLoader<'static>, terrain: &Terrain) {
     loader
-        // Tracepoints may not ask the coarse clock.
-        .override_global(names::CLOCK, &(Clock::Precise as u32), true)
         .override_global(names::LAYOUT, leak(terrain.layout.words()), true)
         .override_global(names::REASONS, leak(terrain.reasons.words()), true)
         .override_global(names::DROP_ARGUMENTS, leak(terrain.arguments), true);

@@ -1,0 +1,144 @@
+//! The kernel's timer ticks, by which packets are timed, beside UNIX time.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::time::{ClockId, clock_getres, clock_gettime};
+use observer_ebpf::abi::names;
+
+use super::{
+    KernelError, Programs,
+    syscall::{PROG_TEST_RUN, bpf},
+};
+
+/// Completes the 32-bit times of the cache to UNIX time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ticks {
+    /// A moment on both clocks.
+    Kernel {
+        /// Ticks, modulo 2^32.
+        now: u32,
+        /// Nanoseconds since the UNIX epoch.
+        unix_ns: i64,
+        /// Nanoseconds from tick to tick.
+        length_ns: i64,
+    },
+    /// Milliseconds modulo 2^32, which the caller completes.
+    Replay,
+}
+
+impl Ticks {
+    /// UNIX milliseconds of a time that a program wrote down.
+    pub(super) fn unix_ms(self, tick: u32) -> i64 {
+        match self {
+            Self::Kernel { now, unix_ns, length_ns } => {
+                // A packet may come between our reading of the clock and that of the cache: the difference is signed.
+                let behind = now.wrapping_sub(tick) as i32;
+                (unix_ns - i64::from(behind) * length_ns).div_euclid(1_000_000)
+            }
+            Self::Replay => tick.into(),
+        }
+    }
+}
+
+/// Reads the kernel's count of ticks, which it tells programs only, by running one.
+#[derive(Debug)]
+pub(super) struct TickReader {
+    program: OwnedFd,
+    length_ns: i64,
+}
+
+impl TickReader {
+    /// By the program of one load.
+    pub(super) fn new(programs: &mut Programs) -> Result<Self, KernelError> {
+        let name = names::READ_TICKS;
+        let program = programs.classifier(name)?;
+        let failed = |action| move |source| KernelError::Program { action, program: name, source };
+        program.load().map_err(failed("loading"))?;
+        let program = program.fd().map_err(failed("loading"))?.as_fd().try_clone_to_owned();
+        let program = program.map_err(|error| KernelError::call("fcntl(F_DUPFD_CLOEXEC)", error))?;
+        Ok(Self { program, length_ns: length_ns() })
+    }
+
+    /// What the clocks say now.
+    ///
+    /// The wall clock is the coarse one, which moves with the ticks, so that all packets of one tick have one time. A
+    /// step of it changes later readings only.
+    pub(super) fn read(&self) -> Result<Ticks, KernelError> {
+        loop {
+            let unix_ns = unix_ns();
+            let now = self.count()?;
+            // A tick in between happens once in a hundred readings.
+            if unix_ns == self::unix_ns() {
+                return Ok(Ticks::Kernel { now, unix_ns, length_ns: self.length_ns });
+            }
+        }
+    }
+
+    fn count(&self) -> Result<u32, KernelError> {
+        // The least that the kernel takes for a frame.
+        let frame = [0_u8; 14];
+        let mut attributes = TestRun {
+            prog_fd: self.program.as_raw_fd() as u32,
+            data_size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            ..TestRun::default()
+        };
+        bpf(PROG_TEST_RUN, &mut attributes, "BPF_PROG_TEST_RUN")?;
+        Ok(attributes.retval)
+    }
+}
+
+/// The beginning of `union bpf_attr` for `BPF_PROG_TEST_RUN`.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+}
+
+/// How many halvings take ticks of this length to ages of 16 to 33 s: Linux waits 30 s for the parts of a packet.
+pub(super) fn fragment_age(length_ns: i64) -> u32 {
+    const LEAST_NS: i64 = 16_000_000_000;
+    (0..31).find(|shift| length_ns << shift >= LEAST_NS).unwrap_or(0)
+}
+
+/// Nanoseconds from tick to tick.
+pub(super) fn length_ns() -> i64 {
+    // The coarse clocks' resolution is the kernel's `TICK_NSEC`. None of these calls can fail on Linux.
+    clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(1_000_000, |tick| tick.tv_nsec())
+}
+
+fn unix_ns() -> i64 {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE);
+    now.map_or(0, |now| now.tv_sec() * 1_000_000_000 + now.tv_nsec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_around_the_reading_are_completed_whatever_wraps() {
+        for now in [0, 1, 5, u32::MAX, 1 << 31] {
+            let ticks = Ticks::Kernel { now, unix_ns: 1_000_000_000_000, length_ns: 4_000_000 };
+            assert_eq!(ticks.unix_ms(now), 1_000_000);
+            assert_eq!(ticks.unix_ms(now.wrapping_sub(250)), 999_000);
+            assert_eq!(ticks.unix_ms(now.wrapping_add(1)), 1_000_004);
+        }
+    }
+
+    #[test]
+    fn an_age_is_as_long_as_the_kernel_waits_for_fragments() {
+        for hz in [100, 250, 300, 1000] {
+            let tick = 1_000_000_000 / hz;
+            let age = tick << fragment_age(tick);
+            assert!((16_000_000_000..33_000_000_000).contains(&age), "{hz} Hz: {age}");
+        }
+    }
+}
