@@ -157,7 +157,7 @@ fn account(input: &Input, outcome: &Outcome) -> Ledger {
 
 /// Makes the addresses those of no other packet, where there are any: the end of the source is the lower half of a
 /// number, and the end of the destination differs by the upper one.
-fn stamp(input: &mut Input, number: u64) -> Fragment {
+pub(super) fn stamp(input: &mut Input, number: u64) -> Fragment {
     let reading = reference::read(input);
     if let Outcome::Flow { .. } = reading.outcome {
         let (network, bytes) = (reading.network_at, &mut input.bytes);

@@ -13,8 +13,13 @@ use observer_tests::{need, requires};
 
 use super::{Outcome, check, samples};
 use crate::{
+    generated::stamp,
     loaded::{INTERFACE, Load, Loaded, outcome},
-    packets::{Input, Sample, generator::is_taken},
+    packets::{
+        Input, Sample,
+        effort::Effort,
+        generator::{Generator, Kind, is_taken},
+    },
 };
 
 const XDP_PASS: u32 = 2;
@@ -187,6 +192,36 @@ fn xdp_counts_a_frame_cut_anywhere_as_the_parser_does() -> Result<()> {
             });
             assert_eq!(Totals::counted(&flows, &ledger), expected, "{name}, {}", sample.name);
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn xdp_counts_generated_packets_as_the_parser_does() -> Result<()> {
+    /// Packets between two readings of the flows.
+    const BATCH: u64 = 4096;
+    need!(requires::root());
+    let Effort { inputs, seed } = Effort::or(100_000, fastrand::u64(..));
+    println!("{inputs} packets, seed {seed}");
+    let name = *names_here().last().unwrap();
+    let mut loaded = loaded(PLANS[1], name);
+    let mut generator = Generator::new(Kind::Ethernet, seed);
+    for batch in 0..inputs.div_ceil(BATCH) {
+        let mut expected = Totals::default();
+        let (flows, ledger) = counted(&mut loaded, |programs| {
+            for number in batch * BATCH..(batch + 1) * BATCH {
+                let mut input = generator.input(number);
+                stamp(&mut input, number);
+                let bytes = &input.bytes;
+                if bytes.len() < LINK_HEADER {
+                    continue;
+                }
+                send(programs, name, bytes, None);
+                expected.frames = (expected.frames.0 + 1, expected.frames.1 + bytes.len() as u64);
+                expected.expect(&parsed(bytes));
+            }
+        });
+        assert_eq!(Totals::counted(&flows, &ledger), expected, "seed {seed}, batch {batch}");
     }
     Ok(())
 }

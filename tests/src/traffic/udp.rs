@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Pace, bind};
 use crate::{
@@ -105,6 +106,7 @@ impl Udp {
     ) -> Result<Tally> {
         let target = (to.address(self.family), SINK);
         let own = from.address(self.family);
+        open_files(u64::from(self.flows) + 1000)?;
         let sockets = from.namespace().run(|| {
             let ports = Self::FIRST_PORT..Self::FIRST_PORT + self.flows;
             let bound = ports.map(|port| {
@@ -124,6 +126,15 @@ impl Udp {
         }
         Ok((0..self.flows).map(|_| self.per_flow()).sum())
     }
+}
+
+/// Lets this process have so many files open, which is more than many hosts start it with.
+fn open_files(wanted: u64) -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))?;
+    }
+    Ok(())
 }
 
 /// Sends `messages` of `payload` bytes that the kernel cuts into datagrams of `segment` bytes (`UDP_SEGMENT`).
