@@ -1,6 +1,6 @@
 //! Which way a packet went, seen from the interface.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use observer_ebpf::{
@@ -15,8 +15,7 @@ use crate::tasks::Mac;
 #[derive(Debug)]
 pub(super) struct Sides {
     mac: Option<Mac>,
-    /// Networks as IPv6, IPv4 mapped, with their masks.
-    local: Vec<(u128, u128)>,
+    local: Vec<IpNet>,
 }
 
 /// Which way a packet went.
@@ -35,13 +34,7 @@ pub(super) enum Side {
 impl Sides {
     /// The interface's address and the networks behind it.
     pub(super) fn new(mac: Option<Mac>, local: &[IpNet]) -> Self {
-        let masked = |network: &IpNet| {
-            let v4_bits = if network.addr().is_ipv4() { 96 } else { 0 };
-            let bits = v4_bits + u32::from(network.prefix_len());
-            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-            (number(network.addr()) & mask, mask)
-        };
-        Self { mac, local: local.iter().map(masked).collect() }
+        Self { mac, local: local.to_vec() }
     }
 
     /// The rules, each where the ones before it are silent: the MAC address, the networks, the capture's own word, and
@@ -57,7 +50,7 @@ impl Sides {
             }
         }
         let Ok(packet) = packet else { return Side::Known(frame.direction.unwrap_or(Direction::Ingress)) };
-        let (source, destination) = (joined(packet.source), joined(packet.destination));
+        let (source, destination) = (address(packet.source), address(packet.destination));
         match (self.is_local(source), self.is_local(destination), frame.direction) {
             (true, false, _) => Side::Known(Direction::Egress),
             (false, true, _) => Side::Known(Direction::Ingress),
@@ -71,8 +64,8 @@ impl Sides {
         }
     }
 
-    fn is_local(&self, address: u128) -> bool {
-        self.local.iter().any(|(network, mask)| address & mask == *network)
+    fn is_local(&self, address: IpAddr) -> bool {
+        self.local.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -82,20 +75,14 @@ impl Frame<'_> {
     }
 }
 
-fn joined(words: [u64; 2]) -> u128 {
-    u128::from(u64::from_be(words[0])) << 64 | u128::from(u64::from_be(words[1]))
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
-    }
+fn address(words: [u64; 2]) -> IpAddr {
+    let bits = u128::from(u64::from_be(words[0])) << 64 | u128::from(u64::from_be(words[1]));
+    Ipv6Addr::from_bits(bits).to_canonical()
 }
 
 /// A multicast address, or the broadcast address of every network.
-fn is_group(address: u128) -> bool {
-    match std::net::Ipv6Addr::from_bits(address).to_canonical() {
+fn is_group(address: IpAddr) -> bool {
+    match address {
         IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
         IpAddr::V6(address) => address.is_multicast(),
     }
@@ -173,6 +160,7 @@ mod tests {
         assert_eq!(side("10.1.2.3", "10.1.2.4"), Side::BothLocal);
         assert_eq!(side("10.2.2.3", "10.3.2.4"), Side::Neither);
         assert_eq!(networks(&["0.0.0.0/0"]).of_v4("1.2.3.4"), Side::BothLocal);
+        assert_eq!(networks(&["::/0"]).of_v4("1.2.3.4"), Side::Neither);
     }
 
     impl Sides {

@@ -117,7 +117,7 @@ impl Udp {
             bound.collect::<Result<Vec<_>>>()
         })?;
         let payload = vec![0xa5; self.payload];
-        let mut pace = Pace::default();
+        let mut pace = Pace::of(from)?;
         for _ in 0..self.packets {
             for socket in &sockets {
                 send(socket, &payload)?;
@@ -163,7 +163,7 @@ pub fn segmented(
         Ok(socket)
     })?;
     let bytes = vec![0x5a; payload];
-    let mut pace = Pace::default();
+    let mut pace = Pace::of(from)?;
     for _ in 0..messages {
         socket.send(&bytes)?;
         pace.after(1)?;
