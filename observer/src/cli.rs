@@ -80,7 +80,7 @@ pub struct Settings {
     #[arg(long, value_name = "HOW", env = "OBSERVER_ATTACH")]
     pub attach: Option<AttachName>,
     /// Flows in one window, each of about 100 bytes; an interface within its share may make more [default: 2000000]
-    #[arg(long, value_name = "COUNT", env = "OBSERVER_MAX_FLOWS")]
+    #[arg(long, value_name = "COUNT", env = "OBSERVER_MAX_FLOWS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_flows: Option<u32>,
     /// Whether packets that the host's policy drops become REJECT records; auto: where the kernel shows them [default: auto]
     #[arg(long, value_name = "WHETHER", env = "OBSERVER_DROPS")]

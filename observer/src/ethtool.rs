@@ -28,6 +28,15 @@ pub struct Channels {
     pub tx: u32,
 }
 
+/// The name of the interface with this index at this moment.
+pub fn name(ifindex: u32) -> io::Result<String> {
+    // nix 0.31 takes "no such interface" for an empty name.
+    let mut name = [0_u8; libc::IF_NAMESIZE];
+    // SAFETY: there is room for the longest name with its end.
+    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr().cast()) };
+    if found.is_null() { Err(io::Error::last_os_error()) } else { Ok(text(&name)) }
+}
+
 /// The name of the driver.
 pub fn driver(interface: &str) -> io::Result<String> {
     // struct ethtool_drvinfo: the name comes first, and is as long as any string here.

@@ -198,6 +198,7 @@ fn an_interface_that_moves_out_of_its_namespace_is_no_longer_observed() -> Resul
             &format!("link set {name} down\nlink set {name} name ecs639 netns {}\n", host.path().display()),
         )?;
         daemon.wait("the interface that moved is off the page", |page| page.info(&task.inside).is_none())?;
+        assert!(!daemon.said().contains("WARN"), "{}", daemon.said());
         ip_batch(&host, "link set ecs639 up\n")?;
         let frame = Ipv4::new([10, 9, 0, 1].into(), protocol::UDP, Vec::new()).frame();
         poll::until_true("frames reach the interface again", poll::PATIENCE, || {

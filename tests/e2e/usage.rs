@@ -84,6 +84,7 @@ fn a_value_out_of_range_is_refused() -> Result<()> {
         ("--window", "601"),
         ("--window", "-1"),
         ("--window", "sixty"),
+        ("--max-flows", "0"),
         ("--flow-memory", "0"),
         ("--flow-memory", "-1MiB"),
         ("--flow-memory", "lots"),
@@ -118,12 +119,15 @@ fn a_value_out_of_range_is_refused() -> Result<()> {
 }
 
 #[test]
-fn too_little_memory_is_refused_with_how_much_is_enough() -> Result<()> {
+fn too_little_or_too_much_memory_is_refused_with_what_is_possible() -> Result<()> {
     let lab = lab!();
-    refused(&lab, USAGE, "flow-memory", |command| {
-        command.args(["--flow-memory", "4KiB"]);
-        Ok(())
-    })
+    for (size, words) in [("4KiB", "give at least"), ("100TiB", "more than this host has")] {
+        refused(&lab, USAGE, words, |command| {
+            command.args(["--flow-memory", size]);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 #[test]

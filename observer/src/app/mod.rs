@@ -130,7 +130,13 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
 
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
-    let sizes = Sizes::from_budget(config.flow_memory.as_u64(), preflight::possible_cpus())?;
+    let (given, total) = (config.flow_memory.as_u64(), preflight::memory());
+    if given > total {
+        return Err(Failure::Usage(format!(
+            "--flow-memory {given} is more than this host has ({total}): give less"
+        )));
+    }
+    let sizes = Sizes::from_budget(given, preflight::possible_cpus())?;
     let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: Clock::Ticks };
     let mut loader = Loader::new(options, pins.path())?;
     if config.drops == DropsName::Auto {

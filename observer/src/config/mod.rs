@@ -99,6 +99,9 @@ pub enum ConfigError {
     /// A value in the file is out of range.
     #[error("window = {0}: give 1 to 600 seconds")]
     Window(u32),
+    /// The same.
+    #[error("max-flows = 0: give 1 or more")]
+    MaxFlows,
 }
 
 impl Config {
@@ -128,6 +131,9 @@ impl Config {
         let window = settings.records.window.unwrap_or(60);
         if !(1..=600).contains(&window) {
             return Err(ConfigError::Window(window));
+        }
+        if settings.max_flows == Some(0) {
+            return Err(ConfigError::MaxFlows);
         }
         let asked = |name| settings.source.is_empty() || settings.source.contains(&name);
         if settings.source.contains(&SourceName::File) && settings.tasks_file.is_none() {

@@ -12,7 +12,6 @@ use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
 };
-use nix::net::if_::if_indextoname;
 use observer_ebpf::abi::Direction;
 
 use super::{
@@ -20,7 +19,7 @@ use super::{
     preflight::KernelVersion,
     xdp::{self, Refusal, XdpMode, XdpPlan},
 };
-use crate::{netlink::Netlink, netns::Netns};
+use crate::{ethtool, netlink::Netlink, netns::Netns};
 
 /// How the programs are put on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,8 +211,7 @@ const fn side(direction: Direction) -> TcAttachType {
 
 /// aya wants names; this is the name at this moment.
 fn name_of(ifindex: u32) -> Result<String, KernelError> {
-    let name = if_indextoname(ifindex).map_err(|_| KernelError::InterfaceGone(ifindex))?;
-    Ok(name.to_string_lossy().into_owned())
+    ethtool::name(ifindex).map_err(|_| KernelError::InterfaceGone(ifindex))
 }
 
 /// Attaches under the interface's current name, and once more should it be renamed in between.

@@ -12,7 +12,6 @@ use std::{
 
 use aya::programs::loaded_programs;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, LinkXdp};
-use nix::net::if_::if_indextoname;
 
 use super::{KernelError, Programs, attachment::inside, preflight::KernelVersion, syscall::bpf};
 use crate::{
@@ -264,8 +263,7 @@ struct OtherEnd {
 impl OtherEnd {
     /// In the namespace of the calling thread.
     fn look_here(ifindex: u32) -> io::Result<Self> {
-        let name = if_indextoname(ifindex)?;
-        let name = name.to_string_lossy();
+        let name = ethtool::name(ifindex)?;
         Ok(Self {
             features: ethtool::features(&name)?,
             channels: ethtool::channels(&name).unwrap_or_default(),
@@ -312,8 +310,7 @@ impl Device {
         let looking = |error| KernelError::call(format!("looking at interface {ifindex}"), error);
         let mut netlink = Netlink::new().map_err(looking)?;
         let link = netlink.link(ifindex).map_err(|_| KernelError::InterfaceGone(ifindex))?;
-        let name = if_indextoname(ifindex).map_err(|_| KernelError::InterfaceGone(ifindex))?;
-        let name = name.to_string_lossy();
+        let name = ethtool::name(ifindex).map_err(|_| KernelError::InterfaceGone(ifindex))?;
         let kind = match info_kind(&link) {
             None => Kind::Card,
             Some(InfoKind::Veth) => Kind::Veth { other_end: None },

@@ -9,6 +9,7 @@ use std::{
     path::Path,
 };
 
+use jiff::Timestamp;
 use observer_ebpf::abi::Direction;
 use pcap_parser::{
     Block, OptionCode, PcapHeader, PcapNGOption, parse_block_be, parse_block_le, parse_pcap_frame,
@@ -109,8 +110,6 @@ struct Times {
 
 /// Longer is no packet: the largest that a kernel hands on are half a megabyte.
 const MAX_BLOCK: usize = 64 << 20;
-/// 9999-12-31: later is no time.
-const MAX_SECONDS: i128 = 253_402_300_799;
 
 /// Bytes that tell the formats apart.
 const MAGIC: usize = 4;
@@ -527,6 +526,7 @@ impl Times {
     fn unix_ms(self, ticks: u128) -> Option<i64> {
         let ms = ticks.checked_mul(1000)?.checked_div(self.resolution)?;
         let ms = i128::try_from(ms).ok()? + i128::from(self.offset) * 1000;
-        (0..=MAX_SECONDS * 1000).contains(&ms).then_some(ms as i64)
+        // Towards the end of the year 9999: later is no time.
+        (0..=Timestamp::MAX.as_millisecond().into()).contains(&ms).then_some(ms as i64)
     }
 }
