@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -30,6 +30,8 @@ pub enum Command {
     Check(Box<CheckArgs>),
     /// Turn a capture into records, by the same programs
     Replay(Box<ReplayArgs>),
+    /// Print how a reader is told of the files that `run` would write with the same flags
+    Schema(Box<SchemaArgs>),
     /// Print the configuration that `run` would use, as a file for --config
     Config(Box<RunArgs>),
 }
@@ -56,14 +58,51 @@ pub struct RunArgs {
     pub settings: Settings,
 }
 
+/// Flags of `observer schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Who is to read the files
+    #[arg(value_enum)]
+    pub reader: Reader,
+    /// How they are written.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Readers that `observer schema` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Reader {
+    /// A table of Amazon Athena, with partition projection
+    Athena,
+    /// A view of DuckDB
+    Duckdb,
+    /// A view of ClickHouse
+    Clickhouse,
+    /// A pipeline of Vector
+    Vector,
+    /// A pipeline of the OpenTelemetry Collector
+    Otel,
+    /// JSON Schema of a JSON line
+    Json,
+}
+
 /// What can be set, by flag, by variable and in the file, in this order of weight.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
-    /// What becomes of records.
+    /// What becomes of records. In the file its keys stand beside the others.
     #[command(flatten)]
     #[serde(skip)]
     pub records: RecordSettings,
+    /// Where finished files are put, and then removed: `s3://BUCKET/PREFIX`, gs, az, or `file:///FOLDER`
+    #[arg(long, value_name = "URL", env = "OBSERVER_DELIVER")]
+    pub deliver: Option<String>,
+    /// Address of the S3 service, where it is not Amazon's
+    #[arg(long, value_name = "URL", env = "OBSERVER_DELIVER_ENDPOINT")]
+    pub deliver_endpoint: Option<String>,
+    /// Files that may wait to be delivered; beyond it the oldest are dropped [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "OBSERVER_SPOOL_SIZE")]
+    pub spool_size: Option<ByteSize>,
     /// Address of /metrics, /healthz and /readyz [default: 127.0.0.1:9810]
     #[arg(long, value_name = "ADDR", env = "OBSERVER_LISTEN")]
     pub listen: Option<SocketAddr>,
@@ -123,11 +162,55 @@ pub struct RecordSettings {
     /// Seconds over which flows are summed, 1 to 600 [default: 60]
     #[arg(long, value_name = "SECONDS", env = "OBSERVER_WINDOW", value_parser = clap::value_parser!(u32).range(1..=600))]
     pub window: Option<u32>,
-}
-
-impl RecordSettings {
-    /// Its keys in the configuration file.
-    pub const KEYS: [&str; 3] = ["output-dir", "output", "window"];
+    /// Fields of text and Parquet: v2, ecs, all, or AWS's own syntax, '${srcaddr} ${dstaddr} …' [default: v2]
+    #[arg(long, value_name = "FMT", env = "OBSERVER_LOG_FORMAT")]
+    pub log_format: Option<String>,
+    /// Folders of files: by day, by hour, or the same in the manner of Hive [default: none]
+    #[arg(long, value_name = "HOW", env = "OBSERVER_PARTITION")]
+    pub partition: Option<PartitionName>,
+    /// Account of interfaces of which no source knows it
+    #[arg(long, value_name = "ID", env = "OBSERVER_ACCOUNT_ID")]
+    pub account_id: Option<String>,
+    /// Region of interfaces of which no source knows it
+    #[arg(long, value_name = "NAME", env = "OBSERVER_REGION")]
+    pub region: Option<String>,
+    /// Flow log that the files' names say they belong to [default: one made from the host's id]
+    #[arg(long, value_name = "ID", env = "OBSERVER_FLOW_LOG_ID")]
+    pub flow_log_id: Option<String>,
+    /// Size at which a file is finished before its five minutes are over [default: 75MB]
+    #[arg(long, value_name = "SIZE", env = "OBSERVER_FILE_SIZE")]
+    pub file_size: Option<ByteSize>,
+    /// Leave out NODATA records
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "OBSERVER_NO_NODATA",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub no_nodata: Option<bool>,
+    /// Leave out what AWS never logs: DHCP, Amazon's DNS, time, metadata and licence servers, the VPC router
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "OBSERVER_AWS_PARITY",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub aws_parity: Option<bool>,
+    /// Which records are written: 'keep CONDITION …' or 'drop CONDITION …', such as 'drop port=53 protocol=udp'. Of
+    /// several, the first that a record meets decides; conditions are on addr, srcaddr, dstaddr, port, srcport, dstport,
+    /// protocol, direction, action, interface and service. Metrics count all the same
+    #[arg(long, value_name = "RULE", env = "OBSERVER_FILTER", value_delimiter = ';')]
+    pub filter: Vec<String>,
+    /// Copy of AWS's ip-ranges.json, for pkt-src-aws-service and pkt-dst-aws-service
+    #[arg(long, value_name = "FILE", env = "OBSERVER_IP_RANGES")]
+    pub ip_ranges: Option<PathBuf>,
+    /// Addresses of the VPC, the primary block first, for traffic-path; may be given several times
+    #[arg(long, value_name = "CIDR", env = "OBSERVER_VPC_CIDR", value_delimiter = ',')]
+    pub vpc_cidr: Vec<IpNet>,
 }
 
 /// Flags of `observer replay`.
@@ -172,8 +255,24 @@ pub enum Output {
     Jsonl,
     /// Text as VPC Flow Logs writes it to S3
     Text,
+    /// Parquet as VPC Flow Logs writes it to S3
+    Parquet,
     /// Text without header on standard output, for log shippers
     Stdout,
+}
+
+/// Values of `--partition`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartitionName {
+    /// …/YYYY/MM/DD
+    None,
+    /// …/YYYY/MM/DD/HH
+    Hourly,
+    /// …/year=YYYY/month=MM/day=DD
+    Hive,
+    /// …/year=YYYY/month=MM/day=DD/hour=HH
+    HiveHourly,
 }
 
 /// Values of `--hook`.

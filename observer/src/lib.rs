@@ -8,7 +8,8 @@
 //! | [`tasks`] | who is on this host | [`netlink`], [`netns`] |
 //! | [`flow`] | deltas to windows; pure | – |
 //! | [`record`] | fields and their rendering; pure | flow, task identity |
-//! | [`sink`] | files, standard output | record |
+//! | [`sink`] | files, standard output, delivery | record |
+//! | [`schema`] | what readers of the files are told; pure | record, sink's layout |
 //! | [`telemetry`] | metrics, health | handles that each room gives it |
 //! | [`config`], [`cli`] | flags, variables, file | – |
 //! | [`app`] | wiring | all |
@@ -27,6 +28,7 @@ pub mod netlink;
 pub mod netns;
 pub mod record;
 pub mod replay;
+pub mod schema;
 pub mod sink;
 pub mod tasks;
 pub mod telemetry;

@@ -9,6 +9,7 @@ use observer::{
     cli::{CheckArgs, Cli, Command, LogLevel, ReplayArgs},
     config::Config,
     replay,
+    schema::Layout,
 };
 use tracing_subscriber::filter::LevelFilter;
 
@@ -59,6 +60,11 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => {
             let CheckArgs { json, run } = *args;
             app::check(&Config::new(run)?, json)
+        }
+        Command::Schema(args) => {
+            let config = Config::new(args.run)?;
+            print!("{}", Layout::of(&config)?.print(args.reader)?);
+            Ok(())
         }
         Command::Config(args) => {
             print!("{}", Config::new(*args)?.to_toml());

@@ -26,7 +26,10 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 use observer_ebpf::abi::Clock;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 pub use self::check::check;
 use self::{
@@ -34,7 +37,7 @@ use self::{
     tick::{Tick, TickOptions},
 };
 use crate::{
-    cli::{AttachName, DropsName, HookName, LogLevel, Output, XdpChanges, XdpModeName},
+    cli::{AttachName, DropsName, HookName, LogLevel, XdpChanges, XdpModeName},
     config::{Config, ConfigError},
     kernel::{
         Drain, Hook, KernelError, Loader, Sizes, XdpMode, XdpPlan, XdpWish,
@@ -45,8 +48,8 @@ use crate::{
         object::LoaderOptions,
         preflight,
     },
-    record::Format,
-    sink::{FileKind, FileSink, Sink, SinkObserver, SinkOptions, Sinks, StdoutSink},
+    schema::SchemaError,
+    sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
     tasks::{TasksFile, TasksFileError, Watch, WatchOptions},
     telemetry::{self, Health, Metrics, Server},
 };
@@ -78,6 +81,12 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<SchemaError> for Failure {
+    fn from(error: SchemaError) -> Self {
         Self::Usage(error.to_string())
     }
 }
@@ -114,21 +123,12 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     preflight::check()?;
     let tasks_file = config.tasks_file.as_deref().map(TasksFile::open).transpose()?;
     let lock = lock(&config.state_dir)?;
+    let mut outputs = sink_options(config);
     writable_outputs(config)?;
     let server = listen(config.listen)?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))?;
     // Before anything is touched: a signal that comes early must not leave it behind.
-    let stop = runtime.block_on(async {
-        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    });
-    let (mut terminate, mut interrupt) =
-        stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
-
+    let (runtime, mut terminate, mut interrupt) = runtime()?;
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
     let (given, total) = (config.flow_memory.as_u64(), preflight::memory());
     if given > total {
@@ -164,8 +164,15 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     drop(first);
     runtime.spawn(telemetry::serve(server, Arc::clone(&metrics), Arc::clone(&health)));
 
-    let sinks = Sinks::start(sinks(config), Arc::clone(&metrics) as Arc<dyn SinkObserver>)
+    metrics.outputs(&outputs.outputs);
+    let told = Arc::clone(&metrics) as Arc<dyn SinkObserver>;
+    let delivery = deliver(config, &metrics, &mut outputs)?;
+    let leftovers =
+        outputs.has_files().then(|| (Leftovers::find(&outputs.directory), outputs.delivery.clone()));
+    let sinks = Sinks::start(&outputs, Arc::clone(&told))
         .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
+    // The delivery ends when nobody is left who could tell of a file.
+    drop(outputs);
     let (events, tick_events) = channel();
     let (freed, free) = channel();
     let tick = Tick::new(
@@ -187,6 +194,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let watch_options = watch_options(config, tasks_file);
 
     let result = thread::scope(|scope| {
+        if let Some((leftovers, inbox)) = leftovers {
+            let told = ObserverRef::new(told);
+            spawn(scope, "leftovers", move || leftovers.recover(&told, inbox.as_ref()))?;
+        }
         let tick = spawn(scope, "tick", move || tick.run())?;
         let interfaces = spawn(scope, "interfaces", move || interfaces.run(&changes))?;
         let watch = Watch::start(watch_options, observed).map_err(|error| {
@@ -216,10 +227,40 @@ pub fn run(config: &Config) -> Result<(), Failure> {
             .map_err(|_| Failure::Running("the tick's thread panicked".into()))?
             .map_err(Failure::Running)
     });
+    let delivered = delivery.map_or(Ok(()), Delivery::join).map_err(Failure::Running);
     runtime.shutdown_background();
     drop(pins);
     drop(lock);
-    result
+    result.and(delivered)
+}
+
+/// The async runtime, and the signals that say to stop.
+fn runtime() -> Result<(Runtime, Signal, Signal), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))?;
+    let stop = runtime.block_on(async {
+        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    });
+    let (terminate, interrupt) =
+        stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
+    Ok((runtime, terminate, interrupt))
+}
+
+/// Starts the delivery of finished files, where they are to be delivered.
+fn deliver(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    outputs: &mut SinkOptions,
+) -> Result<Option<Delivery>, Failure> {
+    let Some(delivery) = &config.delivery else { return Ok(None) };
+    let observer = Arc::clone(metrics) as Arc<dyn DeliveryObserver>;
+    let (delivery, inbox) = Delivery::start(delivery.options(&config.output), observer)
+        .map_err(|error| Failure::Running(format!("starting the delivery: {error}")))?;
+    outputs.delivery = Some(inbox);
+    Ok(Some(delivery))
 }
 
 /// Where drops cannot be seen, or should not be, the daemon does without.
@@ -273,11 +314,7 @@ fn lock(state_dir: &Path) -> Result<Flock<fs::File>, Failure> {
 
 /// Makes sure that files can be made in the output directory, if any are asked for.
 pub(crate) fn writable_outputs(config: &Config) -> Result<(), Failure> {
-    if config.outputs.iter().all(|output| *output == Output::Stdout) {
-        Ok(())
-    } else {
-        writable(&config.output_dir)
-    }
+    if config.output.has_files() { writable(&config.output.directory) } else { Ok(()) }
 }
 
 fn writable(directory: &Path) -> Result<(), Failure> {
@@ -323,21 +360,9 @@ fn watch_options(config: &Config, tasks_file: Option<TasksFile>) -> WatchOptions
     }
 }
 
-/// The sinks that a configuration asks for.
-pub(crate) fn sinks(config: &Config) -> Vec<Box<dyn Sink>> {
-    let options = SinkOptions {
-        directory: config.output_dir.clone(),
-        format: Format::v2(),
-        flow_log_id: flow_log_id(),
-    };
-    let sink = |output: &Output| -> Box<dyn Sink> {
-        match output {
-            Output::Jsonl => Box::new(FileSink::new(FileKind::JsonLines, options.clone())),
-            Output::Text => Box::new(FileSink::new(FileKind::Text, options.clone())),
-            Output::Stdout => Box::new(StdoutSink::new(options.format.clone())),
-        }
-    };
-    config.outputs.iter().map(sink).collect()
+/// What the sinks that a configuration asks for are made of.
+pub(crate) fn sink_options(config: &Config) -> SinkOptions {
+    config.output.sink_options(flow_log_id)
 }
 
 /// An id in the shape of a flow log's, the same for all files of one host.

@@ -3,36 +3,37 @@
 //! Owns: defaults, and which of the three wins. What a value must be is checked where its type is read; what the
 //! values must be together, here.
 
+mod delivery;
+mod file;
+mod output;
+
 use std::{
     fmt::Write as _,
-    fs,
-    io::{self, Read as _},
+    io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
 };
 
 use bytesize::ByteSize;
-use serde::Deserialize as _;
-use toml::{
-    Spanned,
-    de::{DeTable, Deserializer},
-};
 
+pub use self::{delivery::DeliveryConfig, output::OutputConfig};
 use crate::{
     cli::{
-        AttachName, DropsName, HookName, LogLevel, Output, RecordSettings, RunArgs, Settings, SourceName,
+        self, AttachName, DropsName, HookName, LogLevel, RecordSettings, RunArgs, Settings, SourceName,
         XdpChanges, XdpModeName,
     },
+    record::{FilterError, FormatError, ServiceRangesError},
+    sink::StoreError,
     tasks::PROC,
 };
 
 /// How `observer run` runs.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where record files go.
-    pub output_dir: PathBuf,
-    /// What is written, each once.
-    pub outputs: Vec<Output>,
+    /// What is written, and where.
+    pub output: OutputConfig,
+    /// Where finished files are put.
+    pub delivery: Option<DeliveryConfig>,
     /// Seconds per window.
     pub window: u32,
     /// Address of the HTTP server.
@@ -102,13 +103,60 @@ pub enum ConfigError {
     /// The same.
     #[error("max-flows = 0: give 1 or more")]
     MaxFlows,
+    /// The fields of text are none.
+    #[error("--log-format: {0}")]
+    LogFormat(#[from] FormatError),
+    /// A rule about records is none.
+    #[error("--filter: {0}")]
+    Filter(#[from] FilterError),
+    /// Nothing can be delivered there.
+    #[error("--deliver: {0}")]
+    Deliver(#[from] StoreError),
+    /// What is said of the delivery is said of none.
+    #[error("--{0} is about the delivery of files: say where they go with --deliver")]
+    NoDelivery(&'static str),
+    /// There is nothing to deliver.
+    #[error("--deliver is for files: give --output jsonl, text or parquet too")]
+    NoFiles,
+    /// Every file would be dropped at once.
+    #[error("--spool-size {0}B: give more than twice --file-size, such as 1GiB")]
+    SpoolSize(u64),
+    /// A value would not do in the names of files.
+    #[error("--{flag} {value:?}: give {wanted}")]
+    Name {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// Every record would have a file of its own.
+    #[error("--file-size 0: give a size such as 75MB")]
+    FileSize,
+    /// The ranges of AWS's services cannot be read.
+    #[error("--ip-ranges {path}: {source}: give a copy of https://ip-ranges.amazonaws.com/ip-ranges.json")]
+    IpRanges {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// They are not what AWS publishes.
+    #[error("--ip-ranges {path}: {source}: give a copy of https://ip-ranges.amazonaws.com/ip-ranges.json")]
+    Services {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ServiceRangesError,
+    },
 }
 
 impl Config {
     /// Completes the flags from the file and the defaults.
     pub fn new(args: RunArgs) -> Result<Self, ConfigError> {
         let file = match &args.config {
-            Some(path) => read(path)?,
+            Some(path) => file::read(path)?,
             None => Settings::default(),
         };
         Self::from_settings(over(args.settings, file))
@@ -118,9 +166,9 @@ impl Config {
     pub fn for_replay(mut records: RecordSettings, tasks_file: Option<PathBuf>) -> Result<Self, ConfigError> {
         if records.output_dir.is_none() {
             if records.output.is_empty() {
-                records.output.push(Output::Stdout);
+                records.output.push(cli::Output::Stdout);
             }
-            if records.output.iter().any(|output| *output != Output::Stdout) {
+            if records.output.iter().any(|output| *output != cli::Output::Stdout) {
                 return Err(ConfigError::NoOutputDir);
             }
         }
@@ -139,25 +187,17 @@ impl Config {
         if settings.source.contains(&SourceName::File) && settings.tasks_file.is_none() {
             return Err(ConfigError::NoTasksFile);
         }
-        let mut outputs = settings.records.output.clone();
-        if outputs.is_empty() {
-            outputs.push(Output::Jsonl);
-        }
-        let mut seen = Vec::new();
-        outputs.retain(|output| {
-            !seen.contains(output) && {
-                seen.push(*output);
-                true
-            }
-        });
         let netns_dirs = if settings.netns_dir.is_empty() {
             ["/run/netns", "/run/docker/netns", PROC].map(PathBuf::from).to_vec()
         } else {
             settings.netns_dir.clone()
         };
+        let output = OutputConfig::new(settings.records)?;
+        let delivery =
+            DeliveryConfig::new(settings.deliver, settings.deliver_endpoint, settings.spool_size, &output)?;
         Ok(Self {
-            output_dir: settings.records.output_dir.unwrap_or_else(|| "/var/log/observer".into()),
-            outputs,
+            output,
+            delivery,
             window,
             listen: settings.listen.unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9810))),
             hook: settings.hook.unwrap_or(HookName::Tc),
@@ -179,9 +219,7 @@ impl Config {
 
     /// The file that says the same.
     pub fn to_toml(&self) -> String {
-        let quoted = |path: &Path| toml::Value::from(path.display().to_string()).to_string();
         let name = |value: &dyn std::fmt::Debug| format!("\"{value:?}\"").to_lowercase();
-        let list = |items: Vec<String>| format!("[{}]", items.join(", "));
         let mut sources = Vec::new();
         for (name, asked) in [("netns", self.netns), ("host", self.host), ("file", self.tasks_file.is_some())]
         {
@@ -189,13 +227,14 @@ impl Config {
                 sources.push(format!("\"{name}\""));
             }
         }
-        let mut text = String::new();
+        let mut text = self.output.to_toml();
         let mut line = |key: &str, value: String| {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{key} = {value}");
         };
-        line("output-dir", quoted(&self.output_dir));
-        line("output", list(self.outputs.iter().map(|output| name(output)).collect()));
+        if let Some(delivery) = &self.delivery {
+            delivery.to_toml(&mut line);
+        }
         line("window", self.window.to_string());
         line("listen", format!("\"{}\"", self.listen));
         line("hook", name(&self.hook));
@@ -206,7 +245,7 @@ impl Config {
         line("drops", name(&self.drops));
         line("flow-memory", format!("\"{}B\"", self.flow_memory.as_u64()));
         line("source", list(sources));
-        line("netns-dir", list(self.netns_dirs.iter().map(|directory| quoted(directory)).collect()));
+        line("netns-dir", list(self.netns_dirs.iter().map(|directory| quoted(directory))));
         if let Some(file) = &self.tasks_file {
             line("tasks-file", quoted(file));
         }
@@ -217,17 +256,28 @@ impl Config {
     }
 }
 
+/// A path as a value of TOML.
+fn quoted(path: &Path) -> String {
+    toml::Value::from(path.display().to_string()).to_string()
+}
+
+/// A list of values of TOML.
+fn list(items: impl IntoIterator<Item = String>) -> String {
+    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// What the first leaves open, the second fills.
+fn either<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
+    if first.is_empty() { second } else { first }
+}
+
 /// What `first` leaves open, `second` fills.
 fn over(first: Settings, second: Settings) -> Settings {
-    fn list<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
-        if first.is_empty() { second } else { first }
-    }
     Settings {
-        records: RecordSettings {
-            output_dir: first.records.output_dir.or(second.records.output_dir),
-            output: list(first.records.output, second.records.output),
-            window: first.records.window.or(second.records.window),
-        },
+        records: output::over(first.records, second.records),
+        deliver: first.deliver.or(second.deliver),
+        deliver_endpoint: first.deliver_endpoint.or(second.deliver_endpoint),
+        spool_size: first.spool_size.or(second.spool_size),
         listen: first.listen.or(second.listen),
         hook: first.hook.or(second.hook),
         xdp_mode: first.xdp_mode.or(second.xdp_mode),
@@ -236,8 +286,8 @@ fn over(first: Settings, second: Settings) -> Settings {
         max_flows: first.max_flows.or(second.max_flows),
         drops: first.drops.or(second.drops),
         flow_memory: first.flow_memory.or(second.flow_memory),
-        source: list(first.source, second.source),
-        netns_dir: list(first.netns_dir, second.netns_dir),
+        source: either(first.source, second.source),
+        netns_dir: either(first.netns_dir, second.netns_dir),
         tasks_file: first.tasks_file.or(second.tasks_file),
         state_dir: first.state_dir.or(second.state_dir),
         bpffs: first.bpffs.or(second.bpffs),
@@ -245,61 +295,24 @@ fn over(first: Settings, second: Settings) -> Settings {
     }
 }
 
-/// Longer is no configuration.
-const MAX_FILE: u64 = 1 << 20;
-
-fn read(path: &Path) -> Result<Settings, ConfigError> {
-    let failed = |source| ConfigError::Read { path: path.to_path_buf(), source };
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(failed)?;
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(failed(io::Error::other("too long for a configuration")));
-    }
-    settings(&text).map_err(|error| {
-        let place = error.span().map_or_else(String::new, |span| {
-            let number = text.get(..span.start).unwrap_or(&text).matches('\n').count();
-            // The message names a key only where the key is what is wrong.
-            let key = text.lines().nth(number).and_then(|line| line.split_once('='));
-            let key = key.map_or_else(String::new, |(key, _)| format!(" ({})", key.trim()));
-            format!(", line {}{key}", number + 1)
-        });
-        // The message alone: the whole would draw the line with a marker under it.
-        let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-        ConfigError::Parse { path: path.to_path_buf(), place, message }
-    })
-}
-
-/// The settings of a file. They are of two kinds, and serde's own way to join them would forget the lines.
-fn settings(text: &str) -> Result<Settings, toml::de::Error> {
-    let keys = |of_records: bool| {
-        let table = DeTable::parse(text)?;
-        let span = table.span();
-        let is_wanted = |key: &str| RecordSettings::KEYS.contains(&key) == of_records;
-        let kept = table.into_inner().into_iter().filter(|(key, _)| is_wanted(key.get_ref())).collect();
-        Ok(Deserializer::from(Spanned::new(span, kept)))
-    };
-    Ok(Settings {
-        records: RecordSettings::deserialize(keys(true)?)?,
-        ..Settings::deserialize(keys(false)?)?
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
 
-    fn file(text: &str) -> Result<Settings, ConfigError> {
+    use super::*;
+    use crate::sink::Output;
+
+    fn read(text: &str) -> Result<Settings, ConfigError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("observer.toml");
         fs::write(&path, text).unwrap();
-        read(&path)
+        file::read(&path)
     }
 
     #[test]
     fn the_printed_configuration_says_the_same_when_read() {
         let defaults = Config::from_settings(Settings::default()).unwrap();
-        let again = Config::from_settings(file(&defaults.to_toml()).unwrap()).unwrap();
+        let again = Config::from_settings(read(&defaults.to_toml()).unwrap()).unwrap();
         assert_eq!(again.to_toml(), defaults.to_toml());
     }
 
@@ -307,11 +320,11 @@ mod tests {
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
         let records = RecordSettings { window: Some(5), ..RecordSettings::default() };
         let flags = Settings { records, ..Settings::default() };
-        let merged = over(flags, file("window = 10\nflow-memory = \"8MiB\"\noutput = [\"text\"]").unwrap());
+        let merged = over(flags, read("window = 10\nflow-memory = \"8MiB\"\noutput = [\"text\"]").unwrap());
         let config = Config::from_settings(merged).unwrap();
         assert_eq!(config.window, 5);
         assert_eq!(config.flow_memory, ByteSize::mib(8));
-        assert_eq!(config.outputs, [Output::Text]);
+        assert_eq!(config.output.outputs, [Output::Text]);
         assert_eq!(config.listen.port(), 9810);
     }
 
@@ -324,7 +337,7 @@ mod tests {
             ("flow-memory = \"lots\"", 1, "lots"),
             ("window = ", 1, ""),
         ] {
-            let error = file(text).unwrap_err().to_string();
+            let error = read(text).unwrap_err().to_string();
             assert!(error.contains(&format!("line {line}")), "{error}");
             assert!(error.contains(word), "{error}");
             assert!(!error.contains('\n'), "{error}");
@@ -333,9 +346,9 @@ mod tests {
 
     #[test]
     fn values_of_the_file_are_checked_like_flags() {
-        let settings = file("window = 601").unwrap();
+        let settings = read("window = 601").unwrap();
         assert!(matches!(Config::from_settings(settings), Err(ConfigError::Window(601))));
-        let settings = file("source = [\"file\"]").unwrap();
+        let settings = read("source = [\"file\"]").unwrap();
         assert!(matches!(Config::from_settings(settings), Err(ConfigError::NoTasksFile)));
     }
 }

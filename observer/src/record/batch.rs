@@ -1,6 +1,9 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::{Content, Lost, Record, Subject};
+use super::{Content, Context, Lost, Record, Subject, parity::is_unlogged};
 use crate::flow::{InterfaceNumber, Table, Window};
 
 /// All that is to be recorded of one window.
@@ -19,24 +22,67 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The records: flows, then NODATA, then SKIPDATA.
-    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+    /// Whether there is nothing to record.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty() && self.silent.is_empty() && self.lossy.is_empty()
+    }
+
+    /// The records that are written, with their interfaces: flows, then NODATA, then SKIPDATA.
+    pub fn records<'a>(
+        &'a self,
+        context: &'a Context,
+    ) -> impl Iterator<Item = (InterfaceNumber, Record<'a>)> {
+        self.all(context).filter(|(_, record)| is_written(record))
+    }
+
+    /// The records that the user wants in no output.
+    pub fn left_out<'a>(&'a self, context: &'a Context) -> impl Iterator<Item = Record<'a>> {
+        self.all(context).filter(|(_, record)| !is_written(record)).map(|(_, record)| record)
+    }
+
+    fn all<'a>(&'a self, context: &'a Context) -> impl Iterator<Item = (InterfaceNumber, Record<'a>)> {
         let flows = self.flows.flows().map(|flow| (flow.key.interface(), Content::Flow(flow)));
-        let silent = self.silent.iter().map(|interface| (*interface, Content::NoData));
+        let silent = self.silent(context).into_iter().map(|interface| (interface, Content::NoData));
         let lossy = self.lossy.iter().map(|(interface, lost)| (*interface, Content::SkipData(*lost)));
-        flows.chain(silent).chain(lossy).filter_map(|(interface, content)| {
-            let subject = self.subjects.get(&interface)?;
-            Some(Record { window: self.window, subject, content })
+        // A flow's interface is mostly that of the flow before.
+        let mut last: Option<(InterfaceNumber, &Subject)> = None;
+        flows.chain(silent).chain(lossy).filter_map(move |(interface, content)| {
+            let subject = match last {
+                Some((known, subject)) if known == interface => subject,
+                _ => self.subjects.get(&interface)?,
+            };
+            last = Some((interface, subject));
+            Some((interface, Record { context, window: self.window, subject, content }))
         })
     }
 
-    /// How many records there are.
-    pub fn len(&self) -> usize {
-        self.flows.len() + self.silent.len() + self.lossy.len()
+    /// The interfaces that have a NODATA record: they saw no packet, or none that AWS would log.
+    fn silent(&self, context: &Context) -> Vec<InterfaceNumber> {
+        match (context.no_nodata, context.aws_parity) {
+            (true, _) => Vec::new(),
+            (false, false) => self.silent.clone(),
+            (false, true) => {
+                let mut heard: BTreeSet<_> = self.lossy.iter().map(|(interface, _)| *interface).collect();
+                for flow in self.flows.flows() {
+                    let interface = flow.key.interface();
+                    if !heard.contains(&interface)
+                        && let Some(subject) = self.subjects.get(&interface)
+                        && !is_unlogged(context, subject, &flow.key)
+                    {
+                        heard.insert(interface);
+                    }
+                }
+                self.subjects.keys().copied().filter(|interface| !heard.contains(interface)).collect()
+            }
+        }
     }
+}
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+fn is_written(record: &Record<'_>) -> bool {
+    let context = record.context;
+    let is_logged = match record.content {
+        Content::Flow(flow) if context.aws_parity => !is_unlogged(context, record.subject, &flow.key),
+        _ => true,
+    };
+    is_logged && context.filter.keeps(record)
 }

@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
-use super::{Content, Record};
+use super::{Content, Record, Value};
 use crate::{
-    flow::{Action, Delta, Icmp},
+    flow::{Delta, Direction},
     tasks::Attribute,
 };
 
@@ -21,34 +21,40 @@ pub enum FieldType {
     String,
 }
 
-/// A field's value in one record.
+/// Where a value comes from, and so when there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value<'a> {
-    /// `-` in text, null or left out in JSON.
-    Absent,
-    /// A number.
-    Number(u64),
-    /// A text that needs no escaping in any format: an id, an ARN, a word of AWS's.
-    Text(&'a str),
-    /// An address, written as RFC 5952 says.
-    Address(IpAddr),
+pub enum Origin {
+    /// The format, or the kind of the record.
+    Record,
+    /// The flow's packets, or else the window's edges: never `-`.
+    Time,
+    /// The interface and its task: `-` where no source says. The same in all records of an interface and window.
+    Subject,
+    /// The packets of a flow: `-` on NODATA and SKIPDATA only.
+    Flow,
+    /// The packets of some flows: `-` on the others too.
+    SomeFlows,
+    /// AWS alone, beyond the host: always `-`.
+    Beyond,
 }
 
-impl<'a> From<Option<&'a str>> for Value<'a> {
-    fn from(text: Option<&'a str>) -> Self {
-        match text {
-            Some(text) if !text.is_empty() => Self::Text(text),
-            _ => Self::Absent,
-        }
+impl Origin {
+    /// Whether two flows of one interface and window may differ in it.
+    pub const fn is_of_flow(self) -> bool {
+        matches!(self, Self::Time | Self::Flow | Self::SomeFlows)
+    }
+
+    /// Whether every flow has it.
+    pub const fn is_of_every_flow(self) -> bool {
+        matches!(self, Self::Time | Self::Flow)
     }
 }
 
 macro_rules! fields {
-    ($($variant:ident $name:literal $json:literal $version:literal $type:ident,)*) => {
+    ($($variant:ident $name:literal $json:literal $version:literal $type:ident $origin:ident $doc:literal,)*) => {
         /// A field of VPC Flow Logs.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[expect(missing_docs, reason = "AWS's own names; what they mean stands in AWS's documents")]
-        pub enum Field { $($variant,)* }
+        pub enum Field { $(#[doc = $doc] $variant,)* }
 
         impl Field {
             /// All of them, in AWS's order.
@@ -73,151 +79,10 @@ macro_rules! fields {
             pub const fn field_type(self) -> FieldType {
                 match self { $(Self::$variant => FieldType::$type,)* }
             }
-        }
-    };
-}
 
-fields! {
-    Version "version" "version" 2 Int32,
-    AccountId "account-id" "account_id" 2 String,
-    InterfaceId "interface-id" "interface_id" 2 String,
-    SrcAddr "srcaddr" "srcaddr" 2 String,
-    DstAddr "dstaddr" "dstaddr" 2 String,
-    SrcPort "srcport" "srcport" 2 Int32,
-    DstPort "dstport" "dstport" 2 Int32,
-    Protocol "protocol" "protocol" 2 Int32,
-    Packets "packets" "packets" 2 Int64,
-    Bytes "bytes" "bytes" 2 Int64,
-    Start "start" "start" 2 Int64,
-    End "end" "end" 2 Int64,
-    Action "action" "action" 2 String,
-    LogStatus "log-status" "log_status" 2 String,
-    VpcId "vpc-id" "vpc_id" 3 String,
-    SubnetId "subnet-id" "subnet_id" 3 String,
-    InstanceId "instance-id" "instance_id" 3 String,
-    TcpFlags "tcp-flags" "tcp_flags" 3 Int32,
-    Type "type" "type" 3 String,
-    PktSrcAddr "pkt-srcaddr" "pkt_srcaddr" 3 String,
-    PktDstAddr "pkt-dstaddr" "pkt_dstaddr" 3 String,
-    Region "region" "region" 4 String,
-    AzId "az-id" "az_id" 4 String,
-    SublocationType "sublocation-type" "sublocation_type" 4 String,
-    SublocationId "sublocation-id" "sublocation_id" 4 String,
-    PktSrcAwsService "pkt-src-aws-service" "pkt_src_aws_service" 5 String,
-    PktDstAwsService "pkt-dst-aws-service" "pkt_dst_aws_service" 5 String,
-    FlowDirection "flow-direction" "flow_direction" 5 String,
-    TrafficPath "traffic-path" "traffic_path" 5 Int32,
-    EcsClusterArn "ecs-cluster-arn" "ecs_cluster_arn" 7 String,
-    EcsClusterName "ecs-cluster-name" "ecs_cluster_name" 7 String,
-    EcsContainerInstanceArn "ecs-container-instance-arn" "ecs_container_instance_arn" 7 String,
-    EcsContainerInstanceId "ecs-container-instance-id" "ecs_container_instance_id" 7 String,
-    EcsContainerId "ecs-container-id" "ecs_container_id" 7 String,
-    EcsSecondContainerId "ecs-second-container-id" "ecs_second_container_id" 7 String,
-    EcsServiceName "ecs-service-name" "ecs_service_name" 7 String,
-    EcsTaskDefinitionArn "ecs-task-definition-arn" "ecs_task_definition_arn" 7 String,
-    EcsTaskArn "ecs-task-arn" "ecs_task_arn" 7 String,
-    EcsTaskId "ecs-task-id" "ecs_task_id" 7 String,
-    RejectReason "reject-reason" "reject_reason" 8 String,
-    ResourceId "resource-id" "resource_id" 9 String,
-    EncryptionStatus "encryption-status" "encryption_status" 10 Int32,
-    InstanceTag "instance-tag" "instance_tag" 11 String,
-    InstanceTag2 "instance-tag-2" "instance_tag_2" 11 String,
-    InterfaceTag "interface-tag" "interface_tag" 11 String,
-    InterfaceTag2 "interface-tag-2" "interface_tag_2" 11 String,
-    AsgTag "asg-tag" "asg_tag" 11 String,
-    AsgTag2 "asg-tag-2" "asg_tag_2" 11 String,
-    InterfaceType "interface-type" "interface_type" 11 String,
-    NextHopInterfaceId "next-hop-interface-id" "next_hop_interface_id" 11 String,
-    NextHopSubnetId "next-hop-subnet-id" "next_hop_subnet_id" 11 String,
-    NextHopAzId "next-hop-az-id" "next_hop_az_id" 11 String,
-    NextHopVpcId "next-hop-vpc-id" "next_hop_vpc_id" 11 String,
-    NextHopInterfaceType "next-hop-interface-type" "next_hop_interface_type" 11 String,
-}
-
-impl Field {
-    /// The field of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|field| field.name() == name)
-    }
-
-    /// Its value in a record. `version` is a matter of the whole format.
-    pub fn value<'a>(self, record: &Record<'a>, version: u8) -> Value<'a> {
-        let known = |attribute| record.subject.identity.get(attribute).into();
-        match self {
-            Self::Version => Value::Number(version.into()),
-            Self::AccountId => known(Attribute::AccountId),
-            Self::InterfaceId => Value::Text(&record.subject.interface_id),
-            Self::Start => seconds(record, |delta| delta.counters.first_ms, record.window.start),
-            Self::End => seconds(record, |delta| delta.counters.last_ms, record.window.end),
-            Self::LogStatus => Value::Text(match record.content {
-                Content::Flow(_) => "OK",
-                Content::NoData => "NODATA",
-                Content::SkipData(_) => "SKIPDATA",
-            }),
-            Self::VpcId => known(Attribute::VpcId),
-            Self::SubnetId => known(Attribute::SubnetId),
-            Self::InstanceId => known(Attribute::InstanceId),
-            Self::Region => known(Attribute::Region),
-            Self::AzId => known(Attribute::AzId),
-            Self::EcsClusterArn => known(Attribute::ClusterArn),
-            Self::EcsClusterName => known(Attribute::ClusterName),
-            Self::EcsContainerInstanceArn => known(Attribute::ContainerInstanceArn),
-            Self::EcsContainerInstanceId => known(Attribute::ContainerInstanceId),
-            Self::EcsContainerId => known(Attribute::ContainerId),
-            Self::EcsSecondContainerId => known(Attribute::SecondContainerId),
-            Self::EcsServiceName => known(Attribute::ServiceName),
-            Self::EcsTaskDefinitionArn => known(Attribute::TaskDefinitionArn),
-            Self::EcsTaskArn => known(Attribute::TaskArn),
-            Self::EcsTaskId => known(Attribute::TaskId),
-            _ => match record.content {
-                Content::Flow(delta) => self.of_flow(delta),
-                Content::NoData | Content::SkipData(_) => Value::Absent,
-            },
-        }
-    }
-
-    /// What only a flow has. The rest is what a host cannot know.
-    fn of_flow(self, delta: &Delta) -> Value<'_> {
-        let (key, counters) = (&delta.key, &delta.counters);
-        match self {
-            Self::SrcAddr | Self::PktSrcAddr => Value::Address(key.source()),
-            Self::DstAddr | Self::PktDstAddr => Value::Address(key.destination()),
-            Self::SrcPort => Value::Number(key.source_port().into()),
-            Self::DstPort => Value::Number(key.destination_port().into()),
-            Self::Protocol => Value::Number(key.protocol().into()),
-            Self::Packets => Value::Number(counters.packets),
-            Self::Bytes => Value::Number(counters.bytes),
-            Self::Action => Value::Text(key.action().as_str()),
-            Self::TcpFlags => Value::Number(counters.tcp_flags_aws.into()),
-            Self::Type => Value::Text(if key.source().is_ipv4() { "IPv4" } else { "IPv6" }),
-            Self::FlowDirection => Value::Text(key.direction().as_str()),
-            _ => Value::Absent,
-        }
-    }
-}
-
-/// A time of the flow, or of the window where there is no flow, in UNIX seconds.
-fn seconds<'a>(record: &Record<'a>, of_flow: fn(&Delta) -> i64, of_window: i64) -> Value<'a> {
-    let seconds = match record.content {
-        Content::Flow(delta) => of_flow(delta).div_euclid(1000),
-        Content::NoData | Content::SkipData(_) => of_window,
-    };
-    Value::Number(seconds.max(0) as u64)
-}
-
-macro_rules! extensions {
-    ($($variant:ident $key:literal $doc:literal,)*) => {
-        /// What AWS cannot know, under names that AWS does not use. In JSON only.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Extension { $(#[doc = $doc] $variant,)* }
-
-        impl Extension {
-            /// All of them, in the order in which they are written.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The key in JSON.
-            pub const fn key(self) -> &'static str {
-                match self { $(Self::$variant => $key,)* }
+            /// Where its value comes from.
+            pub const fn origin(self) -> Origin {
+                match self { $(Self::$variant => Origin::$origin,)* }
             }
 
             /// What it says, in one line.
@@ -228,80 +93,200 @@ macro_rules! extensions {
     };
 }
 
-extensions! {
-    StartMs "start_ms" "Arrival of the first packet of the flow in the window, in UNIX milliseconds.",
-    EndMs "end_ms" "Arrival of the last packet of the flow in the window, in UNIX milliseconds.",
-    TcpFlagsAll "tcp_flags_all" "All eight TCP flags of the flow's packets, or-ed.",
-    IcmpType "icmp_type" "ICMP type, where all messages of the flow had one type and code.",
-    IcmpCode "icmp_code" "ICMP code, likewise.",
-    DropReason "drop_reason" "On REJECT: why this host dropped the packets, by the kernel's name for it.",
-    LostPackets "lost_packets" "On SKIPDATA: packets of the window that are in no record.",
-    LostBytes "lost_bytes" "On SKIPDATA: their bytes of layer 3.",
-    Mac "mac" "MAC address of the interface.",
-    InterfaceName "interface_name" "Name of the interface in its network namespace.",
-    Netns "netns" "Inode of the network namespace.",
-    NetworkMode "network_mode" "Network mode of the task: awsvpc, bridge, host or none.",
-    TaskFamily "ecs_task_family" "Family of the task definition.",
+fields! {
+    Version "version" "version" 2 Int32 Record "Highest version among the fields of the format.",
+    AccountId "account-id" "account_id" 2 String Subject "Account that owns the interface.",
+    InterfaceId "interface-id" "interface_id" 2 String Subject "ENI, or name and MAC address where none is known.",
+    SrcAddr "srcaddr" "srcaddr" 2 String Flow "Source address; leaving an ENI over IPv4, the ENI's primary address.",
+    DstAddr "dstaddr" "dstaddr" 2 String Flow "Destination; entering an ENI over IPv4, the ENI's primary address.",
+    SrcPort "srcport" "srcport" 2 Int32 Flow "Source port; 0 for protocols without.",
+    DstPort "dstport" "dstport" 2 Int32 Flow "Destination port; 0 for protocols without.",
+    Protocol "protocol" "protocol" 2 Int32 Flow "IANA protocol number.",
+    Packets "packets" "packets" 2 Int64 Flow "Packets in the window, as on the wire.",
+    Bytes "bytes" "bytes" 2 Int64 Flow "Their bytes of layer 3.",
+    Start "start" "start" 2 Int64 Time "First packet, or start of the window, in UNIX seconds.",
+    End "end" "end" 2 Int64 Time "Last packet, or end of the window, in UNIX seconds.",
+    Action "action" "action" 2 String Flow "ACCEPT or REJECT.",
+    LogStatus "log-status" "log_status" 2 String Record "OK, NODATA or SKIPDATA.",
+    VpcId "vpc-id" "vpc_id" 3 String Subject "VPC of the interface.",
+    SubnetId "subnet-id" "subnet_id" 3 String Subject "Subnet of the interface.",
+    InstanceId "instance-id" "instance_id" 3 String Subject "EC2 instance that the interface is attached to.",
+    TcpFlags "tcp-flags" "tcp_flags" 3 Int32 Flow "FIN, SYN, RST, and ACK where it came with SYN, or-ed; 0 without TCP.",
+    Type "type" "type" 3 String Flow "IPv4 or IPv6.",
+    PktSrcAddr "pkt-srcaddr" "pkt_srcaddr" 3 String Flow "Source address in the packets.",
+    PktDstAddr "pkt-dstaddr" "pkt_dstaddr" 3 String Flow "Destination address in the packets.",
+    Region "region" "region" 4 String Subject "Region of the interface.",
+    AzId "az-id" "az_id" 4 String Subject "Id of its availability zone.",
+    SublocationType "sublocation-type" "sublocation_type" 4 String Subject "wavelength, outpost or localzone.",
+    SublocationId "sublocation-id" "sublocation_id" 4 String Subject "Id of the sublocation.",
+    PktSrcAwsService "pkt-src-aws-service" "pkt_src_aws_service" 5 String SomeFlows
+        "Service that pkt-srcaddr belongs to, by the file of --ip-ranges.",
+    PktDstAwsService "pkt-dst-aws-service" "pkt_dst_aws_service" 5 String SomeFlows
+        "Service that pkt-dstaddr belongs to, by the file of --ip-ranges.",
+    FlowDirection "flow-direction" "flow_direction" 5 String Flow "ingress or egress, seen from the interface.",
+    TrafficPath "traffic-path" "traffic_path" 5 Int32 SomeFlows
+        "1 for egress to the ENI's subnets and to --vpc-cidr; what lies beyond, a host cannot tell.",
+    EcsClusterArn "ecs-cluster-arn" "ecs_cluster_arn" 7 String Subject "ARN of the task's cluster.",
+    EcsClusterName "ecs-cluster-name" "ecs_cluster_name" 7 String Subject "Name of the task's cluster.",
+    EcsContainerInstanceArn "ecs-container-instance-arn" "ecs_container_instance_arn" 7 String Subject
+        "ARN of the container instance; none on Fargate.",
+    EcsContainerInstanceId "ecs-container-instance-id" "ecs_container_instance_id" 7 String Subject
+        "Id of the container instance.",
+    EcsContainerId "ecs-container-id" "ecs_container_id" 7 String Subject
+        "Runtime id of the task's first container.",
+    EcsSecondContainerId "ecs-second-container-id" "ecs_second_container_id" 7 String Subject
+        "Runtime id of its second container.",
+    EcsServiceName "ecs-service-name" "ecs_service_name" 7 String Subject "Service that started the task.",
+    EcsTaskDefinitionArn "ecs-task-definition-arn" "ecs_task_definition_arn" 7 String Subject
+        "ARN of the task definition.",
+    EcsTaskArn "ecs-task-arn" "ecs_task_arn" 7 String Subject "ARN of the task.",
+    EcsTaskId "ecs-task-id" "ecs_task_id" 7 String Subject "Id of the task.",
+    RejectReason "reject-reason" "reject_reason" 8 String Beyond
+        "BPA or EC: block public access and encryption controls act outside of the host.",
+    ResourceId "resource-id" "resource_id" 9 String Beyond "Resource that has no ENI, such as a regional NAT gateway.",
+    EncryptionStatus "encryption-status" "encryption_status" 10 Int32 Beyond "Encryption by the network.",
+    InstanceTag "instance-tag" "instance_tag" 11 String Beyond "Value of a tag of the instance.",
+    InstanceTag2 "instance-tag-2" "instance_tag_2" 11 String Beyond "Value of another tag of the instance.",
+    InterfaceTag "interface-tag" "interface_tag" 11 String Beyond "Value of a tag of the ENI.",
+    InterfaceTag2 "interface-tag-2" "interface_tag_2" 11 String Beyond "Value of another tag of the ENI.",
+    AsgTag "asg-tag" "asg_tag" 11 String Beyond "Value of a tag of the auto-scaling group.",
+    AsgTag2 "asg-tag-2" "asg_tag_2" 11 String Beyond "Value of another tag of the auto-scaling group.",
+    InterfaceType "interface-type" "interface_type" 11 String Beyond "Kind of an interface that no task has.",
+    NextHopInterfaceId "next-hop-interface-id" "next_hop_interface_id" 11 String Beyond "ENI at the other end.",
+    NextHopSubnetId "next-hop-subnet-id" "next_hop_subnet_id" 11 String Beyond "Its subnet.",
+    NextHopAzId "next-hop-az-id" "next_hop_az_id" 11 String Beyond "Its availability zone.",
+    NextHopVpcId "next-hop-vpc-id" "next_hop_vpc_id" 11 String Beyond "Its VPC.",
+    NextHopInterfaceType "next-hop-interface-type" "next_hop_interface_type" 11 String Beyond "Its kind.",
 }
 
-impl Extension {
+impl Field {
+    /// The field of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|field| field.name() == name)
+    }
+
     /// Its value in a record.
     pub fn value<'a>(self, record: &Record<'a>) -> Value<'a> {
-        let subject = record.subject;
+        match self.attribute() {
+            Some(attribute) => return record.known(attribute),
+            None if self.origin() == Origin::Beyond => return Value::Absent,
+            None => {}
+        }
         match (self, record.content) {
-            (Self::Mac, _) => Some(&*subject.mac).into(),
-            (Self::InterfaceName, _) => Value::Text(&subject.interface_name),
-            (Self::Netns, _) if subject.netns != 0 => Value::Number(subject.netns),
-            (Self::NetworkMode, _) => subject.identity.get(Attribute::NetworkMode).into(),
-            (Self::TaskFamily, _) => subject.identity.get(Attribute::Family).into(),
-            (Self::LostPackets, Content::SkipData(lost)) => Value::Number(lost.packets),
-            (Self::LostBytes, Content::SkipData(lost)) => Value::Number(lost.bytes),
-            (_, Content::Flow(delta)) => self.of_flow(delta),
-            _ => Value::Absent,
+            (Self::Version, _) => Value::Number(record.context.format.version().into()),
+            (Self::InterfaceId, _) => Value::Text(&record.subject.interface_id),
+            (Self::Start, _) => seconds(record.start()),
+            (Self::End, _) => seconds(record.end()),
+            (Self::LogStatus, content) => Value::Word(content.status().as_str()),
+            (_, Content::Flow(delta)) => self.of_flow(record, delta),
+            (_, Content::NoData | Content::SkipData(_)) => Value::Absent,
         }
     }
 
-    fn of_flow(self, delta: &Delta) -> Value<'_> {
-        let counters = &delta.counters;
-        match (self, counters.icmp) {
-            (Self::DropReason, _) => match delta.key.action() {
-                Action::Reject(reason) => Value::Text(reason.as_str()),
-                Action::Accept => Value::Absent,
-            },
-            (Self::StartMs, _) => Value::Number(counters.first_ms.max(0) as u64),
-            (Self::EndMs, _) => Value::Number(counters.last_ms.max(0) as u64),
-            (Self::TcpFlagsAll, _) if delta.key.protocol() == TCP => {
-                Value::Number(counters.tcp_flags_all.into())
+    /// What sources say of the interface under another name.
+    const fn attribute(self) -> Option<Attribute> {
+        Some(match self {
+            Self::AccountId => Attribute::AccountId,
+            Self::VpcId => Attribute::VpcId,
+            Self::SubnetId => Attribute::SubnetId,
+            Self::InstanceId => Attribute::InstanceId,
+            Self::Region => Attribute::Region,
+            Self::AzId => Attribute::AzId,
+            Self::SublocationType => Attribute::SublocationType,
+            Self::SublocationId => Attribute::SublocationId,
+            Self::EcsClusterArn => Attribute::ClusterArn,
+            Self::EcsClusterName => Attribute::ClusterName,
+            Self::EcsContainerInstanceArn => Attribute::ContainerInstanceArn,
+            Self::EcsContainerInstanceId => Attribute::ContainerInstanceId,
+            Self::EcsContainerId => Attribute::ContainerId,
+            Self::EcsSecondContainerId => Attribute::SecondContainerId,
+            Self::EcsServiceName => Attribute::ServiceName,
+            Self::EcsTaskDefinitionArn => Attribute::TaskDefinitionArn,
+            Self::EcsTaskArn => Attribute::TaskArn,
+            Self::EcsTaskId => Attribute::TaskId,
+            _ => return None,
+        })
+    }
+
+    fn of_flow<'a>(self, record: &Record<'a>, delta: &'a Delta) -> Value<'a> {
+        let (key, counters) = (&delta.key, &delta.counters);
+        match self {
+            Self::SrcAddr => Value::Address(record.subject.address(key, Direction::Egress, key.source())),
+            Self::DstAddr => {
+                Value::Address(record.subject.address(key, Direction::Ingress, key.destination()))
             }
-            (Self::IcmpType, Icmp::One { kind, .. }) => Value::Number(kind.into()),
-            (Self::IcmpCode, Icmp::One { code, .. }) => Value::Number(code.into()),
+            Self::PktSrcAddr => Value::Address(key.source()),
+            Self::PktDstAddr => Value::Address(key.destination()),
+            Self::SrcPort => Value::Number(key.source_port().into()),
+            Self::DstPort => Value::Number(key.destination_port().into()),
+            Self::Protocol => Value::Number(key.protocol().into()),
+            Self::Packets => Value::Number(counters.packets),
+            Self::Bytes => Value::Number(counters.bytes),
+            Self::Action => Value::Word(key.action().as_str()),
+            Self::TcpFlags => Value::Number(counters.tcp_flags_aws.into()),
+            Self::Type => Value::Word(if key.source().is_ipv4() { "IPv4" } else { "IPv6" }),
+            Self::FlowDirection => Value::Word(key.direction().as_str()),
+            Self::PktSrcAwsService => service(record, key.source()),
+            Self::PktDstAwsService => service(record, key.destination()),
+            Self::TrafficPath
+                if key.direction() == Direction::Egress && is_in_vpc(record, key.destination()) =>
+            {
+                Value::Number(IN_VPC)
+            }
             _ => Value::Absent,
         }
     }
 }
 
-const TCP: u8 = 6;
+/// The `traffic-path` to another resource in the same VPC.
+const IN_VPC: u64 = 1;
+
+fn is_in_vpc(record: &Record<'_>, address: IpAddr) -> bool {
+    record.context.vpc.iter().chain(&record.subject.subnets).any(|block| block.contains(&address))
+}
+
+fn seconds<'a>(unix: i64) -> Value<'a> {
+    Value::Number(unix.max(0) as u64)
+}
+
+fn service<'a>(record: &Record<'a>, address: IpAddr) -> Value<'a> {
+    let service = record.context.services.as_ref().and_then(|services| services.service(address));
+    service.map_or(Value::Absent, Value::Word)
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn there_are_54_fields_in_order_of_their_versions() {
-        assert_eq!(Field::ALL.len(), 54);
-        assert!(Field::ALL.is_sorted_by_key(|field| field.version()));
-        let of = |version| Field::ALL.iter().filter(|field| field.version() == version).count();
-        assert_eq!([2, 3, 4, 5, 6, 7, 8, 9, 10, 11].map(of), [14, 7, 4, 4, 0, 10, 1, 1, 1, 12]);
+    fn the_table_is_that_of_aws() {
+        let table = include_str!("aws/flowlog-fields.csv");
+        let mut rows = table.lines().skip(1);
+        for (number, field) in Field::ALL.iter().enumerate() {
+            let kind = match field.field_type() {
+                FieldType::Int32 => "INT_32",
+                FieldType::Int64 => "INT_64",
+                FieldType::String => "STRING",
+            };
+            let row = format!("{},{},{},{kind}", number + 1, field.name(), field.version());
+            assert_eq!(Some(row.as_str()), rows.next());
+        }
+        assert_eq!(rows.next(), None);
     }
 
     #[test]
-    fn keys_are_names_with_underscores_and_extensions_are_none_of_them() {
+    fn keys_are_names_with_underscores() {
         for field in Field::ALL {
             assert_eq!(field.key(), field.name().replace('-', "_"));
             assert_eq!(Field::from_name(field.name()), Some(*field));
         }
-        for extension in Extension::ALL {
-            assert!(Field::ALL.iter().all(|field| field.key() != extension.key()), "{}", extension.key());
+    }
+
+    #[test]
+    fn what_sources_say_is_of_the_subject() {
+        for field in Field::ALL {
+            let said = field.attribute().is_some() || *field == Field::InterfaceId;
+            assert_eq!(said, field.origin() == Origin::Subject, "{}", field.name());
         }
     }
 }

@@ -1,46 +1,91 @@
 //! JSON lines: one flat object per record, AWS's names with `_`, numbers as numbers.
 //!
-//! The fields of version 2 are always there, null where text has `-`; others only where they are known.
+//! The fields of version 2 are always there, null where text has `-`; all others, whatever the format, where they are
+//! known; then the extensions. `version` is that of the format, so that it is the same in every output.
 
-use std::io::Write as _;
+use super::{
+    Content, Extension, Field, FieldType, Record, Value,
+    template::{Cell, How, Template, Templates},
+};
+use crate::flow::InterfaceNumber;
 
-use super::{Extension, Field, Record, Value};
+/// Everything that a line can hold, in order.
+fn cells() -> impl Iterator<Item = Cell> {
+    let fields = Field::ALL.iter().map(|field| Cell::Field(*field));
+    fields.chain(Extension::ALL.iter().map(|extension| Cell::Extension(*extension)))
+}
 
-/// One record with its line feed. `version` is that of all fields that a host can fill.
+/// Whether it is there even where it is null.
+const fn is_always_there(cell: Cell) -> bool {
+    matches!(cell, Cell::Field(field) if field.version() == 2)
+}
+
+/// One record with its line feed.
 pub fn write_json(record: &Record<'_>, out: &mut Vec<u8>) {
     let mut separator = b'{';
-    let mut pair = |key: &str, value: Value<'_>, out: &mut Vec<u8>| {
-        out.push(separator);
-        separator = b',';
-        out.push(b'"');
-        out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(b"\":");
-        write_value(value, out);
-    };
-    for field in Field::ALL {
-        let value = field.value(record, VERSION);
-        if value != Value::Absent || field.version() == 2 {
-            pair(field.key(), value, out);
-        }
-    }
-    for extension in Extension::ALL {
-        let value = extension.value(record);
-        if value != Value::Absent {
-            pair(extension.key(), value, out);
+    for cell in cells() {
+        let value = cell.value(record);
+        if value != Value::Absent || is_always_there(cell) {
+            write_key(separator, cell, out);
+            value.write_json(out);
+            separator = b',';
         }
     }
     out.extend_from_slice(b"}\n");
 }
 
-/// The highest version of a field that a record can hold: the ECS fields'.
-const VERSION: u8 = 7;
+fn write_key(separator: u8, cell: Cell, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[separator, b'"']);
+    out.extend_from_slice(cell.key().as_bytes());
+    out.extend_from_slice(b"\":");
+}
 
-fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
-    match value {
-        Value::Absent => out.extend_from_slice(b"null"),
-        Value::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
-        // Serialising a str to a Vec cannot fail.
-        Value::Text(text) => drop(serde_json::to_writer(&mut *out, text)),
-        Value::Address(address) => drop(write!(out, "\"{address}\"")),
+/// Writes the records of one window; what the flows of an interface share, once.
+#[derive(Debug, Default)]
+pub struct JsonLines(Templates);
+
+impl JsonLines {
+    /// One record of the interface with this number.
+    pub fn write(&mut self, interface: InterfaceNumber, record: &Record<'_>, out: &mut Vec<u8>) {
+        match record.content {
+            Content::Flow(_) => self.0.get(interface.get(), || template(record)).write(record, out),
+            Content::NoData | Content::SkipData(_) => write_json(record, out),
+        }
     }
+}
+
+fn template(flow: &Record<'_>) -> Template {
+    let mut template = Template::default();
+    let mut separator = b'{';
+    for cell in cells() {
+        let origin = cell.origin();
+        if origin.is_of_every_flow() {
+            write_key(separator, cell, template.text());
+            let quoted = is_text(cell);
+            template.text().extend(quoted.then_some(b'"'));
+            template.hole(cell, How::Bare);
+            template.text().extend(quoted.then_some(b'"'));
+        } else if origin.is_of_flow() {
+            // Never the first: that is `version`, which every record has.
+            template.hole(cell, How::Pair);
+        } else {
+            let value = cell.value(flow);
+            if value == Value::Absent && !is_always_there(cell) {
+                continue;
+            }
+            write_key(separator, cell, template.text());
+            value.write_json(template.text());
+        }
+        separator = b',';
+    }
+    template.text().extend_from_slice(b"}\n");
+    template
+}
+
+const fn is_text(cell: Cell) -> bool {
+    let kind = match cell {
+        Cell::Field(field) => field.field_type(),
+        Cell::Extension(extension) => extension.field_type(),
+    };
+    matches!(kind, FieldType::String)
 }

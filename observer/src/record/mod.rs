@@ -1,67 +1,48 @@
 //! Records: what a window says of an interface, rendered as text and as JSON.
 //!
-//! Owns: the one table of fields, and how each is computed and written. In: flows of a closed window and whose they
-//! are. Out: bytes. Pure: no clock, no I/O, and no allocation per record.
+//! Owns: the one table of fields, and how each is computed and written. In: flows of a closed window, whose they are,
+//! and what the user said of all of them. Out: bytes and values. Pure: no clock, no I/O, and no allocation per record.
 
+mod address;
 mod batch;
+mod community;
+mod context;
+mod extensions;
 mod fields;
+mod filter;
 mod format;
 mod json;
+mod parity;
+mod services;
+mod subject;
+mod template;
 mod text;
+mod value;
 
-use std::{fmt::Write as _, sync::Arc};
+#[cfg(test)]
+pub(crate) mod examples;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
 
 pub use batch::Batch;
-pub use fields::{Extension, Field, FieldType, Value};
-pub use format::Format;
-pub use json::write_json;
-pub use text::{write_header, write_text};
+pub use community::CommunityId;
+pub use context::Context;
+pub use extensions::Extension;
+pub use fields::{Field, FieldType, Origin};
+pub use filter::{Filter, FilterError, Rule};
+pub use format::{Format, FormatError};
+pub use json::{JsonLines, write_json};
+pub use services::{ServiceRanges, ServiceRangesError};
+pub use subject::Subject;
+pub use text::{TextLines, write_header, write_text};
+pub use value::Value;
 
 use crate::{
     flow::{Delta, Window},
-    tasks::{Attribute, Identity, Mac, Observed},
+    tasks::Attribute,
 };
-
-/// Whose a record is: an interface and all that is known of it, with the texts that every record repeats.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    /// ENI id, or name and MAC where none is known.
-    pub interface_id: Box<str>,
-    /// The interface's name.
-    pub interface_name: Box<str>,
-    /// Hardware address; empty where it has none.
-    pub mac: Box<str>,
-    /// Inode of its namespace; 0 where it has none.
-    pub netns: u64,
-    /// What the sources say.
-    pub identity: Arc<Identity>,
-}
-
-impl Subject {
-    /// The subject of an observed interface.
-    pub fn new(observed: &Observed) -> Self {
-        let interface = &observed.interface;
-        let named = Self::named(&interface.name, interface.mac, Arc::clone(&observed.identity));
-        Self { netns: interface.netns.inode, ..named }
-    }
-
-    /// The subject of an interface of which no more is known: one of a capture.
-    pub fn named(name: &str, mac: Option<Mac>, identity: Arc<Identity>) -> Self {
-        let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
-        let interface_id = identity.get(Attribute::InterfaceId).map_or_else(
-            || {
-                let mut id = name.to_string();
-                if !mac.is_empty() {
-                    let _ = write!(id, "@{mac}");
-                }
-                // A name may hold any byte but these two kinds; a record is split at spaces.
-                id.replace(|c: char| c.is_whitespace() || c.is_control(), "_").into()
-            },
-            Into::into,
-        );
-        Self { interface_id, interface_name: name.into(), mac: mac.into(), netns: 0, identity }
-    }
-}
 
 /// Packets and bytes that are in no record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,13 +64,79 @@ pub enum Content<'a> {
     SkipData(Lost),
 }
 
+impl Content<'_> {
+    /// Its `log-status`.
+    pub const fn status(&self) -> Status {
+        match self {
+            Self::Flow(_) => Status::Ok,
+            Self::NoData => Status::NoData,
+            Self::SkipData(_) => Status::SkipData,
+        }
+    }
+}
+
+/// The `log-status` of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// A flow.
+    Ok,
+    /// A silent interface.
+    NoData,
+    /// An interface with packets that are in no record.
+    SkipData,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ok, Self::NoData, Self::SkipData];
+
+    /// AWS's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::NoData => "NODATA",
+            Self::SkipData => "SKIPDATA",
+        }
+    }
+}
+
 /// One line.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
+    /// What is said of all records.
+    pub context: &'a Context,
     /// When.
     pub window: Window,
     /// Whose.
     pub subject: &'a Subject,
     /// What.
     pub content: Content<'a>,
+}
+
+impl<'a> Record<'a> {
+    /// Its `start`, in UNIX seconds.
+    pub fn start(&self) -> i64 {
+        match self.content {
+            Content::Flow(delta) => delta.counters.first_ms.div_euclid(1000),
+            Content::NoData | Content::SkipData(_) => self.window.start,
+        }
+    }
+
+    /// Its `end`, in UNIX seconds.
+    pub fn end(&self) -> i64 {
+        match self.content {
+            Content::Flow(delta) => delta.counters.last_ms.div_euclid(1000),
+            Content::NoData | Content::SkipData(_) => self.window.end,
+        }
+    }
+
+    /// What sources say of the interface; where they are silent, what the user said of the host.
+    pub fn known(&self, attribute: Attribute) -> Value<'a> {
+        let said = match attribute {
+            Attribute::AccountId => self.context.account_id.as_deref(),
+            Attribute::Region => self.context.region.as_deref(),
+            _ => None,
+        };
+        self.subject.identity.get(attribute).or(said).into()
+    }
 }

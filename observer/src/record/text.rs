@@ -1,8 +1,10 @@
 //! Text: fields joined by one space, `-` for what is absent, a line feed at the end.
 
-use std::io::Write as _;
-
-use super::{Format, Record, Value};
+use super::{
+    Content, Format, Record,
+    template::{Cell, How, Template, Templates},
+};
+use crate::flow::InterfaceNumber;
 
 /// The first line of a file.
 pub fn write_header(format: &Format, out: &mut Vec<u8>) {
@@ -16,22 +18,42 @@ pub fn write_header(format: &Format, out: &mut Vec<u8>) {
 }
 
 /// One record.
-pub fn write_text(format: &Format, record: &Record<'_>, out: &mut Vec<u8>) {
-    for (number, field) in format.fields().iter().enumerate() {
+pub fn write_text(record: &Record<'_>, out: &mut Vec<u8>) {
+    for (number, field) in record.context.format.fields().iter().enumerate() {
         if number != 0 {
             out.push(b' ');
         }
-        write_value(field.value(record, format.version()), out);
+        field.value(record).write_text(out);
     }
     out.push(b'\n');
 }
 
-fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
-    match value {
-        Value::Absent => out.push(b'-'),
-        Value::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
-        Value::Text(text) => out.extend_from_slice(text.as_bytes()),
-        // A Vec takes every write.
-        Value::Address(address) => drop(write!(out, "{address}")),
+/// Writes the records of one window; what the flows of an interface share, once.
+#[derive(Debug, Default)]
+pub struct TextLines(Templates);
+
+impl TextLines {
+    /// One record of the interface with this number.
+    pub fn write(&mut self, interface: InterfaceNumber, record: &Record<'_>, out: &mut Vec<u8>) {
+        match record.content {
+            Content::Flow(_) => self.0.get(interface.get(), || template(record)).write(record, out),
+            Content::NoData | Content::SkipData(_) => write_text(record, out),
+        }
     }
+}
+
+fn template(flow: &Record<'_>) -> Template {
+    let mut template = Template::default();
+    for (number, field) in flow.context.format.fields().iter().enumerate() {
+        if number != 0 {
+            template.text().push(b' ');
+        }
+        if field.origin().is_of_flow() {
+            template.hole(Cell::Field(*field), How::Text);
+        } else {
+            field.value(flow).write_text(template.text());
+        }
+    }
+    template.text().push(b'\n');
+    template
 }

@@ -47,7 +47,6 @@ use self::{
 };
 use crate::{
     app::{self, Failure},
-    cli::Output,
     config::Config,
     flow::InterfaceNumber,
     kernel::{
@@ -56,7 +55,7 @@ use crate::{
         test_run::{Captured, Taken, TestRuns},
     },
     record::{Batch, Lost, Subject},
-    sink::{SinkLoss, SinkObserver, Sinks},
+    sink::{Counts, Output, Recovered, SinkLoss, SinkObserver, Sinks},
     tasks::{Identity, Mac, TasksFile},
 };
 
@@ -91,8 +90,9 @@ pub fn run(options: &Options, config: &Config) -> Result<(), Failure> {
     preflight::check()?;
     app::writable_outputs(config)?;
     let stop = stop_signals(&options.file)?;
-    let written = Arc::new(Written::default());
-    let sinks = Sinks::start(app::sinks(config), Arc::clone(&written) as Arc<dyn SinkObserver>)
+    let sink_options = app::sink_options(config);
+    let written = Arc::new(Written::by(sink_options.outputs[0]));
+    let sinks = Sinks::start(&sink_options, Arc::clone(&written) as Arc<dyn SinkObserver>)
         .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
     let mut replay = Replay::new(options, config, identity, sinks, capture.name())?;
 
@@ -136,7 +136,7 @@ fn stop_signals(file: &Path) -> Result<Arc<AtomicBool>, Failure> {
 
 /// Only where somebody looks, and nothing else is written to the same terminal.
 fn progress(capture: &Capture, config: &Config) -> ProgressBar {
-    let prints = config.outputs.contains(&Output::Stdout) && io::stdout().is_terminal();
+    let prints = config.output.outputs.contains(&Output::Stdout) && io::stdout().is_terminal();
     let target = if prints { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(capture.size(), target);
     let template = if capture.size().is_some() {
@@ -152,20 +152,35 @@ fn progress(capture: &Capture, config: &Config) -> ProgressBar {
 }
 
 /// What the sinks have done.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Written {
+    /// The output whose records are counted: all write the same.
+    output: Output,
     records: AtomicU64,
     failed: AtomicBool,
 }
 
+impl Written {
+    fn by(output: Output) -> Self {
+        Self { output, records: AtomicU64::default(), failed: AtomicBool::default() }
+    }
+}
+
 impl SinkObserver for Written {
-    fn written(&self, batch: &Batch) {
-        self.records.fetch_add(batch.len() as u64, Ordering::Relaxed);
+    fn written(&self, output: Output, counts: &Counts) {
+        if output == self.output {
+            self.records.fetch_add(counts.records(), Ordering::Relaxed);
+        }
     }
 
-    fn lost(&self, _batch: &Batch, _reason: SinkLoss) {
+    fn lost(&self, _: Output, _: &Counts, _: SinkLoss) {
         self.failed.store(true, Ordering::Relaxed);
     }
+
+    fn left_out(&self, _: &Counts) {}
+    fn failing(&self, _: Output, _: bool) {}
+    fn finished(&self, _: Output) {}
+    fn recovered(&self, _: Recovered) {}
 }
 
 /// An interface that packets of the capture crossed: its number in its section, its name, and for captures of `any`

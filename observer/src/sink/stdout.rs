@@ -1,48 +1,63 @@
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
-use super::Sink;
-use crate::record::{Batch, Format, write_text};
+use super::{Counts, ObserverRef, Output, Sink, SinkLoss, lines::UNIT};
+use crate::record::{Batch, Context, TextLines};
 
 /// Text records without a header on standard output, for log shippers: what CloudWatch Logs would hold.
 #[derive(Debug)]
-pub struct StdoutSink {
-    format: Format,
-    buffer: Vec<u8>,
+pub(super) struct StdoutSink {
+    context: Arc<Context>,
+    observer: ObserverRef,
+    failing: bool,
 }
 
-/// Bytes that are collected before they are written.
-const CHUNK: usize = 64 << 10;
-
 impl StdoutSink {
-    /// A sink that writes these fields.
-    pub fn new(format: Format) -> Self {
-        Self { format, buffer: Vec::with_capacity(CHUNK * 2) }
+    pub(super) const fn new(context: Arc<Context>, observer: ObserverRef) -> Self {
+        Self { context, observer, failing: false }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn print(&self, lines: &mut Vec<u8>, counts: &mut Counts) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        let result = stdout.write_all(&self.buffer).and_then(|()| stdout.flush());
-        self.buffer.clear();
+        let result = stdout.write_all(lines).and_then(|()| stdout.flush());
+        match result {
+            Ok(()) => self.observer.written(Output::Stdout, counts),
+            Err(_) => self.observer.lost(Output::Stdout, counts, SinkLoss::WriteError),
+        }
+        lines.clear();
+        *counts = Counts::default();
         result
+    }
+
+    fn print_all(&self, batch: &Batch) -> io::Result<()> {
+        let (mut text, mut lines, mut counts) = (TextLines::default(), Vec::new(), Counts::default());
+        let mut result = Ok(());
+        for (interface, record) in batch.records(&self.context) {
+            text.write(interface, &record, &mut lines);
+            counts.add(&record);
+            if lines.len() >= UNIT {
+                result = result.and(self.print(&mut lines, &mut counts));
+            }
+        }
+        result.and(self.print(&mut lines, &mut counts))
     }
 }
 
 impl Sink for StdoutSink {
-    fn write(&mut self, batch: &Batch) -> io::Result<()> {
-        for record in batch.records() {
-            write_text(&self.format, &record, &mut self.buffer);
-            if self.buffer.len() >= CHUNK {
-                self.flush()?;
+    fn write(&mut self, batch: &Batch) {
+        let result = self.print_all(batch);
+        if result.is_err() != self.failing {
+            self.failing = result.is_err();
+            self.observer.failing(Output::Stdout, self.failing);
+            if let Err(error) = result {
+                tracing::error!(output = Output::Stdout.as_str(), %error, "records cannot be written");
             }
         }
-        self.flush()
     }
 
-    fn close(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn name(&self) -> String {
-        "stdout".into()
+    fn close(&mut self) -> Result<(), String> {
+        if self.failing { Err("standard output cannot be written".into()) } else { Ok(()) }
     }
 }

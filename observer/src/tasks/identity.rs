@@ -37,6 +37,8 @@ pub enum Attribute {
     InstanceId,
     Region,
     AzId,
+    SublocationType,
+    SublocationId,
     ClusterArn,
     ClusterName,
     ContainerInstanceArn,

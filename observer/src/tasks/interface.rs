@@ -1,7 +1,8 @@
 //! What the kernel says of an interface.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, str::FromStr};
 
+use ipnet::IpNet;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
@@ -88,8 +89,8 @@ pub struct Interface {
     pub ethernet: bool,
     /// Whether it is a port of a bridge or a bond.
     pub enslaved: bool,
-    /// Its addresses, in the order in which the kernel lists them, IPv4 first.
-    pub addresses: Vec<IpAddr>,
+    /// Its addresses with their networks, in the order in which the kernel lists them, IPv4 first.
+    pub addresses: Vec<IpNet>,
 }
 
 impl Interface {
@@ -128,12 +129,12 @@ impl Interface {
             Some(InfoKind::Vlan | InfoKind::MacVlan | InfoKind::IpVlan) => LinkKind::Derived,
             _ => LinkKind::Other,
         };
-        let mut found: Vec<IpAddr> = addresses
+        let mut found: Vec<IpNet> = addresses
             .iter()
             .filter(|address| address.header.index == link.header.index)
             .filter_map(address_of)
             .collect();
-        found.sort_by_key(IpAddr::is_ipv6);
+        found.sort_by_key(|network| network.addr().is_ipv6());
         Some(Self {
             netns: netns.clone(),
             on_host,
@@ -153,17 +154,20 @@ fn six(bytes: &[u8]) -> Option<Mac> {
     <[u8; 6]>::try_from(bytes).ok().filter(|bytes| *bytes != [0; 6]).map(Mac)
 }
 
-fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+fn address_of(message: &AddressMessage) -> Option<IpNet> {
     let mut address = None;
     for attribute in &message.attributes {
         match attribute {
             // On a point-to-point link the address is the peer's and this one is ours.
-            AddressAttribute::Local(local) => return Some(*local),
+            AddressAttribute::Local(local) => {
+                address = Some(*local);
+                break;
+            }
             AddressAttribute::Address(other) => address = Some(*other),
             _ => {}
         }
     }
-    address
+    IpNet::new(address?, message.header.prefix_len).ok()
 }
 
 #[cfg(test)]

@@ -16,11 +16,11 @@ use super::{
     drops::DropMetrics,
     interfaces::{InterfaceCollector, InterfaceStats, Shared},
     labels::WINDOW_FULL,
+    outputs::OutputMetrics,
 };
 use crate::{
     kernel::{drain::DrainReport, xdp::Reason},
-    record::{Batch, Content},
-    sink::{SinkLoss, SinkObserver},
+    sink::SinkLoss,
 };
 
 /// The parts of a drain that are timed.
@@ -51,16 +51,15 @@ const SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0
 pub struct Metrics {
     registry: Registry,
     interfaces: Arc<Shared>,
-    lost_packets: IntCounterVec,
-    lost_bytes: IntCounterVec,
-    lost_records: IntCounterVec,
+    pub(super) lost_packets: IntCounterVec,
+    pub(super) lost_bytes: IntCounterVec,
+    pub(super) outputs: OutputMetrics,
     non_ip_frames: IntCounterVec,
     notes: IntCounterVec,
     copied: IntCounter,
     spilled: IntCounter,
     drained: IntCounter,
     drops: DropMetrics,
-    records: IntCounterVec,
     windows: IntCounter,
     flows: IntGauge,
     interface_states: IntGaugeVec,
@@ -72,7 +71,7 @@ pub struct Metrics {
 
 const KERNEL: &str = "kernel";
 const WINDOW: &str = "window";
-const SINK: &str = "sink";
+pub(super) const SINK: &str = "sink";
 
 impl Metrics {
     /// Metrics in a registry of their own, every label value of a closed list present from the start.
@@ -80,6 +79,7 @@ impl Metrics {
         let registry = Registry::new();
         let metrics = Self {
             interfaces: Arc::new(Shared::default()),
+            outputs: OutputMetrics::new(&registry)?,
             lost_packets: counters(
                 &registry,
                 "observer_lost_packets_total",
@@ -91,12 +91,6 @@ impl Metrics {
                 "observer_lost_bytes_total",
                 "Their bytes of layer 3.",
                 &["stage", "reason"],
-            )?,
-            lost_records: counters(
-                &registry,
-                "observer_lost_records_total",
-                "Records that were not written, once per output.",
-                &["reason"],
             )?,
             non_ip_frames: counters(
                 &registry,
@@ -126,12 +120,6 @@ impl Metrics {
                 "Entries of the flow cache that came by a drain.",
             )?,
             drops: DropMetrics::new(&registry)?,
-            records: counters(
-                &registry,
-                "observer_records_total",
-                "Records written, once per output.",
-                &["log_status"],
-            )?,
             windows: counter(&registry, "observer_windows_total", "Windows closed.")?,
             flows: gauge(&registry, "observer_flows", "Flows in the window that is open.")?,
             interface_states: register(
@@ -183,16 +171,12 @@ impl Metrics {
         for reason in SinkLoss::ALL {
             self.lost_packets.with_label_values(&[SINK, reason.as_str()]);
             self.lost_bytes.with_label_values(&[SINK, reason.as_str()]);
-            self.lost_records.with_label_values(&[reason.as_str()]);
         }
         for kind in NonIpKind::ALL {
             self.non_ip_frames.with_label_values(&[kind.as_str()]);
         }
         for note in Note::ALL {
             self.notes.with_label_values(&[note.as_str()]);
-        }
-        for status in STATUSES {
-            self.records.with_label_values(&[status]);
         }
         for phase in Phase::ALL {
             self.drain_duration.with_label_values(&[phase.as_str()]);
@@ -296,30 +280,6 @@ fn constants(registry: &Registry, hook: &str, cache_flows: u64) -> prometheus::R
     Ok(())
 }
 
-const STATUSES: [&str; 3] = ["OK", "NODATA", "SKIPDATA"];
-
-impl SinkObserver for Metrics {
-    fn written(&self, batch: &Batch) {
-        let counts = [batch.flows.len(), batch.silent.len(), batch.lossy.len()];
-        for (status, count) in STATUSES.into_iter().zip(counts) {
-            self.records.with_label_values(&[status]).inc_by(count as u64);
-        }
-    }
-
-    fn lost(&self, batch: &Batch, reason: SinkLoss) {
-        let (mut packets, mut bytes) = (0, 0);
-        for record in batch.records() {
-            if let Content::Flow(flow) = record.content {
-                packets += flow.counters.packets;
-                bytes += flow.counters.bytes;
-            }
-        }
-        self.lost_records.with_label_values(&[reason.as_str()]).inc_by(batch.len() as u64);
-        self.lost_packets.with_label_values(&[SINK, reason.as_str()]).inc_by(packets);
-        self.lost_bytes.with_label_values(&[SINK, reason.as_str()]).inc_by(bytes);
-    }
-}
-
 pub(super) fn register<T: Collector + Clone + 'static>(
     registry: &Registry,
     metric: T,
@@ -341,7 +301,7 @@ pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> prometheus
     register(registry, IntCounter::new(name, help)?)
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
     register(registry, IntGauge::new(name, help)?)
 }
 

@@ -11,6 +11,7 @@ mod http;
 mod interfaces;
 mod labels;
 mod metrics;
+mod outputs;
 
 pub use drops::DropMetrics;
 pub use http::{Server, serve};

@@ -1,0 +1,89 @@
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    flow::{Direction, FlowKey},
+    tasks::{Attribute, Identity, Mac, Observed},
+};
+
+/// Whose a record is: an interface and all that is known of it, with the texts that every record repeats.
+#[derive(Clone, Debug, Default)]
+pub struct Subject {
+    /// ENI id, or name and MAC where none is known.
+    pub interface_id: Box<str>,
+    /// The interface's name.
+    pub interface_name: Box<str>,
+    /// Hardware address; empty where it has none.
+    pub mac: Box<str>,
+    /// Inode of its namespace; 0 where it has none.
+    pub netns: u64,
+    /// Of an ENI, its primary private IPv4 address.
+    pub primary: Option<Ipv4Addr>,
+    /// Of an ENI, the blocks of its subnet.
+    pub subnets: Vec<IpNet>,
+    /// What the sources say.
+    pub identity: Arc<Identity>,
+}
+
+impl Subject {
+    /// The subject of an observed interface.
+    pub fn new(observed: &Observed) -> Self {
+        let interface = &observed.interface;
+        let named = Self::named(&interface.name, interface.mac, Arc::clone(&observed.identity));
+        let (mut primary, mut subnets) = (None, Vec::new());
+        if named.identity.get(Attribute::InterfaceId).is_some() {
+            subnets =
+                interface.addresses.iter().filter(|network| is_routed(network.addr())).copied().collect();
+            primary = subnets.iter().find_map(|network| match network {
+                IpNet::V4(network) => Some(network.addr()),
+                IpNet::V6(_) => None,
+            });
+        }
+        Self { netns: interface.netns.inode, primary, subnets, ..named }
+    }
+
+    /// The subject of an interface of which no more is known: one of a capture.
+    pub fn named(name: &str, mac: Option<Mac>, identity: Arc<Identity>) -> Self {
+        let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
+        let eni = identity.get(Attribute::InterfaceId);
+        Self {
+            interface_id: eni.map_or_else(|| name_and_mac(name, &mac), Into::into),
+            interface_name: name.into(),
+            mac: mac.into(),
+            identity,
+            ..Self::default()
+        }
+    }
+
+    /// The address that AWS logs for an end of a flow: at the ENI's own end, whatever is in the packets, its primary
+    /// one (AWS, "Flow log records", on `srcaddr` and `dstaddr`).
+    pub(super) fn address(&self, key: &FlowKey, own_end_in: Direction, in_packets: IpAddr) -> IpAddr {
+        match self.primary {
+            Some(primary) if in_packets.is_ipv4() && key.direction() == own_end_in => primary.into(),
+            _ => in_packets,
+        }
+    }
+}
+
+/// What stands for the id of an interface that is no ENI.
+fn name_and_mac(name: &str, mac: &str) -> Box<str> {
+    let mut id = name.to_owned();
+    if !mac.is_empty() {
+        let _ = write!(id, "@{mac}");
+    }
+    // A name may hold any byte but two kinds; a record is split at spaces, and every reader takes ASCII.
+    id.replace(|c: char| !c.is_ascii_graphic(), "_").into()
+}
+
+/// Whether an address is one of the VPC's, rather than of the link alone.
+const fn is_routed(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_link_local() && !address.is_loopback(),
+        IpAddr::V6(address) => !address.is_unicast_link_local() && !address.is_loopback(),
+    }
+}

@@ -1,0 +1,111 @@
+use super::{Extension, Field, Origin, Record, Value};
+
+/// A line of one interface and window: what all its flows share is written, with holes for what they do not.
+#[derive(Debug, Default)]
+pub(super) struct Template {
+    text: Vec<u8>,
+    holes: Vec<Hole>,
+}
+
+/// A place in the text.
+#[derive(Debug)]
+struct Hole {
+    /// Where.
+    at: usize,
+    what: Cell,
+    how: How,
+}
+
+/// What is written there.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cell {
+    Field(Field),
+    Extension(Extension),
+}
+
+/// In which form.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How {
+    /// As text records have it.
+    Text,
+    /// Without quotes, which stand in the text.
+    Bare,
+    /// As a pair of JSON behind others, where there is a value.
+    Pair,
+}
+
+impl Cell {
+    pub(super) fn value<'a>(self, record: &Record<'a>) -> Value<'a> {
+        match self {
+            Self::Field(field) => field.value(record),
+            Self::Extension(extension) => extension.value(record),
+        }
+    }
+
+    pub(super) const fn key(self) -> &'static str {
+        match self {
+            Self::Field(field) => field.key(),
+            Self::Extension(extension) => extension.key(),
+        }
+    }
+
+    pub(super) const fn origin(self) -> Origin {
+        match self {
+            Self::Field(field) => field.origin(),
+            Self::Extension(extension) => extension.origin(),
+        }
+    }
+}
+
+impl Template {
+    /// The text so far, to be added to.
+    pub(super) const fn text(&mut self) -> &mut Vec<u8> {
+        &mut self.text
+    }
+
+    /// Leaves a hole behind the text so far.
+    pub(super) fn hole(&mut self, what: Cell, how: How) {
+        self.holes.push(Hole { at: self.text.len(), what, how });
+    }
+
+    /// Appends the line of a flow.
+    pub(super) fn write(&self, record: &Record<'_>, out: &mut Vec<u8>) {
+        let mut from = 0;
+        for Hole { at, what, how } in &self.holes {
+            out.extend_from_slice(&self.text[from..*at]);
+            from = *at;
+            let value = what.value(record);
+            match how {
+                How::Text => value.write_text(out),
+                How::Bare => value.write_bare(out),
+                How::Pair => write_pair(what.key(), value, out),
+            }
+        }
+        out.extend_from_slice(&self.text[from..]);
+    }
+}
+
+/// Appends a pair of JSON behind others; nothing where there is no value.
+fn write_pair(key: &str, value: Value<'_>, out: &mut Vec<u8>) {
+    if value != Value::Absent {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(b"\":");
+        value.write_json(out);
+    }
+}
+
+/// Templates by the numbers of their interfaces, for one window.
+#[derive(Debug, Default)]
+pub(super) struct Templates(Vec<Option<Box<Template>>>);
+
+impl Templates {
+    /// The template of an interface, made for the first of its flows.
+    pub(super) fn get(&mut self, number: u16, make: impl FnOnce() -> Template) -> &Template {
+        let number = usize::from(number);
+        if number >= self.0.len() {
+            self.0.resize_with(number + 1, || None);
+        }
+        self.0[number].get_or_insert_with(|| Box::new(make()))
+    }
+}

@@ -1,0 +1,104 @@
+//! A table of Amazon Athena, whose partitions are computed rather than stored ("Use partition projection").
+
+use std::fmt::Write as _;
+
+use super::{
+    Layout, SchemaError,
+    sql::{columns, properties, quoted},
+};
+use crate::sink::{Output, Partition};
+
+/// The first year that there are files of.
+const FIRST_YEAR: u32 = 2026;
+const LAST_YEAR: u32 = 2040;
+
+pub(super) fn table(layout: &Layout<'_>) -> Result<String, SchemaError> {
+    layout.s3().ok_or(SchemaError::NotInS3)?;
+    let root = format!("{}/AWSLogs/", layout.place);
+    let columns = columns(&layout.columns(), ["int", "bigint", "string"], |text, name, kind| {
+        let _ = write!(text, "`{name}` {kind}");
+    });
+    let rows = match layout.output {
+        Output::Text => {
+            "ROW FORMAT DELIMITED FIELDS TERMINATED BY ' ' NULL DEFINED AS '-'\nSTORED AS TEXTFILE"
+        }
+        Output::Parquet => "STORED AS PARQUET",
+        Output::Jsonl | Output::Stdout => "ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'",
+    };
+    let (partitions, folders, mut pairs) = partitions(layout);
+    let partitions: Vec<String> = partitions.iter().map(|(name, kind)| format!("`{name}` {kind}")).collect();
+    pairs.push(("storage.location.template".into(), format!("{root}{folders}")));
+    if layout.output == Output::Text {
+        pairs.push(("skip.header.line.count".into(), "1".into()));
+    }
+    Ok(format!(
+        "CREATE EXTERNAL TABLE IF NOT EXISTS `flow_logs` (\n{columns}\n)\nPARTITIONED BY ({})\n{rows}\nLOCATION {}\n\
+         TBLPROPERTIES (\n{}\n);\n",
+        partitions.join(", "),
+        quoted(&root),
+        properties(&pairs)
+    ))
+}
+
+/// The columns of the partitions, the folders that they are, and what values they have.
+#[expect(clippy::type_complexity, reason = "the three parts of one thing, taken apart at once")]
+fn partitions(
+    layout: &Layout<'_>,
+) -> (Vec<(&'static str, &'static str)>, &'static str, Vec<(String, String)>) {
+    let mut columns = vec![("aws_account", "string"), ("aws_region", "string")];
+    let mut pairs = vec![("projection.enabled".to_owned(), "true".to_owned())];
+    let mut set = |column: &str, key: &str, value: &str| {
+        pairs.push((format!("projection.{column}.{key}"), value.to_owned()));
+    };
+    for (column, value) in [("aws_account", layout.account), ("aws_region", layout.region)] {
+        if let Some(value) = value {
+            set(column, "type", "enum");
+            set(column, "values", value);
+        } else {
+            // A query has to name it.
+            set(column, "type", "injected");
+        }
+    }
+    let mut date = |column: &str, format: &str, unit: &str| {
+        set(column, "type", "date");
+        set(column, "format", format);
+        set(column, "range", "NOW-3YEARS,NOW");
+        set(column, "interval", "1");
+        set(column, "interval.unit", unit);
+    };
+    let folders = match layout.partition {
+        Partition::Daily => {
+            columns.push(("day", "string"));
+            date("day", "yyyy/MM/dd", "DAYS");
+            "${aws_account}/vpcflowlogs/${aws_region}/${day}/"
+        }
+        Partition::Hourly => {
+            columns.push(("hour", "string"));
+            date("hour", "yyyy/MM/dd/HH", "HOURS");
+            "${aws_account}/vpcflowlogs/${aws_region}/${hour}/"
+        }
+        Partition::Hive | Partition::HiveHourly => {
+            let years = format!("{FIRST_YEAR},{LAST_YEAR}");
+            let mut parts = vec![("year", years.as_str()), ("month", "1,12"), ("day", "1,31")];
+            if layout.partition == Partition::HiveHourly {
+                parts.push(("hour", "0,23"));
+            }
+            for (column, range) in parts {
+                columns.push((column, "int"));
+                set(column, "type", "integer");
+                set(column, "range", range);
+                if column != "year" {
+                    set(column, "digits", "2");
+                }
+            }
+            if layout.partition == Partition::Hive {
+                "aws-account-id=${aws_account}/aws-service=vpcflowlogs/aws-region=${aws_region}/year=${year}/\
+                 month=${month}/day=${day}/"
+            } else {
+                "aws-account-id=${aws_account}/aws-service=vpcflowlogs/aws-region=${aws_region}/year=${year}/\
+                 month=${month}/day=${day}/hour=${hour}/"
+            }
+        }
+    };
+    (columns, folders, pairs)
+}

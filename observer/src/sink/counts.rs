@@ -1,0 +1,51 @@
+use std::ops::AddAssign;
+
+use crate::record::{Content, Record, Status};
+
+/// How many records, and what they tell of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    by_status: [u64; Status::ALL.len()],
+    /// Packets of the flows.
+    pub packets: u64,
+    /// Their bytes of layer 3.
+    pub bytes: u64,
+}
+
+impl Counts {
+    /// The sum of these records.
+    pub fn of<'a>(records: impl Iterator<Item = Record<'a>>) -> Self {
+        let mut counts = Self::default();
+        records.for_each(|record| counts.add(&record));
+        counts
+    }
+
+    /// Adds a record.
+    pub fn add(&mut self, record: &Record<'_>) {
+        self.by_status[record.content.status() as usize] += 1;
+        if let Content::Flow(flow) = record.content {
+            self.packets += flow.counters.packets;
+            self.bytes += flow.counters.bytes;
+        }
+    }
+
+    /// How many records of this kind.
+    pub const fn with_status(&self, status: Status) -> u64 {
+        self.by_status[status as usize]
+    }
+
+    /// How many records.
+    pub fn records(&self) -> u64 {
+        self.by_status.iter().sum()
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        for (own, other) in self.by_status.iter_mut().zip(other.by_status) {
+            *own += other;
+        }
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}

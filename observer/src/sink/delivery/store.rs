@@ -1,0 +1,279 @@
+//! A store of objects: which one a URL means, and putting a file there.
+
+use std::{
+    fmt, fs,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use object_store::{
+    BackoffConfig, ClientOptions, MultipartUpload, ObjectStore, ObjectStoreExt as _, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    azure::MicrosoftAzureBuilder,
+    gcp::GoogleCloudStorageBuilder,
+    local::LocalFileSystem,
+    path::Path as Key,
+};
+
+/// A bucket and the folder in it that files go to.
+#[derive(Clone, Debug)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Key,
+    url: Box<str>,
+}
+
+/// Why there is no store. Each is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL is of no kind that is known.
+    #[error(
+        "{0:?} is no place for files: give s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or \
+         file:///FOLDER"
+    )]
+    Url(String),
+    /// No bucket is called so.
+    #[error("{0:?} is no bucket's name: give 3 to 63 lower-case letters, digits, hyphens and dots")]
+    Bucket(String),
+    /// The prefix could not stand in a key.
+    #[error("the prefix {0:?} will not do: give folders with a single / between them, and leave AWSLogs out")]
+    Prefix(String),
+    /// Only S3 is at more than one place.
+    #[error("--deliver-endpoint is for s3:// alone: leave it out")]
+    Endpoint,
+    /// Its address is none.
+    #[error("--deliver-endpoint {0:?}: give a URL such as http://127.0.0.1:9000")]
+    EndpointUrl(String),
+    /// The folder cannot be made.
+    #[error("{path}: {source}: give a folder that can be written")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What the environment says of the store will not do.
+    #[error("{0}: look at the variables that begin with AWS_, GOOGLE_ or AZURE_")]
+    Settings(#[from] object_store::Error),
+}
+
+/// Why a file was not put.
+#[derive(Debug)]
+pub(super) enum PutError {
+    /// It cannot be read.
+    File(io::Error),
+    /// The store did not take it.
+    Store(object_store::Error),
+}
+
+impl From<object_store::Error> for PutError {
+    fn from(error: object_store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<io::Error> for PutError {
+    fn from(error: io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl fmt::Display for PutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Bytes of a part of a file that is sent in several. Stores take no less than 5 MiB.
+const PART: u64 = 8 << 20;
+/// Files up to this size are sent in one request.
+const WHOLE: u64 = 2 * PART;
+
+impl Store {
+    /// The store of a URL; nothing is asked of it yet. Credentials, region and the like come from the environment and
+    /// the instance, as with every AWS tool.
+    pub fn new(url: &str, endpoint: Option<&str>, region: Option<&str>) -> Result<Self, StoreError> {
+        let unknown = || StoreError::Url(url.into());
+        let (scheme, place) = url.split_once("://").ok_or_else(unknown)?;
+        if endpoint.is_some() && scheme != "s3" {
+            return Err(StoreError::Endpoint);
+        }
+        // Two processes may share one provider; who comes second finds it there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        if scheme == "file" {
+            return Self::folder(url, place);
+        }
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        if !is_bucket(bucket) {
+            return Err(StoreError::Bucket(bucket.into()));
+        }
+        let objects: Arc<dyn ObjectStore> = match scheme {
+            "s3" => Arc::new(s3(bucket, endpoint, region)?.build()?),
+            "gs" => Arc::new(
+                GoogleCloudStorageBuilder::from_env()
+                    .with_bucket_name(bucket)
+                    .with_client_options(patient(false))
+                    .with_retry(once())
+                    .build()?,
+            ),
+            "az" => Arc::new(
+                MicrosoftAzureBuilder::from_env()
+                    .with_container_name(bucket)
+                    .with_client_options(patient(false))
+                    .with_retry(once())
+                    .build()?,
+            ),
+            _ => return Err(unknown()),
+        };
+        Ok(Self { objects, prefix: key_prefix(prefix)?, url: url.into() })
+    }
+
+    fn folder(url: &str, place: &str) -> Result<Self, StoreError> {
+        let path = Path::new(place);
+        if !path.is_absolute() {
+            return Err(StoreError::Url(url.into()));
+        }
+        fs::create_dir_all(path).map_err(|source| StoreError::Folder { path: path.to_path_buf(), source })?;
+        let objects = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
+        Ok(Self { objects: Arc::new(objects), prefix: Key::default(), url: url.into() })
+    }
+
+    /// The URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Puts a file, as a whole or not at all, under the key that its path below the output directory is.
+    pub(super) async fn put(&self, file: &Path, below: &Path) -> Result<(), PutError> {
+        let mut content = File::open(file)?;
+        let size = content.metadata()?.len();
+        let folders = below.iter().map(|part| part.to_string_lossy());
+        let key = folders.fold(self.prefix.clone(), |key, part| key.join(&*part));
+        if size <= WHOLE {
+            let mut bytes = Vec::with_capacity(size as usize);
+            content.read_to_end(&mut bytes)?;
+            self.objects.put(&key, bytes.into()).await?;
+            return Ok(());
+        }
+        let mut upload = self.objects.put_multipart(&key).await?;
+        let sent = send(&mut content, &mut *upload).await;
+        if sent.is_err() {
+            // Parts that stay are no object; the bucket's lifecycle rules remove them.
+            let _ = upload.abort().await;
+        }
+        sent
+    }
+}
+
+/// Sends a file part by part.
+async fn send(content: &mut File, upload: &mut dyn MultipartUpload) -> Result<(), PutError> {
+    loop {
+        let mut part = Vec::with_capacity(PART as usize);
+        if content.take(PART).read_to_end(&mut part)? == 0 {
+            break;
+        }
+        upload.put_part(part.into()).await?;
+    }
+    upload.complete().await?;
+    Ok(())
+}
+
+fn s3(bucket: &str, endpoint: Option<&str>, region: Option<&str>) -> Result<AmazonS3Builder, StoreError> {
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(once());
+    if let Some(region) = region
+        && builder.get_config_value(&AmazonS3ConfigKey::Region).is_none()
+    {
+        builder = builder.with_region(region);
+    }
+    let mut may_be_plain = false;
+    if let Some(endpoint) = endpoint {
+        let address = ["http://", "https://"].into_iter().find_map(|scheme| endpoint.strip_prefix(scheme));
+        if address.is_none_or(|address| address.is_empty() || address.contains(['/', ' '])) {
+            return Err(StoreError::EndpointUrl(endpoint.into()));
+        }
+        may_be_plain = endpoint.starts_with("http://");
+        builder = builder.with_endpoint(endpoint);
+    }
+    Ok(builder.with_client_options(patient(may_be_plain)))
+}
+
+/// Requests take as long as whoever waits for them lets them.
+fn patient(may_be_plain: bool) -> ClientOptions {
+    ClientOptions::new().with_timeout_disabled().with_allow_http(may_be_plain)
+}
+
+/// A request is tried once: when to try again is decided for all files together.
+fn once() -> RetryConfig {
+    RetryConfig { max_retries: 0, backoff: BackoffConfig::default(), ..RetryConfig::default() }
+}
+
+fn is_bucket(name: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
+    let ends =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let bytes = name.as_bytes();
+    (3..=63).contains(&bytes.len())
+        && bytes.iter().copied().all(letter)
+        && ends(bytes.first())
+        && ends(bytes.last())
+}
+
+/// AWS's readers look for the first folder of this name.
+fn key_prefix(text: &str) -> Result<Key, StoreError> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let failed = || StoreError::Prefix(text.into());
+    if text.split('/').any(|folder| folder == "AWSLogs") || text.contains(['?', '#', '%', ' ']) {
+        return Err(failed());
+    }
+    Key::parse(text).map_err(|_| failed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_place_is_refused_in_one_line() {
+        for (url, words) in [
+            ("", "s3://BUCKET/PREFIX"),
+            ("bucket", "s3://BUCKET/PREFIX"),
+            ("ftp://bucket", "\"ftp://bucket\""),
+            ("s3:/bucket", "\"s3:/bucket\""),
+            ("s3://", "\"\" is no bucket's name"),
+            ("s3:///logs", "\"\" is no bucket's name"),
+            ("s3://Bucket", "\"Bucket\""),
+            ("s3://bu", "\"bu\""),
+            ("s3://user:word@bucket", "\"user:word@bucket\""),
+            ("s3://bucket:9000/x", "\"bucket:9000\""),
+            ("s3://bucket-/x", "\"bucket-\""),
+            ("s3://bucket/a//b", "\"a//b\""),
+            ("s3://bucket/../b", "\"../b\""),
+            ("s3://bucket/AWSLogs", "leave AWSLogs out"),
+            ("s3://bucket/logs?x=1", "\"logs?x=1\""),
+            ("file://relative", "\"file://relative\""),
+            ("file:///proc/nowhere", "/proc/nowhere"),
+        ] {
+            let error = Store::new(url, None, None).unwrap_err().to_string();
+            assert!(error.contains(words) && !error.contains('\n'), "{url:?}: {error}");
+        }
+        for endpoint in ["127.0.0.1:9000", "http://", "http://x/y", "ftp://x"] {
+            let error = Store::new("s3://bucket", Some(endpoint), None).unwrap_err().to_string();
+            assert!(error.contains("--deliver-endpoint"), "{error}");
+        }
+        let error = Store::new("gs://bucket", Some("http://127.0.0.1:1"), None).unwrap_err().to_string();
+        assert!(error.contains("s3:// alone"), "{error}");
+    }
+
+    #[test]
+    fn places_of_all_kinds_are_taken() {
+        for url in ["s3://bucket", "s3://my.bucket-1/logs/host/", "gs://bucket/logs"] {
+            assert_eq!(Store::new(url, None, Some("eu-west-1")).unwrap().url(), url);
+        }
+        assert_eq!(Store::new("s3://bucket/a/b/", None, None).unwrap().prefix.as_ref(), "a/b");
+    }
+}

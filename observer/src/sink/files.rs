@@ -1,0 +1,212 @@
+//! The files of one output: opened, added to, finished, and what goes wrong with them.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    io,
+    path::PathBuf,
+};
+
+use super::{
+    Counts, Finished, Inbox, ObserverRef, Output, Partition, SinkLoss, SinkOptions,
+    part::{Part, Unfinished},
+    place::Slot,
+};
+
+/// Turns units into bytes of a file.
+pub(super) trait Encoding<Unit: ?Sized> {
+    /// What is to be known of a file to add to it.
+    type State: Default;
+
+    /// A unit's bytes, for a file of this state whose body ends at `offset`.
+    fn encode<'a>(
+        &'a mut self,
+        state: &Self::State,
+        offset: u64,
+        unit: &'a Unit,
+    ) -> io::Result<Encoded<'a, Self::State>>;
+}
+
+/// A unit, encoded.
+#[derive(Debug)]
+pub(super) struct Encoded<'a, State> {
+    /// Its bytes, and behind them what makes the file whole.
+    pub(super) bytes: &'a [u8],
+    /// How many of them are the unit's.
+    pub(super) body: usize,
+    /// The file's state once they are written.
+    pub(super) state: State,
+}
+
+/// Where units go.
+#[derive(Debug)]
+pub(super) struct Files<State> {
+    output: Output,
+    ending: &'static str,
+    directory: PathBuf,
+    partition: Partition,
+    flow_log_id: String,
+    size: u64,
+    observer: ObserverRef,
+    delivery: Option<Inbox>,
+    open: BTreeMap<Slot, (Part, State)>,
+    /// Full or over, and not finished yet.
+    closed: Vec<Part>,
+    /// What was said last.
+    failing: bool,
+}
+
+impl<State: Default> Files<State> {
+    pub(super) fn new(output: Output, options: &SinkOptions, observer: ObserverRef) -> Self {
+        Self {
+            output,
+            ending: output.ending().unwrap_or_default(),
+            directory: options.directory.clone(),
+            partition: options.partition,
+            flow_log_id: options.flow_log_id.clone(),
+            size: options.file_size,
+            observer,
+            delivery: options.delivery.clone(),
+            open: BTreeMap::new(),
+            closed: Vec::new(),
+            failing: false,
+        }
+    }
+
+    /// Adds a unit to its file. Whatever becomes of it is told to the observer.
+    pub(super) fn append<Unit: ?Sized>(
+        &mut self,
+        encoding: &mut impl Encoding<Unit, State = State>,
+        slot: &Slot,
+        unit: &Unit,
+        counts: &Counts,
+    ) {
+        self.drop_if_gone(slot);
+        match self.try_append(encoding, slot, unit, counts) {
+            Ok(()) => {
+                self.observer.written(self.output, counts);
+                self.succeeded();
+            }
+            Err(error) => {
+                self.observer.lost(self.output, counts, SinkLoss::WriteError);
+                self.failed(&error);
+            }
+        }
+    }
+
+    fn try_append<Unit: ?Sized>(
+        &mut self,
+        encoding: &mut impl Encoding<Unit, State = State>,
+        slot: &Slot,
+        unit: &Unit,
+        counts: &Counts,
+    ) -> io::Result<()> {
+        let mut open = match self.open.entry(slot.clone()) {
+            Entry::Occupied(open) => open,
+            Entry::Vacant(place) => {
+                let folder = slot.folder(&self.directory, self.partition);
+                let stem = slot.stem(&self.flow_log_id);
+                place.insert_entry((Part::create(&folder, &stem, self.ending)?, State::default()))
+            }
+        };
+        let (part, state) = open.get_mut();
+        let result = encoding.encode(state, part.body(), unit).and_then(|encoded| {
+            part.append(encoded.bytes, encoded.body)?;
+            *state = encoded.state;
+            part.counts += *counts;
+            Ok(())
+        });
+        if part.size() == 0 {
+            open.remove().0.discard();
+        } else if part.size() >= self.size {
+            self.closed.push(open.remove().0);
+            self.finish_closed();
+        }
+        result
+    }
+
+    /// Forgets a file that somebody removed.
+    fn drop_if_gone(&mut self, slot: &Slot) {
+        if self.open.get(slot).is_some_and(|(part, _)| part.is_gone())
+            && let Some((part, _)) = self.open.remove(slot)
+        {
+            self.gone(&part);
+        }
+    }
+
+    fn gone(&self, part: &Part) {
+        tracing::error!(
+            output = self.output.as_str(),
+            records = part.counts.records(),
+            "a file was removed before it was finished: its records are lost"
+        );
+        self.observer.lost(self.output, &part.counts, SinkLoss::FileGone);
+    }
+
+    /// Finishes the files to which nothing can be added after `time`.
+    pub(super) fn finish_before(&mut self, time: i64) {
+        let over = self.open.extract_if(.., |slot, _| slot.is_over(time));
+        self.closed.extend(over.map(|(_, (part, _))| part));
+        self.finish_closed();
+    }
+
+    fn finish_closed(&mut self) {
+        let mut error = None;
+        for mut part in std::mem::take(&mut self.closed) {
+            match part.finish() {
+                Ok(path) => {
+                    self.observer.finished(self.output);
+                    if let Some(inbox) = &self.delivery {
+                        inbox.tell(Finished { path, counts: Some((self.output, part.counts)) });
+                    }
+                }
+                Err(Unfinished::Gone) => self.gone(&part),
+                Err(Unfinished::Unsynced(because)) => {
+                    self.observer.lost(self.output, &part.counts, SinkLoss::WriteError);
+                    part.set_aside();
+                    error = Some(because);
+                }
+                Err(Unfinished::Not(because)) => {
+                    self.closed.push(part);
+                    error = Some(because);
+                }
+            }
+        }
+        if let Some(error) = error {
+            self.failed(&error);
+        }
+    }
+
+    /// Finishes all files. The error says which are not.
+    pub(super) fn close(&mut self) -> Result<(), String> {
+        self.finish_before(i64::MAX);
+        match (self.closed.len(), self.failing) {
+            (0, false) => Ok(()),
+            (0, true) => Err(format!("records could not be written below {}", self.directory.display())),
+            (files, _) => Err(format!(
+                "{files} files below {} are unfinished; the next start finishes them",
+                self.directory.display()
+            )),
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if !self.failing {
+            tracing::error!(
+                output = self.output.as_str(),
+                directory = %self.directory.display(),
+                %error,
+                "records cannot be written; those of the next windows are tried anew"
+            );
+        }
+        self.failing = true;
+        self.observer.failing(self.output, true);
+    }
+
+    fn succeeded(&mut self) {
+        if self.failing && self.closed.is_empty() {
+            tracing::info!(output = self.output.as_str(), "records can be written again");
+            self.failing = false;
+            self.observer.failing(self.output, false);
+        }
+    }
+}

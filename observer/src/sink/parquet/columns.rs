@@ -1,0 +1,183 @@
+//! Columns of rows: the values of one field, absent ones told apart by a level.
+
+use std::io;
+
+use parquet::{
+    basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType},
+    data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type},
+    errors::Result,
+    file::writer::SerializedColumnWriter,
+    schema::types::{Type, TypePtr},
+};
+
+use super::Row;
+use crate::record::{Field, FieldType, Format, Origin, Value};
+
+/// What a format is in Parquet.
+pub(super) fn schema(format: &Format) -> Result<TypePtr> {
+    let column = |field: &Field| {
+        let (physical, converted, logical) = match field.field_type() {
+            FieldType::Int32 => (PhysicalType::INT32, ConvertedType::NONE, None),
+            FieldType::Int64 => (PhysicalType::INT64, ConvertedType::NONE, None),
+            FieldType::String => (PhysicalType::BYTE_ARRAY, ConvertedType::UTF8, Some(LogicalType::String)),
+        };
+        Type::primitive_type_builder(field.key(), physical)
+            .with_repetition(Repetition::OPTIONAL)
+            .with_converted_type(converted)
+            .with_logical_type(logical)
+            .build()
+            .map(TypePtr::new)
+    };
+    let columns = format.fields().iter().map(column).collect::<Result<_>>()?;
+    Ok(TypePtr::new(Type::group_type_builder("schema").with_fields(columns).build()?))
+}
+
+/// Makes columns, in memory that is used again.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    levels: Vec<i16>,
+    int32: Vec<i32>,
+    int64: Vec<i64>,
+    texts: Vec<ByteArray>,
+    /// Where each text of a column ends.
+    ends: Vec<usize>,
+    /// The texts of the interfaces, by their numbers.
+    of_interfaces: Vec<OfInterface>,
+}
+
+/// A text that all records of an interface have.
+#[derive(Clone, Debug, Default)]
+enum OfInterface {
+    /// No record has told it yet.
+    #[default]
+    Unknown,
+    /// There is none.
+    Absent,
+    Text(ByteArray),
+}
+
+impl OfInterface {
+    fn of(value: Value<'_>) -> Self {
+        if value == Value::Absent {
+            return Self::Absent;
+        }
+        let mut text = Vec::new();
+        value.write_bare(&mut text);
+        Self::Text(text.into())
+    }
+}
+
+impl Columns {
+    /// Writes a field of all rows.
+    pub(super) fn write(
+        &mut self,
+        field: Field,
+        rows: &[Row<'_>],
+        column: &mut SerializedColumnWriter<'_>,
+    ) -> Result<()> {
+        let Self { levels, int32, int64, texts, .. } = self;
+        levels.clear();
+        match field.field_type() {
+            FieldType::Int32 => {
+                numbers(field, rows, levels, int32);
+                write::<Int32Type>(column, int32, levels)
+            }
+            FieldType::Int64 => {
+                numbers(field, rows, levels, int64);
+                write::<Int64Type>(column, int64, levels)
+            }
+            FieldType::String => {
+                texts.clear();
+                if field.origin().is_of_flow() || field.origin() == Origin::Record {
+                    self.texts_of_flows(field, rows);
+                } else {
+                    self.texts_of_interfaces(field, rows);
+                }
+                write::<ByteArrayType>(column, &self.texts, &self.levels)
+            }
+        }
+    }
+
+    fn texts_of_interfaces(&mut self, field: Field, rows: &[Row<'_>]) {
+        self.of_interfaces.clear();
+        for (interface, record) in rows {
+            let number = usize::from(interface.get());
+            if number >= self.of_interfaces.len() {
+                self.of_interfaces.resize(number + 1, OfInterface::Unknown);
+            }
+            let known = &mut self.of_interfaces[number];
+            if matches!(known, OfInterface::Unknown) {
+                *known = OfInterface::of(field.value(record));
+            }
+            self.levels.push(matches!(known, OfInterface::Text(_)).into());
+            if let OfInterface::Text(text) = known {
+                self.texts.push(text.clone());
+            }
+        }
+    }
+
+    fn texts_of_flows(&mut self, field: Field, rows: &[Row<'_>]) {
+        let mut all = Vec::with_capacity(rows.len() * TYPICAL);
+        self.ends.clear();
+        for (_, record) in rows {
+            let value = field.value(record);
+            self.levels.push((value != Value::Absent).into());
+            if value != Value::Absent {
+                value.write_bare(&mut all);
+                self.ends.push(all.len());
+            }
+        }
+        let all = ByteArray::from(all);
+        let mut start = 0;
+        self.texts.extend(self.ends.iter().map(|end| {
+            let text = all.slice(start, end - start);
+            start = *end;
+            text
+        }));
+    }
+}
+
+/// Bytes of an IPv4 address.
+const TYPICAL: usize = 14;
+
+fn numbers<T: Clamped>(field: Field, rows: &[Row<'_>], levels: &mut Vec<i16>, numbers: &mut Vec<T>) {
+    numbers.clear();
+    for (_, record) in rows {
+        let value = field.value(record);
+        levels.push((value != Value::Absent).into());
+        if let Value::Number(number) = value {
+            numbers.push(T::clamped(number));
+        }
+    }
+}
+
+/// AWS's types are signed.
+trait Clamped {
+    fn clamped(number: u64) -> Self;
+}
+
+impl Clamped for i32 {
+    fn clamped(number: u64) -> Self {
+        number.try_into().unwrap_or(Self::MAX)
+    }
+}
+
+impl Clamped for i64 {
+    fn clamped(number: u64) -> Self {
+        number.try_into().unwrap_or(Self::MAX)
+    }
+}
+
+fn write<T: DataType>(
+    column: &mut SerializedColumnWriter<'_>,
+    values: &[T::T],
+    levels: &[i16],
+) -> Result<()> {
+    column.typed::<T>().write_batch(values, Some(levels), None)?;
+    Ok(())
+}
+
+/// Errors of encoding, of which there are none but in memory.
+pub(super) fn io_error(error: parquet::errors::ParquetError) -> io::Error {
+    io::Error::other(error)
+}

@@ -1,0 +1,306 @@
+//! What an earlier run left unfinished: finished now as far as it is whole, or set aside.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use flate2::{Compression, Decompress, FlushDecompress, bufread::GzDecoder, write::GzEncoder};
+
+use super::{
+    Finished, Inbox, ObserverRef, Output, files_below,
+    gzip::HEADER,
+    parquet,
+    part::{self, PART},
+};
+
+/// What became of an unfinished file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// It has its final name, without what was half written.
+    Finished,
+    /// No record in it was whole.
+    Empty,
+    /// It cannot be read, and has a name that no reader looks at.
+    SetAside,
+}
+
+impl Recovered {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Finished, Self::Empty, Self::SetAside];
+
+    /// The value of the label `result`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Empty => "empty",
+            Self::SetAside => "set_aside",
+        }
+    }
+}
+
+/// Unfinished files.
+#[derive(Debug)]
+pub struct Leftovers(Vec<PathBuf>);
+
+impl Leftovers {
+    /// Those below an output directory. To be called before anything is written there.
+    pub fn find(directory: &Path) -> Self {
+        let mut files = files_below(directory);
+        files.retain(|file| part::finished(file).is_some());
+        Self(files)
+    }
+
+    /// Finishes them, or sets them aside; those that another process is writing stay.
+    pub fn recover(self, observer: &ObserverRef, delivery: Option<&Inbox>) {
+        for part in self.0 {
+            match recover(&part) {
+                Ok(None) => {}
+                Ok(Some(how)) => {
+                    tracing::warn!(
+                        file = %part.display(),
+                        result = how.as_str(),
+                        "an earlier run left a file unfinished"
+                    );
+                    observer.recovered(how);
+                    if let (Recovered::Finished, Some(path), Some(inbox)) =
+                        (how, part::finished(&part), delivery)
+                    {
+                        inbox.tell(Finished { path, counts: None });
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(file = %part.display(), %error, "an unfinished file cannot be finished");
+                }
+            }
+        }
+    }
+}
+
+fn recover(part: &Path) -> io::Result<Option<Recovered>> {
+    let file = File::options().read(true).write(true).open(part)?;
+    if matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) {
+        return Ok(None);
+    }
+    let is_of = |output: Output| {
+        let name = part.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        output.ending().is_some_and(|ending| name.ends_with(&format!(".{ending}{PART}")))
+    };
+    let how = if is_of(Output::Jsonl) {
+        json(part, &file)?
+    } else if is_of(Output::Text) {
+        text(part, file)?
+    } else if is_of(Output::Parquet) && parquet::is_whole(&file) {
+        finish(part, &file)?
+    } else {
+        fs::rename(part, part::set_aside(part))?;
+        Recovered::SetAside
+    };
+    if how == Recovered::Empty {
+        fs::remove_file(part)?;
+    }
+    Ok(Some(how))
+}
+
+fn finish(part: &Path, file: &File) -> io::Result<Recovered> {
+    file.sync_all()?;
+    fs::rename(part, part::finished(part).ok_or(io::ErrorKind::InvalidFilename)?)?;
+    if let Some(folder) = part.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(Recovered::Finished)
+}
+
+/// Cuts off what is behind the last whole line.
+fn json(part: &Path, file: &File) -> io::Result<Recovered> {
+    let is_whole =
+        |line: &[u8]| line.starts_with(b"{\"version\":") && line.ends_with(b"}\n") && !line.contains(&0);
+    let mut reader = BufReader::new(file);
+    let (mut whole, mut line) = (0, Vec::new());
+    while reader.read_until(b'\n', &mut line)? > 0 && is_whole(&line) {
+        whole += line.len() as u64;
+        line.clear();
+    }
+    if whole == 0 {
+        return Ok(Recovered::Empty);
+    }
+    file.set_len(whole)?;
+    finish(part, file)
+}
+
+/// Takes it as it is, or else writes what can be read of it anew.
+fn text(part: &Path, mut file: File) -> io::Result<Recovered> {
+    let mut decoder = GzDecoder::new(BufReader::new(&file));
+    let is_whole = io::copy(&mut decoder, &mut io::sink()).is_ok()
+        && decoder.into_inner().fill_buf().is_ok_and(<[u8]>::is_empty);
+    if is_whole {
+        return finish(part, &file);
+    }
+    // Our header has no parts that vary.
+    file.seek(SeekFrom::Start(HEADER.len() as u64))?;
+    let mut lines = BufReader::new(Readable { input: BufReader::new(file), inflate: Decompress::new(false) });
+    let words = |line: &[u8]| line.split(|byte| *byte == b' ').count();
+    let (mut head, mut line) = (Vec::new(), Vec::new());
+    let has_lines = next_line(&mut lines, &mut head) && next_line(&mut lines, &mut line);
+    if !has_lines || words(&line) != words(&head) {
+        return Ok(Recovered::Empty);
+    }
+    // Should this be interrupted, the next attempt writes the same under the same names.
+    let salvaged = part.with_extension("salvaged");
+    let mut out = GzEncoder::new(BufWriter::new(File::create(&salvaged)?), Compression::fast());
+    out.write_all(&head)?;
+    while words(&line) == words(&head) {
+        out.write_all(&line)?;
+        line.clear();
+        if !next_line(&mut lines, &mut line) {
+            break;
+        }
+    }
+    let file = out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    fs::rename(&salvaged, part)?;
+    finish(part, &file)
+}
+
+/// What can be read of a deflate stream: everything before its first error.
+struct Readable {
+    input: BufReader<File>,
+    inflate: Decompress,
+}
+
+impl Read for Readable {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let input = self.input.fill_buf()?;
+            let before = (self.inflate.total_in(), self.inflate.total_out());
+            let result = self.inflate.decompress(input, out, FlushDecompress::None);
+            let consumed = (self.inflate.total_in() - before.0) as usize;
+            let read = (self.inflate.total_out() - before.1) as usize;
+            self.input.consume(consumed);
+            let ends = result.is_err() || consumed == 0;
+            if read > 0 || ends {
+                return Ok(read);
+            }
+        }
+    }
+}
+
+/// The next line with its line feed; false where there is no whole one.
+fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
+    matches!(lines.read_until(b'\n', line), Ok(1..)) && line.ends_with(b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::sink::{
+        Counts, SinkLoss, SinkObserver,
+        files::{Encoded, Encoding as _},
+        gzip::{Checked, Gzip},
+        part::Part,
+    };
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<Recovered>>);
+
+    impl SinkObserver for Seen {
+        fn written(&self, _: Output, _: &Counts) {}
+        fn lost(&self, _: Output, _: &Counts, _: SinkLoss) {}
+        fn left_out(&self, _: &Counts) {}
+        fn failing(&self, _: Output, _: bool) {}
+        fn finished(&self, _: Output) {}
+        fn recovered(&self, how: Recovered) {
+            self.0.lock().unwrap().push(how);
+        }
+    }
+
+    const STEM: &str = "123456789012_vpcflowlogs_us-east-1_fl-1234abcd_20180620T1620Z";
+
+    /// What becomes of a part with this ending and content: the names of all files then, and the first one's content.
+    fn after(ending: &str, content: &[u8]) -> (Vec<Recovered>, Vec<String>, Vec<u8>) {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("AWSLogs/123456789012/vpcflowlogs");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!(".{STEM}_0123abcd.{ending}{PART}")), content).unwrap();
+        let seen = Arc::new(Seen::default());
+        Leftovers::find(directory.path()).recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
+        let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let content = files.first().map(|file| fs::read(file).unwrap()).unwrap_or_default();
+        let name = |file: &PathBuf| file.file_name().unwrap().to_str().unwrap().to_owned();
+        let how = seen.0.lock().unwrap().clone();
+        (how, files.iter().map(name).collect(), content)
+    }
+
+    #[test]
+    fn json_lines_end_with_the_last_whole_one() {
+        let whole = b"{\"version\":2,\"end\":1}\n{\"version\":2,\"end\":2}\n";
+        let name = format!("{STEM}_0123abcd.jsonl");
+        for behind in [&b""[..], b"{\"version\":2,\"en", b"\0\0\0\0", b"{\"version\":2\0}\n", b"x\n"] {
+            let (how, names, content) = after("jsonl", &[whole, behind].concat());
+            assert_eq!((how, names), (vec![Recovered::Finished], vec![name.clone()]));
+            assert_eq!(content, whole);
+        }
+        for content in [&b""[..], b"{\"version\":2", b"\0\0"] {
+            let (how, names, _) = after("jsonl", content);
+            assert_eq!((how, names.len()), (vec![Recovered::Empty], 0));
+        }
+    }
+
+    fn unpacked(file: &[u8]) -> String {
+        let mut text = String::new();
+        GzDecoder::new(file).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn text_ends_with_the_last_line_that_can_be_read() {
+        let mut gzip = Gzip::new(b"end action\n".to_vec());
+        let mut file = Vec::new();
+        let mut state = Checked::default();
+        let mut bodies = Vec::new();
+        for unit in [&b"1 ACCEPT\n2 ACCEPT\n"[..], b"3 ACCEPT\n"] {
+            let Encoded { bytes, body, state: next } = gzip.encode(&state, file.len() as u64, unit).unwrap();
+            file.extend_from_slice(&bytes[..body]);
+            bodies.push((file.len(), bytes[body..].to_vec()));
+            state = next;
+        }
+        for (body, tail) in &bodies {
+            let whole = [&file[..*body], tail].concat();
+            let (how, names, content) = after("log.gz", &whole);
+            assert_eq!((how, names), (vec![Recovered::Finished], vec![format!("{STEM}_0123abcd.log.gz")]));
+            assert_eq!(content, whole);
+        }
+        // Cut within the second unit, and the first unit's tail half written over.
+        for broken in [file[..bodies[1].0 - 3].to_vec(), [&file[..bodies[0].0], &[0xff; 7]].concat()] {
+            let (how, names, content) = after("log.gz", &broken);
+            assert_eq!(how, [Recovered::Finished]);
+            assert_eq!(names, [format!("{STEM}_0123abcd.log.gz")]);
+            let text = unpacked(&content);
+            assert!(text.starts_with("end action\n1 ACCEPT\n2 ACCEPT\n") && text.ends_with('\n'), "{text:?}");
+        }
+        for broken in [&b""[..], b"no gzip", &file[..11]] {
+            let (how, names, _) = after("log.gz", broken);
+            assert_eq!((how, names.len()), (vec![Recovered::Empty], 0));
+        }
+    }
+
+    #[test]
+    fn what_is_of_no_kind_of_ours_is_set_aside() {
+        let (how, names, content) = after("csv", b"1,2");
+        assert_eq!((how, content), (vec![Recovered::SetAside], b"1,2".to_vec()));
+        assert_eq!(names, [format!(".{STEM}_0123abcd.csv.incomplete")]);
+    }
+
+    #[test]
+    fn what_another_process_writes_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("AWSLogs");
+        let part = Part::create(&folder, STEM, "jsonl").unwrap();
+        let seen = Arc::new(Seen::default());
+        Leftovers::find(directory.path()).recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
+        assert!(seen.0.lock().unwrap().is_empty() && !part.is_gone());
+    }
+}

@@ -1,0 +1,83 @@
+use std::{
+    io, mem,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use super::{Counts, ObserverRef, Output, Sink, SinkOptions, files::Files, gzip::Gzip, lines, place::Slot};
+use crate::record::{Batch, Context, TextLines, write_header};
+
+/// Files of AWS's text. A thread of its own compresses them, while the next lines are rendered.
+#[derive(Debug)]
+pub(super) struct TextSink {
+    context: Arc<Context>,
+    work: Option<SyncSender<Work>>,
+    /// Buffers that are written.
+    spare: Receiver<Vec<u8>>,
+    thread: Option<JoinHandle<Result<(), String>>>,
+}
+
+/// What the thread is to do.
+#[derive(Debug)]
+enum Work {
+    Append(Slot, Vec<u8>, Counts),
+    FinishBefore(i64),
+}
+
+/// Units that wait to be compressed.
+const WAITING: usize = 4;
+
+impl TextSink {
+    pub(super) fn start(options: &SinkOptions, observer: ObserverRef) -> io::Result<Self> {
+        let mut files = Files::new(Output::Text, options, observer);
+        let mut head = Vec::new();
+        write_header(&options.context.format, &mut head);
+        let mut gzip = Gzip::new(head);
+        let (work, todo) = sync_channel(WAITING);
+        let (written, spare) = sync_channel::<Vec<u8>>(WAITING);
+        let thread = thread::Builder::new().name("gzip".into()).spawn(move || {
+            for work in todo {
+                match work {
+                    Work::Append(slot, lines, counts) => {
+                        files.append(&mut gzip, &slot, lines.as_slice(), &counts);
+                        // One that nobody waits for is dropped.
+                        let _ = written.try_send(lines);
+                    }
+                    Work::FinishBefore(time) => files.finish_before(time),
+                }
+            }
+            files.close()
+        })?;
+        Ok(Self { context: Arc::clone(&options.context), work: Some(work), spare, thread: Some(thread) })
+    }
+}
+
+impl Sink for TextSink {
+    fn write(&mut self, batch: &Batch) {
+        // The thread ends only when this does.
+        let Some(work) = &self.work else { return };
+        let mut text = TextLines::default();
+        lines::gather(
+            batch,
+            &self.context,
+            |interface, record, out| text.write(interface, record, out),
+            |slot, unit, counts| {
+                let mut other = self.spare.try_recv().unwrap_or_else(|_| lines::buffer());
+                other.clear();
+                let _ = work.send(Work::Append(slot.clone(), mem::replace(unit, other), *counts));
+            },
+        );
+        let _ = work.send(Work::FinishBefore(batch.window.end));
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        self.work = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            _ => Err("the thread that compresses is gone".into()),
+        }
+    }
+}
