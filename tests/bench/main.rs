@@ -7,6 +7,7 @@ mod kernel;
 mod live;
 mod packets;
 mod place;
+mod records;
 mod report;
 
 use anyhow::{Result, bail};
@@ -15,7 +16,8 @@ use report::Report;
 type Run = fn() -> Result<Report>;
 
 /// All of them, in the order in which they run where no name is given.
-const BENCHES: [(&str, Run); 3] = [("kernel", kernel::run), ("drain", drain::run), ("live", live::run)];
+const BENCHES: [(&str, Run); 4] =
+    [("kernel", kernel::run), ("drain", drain::run), ("live", live::run), ("records", records::run)];
 
 fn main() -> Result<()> {
     let wanted: Vec<_> = std::env::args().skip(1).collect();

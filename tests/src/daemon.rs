@@ -109,9 +109,21 @@ pub fn run_to_end(command: &mut Command, patience: Duration) -> Result<Exit> {
 
 /// A child that does not outlive this value.
 #[derive(Debug)]
-struct Guard(Child);
+pub(crate) struct Guard(Child);
 
 impl Guard {
+    /// Starts a program that ends with this process, however that ends.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+        // SAFETY: between fork and exec only a system call is made.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        Ok(Self(command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?))
+    }
+
     fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -136,7 +148,7 @@ pub enum By {
 }
 
 /// Settings that may be given several times, with all their values.
-const LISTS: [&str; 3] = ["output", "source", "netns-dir"];
+const LISTS: [&str; 5] = ["output", "source", "netns-dir", "filter", "vpc-cidr"];
 
 fn grouped(settings: Vec<(&'static str, OsString)>) -> BTreeMap<&'static str, Vec<OsString>> {
     let mut grouped = BTreeMap::<_, Vec<_>>::new();
@@ -172,6 +184,7 @@ pub struct Setup<'lab> {
     inside: Option<&'lab Namespace>,
     hidden: Option<&'static CStr>,
     hook: Option<Hook>,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl<'lab> Setup<'lab> {
@@ -187,6 +200,7 @@ impl<'lab> Setup<'lab> {
             inside: None,
             hidden: None,
             hook: None,
+            environment: Vec::new(),
         }
     }
 
@@ -229,6 +243,13 @@ impl<'lab> Setup<'lab> {
     #[must_use]
     pub fn set(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Self {
         self.settings.push((name, value.as_ref().to_owned()));
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name, value.as_ref().to_owned()));
         self
     }
 
@@ -295,7 +316,7 @@ impl<'lab> Setup<'lab> {
         let listen = free_address()?;
         let settings = self.settings(listen, self.chosen_hook()?);
         let mut command = command()?;
-        command.arg("run");
+        command.arg("run").envs(self.environment.iter().map(|(name, value)| (name, value)));
         match self.by {
             By::Flags => {
                 for (name, value) in settings {
@@ -337,19 +358,13 @@ impl<'lab> Setup<'lab> {
         if let Some(namespace) = self.inside {
             namespace.place(&mut command)?;
         }
-        let hidden = self.hidden;
-        // SAFETY: between fork and exec only system calls are made.
-        unsafe {
-            command.pre_exec(move || {
-                if let Some(folder) = hidden {
-                    hide(folder)?;
-                }
-                // Should this process be killed, nobody else would end the daemon.
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
+        if let Some(folder) = self.hidden {
+            // SAFETY: between fork and exec only system calls are made.
+            unsafe {
+                command.pre_exec(move || Ok(hide(folder)?));
+            }
         }
-        let child = Guard(command.spawn().context("starting the daemon")?);
+        let child = Guard::spawn(&mut command)?;
         Ok(Daemon { child, listen, hook, inside: self.inside, out: self.path("out"), stdout, stderr })
     }
 }
@@ -466,6 +481,11 @@ impl Daemon<'_> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
         let behind_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
         behind_name.split(' ').next().unwrap_or("").to_owned()
+    }
+
+    /// Kills it, which it cannot notice.
+    pub fn kill(mut self) {
+        self.child.kill();
     }
 
     /// Asks it to end by `signal` and waits until it did, as the contract says.

@@ -21,6 +21,32 @@ pub struct Answer {
     pub body: String,
 }
 
+/// Who we are to S3. Its stand-in wants a signature and does not verify it.
+const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=observer/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, \
+                      Signature=0";
+
+/// A request with a body, from the host: the status and the body of the answer.
+pub fn request(method: &str, address: SocketAddr, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let length = body.len();
+    stream.write_all(
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {SIGNED}\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n"
+        )
+        .as_bytes(),
+    )?;
+    stream.write_all(body)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|part| part == b"\r\n\r\n").context("an answer with headers")?;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a status code")?;
+    Ok((status, answer.split_off(end + 4)))
+}
+
 /// `GET path`, from the host or from inside a namespace.
 pub fn get(address: SocketAddr, path: &str, from: Option<&Namespace>) -> Result<Answer> {
     let patience = stretched(Duration::from_secs(5));

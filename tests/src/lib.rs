@@ -9,7 +9,8 @@
 //! - [`traffic`]: the generators; [`cpus`]: where they run; [`counters`]: what the kernel itself counted;
 //!   [`capture`]: what crossed an interface
 //! - [`daemon`], [`hook`], [`http`]: the daemon; [`fake_ecs`]: what it is told about tasks
-//! - [`records`], [`briefs`], [`text`], [`metrics`]: what it says; [`books`]: whether all of that agrees
+//! - [`records`], [`briefs`], [`text`], [`parquet`], [`metrics`]: what it says; [`books`]: whether all of that agrees
+//! - [`python`], [`rows`]: other readers of the files; [`store`]: where they are delivered
 //! - [`requires`], [`poll`], [`tally`]: the rest
 
 #![allow(clippy::missing_panics_doc, reason = "a harness panics where a scenario shall fail")]
@@ -29,9 +30,13 @@ pub mod lab;
 pub mod metrics;
 pub mod netns;
 pub mod offloads;
+pub mod parquet;
 pub mod poll;
+pub mod python;
 pub mod records;
 pub mod requires;
+pub mod rows;
+pub mod store;
 pub mod tally;
 pub mod text;
 pub mod traffic;

@@ -15,6 +15,13 @@ use nix::{sys::utsname::uname, unistd::Uid};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing(String);
 
+impl Missing {
+    /// This.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -102,6 +102,25 @@ pub fn read(directory: &Path) -> Result<(Vec<Line>, Vec<PathBuf>)> {
     Ok((lines, files))
 }
 
+/// The first line of all finished text files below `directory`, whatever their format, and their other lines.
+pub fn lines(directory: &Path) -> Result<(String, Vec<String>)> {
+    let (mut header, mut lines) = (None, Vec::new());
+    for file in finished(directory, "log.gz")? {
+        let text = unpacked(&file).with_context(|| format!("{}", file.display()))?;
+        let (first, rest) = text.split_once('\n').context("a first line")?;
+        let header = header.get_or_insert_with(|| first.to_owned());
+        ensure!(first == header, "{}: the header is {first:?}", file.display());
+        let words = header.split(' ').count();
+        for line in rest.split_inclusive('\n') {
+            let line = line.strip_suffix('\n').context("a last line that ends")?;
+            ensure!(line.split(' ').count() == words, "{}: {line:?}", file.display());
+            ensure!(line.split(' ').all(|word| !word.is_empty()), "{}: {line:?}", file.display());
+            lines.push(line.to_owned());
+        }
+    }
+    Ok((header.context("a text file")?, lines))
+}
+
 /// The text of a gzip file of one member, which every reader takes.
 fn unpacked(path: &Path) -> Result<String> {
     let mut decoder = GzDecoder::new(File::open(path)?);

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     host, kernels, linker,
     paths::Paths,
-    process,
+    process, readers,
     toolchain::BpfToolchain,
     tools::{self, Use},
 };
@@ -29,7 +29,7 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
     findings.extend(bpf(paths));
     findings.extend([kernel(), root(), btf()]);
     findings.extend(tools::TOOLS.iter().map(|tool| test_tool(paths, tool)));
-    findings.push(booted(paths));
+    findings.extend([readers(paths), booted(paths)]);
     for Finding { part, found, needed, mend } in &findings {
         let state = match (found, needed) {
             (Some(_), _) => "ok",
@@ -129,6 +129,15 @@ fn test_tool(paths: &Paths, tool: &tools::Tool) -> Finding {
         found: tools::find(paths, tool).map(shown),
         needed: tool.uses.contains(&Use::Demo),
         mend: format!("{}: `cargo xtask setup`, or install {}", tool.why, tool.package),
+    }
+}
+
+fn readers(paths: &Paths) -> Finding {
+    Finding {
+        part: "readers".into(),
+        found: readers::found(paths).map(shown),
+        needed: false,
+        mend: "DuckDB, pyarrow and moto for Python, for the tests: `cargo xtask setup`".into(),
     }
 }
 

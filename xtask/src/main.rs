@@ -20,6 +20,7 @@ mod lint;
 mod object;
 mod paths;
 mod process;
+mod readers;
 mod run;
 mod setup;
 mod skips;

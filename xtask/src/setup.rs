@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use crate::{
     kernels, linker,
     paths::Paths,
+    readers,
     toolchain::BpfToolchain,
     tools::{self, Use},
 };
@@ -66,6 +67,12 @@ fn bpf_found(paths: &Paths) -> Option<BpfToolchain> {
 
 pub(crate) fn test_tools(paths: &Paths) -> Result<()> {
     system(&[Use::Tests])?;
+    if readers::found(paths).is_none() {
+        let _lock = lock(paths)?;
+        if readers::found(paths).is_none() {
+            readers::install(paths)?;
+        }
+    }
     if tools::lacks_private(paths, &[Use::Tests]) {
         let _lock = lock(paths)?;
         // Whoever held the lock may have brought them.

@@ -8,6 +8,7 @@ use crate::{
     apt, host,
     paths::{Paths, join, libraries, prepend},
     process::Step,
+    readers,
 };
 
 /// What a program is needed for.
@@ -38,7 +39,7 @@ enum From {
     PrivateAlone,
 }
 
-pub(crate) const TOOLS: [Tool; 8] = [
+pub(crate) const TOOLS: [Tool; 9] = [
     Tool {
         program: "ip",
         package: "iproute2",
@@ -73,6 +74,13 @@ pub(crate) const TOOLS: [Tool; 8] = [
         uses: &[Use::Tests],
         why: "shows what is attached from the kernel's side",
         from: From::Private,
+    },
+    Tool {
+        program: "pip3",
+        package: "python3-pip",
+        uses: &[Use::Tests],
+        why: "brings DuckDB and pyarrow, which read the records of the tests, and a stand-in for S3",
+        from: From::System,
     },
     // Unpacked rather than installed, because its package asks who may capture.
     Tool {
@@ -157,6 +165,7 @@ pub(crate) fn environment(paths: &Paths) -> Result<Vec<(&'static str, OsString)>
         ("OBSERVER_OBJECT", paths.object().into()),
         ("PATH", join(host::program_folders(&tools).into_iter().chain(host::search_path()))?),
     ];
+    variables.extend(readers::found(paths).map(|folder| ("OBSERVER_READERS", folder.into_os_string())));
     let libraries: Vec<PathBuf> = libraries(&tools).into_iter().filter(|folder| folder.exists()).collect();
     if !libraries.is_empty() {
         variables.push(("LD_LIBRARY_PATH", prepend(&libraries, "LD_LIBRARY_PATH")?));

@@ -1,0 +1,291 @@
+//! Files: where they lie, what is left of them after a kill, and what a full disk does.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::Write as _,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use nix::mount::{MsFlags, mount};
+use observer_tests::{
+    books::Books,
+    fake_ecs::{self, FakeTask},
+    lab,
+    metrics::Metrics,
+    records::{Records, Status, finished, unfinished},
+    tally::{Crossed, Tally},
+    text,
+    traffic::Udp,
+    veth::Family,
+};
+
+const UDP: Udp = Udp { family: Family::V4, flows: 300, packets: 2, payload: 8 };
+
+#[test]
+fn files_lie_in_the_folders_that_were_asked_for() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let ecs = FakeTask::new(&task.inside, "web", 1);
+    let tasks = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
+    let digits =
+        |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    for (partition, folders) in [
+        ("none", &["AWSLogs", "A", "vpcflowlogs", "R", "Y", "M", "D"][..]),
+        ("hourly", &["AWSLogs", "A", "vpcflowlogs", "R", "Y", "M", "D", "H"]),
+        (
+            "hive",
+            &[
+                "AWSLogs",
+                "aws-account-id=A",
+                "aws-service=vpcflowlogs",
+                "aws-region=R",
+                "year=Y",
+                "month=M",
+                "day=D",
+            ],
+        ),
+        (
+            "hive-hourly",
+            &[
+                "AWSLogs",
+                "aws-account-id=A",
+                "aws-service=vpcflowlogs",
+                "aws-region=R",
+                "year=Y",
+                "month=M",
+                "day=D",
+                "hour=H",
+            ],
+        ),
+    ] {
+        let setup =
+            lab.daemon().name(partition).tasks_file(&tasks).also_output("text").also_output("parquet");
+        let setup = setup.set("partition", partition).set("flow-log-id", "fl-0123456789abcdef0");
+        let daemon = setup.set("account-id", "999999999999").set("region", "us-east-1").start()?;
+        daemon.wait_attached(&task.inside)?;
+        let out = daemon.stop()?.out;
+        for ending in ["jsonl", "log.gz", "log.parquet"] {
+            let files = finished(&out, ending)?;
+            assert_eq!(files.len(), 1, "{partition}: files that end with {ending}");
+            for file in files {
+                let path = file.strip_prefix(&out)?.to_str().context("UTF-8")?;
+                let parts: Vec<&str> = path.split('/').collect();
+                let (name, found) = parts.split_last().context("a name")?;
+                // What the source says of the task beats what was said of the host.
+                let stem = format!("{}_vpcflowlogs_{}_fl-0123456789abcdef0_", ecs.account, ecs.region);
+                assert!(name.starts_with(&stem), "{name}");
+                assert_eq!(found.len(), folders.len(), "{path}");
+                for (found, wanted) in found.iter().zip(folders) {
+                    let (key, found) =
+                        found.split_once('=').map_or(("", *found), |(key, value)| (key, value));
+                    let (wanted_key, wanted) = wanted.split_once('=').unwrap_or(("", wanted));
+                    assert_eq!(key, wanted_key, "{path}");
+                    let fits = match wanted {
+                        "A" => found == ecs.account,
+                        "R" => found == ecs.region,
+                        "Y" => digits(found, 4),
+                        "M" | "D" | "H" => digits(found, 2),
+                        word => found == word,
+                    };
+                    assert!(fits, "{found} for {wanted} in {path}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn without_nodata_a_silent_interface_has_no_record() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("silent")?;
+    let daemon = lab.daemon().window(1).set("no-nodata", "true").start()?;
+    daemon.wait_windows(2)?;
+    let records = Records::read(&daemon.stop()?.out)?;
+    assert_eq!(records.of(task.inside.mac()).count(), 0);
+    Ok(())
+}
+
+fn written(page: &Metrics) -> u64 {
+    page.sum("observer_records_total", &[("log_status", "OK")])
+}
+
+#[test]
+fn what_a_killed_daemon_had_written_is_read_after_the_next_start() -> Result<()> {
+    const OUTPUTS: u64 = 3;
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let setup = || lab.daemon().window(1).also_output("text").also_output("parquet");
+    let daemon = setup().start()?;
+    let sent = UDP.send(&task.inside, &task.outside)?;
+    daemon.wait("the flows are in every file", |page| written(page) >= OUTPUTS * u64::from(UDP.flows))?;
+    let out = daemon.out().to_path_buf();
+    daemon.kill();
+    let left = unfinished(&out)?;
+    assert!(!left.is_empty() && finished(&out, "jsonl")?.is_empty(), "{left:?}");
+    let daemon = setup().start()?;
+    daemon.wait("the files are finished", |page| {
+        page.sum("observer_unfinished_files_total", &[("result", "finished")]) as usize == left.len()
+    })?;
+    // Nothing of it is taken for whole that is not: each is read as strictly as any other.
+    let stopped = daemon.stop()?;
+    assert_eq!(unfinished(&out)?, Vec::<std::path::PathBuf>::new());
+    let records = Records::read(&out).with_context(|| stopped.said.clone())?;
+    assert_eq!(records.recorded(task.inside.mac()), Crossed::egress(sent));
+    let (lines, _) = text::read(&out)?;
+    assert_eq!(lines.len(), records.all.len());
+    assert_eq!(finished(&out, "log.parquet")?.len(), records.files.len());
+    Ok(())
+}
+
+#[test]
+fn what_was_half_written_is_left_out_and_what_is_no_file_is_set_aside() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let setup = || lab.daemon().window(1).also_output("parquet");
+    let daemon = setup().start()?;
+    UDP.send(&task.inside, &task.outside)?;
+    daemon.wait("the flows are in the files", |page| written(page) >= 2 * u64::from(UDP.flows))?;
+    let out = daemon.out().to_path_buf();
+    daemon.kill();
+    let mut whole = BTreeSet::new();
+    for part in unfinished(&out)? {
+        let is_json = part.to_string_lossy().contains(".jsonl.");
+        let mut file = File::options().append(true).open(&part)?;
+        file.write_all(if is_json { b"{\"version\":2,\"account_id\":\"1" } else { b"half a footer" })?;
+        whole.insert((is_json, part));
+    }
+    let daemon = setup().start()?;
+    daemon.wait("both are dealt with", |page| {
+        let sum = |result| page.sum("observer_unfinished_files_total", &[("result", result)]);
+        sum("finished") == 1 && sum("set_aside") == 1
+    })?;
+    let said = daemon.stop()?.said;
+    for (is_json, part) in whole {
+        let place = part.with_extension(if is_json { "" } else { "incomplete" });
+        let name = place.file_name().and_then(|name| name.to_str()).context("a name")?;
+        let place = if is_json { part.with_file_name(name.trim_matches('.')) } else { place };
+        assert!(place.exists(), "{}", place.display());
+        assert!(
+            said.contains(&*part.file_name().context("a name")?.to_string_lossy()),
+            "a notice of {part:?}: {said}"
+        );
+    }
+    let records = Records::read(&out)?;
+    assert!(records.with_status(task.inside.mac(), Status::Ok).len() >= usize::from(UDP.flows));
+    Ok(())
+}
+
+/// A file system of its own, of so many bytes; the lab unmounts it.
+fn small_disk(at: &Path, bytes: u64) -> Result<()> {
+    fs::create_dir_all(at)?;
+    let options = format!("size={bytes}");
+    mount(Some("observer-e2e"), at, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))?;
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_stops_the_files_alone_and_heals() -> Result<()> {
+    const SIZE: u64 = 1 << 20;
+    let lab = lab!();
+    let task = lab.task("task")?;
+    small_disk(&lab.path("daemon-out"), SIZE)?;
+    let setup = lab.daemon().window(1).also_output("text").also_output("parquet").also_output("stdout");
+    let daemon = setup.start()?;
+    let ballast = daemon.out().join("ballast");
+    let mut sent = Tally::default();
+    sent += UDP.send(&task.inside, &task.outside)?;
+    daemon.wait("the first flows are written", |page| written(page) >= 4 * u64::from(UDP.flows))?;
+
+    let mut file = File::create(&ballast)?;
+    while file.write_all(&[b'x'; 4096]).is_ok() {}
+    drop(file);
+    let failing = |page: &Metrics, output| page.get("observer_output_failing", &[("output", output)]);
+    let files = ["jsonl", "text", "parquet"];
+    // Each round brings every output more than the rest of its last page holds.
+    let mut rounds = 0;
+    let page = loop {
+        sent += UDP.send(&task.inside, &task.outside)?;
+        daemon.wait_windows(1)?;
+        let page = daemon.metrics()?;
+        if files.iter().all(|output| failing(&page, output) == Some(1.0)) {
+            break page;
+        }
+        rounds += 1;
+        assert!(rounds < 60, "{}", page.shown("observer_output_failing"));
+    };
+    assert_eq!(failing(&page, "stdout"), Some(0.0), "standard output, which no disk stops");
+    assert!(page.sum("observer_lost_records_total", &[("reason", "write_error")]) > 0);
+    assert_eq!(daemon.get("/readyz")?.status, 200);
+
+    fs::remove_file(&ballast)?;
+    sent += UDP.send(&task.inside, &task.outside)?;
+    // A file that is silent is not tried: there is a record in every window, if only NODATA.
+    daemon.wait("the files are written again", |page| {
+        files.iter().all(|output| failing(page, output) == Some(0.0))
+    })?;
+    sent += UDP.send(&task.inside, &task.outside)?;
+    let page = daemon.wait("all is counted", |page| page.recorded(&task.inside).egress == sent)?;
+    daemon.wait_windows(2)?;
+    let lost =
+        daemon.metrics()?.sum("observer_lost_packets_total", &[("stage", "sink"), ("reason", "write_error")]);
+    assert_eq!(page.recorded(&task.inside).egress, sent, "the metrics");
+
+    let out = daemon.out().to_path_buf();
+    let books = Books::close(daemon, [&task.inside])?;
+    let json = books.records.recorded(task.inside.mac()).egress;
+    let printed: u64 = packets(&books.stdout.lines().map(text::Line::parse).collect::<Result<Vec<_>>>()?);
+    assert_eq!(printed, sent.packets, "packets on standard output");
+    let text: u64 = packets(&text::read(&out)?.0);
+    let parquet = parquet_packets(&out)?;
+    // What was sent three times over is in the three files or counted as lost.
+    assert_eq!(json.packets + text + parquet + lost, 3 * sent.packets);
+    Ok(())
+}
+
+/// Packets of lines; the field stands eighth behind the version.
+fn packets(lines: &[text::Line]) -> u64 {
+    lines.iter().filter_map(|line| line.facts[7].parse::<u64>().ok()).sum()
+}
+
+/// Packets in all Parquet files.
+fn parquet_packets(out: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for file in finished(out, "log.parquet")? {
+        sum += observer_tests::parquet::sum(&file, "packets")?;
+    }
+    Ok(sum)
+}
+
+#[test]
+fn parquet_has_aws_s_columns_and_what_old_readers_know() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let setup = lab.daemon().window(1).also_output("parquet").also_output("text");
+    let daemon = setup.set("log-format", "all").start()?;
+    UDP.send(&task.inside, &task.outside)?;
+    // Several row groups, and one without a flow.
+    daemon.wait_windows(3)?;
+    let out = daemon.stop()?.out;
+    let (header, _) = text::lines(&out)?;
+    let whole =
+        ["version", "srcport", "dstport", "protocol", "tcp_flags", "traffic_path", "encryption_status"];
+    let long = ["packets", "bytes", "start", "end"];
+    for file in finished(&out, "log.parquet")? {
+        let columns = observer_tests::parquet::columns(&file)?;
+        let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
+        let expected: Vec<String> = header.split(' ').map(|name| name.replace('-', "_")).collect();
+        assert_eq!(names, expected, "{}", file.display());
+        for (name, kind) in &columns {
+            let expected = match name.as_str() {
+                name if whole.contains(&name) => "INT32",
+                name if long.contains(&name) => "INT64",
+                _ => "BYTE_ARRAY",
+            };
+            assert_eq!(kind.to_string(), expected, "{name}");
+        }
+    }
+    Ok(())
+}

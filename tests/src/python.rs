@@ -1,0 +1,59 @@
+//! Programs in Python that stand for the readers of our files and for S3: DuckDB, pyarrow, moto.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    daemon::{Exit, run_to_end},
+    requires::{self, Missing},
+};
+
+/// Python with its packages.
+#[derive(Clone, Debug)]
+pub struct Python {
+    program: PathBuf,
+    packages: PathBuf,
+}
+
+impl Python {
+    /// The one that the set-up has made: `OBSERVER_READERS`, or where it lies below the target directory.
+    pub fn find() -> Result<Self, Missing> {
+        let program = requires::program("python3")?;
+        let packages = env::var_os("OBSERVER_READERS").map_or_else(usual_place, PathBuf::from);
+        if packages.join("duckdb").is_dir() {
+            Ok(Self { program, packages })
+        } else {
+            Err(Missing::new("DuckDB, pyarrow and moto for Python: `cargo xtask setup` brings them"))
+        }
+    }
+
+    /// A command that runs a module or a script.
+    pub fn command(&self, arguments: impl IntoIterator<Item = OsString>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env("PYTHONPATH", &self.packages).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a script of `tests/readers` to its end and returns what it prints.
+    pub fn run(&self, script: &str, arguments: impl IntoIterator<Item = OsString>) -> Result<String> {
+        const PATIENCE: Duration = Duration::from_mins(2);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("readers").join(script);
+        let mut command = self.command([script.into_os_string()].into_iter().chain(arguments));
+        let Exit { status, stdout, stderr } = run_to_end(&mut command, PATIENCE)?;
+        ensure!(status.success(), "{command:?} ends with {status}:\n{stderr}");
+        Ok(stdout)
+    }
+}
+
+fn usual_place() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    target.join("toolchain/readers")
+}

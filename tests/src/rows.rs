@@ -1,0 +1,60 @@
+//! Rows of record files, as other readers see them.
+
+use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::{
+    daemon::{command, run_to_end},
+    python::Python,
+};
+
+/// A row: its values as text, sorted with the others.
+pub type Row = Vec<Option<String>>;
+
+/// The outputs that are files.
+pub const FILES: [&str; 3] = ["text", "parquet", "jsonl"];
+
+#[derive(Deserialize)]
+struct Answer {
+    reader: String,
+    format: String,
+    rows: Vec<Row>,
+}
+
+/// What DuckDB and pyarrow read of these columns below `directory`, by reader and output. DuckDB is told of the files
+/// by `observer schema duckdb`, run with `flags`; `scratch` is for what it prints.
+pub fn read(
+    python: &Python,
+    directory: &Path,
+    outputs: &[&str],
+    columns: &[String],
+    flags: &[String],
+    scratch: &Path,
+) -> Result<BTreeMap<(String, String), Vec<Row>>> {
+    fs::create_dir_all(scratch)?;
+    let mut arguments = vec![OsString::from(columns.join(","))];
+    for output in outputs {
+        let view = scratch.join(format!("{output}.sql"));
+        fs::write(&view, schema("duckdb", directory, output, flags)?)?;
+        arguments.push(format!("{output}={}={}", directory.display(), view.display()).into());
+    }
+    let answers = python.run("rows.py", arguments)?;
+    answers
+        .lines()
+        .map(|line| {
+            let Answer { reader, format, rows } = serde_json::from_str(line).context("a line of rows.py")?;
+            Ok(((reader, format), rows))
+        })
+        .collect()
+}
+
+/// What `observer schema` prints.
+pub fn schema(reader: &str, directory: &Path, output: &str, flags: &[String]) -> Result<String> {
+    let mut command: Command = command()?;
+    command.args(["schema", reader, "--output", output, "--output-dir"]).arg(directory).args(flags);
+    let exit = run_to_end(&mut command, Duration::from_secs(10))?;
+    ensure!(exit.status.success(), "{command:?} says {}", exit.stderr);
+    Ok(exit.stdout)
+}

@@ -1,0 +1,57 @@
+//! Packages of Python that stand for the readers of record files and for S3, in a folder of their own.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    host,
+    paths::Paths,
+    process::{self, Step},
+};
+
+/// Each pinned: what a test says of a reader is said of this version. flask and its companion are what makes moto a
+/// server.
+const PACKAGES: [&str; 5] =
+    ["duckdb==2.0.0", "pyarrow==26.0.1", "moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"];
+
+/// Written last: what is in the folder.
+const STAMP: &str = ".packages";
+
+fn folder(paths: &Paths) -> PathBuf {
+    paths.toolchain().join("readers")
+}
+
+/// Where they are, if an earlier set-up brought all of them.
+pub(crate) fn found(paths: &Paths) -> Option<PathBuf> {
+    let folder = folder(paths);
+    let stamp = fs::read_to_string(folder.join(STAMP)).ok()?;
+    (stamp == stamped()).then_some(folder)
+}
+
+fn stamped() -> String {
+    PACKAGES.join("\n") + "\n"
+}
+
+/// Brings them; the folder appears when it is complete.
+pub(crate) fn install(paths: &Paths) -> Result<()> {
+    println!("==> DuckDB, pyarrow, moto: read record files and stand for S3 in the tests");
+    let step = Step::begin("pip install");
+    let folder = folder(paths);
+    let partial = folder.with_extension("partial");
+    for old in [&partial, &folder] {
+        if old.exists() {
+            fs::remove_dir_all(old).with_context(|| format!("{} cannot be removed", old.display()))?;
+        }
+    }
+    let mut pip = Command::new(host::find_program("python3").unwrap_or_else(|| "python3".into()));
+    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
+    // The folder is nobody's but ours: what else is installed, and for whom, does not matter.
+    pip.args(["--no-warn-conflicts", "--root-user-action=ignore"]);
+    process::check(pip.arg("--target").arg(&partial).args(PACKAGES))
+        .context("the packages could not be installed: does pip reach its index?")?;
+    fs::write(partial.join(STAMP), stamped())?;
+    fs::rename(&partial, &folder)?;
+    step.end();
+    Ok(())
+}
