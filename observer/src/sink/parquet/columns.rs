@@ -4,9 +4,9 @@ use std::io;
 
 use parquet::{
     basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType},
+    column::writer::{ColumnWriter, get_typed_column_writer_mut},
     data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type},
     errors::Result,
-    file::writer::SerializedColumnWriter,
     schema::types::{Type, TypePtr},
 };
 
@@ -73,7 +73,7 @@ impl Columns {
         &mut self,
         field: Field,
         rows: &[Row<'_>],
-        column: &mut SerializedColumnWriter<'_>,
+        column: &mut ColumnWriter<'_>,
     ) -> Result<()> {
         let Self { levels, int32, int64, texts, .. } = self;
         levels.clear();
@@ -168,12 +168,8 @@ impl Clamped for i64 {
     }
 }
 
-fn write<T: DataType>(
-    column: &mut SerializedColumnWriter<'_>,
-    values: &[T::T],
-    levels: &[i16],
-) -> Result<()> {
-    column.typed::<T>().write_batch(values, Some(levels), None)?;
+fn write<T: DataType>(column: &mut ColumnWriter<'_>, values: &[T::T], levels: &[i16]) -> Result<()> {
+    get_typed_column_writer_mut::<T>(column).write_batch(values, Some(levels), None)?;
     Ok(())
 }
 

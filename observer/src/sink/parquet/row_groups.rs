@@ -1,14 +1,24 @@
-use std::{io, mem, sync::Arc};
+use std::{
+    io::{self, Write as _},
+    mem,
+    sync::Arc,
+};
 
 use parquet::{
-    basic::{Compression, GzipLevel},
-    errors::{ParquetError, Result},
-    file::{
-        metadata::{FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData},
-        properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr, WriterVersion},
-        writer::SerializedFileWriter,
+    basic::{Compression, Encoding as PageEncoding, GzipLevel, PageType},
+    column::{
+        page::{CompressedPage, Page, PageWriteSpec, PageWriter},
+        writer::get_column_writer,
     },
-    schema::types::{ColumnPath, SchemaDescPtr, SchemaDescriptor, TypePtr},
+    errors::Result,
+    file::{
+        metadata::{
+            ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
+        },
+        properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr, WriterVersion},
+        writer::{SerializedPageWriter, TrackedWrite},
+    },
+    schema::types::{ColumnPath, SchemaDescPtr, SchemaDescriptor},
 };
 
 use super::{
@@ -24,7 +34,6 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Writer {
     fields: Vec<Field>,
-    schema: TypePtr,
     descriptor: SchemaDescPtr,
     properties: WriterPropertiesPtr,
     columns: Columns,
@@ -54,8 +63,7 @@ impl Writer {
         }
         Ok(Self {
             fields: format.fields().to_vec(),
-            descriptor: Arc::new(SchemaDescriptor::new(Arc::clone(&schema))),
-            schema,
+            descriptor: Arc::new(SchemaDescriptor::new(schema)),
             properties: Arc::new(properties.build()),
             columns: Columns::default(),
             out: Vec::new(),
@@ -64,22 +72,27 @@ impl Writer {
 
     /// Appends a row group to `out`, as the first after the magic; its offsets are moved to where it will lie.
     fn row_group(&mut self, rows: &[Row<'_>], offset: u64) -> Result<Arc<RowGroupMetaData>> {
-        let out = mem::take(&mut self.out);
-        let mut file =
-            SerializedFileWriter::new(out, Arc::clone(&self.schema), Arc::clone(&self.properties))?;
-        let mut group = file.next_row_group()?;
-        for field in &self.fields {
-            let mut column =
-                group.next_column()?.ok_or_else(|| ParquetError::General("a column is missing".into()))?;
-            self.columns.write(*field, rows, &mut column)?;
-            column.close()?;
-        }
-        let metadata = group.close()?;
-        file.flush()?;
-        self.out = mem::take(file.inner_mut());
-        // It was written behind a magic, which only the first one has before it.
+        // It is written behind a magic, which only the first one has before it.
         let by = offset.saturating_sub(MAGIC.len() as u64) as i64;
-        moved(&metadata, by).map(Arc::new)
+        let mut out = TrackedWrite::new(mem::take(&mut self.out));
+        out.write_all(MAGIC)?;
+        let start = out.bytes_written();
+        let mut columns = Vec::with_capacity(self.fields.len());
+        for (number, field) in self.fields.iter().enumerate() {
+            let pages = Box::new(Pages(SerializedPageWriter::new(&mut out)));
+            let properties = Arc::clone(&self.properties);
+            let mut column = get_column_writer(self.descriptor.column(number), properties, pages);
+            self.columns.write(*field, rows, &mut column)?;
+            columns.push(moved(column.close()?.metadata, by)?);
+        }
+        let size = columns.iter().map(ColumnChunkMetaData::uncompressed_size).sum();
+        self.out = out.into_inner()?;
+        let group = RowGroupMetaData::builder(Arc::clone(&self.descriptor))
+            .set_column_metadata(columns)
+            .set_num_rows(rows.len() as i64)
+            .set_total_byte_size(size)
+            .set_file_offset(start as i64 + by);
+        group.build().map(Arc::new)
     }
 
     /// Appends what ends a file of these row groups.
@@ -92,17 +105,47 @@ impl Writer {
     }
 }
 
-fn moved(group: &RowGroupMetaData, by: i64) -> Result<RowGroupMetaData> {
-    let columns = group.columns().iter().map(|column| {
-        let moved = column.clone().into_builder();
-        moved
-            .set_data_page_offset(column.data_page_offset() + by)
-            .set_dictionary_page_offset(column.dictionary_page_offset().map(|offset| offset + by))
-            .build()
-    });
-    let columns = columns.collect::<Result<_>>()?;
-    let offset = group.file_offset().unwrap_or_default() + by;
-    group.clone().into_builder().set_column_metadata(columns).set_file_offset(offset).build()
+/// Says of pages what readers of the first format know.
+///
+/// The library calls the indices into a dictionary `RLE_DICTIONARY`, as later formats do, and the dictionary `PLAIN`. The
+/// bytes are the same (Parquet, "Encodings").
+struct Pages<'a>(SerializedPageWriter<'a, Vec<u8>>);
+
+impl PageWriter for Pages<'_> {
+    fn write_page(&mut self, page: CompressedPage) -> Result<PageWriteSpec> {
+        let size = page.uncompressed_size();
+        let mut content = page.compressed_page().clone();
+        if let Page::DataPage { encoding, .. } | Page::DictionaryPage { encoding, .. } = &mut content {
+            *encoding = match (*encoding, page.page_type()) {
+                (_, PageType::DICTIONARY_PAGE) => OLD_DICTIONARY,
+                (encoding, _) => old(encoding),
+            };
+        }
+        self.0.write_page(CompressedPage::new(content, size))
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.0.close()
+    }
+}
+
+const OLD_DICTIONARY: PageEncoding = PageEncoding::PLAIN_DICTIONARY;
+
+fn old(encoding: PageEncoding) -> PageEncoding {
+    if encoding == PageEncoding::RLE_DICTIONARY { OLD_DICTIONARY } else { encoding }
+}
+
+/// A column of a row group that lies somewhere else.
+fn moved(column: ColumnChunkMetaData, by: i64) -> Result<ColumnChunkMetaData> {
+    let encodings = column.encodings().map(old).collect();
+    let (data, dictionary) = (column.data_page_offset(), column.dictionary_page_offset());
+    column
+        .into_builder()
+        .set_data_page_offset(data + by)
+        .set_dictionary_page_offset(dictionary.map(|offset| offset + by))
+        .set_encodings(encodings)
+        .clear_page_encoding_stats()
+        .build()
 }
 
 impl<'r> Encoding<[Row<'r>]> for Writer {
