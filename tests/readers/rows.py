@@ -1,4 +1,4 @@
-"""The rows that DuckDB and pyarrow read from record files, one JSON object a line.
+"""The rows that DuckDB, pyarrow and the reader in flowlogs-reader read from record files, one JSON object a line.
 
 Usage: rows.py COLUMNS FORMAT=FOLDER=VIEW...
 
@@ -13,6 +13,7 @@ import json
 import sys
 
 import duckdb
+import parquet
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.json
@@ -55,6 +56,15 @@ def by_pyarrow(columns, kind, folder):
     return [[row.get(column) for column in columns] for row in rows]
 
 
+def by_flowlogs_reader(columns, folder):
+    """In pure Python, and the strictest: it knows the first version of Parquet alone."""
+    rows = []
+    for file in sorted(glob.glob(f"{folder}/AWSLogs/**/*.{ENDINGS['parquet']}", recursive=True)):
+        with open(file, "rb") as content:
+            rows += [[row.get(column) for column in columns] for row in parquet.DictReader(content)]
+    return rows
+
+
 def normal(rows):
     rows = [[None if value is None else str(value) for value in row] for row in rows]
     return sorted(rows, key=lambda row: [value or "" for value in row])
@@ -63,5 +73,8 @@ def normal(rows):
 columns = sys.argv[1].split(",")
 for argument in sys.argv[2:]:
     kind, folder, view = argument.split("=")
-    for reader, rows in [("duckdb", by_duckdb(columns, view)), ("pyarrow", by_pyarrow(columns, kind, folder))]:
+    answers = [("duckdb", by_duckdb(columns, view)), ("pyarrow", by_pyarrow(columns, kind, folder))]
+    if kind == "parquet":
+        answers.append(("flowlogs-reader", by_flowlogs_reader(columns, folder)))
+    for reader, rows in answers:
         print(json.dumps({"reader": reader, "format": kind, "rows": normal(rows)}))

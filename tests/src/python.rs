@@ -1,4 +1,4 @@
-//! Programs in Python that stand for the readers of our files and for S3: DuckDB, pyarrow, moto.
+//! Programs in Python that stand for the readers of our files and for S3: DuckDB, pyarrow, flowlogs-reader, moto.
 
 use std::{
     env,
@@ -27,10 +27,12 @@ impl Python {
     pub fn find() -> Result<Self, Missing> {
         let program = requires::program("python3")?;
         let packages = env::var_os("OBSERVER_READERS").map_or_else(usual_place, PathBuf::from);
-        if packages.join("duckdb").is_dir() {
+        if ["duckdb", "flowlogs_reader"].iter().all(|name| packages.join(name).is_dir()) {
             Ok(Self { program, packages })
         } else {
-            Err(Missing::new("DuckDB, pyarrow and moto for Python: `cargo xtask setup` brings them"))
+            Err(Missing::new(
+                "DuckDB, pyarrow, flowlogs-reader and moto for Python: `cargo xtask setup` brings them",
+            ))
         }
     }
 

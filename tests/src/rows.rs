@@ -23,8 +23,9 @@ struct Answer {
     rows: Vec<Row>,
 }
 
-/// What DuckDB and pyarrow read of these columns below `directory`, by reader and output. DuckDB is told of the files
-/// by `observer schema duckdb`, run with `flags`; `scratch` is for what it prints.
+/// What DuckDB and pyarrow read of these columns below `directory`, and of Parquet the reader in flowlogs-reader, by
+/// reader and output. DuckDB is told of the files by `observer schema duckdb`, run with `flags`; `scratch` is for what it
+/// prints.
 pub fn read(
     python: &Python,
     directory: &Path,

@@ -137,7 +137,8 @@ fn readers(paths: &Paths) -> Finding {
         part: "readers".into(),
         found: readers::found(paths).map(shown),
         needed: false,
-        mend: "DuckDB, pyarrow and moto for Python, for the tests: `cargo xtask setup`".into(),
+        mend: "DuckDB, pyarrow, flowlogs-reader and moto for Python, for the tests: `cargo xtask setup`"
+            .into(),
     }
 }
 

@@ -10,10 +10,17 @@ use crate::{
     process::{self, Step},
 };
 
-/// Each pinned: what a test says of a reader is said of this version. flask and its companion are what makes moto a
-/// server.
-const PACKAGES: [&str; 5] =
-    ["duckdb==2.0.0", "pyarrow==26.0.1", "moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"];
+/// Each pinned: what a test says of a reader is said of this version. `parquet` is the reader in flowlogs-reader, flask
+/// and its companion are what makes moto a server.
+const PACKAGES: [&str; 7] = [
+    "duckdb==2.0.0",
+    "pyarrow==26.0.1",
+    "flowlogs_reader==5.0.1",
+    "parquet==1.3.1",
+    "moto[s3]==5.2.5",
+    "flask==3.1.3",
+    "flask-cors==6.0.5",
+];
 
 /// Written last: what is in the folder.
 const STAMP: &str = ".packages";
@@ -35,7 +42,7 @@ fn stamped() -> String {
 
 /// Brings them; the folder appears when it is complete.
 pub(crate) fn install(paths: &Paths) -> Result<()> {
-    println!("==> DuckDB, pyarrow, moto: read record files and stand for S3 in the tests");
+    println!("==> DuckDB, pyarrow, flowlogs-reader, moto: read record files and stand for S3 in the tests");
     let step = Step::begin("pip install");
     let folder = folder(paths);
     let partial = folder.with_extension("partial");

@@ -79,7 +79,7 @@ pub(crate) const TOOLS: [Tool; 9] = [
         program: "pip3",
         package: "python3-pip",
         uses: &[Use::Tests],
-        why: "brings DuckDB and pyarrow, which read the records of the tests, and a stand-in for S3",
+        why: "brings DuckDB, pyarrow and flowlogs-reader, which read the records of the tests, and a stand-in for S3",
         from: From::System,
     },
     // Unpacked rather than installed, because its package asks who may capture.
