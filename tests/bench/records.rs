@@ -201,6 +201,7 @@ fn delta(number: u32, random: u64) -> Delta {
             tcp_flags_all: if tcp { 0x1b } else { 0 },
             tcp_flags_aws: if tcp { 3 } else { 0 },
             icmp: Icmp::None,
+            undelivered: 0,
         },
     }
 }

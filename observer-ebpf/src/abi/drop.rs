@@ -34,15 +34,16 @@ pub struct DropCount {
     pub bytes: u64,
 }
 
-/// A flow that the host's policy dropped: the key of [`DROPS`](super::names::DROPS).
+/// A flow that the host dropped: the key of [`DROPS`](super::names::DROPS) and
+/// [`UNDELIVERED`](super::names::UNDELIVERED).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropKey {
     /// Which flow, in the form that the flow cache has it.
     pub flow: FlowKey,
-    /// The kernel's number of the reason.
+    /// The kernel's number of the reason; 0 where it was no policy.
     pub reason: u32,
-    /// The eight TCP flags of the packets. In the key, because old kernels have no atomic "or".
+    /// The eight TCP flags of the packets, 0 where it was no policy. In the key, because old kernels have no atomic "or".
     pub tcp_flags: u32,
 }
 
@@ -64,7 +65,8 @@ pub struct DropSlot {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropState {
-    /// Not 0 where that half of [`DROPS`](super::names::DROPS) holds anything. The daemon sets it back.
+    /// Not 0 where that half of [`DROPS`](super::names::DROPS) or [`UNDELIVERED`](super::names::UNDELIVERED) holds
+    /// anything. The daemon sets it back.
     pub used: [u64; 2],
     /// Not 0 where [`DROP_COUNTS`](super::names::DROP_COUNTS) has changed. The daemon sets it back.
     pub counted: u64,
@@ -74,6 +76,8 @@ pub struct DropState {
     pub table_full: u64,
     /// Packets that policy dropped behind the hook, whose headers could not be read.
     pub unread: u64,
+    /// Packets that were not delivered, for whose flow the table of those had no room.
+    pub undelivered_full: u64,
 }
 
 /// The reason where the kernel gives none (before Linux 5.17).
@@ -178,4 +182,4 @@ const _: () = assert!(size_of::<DropCountKey>() == 2 + 1 + 1 + 4);
 const _: () = assert!(size_of::<DropCount>() == 8 + 8);
 const _: () = assert!(size_of::<DropKey>() == size_of::<FlowKey>() + 4 + 4);
 const _: () = assert!(size_of::<DropSlot>() == 8 + 8 + 4 + 4);
-const _: () = assert!(size_of::<DropState>() == 2 * 8 + 4 * 8);
+const _: () = assert!(size_of::<DropState>() == 2 * 8 + 5 * 8);

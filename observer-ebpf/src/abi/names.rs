@@ -22,6 +22,8 @@ pub const WATCHED: &str = "WATCHED";
 /// Two `HashMap<DropKey, DropSlot>`: a half each, as in [`FLOWS`]. The drops program writes the active half, the daemon
 /// reads and clears the other.
 pub const DROPS: [&str; 2] = ["DROPS_EVEN", "DROPS_ODD"];
+/// The same for what no policy dropped, in a place of its own: a storm of it must not take the room of rejected flows.
+pub const UNDELIVERED: [&str; 2] = ["UNDELIVERED_EVEN", "UNDELIVERED_ODD"];
 /// `HashMap<DropCountKey, DropCount>`: monotone. The drops program writes, the daemon reads, and deletes what belongs to
 /// an interface that is gone.
 pub const DROP_COUNTS: &str = "DROP_COUNTS";

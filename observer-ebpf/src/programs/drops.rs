@@ -2,7 +2,7 @@
 //!
 //! It fires for every dropped buffer of the host; those of interfaces that are not watched leave after one look-up. Of
 //! the others the reason is counted, and what the host's policy has dropped is kept by flow, in the halves of the flow
-//! cache. What is dropped may be dropped anywhere, with bottom halves on: nothing here belongs to a CPU, so counts are
+//! cache; so is, apart from that, what came in and nobody took. What is dropped may be dropped anywhere, with bottom halves on: nothing here belongs to a CPU, so counts are
 //! added by atomics, and headers are copied to the stack rather than to a place that an interrupt would use as well.
 
 use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
@@ -26,7 +26,10 @@ use super::{
     account::ledger_index,
     clock::now,
     fragments,
-    maps::{CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER, WATCHED},
+    maps::{
+        CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER, UNDELIVERED_EVEN,
+        UNDELIVERED_ODD, WATCHED,
+    },
     settings::{DROP_ARGUMENTS, LAYOUT, REASONS},
 };
 
@@ -78,8 +81,10 @@ struct Cause {
 /// Whether the host's policy dropped it, and on which side of our hook.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Policy {
-    /// No policy: nobody listens, no route, a broken packet, a full queue.
+    /// No policy, or none of the host's; and the hook may not have seen the packet.
     None,
+    /// No policy, behind the hook on the way in: nobody listens, no route, a broken packet, a full queue.
+    Undelivered,
     /// The hook has counted the packet already.
     Behind,
     /// The hook has not seen it and never will.
@@ -115,6 +120,8 @@ impl Cause {
             known(Direction::Ingress, policy)
         } else if reason!(cpu_backlog) {
             known(Direction::Ingress, Policy::None)
+        } else if seen == Direction::Ingress {
+            known(seen, Policy::Undelivered)
         } else {
             known(seen, Policy::None)
         }
@@ -194,7 +201,10 @@ impl Skb {
         let frame = Frame { len, link: Link::Bare(protocol), offload: self.offload(head) };
         let parsed = parse(&headers, frame);
         let wire = match &parsed {
-            Ok(packet) if cause.policy == Policy::Behind && frame.offload.size == 0 => {
+            Ok(packet)
+                if matches!(cause.policy, Policy::Behind | Policy::Undelivered)
+                    && frame.offload.size == 0 =>
+            {
                 self.fragments(&headers, packet.wire).unwrap_or(packet.wire)
             }
             Ok(packet) => packet.wire,
@@ -281,7 +291,7 @@ impl Skb {
     }
 }
 
-/// What became of a packet that policy dropped.
+/// What became of the flow's entry for a dropped packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Booked {
     Yes,
@@ -293,6 +303,7 @@ enum Booked {
 #[inline(always)]
 fn book(packet: &Packet, wire: Wire, interface: u16, cause: &Cause, state: *mut DropState) -> Option<()> {
     let generation = CONTROL.get(0)?.generation;
+    let rejected = cause.policy != Policy::Undelivered;
     let key = DropKey {
         flow: FlowKey {
             source: packet.source,
@@ -303,8 +314,8 @@ fn book(packet: &Packet, wire: Wire, interface: u16, cause: &Cause, state: *mut 
             generation_and_direction: FlowKey::tag(generation, cause.direction),
             interface,
         },
-        reason: cause.reason,
-        tcp_flags: packet.tcp_flags.into(),
+        reason: if rejected { cause.reason } else { 0 },
+        tcp_flags: if rejected { packet.tcp_flags.into() } else { 0 },
     };
     let now = now();
     let first = DropSlot { packets: wire.packets.into(), bytes: wire.bytes, first: now, last: now };
@@ -315,7 +326,12 @@ fn book(packet: &Packet, wire: Wire, interface: u16, cause: &Cause, state: *mut 
         (&raw mut (*slot).last).write_volatile(now);
     };
     let half = (generation & 1) as usize;
-    if half == 0 { tally(&DROPS_EVEN, &key, &first, more) } else { tally(&DROPS_ODD, &key, &first, more) }?;
+    match (rejected, half) {
+        (true, 0) => tally(&DROPS_EVEN, &key, &first, more),
+        (true, _) => tally(&DROPS_ODD, &key, &first, more),
+        (false, 0) => tally(&UNDELIVERED_EVEN, &key, &first, more),
+        (false, _) => tally(&UNDELIVERED_ODD, &key, &first, more),
+    }?;
     // SAFETY: a map value.
     unsafe { (&raw mut (*state).used).cast::<u64>().add(half).write_volatile(1) };
     Some(())
@@ -324,6 +340,13 @@ fn book(packet: &Packet, wire: Wire, interface: u16, cause: &Cause, state: *mut 
 /// Keeps the books: what never reached the hook is an account of its own, and what could not be told is said.
 #[inline(always)]
 fn account(booked: Booked, wire: Wire, interface: u16, cause: &Cause, state: *mut DropState) -> Option<()> {
+    if cause.policy == Policy::Undelivered {
+        if booked != Booked::Yes {
+            // SAFETY: a map value.
+            unsafe { add(&raw mut (*state).undelivered_full, wire.packets.into()) };
+        }
+        return Some(());
+    }
     if cause.policy == Policy::Behind {
         // SAFETY: a map value.
         unsafe {

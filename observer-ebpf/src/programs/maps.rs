@@ -34,6 +34,10 @@ pub(super) static DROPS_EVEN: HashMap<DropKey, DropSlot> = HashMap::with_max_ent
 #[map]
 pub(super) static DROPS_ODD: HashMap<DropKey, DropSlot> = HashMap::with_max_entries(1, 0);
 #[map]
+pub(super) static UNDELIVERED_EVEN: HashMap<DropKey, DropSlot> = HashMap::with_max_entries(1, 0);
+#[map]
+pub(super) static UNDELIVERED_ODD: HashMap<DropKey, DropSlot> = HashMap::with_max_entries(1, 0);
+#[map]
 pub(super) static DROP_COUNTS: HashMap<DropCountKey, DropCount> = HashMap::with_max_entries(1, 0);
 #[map]
 pub(super) static DROP_STATE: Array<DropState> = Array::with_max_entries(1, MMAPABLE);

@@ -246,6 +246,13 @@ impl Tick {
                 interfaces.add(flows, *window, delta);
             }
         })?;
+        if let Some(drops) = drain.drops() {
+            for (key, packets) in drops.take_undelivered() {
+                if !flows.note_undelivered(&key, packets) && !early.note_undelivered(&key, packets) {
+                    self.metrics.drops().undelivered_late(packets);
+                }
+            }
+        }
         for number in retired {
             if let Some(interface) = self.interfaces.get(number) {
                 interface.complete = true;

@@ -49,6 +49,8 @@ pub struct Counters {
     pub tcp_flags_aws: u8,
     /// For ICMP and ICMPv6.
     pub icmp: Icmp,
+    /// Packets among them that nobody took, though no policy dropped them; may be more than there are.
+    pub undelivered: u64,
 }
 
 impl Counters {
@@ -66,6 +68,7 @@ impl Counters {
         self.tcp_flags_all |= other.tcp_flags_all;
         self.tcp_flags_aws |= other.tcp_flags_aws;
         self.icmp = self.icmp.merge(other.icmp);
+        self.undelivered += other.undelivered;
     }
 }
 
@@ -92,7 +95,7 @@ pub enum Added {
 /// The flows of one window.
 ///
 /// Entries lie in chunks that never move: growing a single vector would copy, and hold twice, all that is in it. The
-/// index is 5 bytes per bucket, so a million flows take about 90 MB.
+/// index is 5 bytes per bucket, so a million flows take about 95 MB.
 #[derive(Debug, Default)]
 pub struct Table {
     index: HashTable<u32>,
@@ -194,6 +197,13 @@ impl Table {
         late
     }
 
+    /// Notes on an accepted flow that so many of its packets were not delivered; false if it is not here.
+    pub fn note_undelivered(&mut self, key: &FlowKey, packets: u64) -> bool {
+        let Some(number) = self.find(key) else { return false };
+        self.chunks[number as usize / CHUNK][number as usize % CHUNK].counters.undelivered += packets;
+        true
+    }
+
     fn find(&self, key: &FlowKey) -> Option<u32> {
         self.index.find(self.hasher.hash_one(key), |number| self.at(*number).key == *key).copied()
     }
@@ -248,6 +258,7 @@ mod tests {
                 tcp_flags_all: packets as u8,
                 tcp_flags_aws: 0,
                 icmp,
+                undelivered: 0,
             },
         }
     }
@@ -353,6 +364,19 @@ mod tests {
         // The window before has recorded two of these, and all of those.
         assert_eq!(ingress(&[3], &[(Netfilter, 5)]), (vec![(Reject(Netfilter), 3)], 2));
         assert_eq!(ingress(&[], &[(Netfilter, 5)]), (vec![], 5));
+    }
+
+    #[test]
+    fn what_was_not_delivered_is_noted_on_its_flow_alone() {
+        let mut table = Table::new();
+        let flows = [delta(1, 5, 0, Icmp::None), delta(2, 5, 0, Icmp::None)];
+        flows.iter().for_each(|flow| table.add(flow));
+        assert!(table.note_undelivered(&flows[0].key, 2));
+        assert!(table.note_undelivered(&flows[0].key, 1));
+        assert!(!table.note_undelivered(&delta(3, 1, 0, Icmp::None).key, 1));
+        let noted: Vec<_> = table.flows().map(|flow| flow.counters.undelivered).collect();
+        assert_eq!(noted, [3, 0]);
+        assert_eq!(table.len(), 2);
     }
 
     #[test]

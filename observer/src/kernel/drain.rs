@@ -272,6 +272,7 @@ impl Ticks {
                 tcp_flags_all: slot.tcp_flags_all(),
                 tcp_flags_aws: slot.tcp_flags_aws(),
                 icmp,
+                undelivered: 0,
             },
         }
     }

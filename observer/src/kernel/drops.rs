@@ -1,11 +1,18 @@
 //! What the kernel drops of observed interfaces, and why: one program for the whole host, on `skb:kfree_skb`.
 //!
 //! Owns: what must be known of a kernel for that, the program, and its maps. In: which interfaces are watched. Out: a
-//! [`Delta`](crate::flow::Delta) for each flow that the host's policy dropped, and counts of all drops by reason.
+//! [`Delta`](crate::flow::Delta) for each flow that the host's policy dropped, how many packets of others nobody took, and
+//! counts of all drops by reason.
 //!
 //! A host where it cannot be had is observed without it.
 
-use std::{collections::BTreeMap, fmt, mem::offset_of, os::fd::AsFd, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    mem::{self, offset_of},
+    os::fd::AsFd,
+    sync::Arc,
+};
 
 use aya::{
     Btf as AyaBtf, Ebpf, VerifierLogLevel,
@@ -25,7 +32,7 @@ use super::{
     syscall::{After, Elements, delete, misses, update},
     ticks::Ticks,
 };
-use crate::flow::{Action, Delta, DropReason, InterfaceNumber};
+use crate::flow::{Action, Delta, DropReason, FlowKey, InterfaceNumber};
 
 const TRACEPOINT: &str = "kfree_skb";
 const PREFIX: &str = "SKB_DROP_REASON_";
@@ -230,6 +237,8 @@ pub fn watch(loader: &mut Loader) -> Result<(Drops, Watchlist), DropsError> {
     let watchlist = Watchlist { map: take(names::WATCHED)?, namespaces: BTreeMap::new() };
     let drops = Drops {
         halves: [take(names::DROPS[0])?, take(names::DROPS[1])?],
+        undelivered_halves: [take(names::UNDELIVERED[0])?, take(names::UNDELIVERED[1])?],
+        undelivered: Vec::new(),
         count_map: take(names::DROP_COUNTS)?,
         state: Mapping::new(map_fd(&state), size_of::<DropState>() / size_of::<u64>(), names::DROP_STATE)?,
         program,
@@ -297,6 +306,8 @@ pub struct DropTotals {
     pub table_full: u64,
     /// The same, whose headers could not be read.
     pub unread: u64,
+    /// Packets that were not delivered, for whose flow there was no room.
+    pub undelivered_full: u64,
     /// Buffers for which the program was not run, because it was running on the same CPU already.
     pub missed: u64,
 }
@@ -315,6 +326,9 @@ pub struct Dropped {
 /// The daemon's side of the program's maps.
 pub struct Drops {
     halves: [MapData; 2],
+    undelivered_halves: [MapData; 2],
+    /// Read from there, until the caller takes it.
+    undelivered: Vec<(FlowKey, u64)>,
     count_map: MapData,
     /// The words of a [`DropState`]: some are written by both sides.
     state: Mapping<u64>,
@@ -343,7 +357,8 @@ impl Drops {
         self.terrain.sight()
     }
 
-    /// Hands every flow of a half that no program writes any more to `take`, and clears it.
+    /// Hands every flow of a half that no program writes any more to `take`, and clears it. What was not delivered is
+    /// left for [`take_undelivered`](Self::take_undelivered).
     pub(super) fn drain(
         &mut self,
         half: usize,
@@ -355,14 +370,27 @@ impl Drops {
             return Ok(0);
         }
         self.state.write(used, 0);
-        let Self { halves, flows, terrain, state, .. } = self;
+        let Self { halves, undelivered_halves, undelivered, flows, terrain, state, .. } = self;
         let read = flows.read(map_fd(&halves[half]), After::Remove, |key, slot| {
             if let Some(reason) = terrain.policy(key.reason) {
-                take(delta(ticks, key, slot, reason));
+                let mut delta = delta(ticks, key, slot);
+                delta.key = delta.key.with_action(Action::Reject(reason));
+                take(delta);
             }
+        });
+        let read = read.and_then(|rejected| {
+            let rest = flows.read(map_fd(&undelivered_halves[half]), After::Remove, |key, slot| {
+                undelivered.push((delta(ticks, key, slot).key, slot.packets));
+            });
+            rest.map(|rest| rejected + rest)
         });
         // What is left comes when this half is read again.
         read.inspect_err(|_| state.write(used, 1))
+    }
+
+    /// Packets of flows that came in and that nobody took, as found by the last drains.
+    pub fn take_undelivered(&mut self) -> Vec<(FlowKey, u64)> {
+        mem::take(&mut self.undelivered)
     }
 
     /// Reads the counts anew, if there are any new ones.
@@ -420,28 +448,27 @@ impl Drops {
             uncounted: self.state.read(word(offset_of!(DropState, uncounted))),
             table_full: self.state.read(word(offset_of!(DropState, table_full))),
             unread: self.state.read(word(offset_of!(DropState, unread))),
+            undelivered_full: self.state.read(word(offset_of!(DropState, undelivered_full))),
             // Who raises a counter to 0 does not lower it.
             missed: misses(self.program.as_fd()).unwrap_or(0),
         }
     }
 }
 
-fn delta(ticks: Ticks, key: &DropKey, slot: &DropSlot, reason: DropReason) -> Delta {
+fn delta(ticks: Ticks, key: &DropKey, slot: &DropSlot) -> Delta {
     // The last time was written without order.
     let (early, late) = if slot.last.wrapping_sub(slot.first) as i32 >= 0 {
         (slot.first, slot.last)
     } else {
         (slot.last, slot.first)
     };
-    let mut delta = ticks.delta(&FlowSlot {
+    ticks.delta(&FlowSlot {
         key: key.flow,
         bytes: slot.bytes,
         packets_and_flags: slot.packets | FlowSlot::flags(key.tcp_flags as u8),
         first: early,
         last: late,
-    });
-    delta.key = delta.key.with_action(Action::Reject(reason));
-    delta
+    })
 }
 
 #[cfg(test)]

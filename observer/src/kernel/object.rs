@@ -60,8 +60,10 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// Interfaces with room in the ledger, from 1.
     pub interfaces: u16,
-    /// Flows of dropped packets per half.
+    /// Flows that policy dropped, per half.
     pub drops: u32,
+    /// Flows that were not delivered, per half.
+    pub undelivered: u32,
 }
 
 impl Sizes {
@@ -73,8 +75,8 @@ impl Sizes {
     /// An element of a hash map with its share of buckets, which are two words for up to two elements of four.
     const DROP: u64 = 48 + (size_of::<DropKey>() + size_of::<DropSlot>()) as u64 + 32;
 
-    /// Divides `budget` bytes: a quarter for the spill ring, at most a quarter for the ledger, a sixteenth for drops, the
-    /// rest for flows.
+    /// Divides `budget` bytes: a quarter for the spill ring, at most a quarter for the ledger, a sixteenth for drops, a
+    /// 64th for what was not delivered, the rest for flows.
     pub fn from_budget(budget: u64, cpus: u32) -> Result<Self, KernelError> {
         let rows = Self::HALVES * u64::from(cpus);
         let per_interface = 2 * u64::from(cpus) * size_of::<Ledger>() as u64;
@@ -84,10 +86,12 @@ impl Sizes {
         // number 0 is never given away, and takes room all the same
         let interfaces = (quarter / per_interface).clamp(64, u64::from(MAX_INTERFACES) + 1);
         let drops = budget / 16 / Self::HALVES / Self::DROP;
-        let fixed = ring_bytes + interfaces * per_interface + Self::HALVES * drops * Self::DROP;
+        let undelivered = drops / 4;
+        let fixed =
+            ring_bytes + interfaces * per_interface + Self::HALVES * (drops + undelivered) * Self::DROP;
         let groups = budget.saturating_sub(fixed) / (rows * Self::GROUP);
         if groups == 0 {
-            let least = (Self::MIN_RING + 64 * per_interface + rows * Self::GROUP) * 16 / 11;
+            let least = (Self::MIN_RING + 64 * per_interface + rows * Self::GROUP) * 64 / 43;
             return Err(KernelError::Memory { given: budget, cpus, least });
         }
         Ok(Self {
@@ -97,6 +101,7 @@ impl Sizes {
             ring_bytes: ring_bytes as u32,
             interfaces: interfaces as u16,
             drops: drops.clamp(1, u32::MAX.into()) as u32,
+            undelivered: undelivered.clamp(1, u32::MAX.into()) as u32,
         })
     }
 
@@ -213,7 +218,9 @@ impl Loader {
             // more reasons than any interface has at once
             .map_max_entries(names::DROP_COUNTS, 16 * interfaces)
             .map_max_entries(names::DROPS[0], self.sizes.drops)
-            .map_max_entries(names::DROPS[1], self.sizes.drops);
+            .map_max_entries(names::DROPS[1], self.sizes.drops)
+            .map_max_entries(names::UNDELIVERED[0], self.sizes.undelivered)
+            .map_max_entries(names::UNDELIVERED[1], self.sizes.undelivered);
     }
 
     /// How large the maps are.
@@ -406,7 +413,7 @@ mod tests {
             + u64::from(sizes.interfaces) * 2 * u64::from(sizes.cpus) * size_of::<Ledger>() as u64
             + rows * u64::from(sizes.sets) * size_of::<FlowSet>() as u64
             + rows * u64::from(sizes.sets) / 8
-            + Sizes::HALVES * u64::from(sizes.drops) * Sizes::DROP
+            + Sizes::HALVES * u64::from(sizes.drops + sizes.undelivered) * Sizes::DROP
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub(crate) fn flow(
             tcp_flags_all: 0,
             tcp_flags_aws: 0,
             icmp: Icmp::None,
+            undelivered: 0,
         },
     }
 }

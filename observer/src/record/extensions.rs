@@ -47,6 +47,8 @@ extensions! {
     IcmpCode "icmp_code" Int32 SomeFlows "ICMP code, likewise.",
     DropReason "drop_reason" String SomeFlows
         "On REJECT: why this host dropped the packets, by the kernel's name for it.",
+    UndeliveredPackets "undelivered_packets" Int64 SomeFlows
+        "On ACCEPT: packets that came in and that this host dropped without a policy: no socket, a full queue, …",
     Initiator "initiator" String SomeFlows
         "Which end asked first, source or destination, where the window holds the handshake or an echo.",
     CommunityId "community_id" String SomeFlows "Community ID 1, the same for both directions and in other tools.",
@@ -83,6 +85,9 @@ impl Extension {
                 Action::Reject(reason) => Value::Word(reason.as_str()),
                 Action::Accept => Value::Absent,
             },
+            (Self::UndeliveredPackets, _) if counters.undelivered != 0 => {
+                Value::Number(counters.undelivered.min(counters.packets))
+            }
             (Self::StartMs, _) => Value::Number(counters.first_ms.max(0) as u64),
             (Self::EndMs, _) => Value::Number(counters.last_ms.max(0) as u64),
             (Self::TcpFlagsAll, _) if delta.key.protocol() == TCP => {

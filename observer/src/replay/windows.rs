@@ -167,6 +167,7 @@ mod tests {
                 tcp_flags_all: 0,
                 tcp_flags_aws: 0,
                 icmp: Icmp::None,
+                undelivered: 0,
             },
         });
         closed.iter().map(|closed| (closed.window.start * 1000 - T) / 1000).collect()

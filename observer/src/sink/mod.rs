@@ -199,7 +199,7 @@ impl SinkOptions {
     }
 }
 
-/// Windows that wait while one is written. A window with a million flows takes 90 MB, which all outputs share.
+/// Windows that wait while one is written. A window with a million flows takes 95 MB, which all outputs share.
 const QUEUE: usize = 2;
 
 /// The sinks' threads and the queues that lead to them.

@@ -20,6 +20,7 @@ pub struct DropMetrics {
     uncounted: IntCounter,
     missed: IntCounter,
     unbooked: IntCounterVec,
+    unnoted: IntCounterVec,
 }
 
 const VISIBLE: [&str; 2] = ["counts", "reasons"];
@@ -65,10 +66,19 @@ impl DropMetrics {
                 "Packets that the host's policy dropped behind the hook, and that no record calls REJECT.",
                 &["cause"],
             )?,
+            unnoted: counters(
+                registry,
+                "observer_unnoted_undelivered_packets_total",
+                "Packets that nobody took, and that no record's undelivered_packets counts.",
+                &["cause"],
+            )?,
         };
         metrics.set_visible(None);
         for cause in [LATE, TABLE_FULL, UNREAD, WINDOW_FULL] {
             metrics.unbooked.with_label_values(&[cause]);
+        }
+        for cause in [LATE, TABLE_FULL] {
+            metrics.unnoted.with_label_values(&[cause]);
         }
         Ok(metrics)
     }
@@ -92,6 +102,7 @@ impl DropMetrics {
         for (cause, packets) in [(TABLE_FULL, totals.table_full), (UNREAD, totals.unread)] {
             raise(&self.unbooked.with_label_values(&[cause]), packets);
         }
+        raise(&self.unnoted.with_label_values(&[TABLE_FULL]), totals.undelivered_full);
         let mut by_reason = BTreeMap::<_, u64>::new();
         for dropped in of_none {
             *by_reason.entry(dropped.reason).or_default() += dropped.count.packets;
@@ -104,6 +115,11 @@ impl DropMetrics {
     /// Packets that policy dropped behind the hook, and that could not be taken out of the flow that counted them.
     pub fn late(&self, late: Late) {
         self.unbooked.with_label_values(&[LATE]).inc_by(late.packets);
+    }
+
+    /// Packets that nobody took, of a flow that is in no open window.
+    pub fn undelivered_late(&self, packets: u64) {
+        self.unnoted.with_label_values(&[LATE]).inc_by(packets);
     }
 
     /// Packets that policy dropped behind the hook, and for whose own flow the window had no room.

@@ -9,7 +9,9 @@ use observer_tests::{
     firewall::add_rule,
     lab,
     lab::Lab,
-    need, requires,
+    need,
+    records::{Record, Status},
+    requires,
     tally::{Crossed, Direction, Tally},
     traffic::Udp,
     veth::Family,
@@ -37,6 +39,12 @@ fn closed_ports_are_accepted_and_counted() -> Result<()> {
     assert_eq!(all_rejected(&books.records, &task.inside), Tally::default());
     let dropped = books.metrics.dropped(&task.inside, Direction::Ingress, "NO_SOCKET");
     assert_eq!(dropped, sent.ingress, "in\n{}", books.metrics.shown("observer_interface_dropped"));
+    // Each of their records says it too.
+    let noted = |record: &Record| record.number("undelivered_packets");
+    for record in books.records.with_status(task.inside.mac(), Status::Ok) {
+        let all = (record.text("flow_direction") == "ingress").then(|| record.number("packets"));
+        assert_eq!(noted(record), all.flatten(), "{:?}", record.fields);
+    }
     Ok(())
 }
 
