@@ -130,13 +130,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     // Before anything is touched: a signal that comes early must not leave it behind.
     let (runtime, mut terminate, mut interrupt) = runtime()?;
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
-    let (given, total) = (config.flow_memory.as_u64(), preflight::memory());
-    if given > total {
-        return Err(Failure::Usage(format!(
-            "--flow-memory {given} is more than this host has ({total}): give less"
-        )));
-    }
-    let sizes = Sizes::from_budget(given, preflight::possible_cpus())?;
+    let sizes = sizes(config)?;
     let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: Clock::Ticks };
     let mut loader = Loader::new(options, pins.path())?;
     if config.drops == DropsName::Auto {
@@ -232,6 +226,17 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     drop(pins);
     drop(lock);
     result.and(delivered)
+}
+
+/// How the memory for flows is divided.
+fn sizes(config: &Config) -> Result<Sizes, Failure> {
+    let (given, total) = (config.flow_memory.as_u64(), preflight::memory());
+    if given > total {
+        return Err(Failure::Usage(format!(
+            "--flow-memory {given} is more than this host has ({total}): give less"
+        )));
+    }
+    Ok(Sizes::from_budget(given, preflight::possible_cpus())?)
 }
 
 /// The async runtime, and the signals that say to stop.

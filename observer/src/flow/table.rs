@@ -370,7 +370,9 @@ mod tests {
     fn what_was_not_delivered_is_noted_on_its_flow_alone() {
         let mut table = Table::new();
         let flows = [delta(1, 5, 0, Icmp::None), delta(2, 5, 0, Icmp::None)];
-        flows.iter().for_each(|flow| table.add(flow));
+        for flow in &flows {
+            table.add(flow);
+        }
         assert!(table.note_undelivered(&flows[0].key, 2));
         assert!(table.note_undelivered(&flows[0].key, 1));
         assert!(!table.note_undelivered(&delta(3, 1, 0, Icmp::None).key, 1));
