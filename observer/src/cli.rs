@@ -3,10 +3,12 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
 };
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use hyper::Uri;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -32,6 +34,8 @@ pub enum Command {
     Replay(Box<ReplayArgs>),
     /// Print how a reader is told of the files that `run` would write with the same flags
     Schema(Box<SchemaArgs>),
+    /// Show tasks, their interfaces, what is known of each and who said it, and what is missing
+    Tasks(Box<TasksArgs>),
     /// Print the configuration that `run` would use, as a file for --config
     Config(Box<RunArgs>),
 }
@@ -56,6 +60,20 @@ pub struct RunArgs {
     /// The settings.
     #[command(flatten)]
     pub settings: Settings,
+}
+
+/// Flags of `observer tasks`.
+#[derive(Debug, Args)]
+pub struct TasksArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Ask the sources even where a daemon runs that could tell
+    #[arg(long)]
+    pub no_daemon: bool,
+    /// Where the daemon listens, and which sources are asked if there is none.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Flags of `observer schema`.
@@ -134,6 +152,24 @@ pub struct Settings {
     /// times [default: /run/netns, /run/docker/netns, /proc]
     #[arg(long, value_name = "DIR", env = "OBSERVER_NETNS_DIR", value_delimiter = ',')]
     pub netns_dir: Vec<PathBuf>,
+    /// Socket of the Docker Engine [default: /var/run/docker.sock]
+    #[arg(long, value_name = "PATH", env = "OBSERVER_DOCKER_SOCKET")]
+    pub docker_socket: Option<PathBuf>,
+    /// Folder of the ECS agent's state [default: /var/lib/ecs/data]
+    #[arg(long, value_name = "DIR", env = "OBSERVER_AGENT_DATA")]
+    pub agent_data: Option<PathBuf>,
+    /// The ECS agent's introspection endpoint [default: HTTP at 127.0.0.1:51678]
+    #[arg(long, value_name = "URL", env = "OBSERVER_INTROSPECTION_URL")]
+    pub introspection_url: Option<HttpUrl>,
+    /// The task metadata endpoint, as the host reaches it [default: HTTP at 127.0.0.1:51679]
+    #[arg(long, value_name = "URL", env = "OBSERVER_TMDS_URL")]
+    pub tmds_url: Option<HttpUrl>,
+    /// The instance metadata service [default: HTTP at 169.254.169.254]
+    #[arg(long, value_name = "URL", env = "OBSERVER_IMDS_URL")]
+    pub imds_url: Option<HttpUrl>,
+    /// The Amazon ECS API [default: AWS's, in the region of the tasks]
+    #[arg(long, value_name = "URL", env = "OBSERVER_API_URL")]
+    pub api_url: Option<HttpUrl>,
     /// Saved output of `aws ecs describe-tasks`, which ties MAC addresses to ENIs and tasks
     #[arg(long, value_name = "FILE", env = "OBSERVER_TASKS_FILE")]
     pub tasks_file: Option<PathBuf>,
@@ -333,12 +369,60 @@ pub enum DropsName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceName {
+    /// The Docker Engine: which containers belong to which task
+    Docker,
     /// Network namespaces of containers and tasks
     Netns,
     /// The host's own interfaces
     Host,
+    /// The ECS agent's state on disk: ids of ENIs, also of branch ENIs
+    Agent,
+    /// The ECS agent's introspection endpoint: tasks and the container instance
+    Introspection,
+    /// The task metadata endpoint: services
+    Tmds,
+    /// The instance metadata service: the instance and its ENIs
+    Imds,
+    /// The Amazon ECS API, where credentials allow: ids of ENIs, services
+    Api,
     /// The file of --tasks-file
     File,
+}
+
+/// `http://host[:port]`: what link-local endpoints speak.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HttpUrl(String);
+
+impl HttpUrl {
+    /// The URL, without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HttpUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url: Option<Uri> = text.parse().ok();
+        match url {
+            Some(url)
+                if url.scheme_str() == Some("http") && url.host().is_some_and(|host| !host.is_empty()) =>
+            {
+                Ok(Self(text.trim_end_matches('/').to_owned()))
+            }
+            _ => Err(format!("{text:?} is no URL like http://127.0.0.1:51678")),
+        }
+    }
+}
+
+impl TryFrom<String> for HttpUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
 }
 
 /// Values of `--log-level`.

@@ -66,6 +66,11 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             print!("{}", Layout::of(&config)?.print(args.reader)?);
             Ok(())
         }
+        Command::Tasks(args) => {
+            let config = Config::new(args.run)?;
+            log_to_stderr(config.log_level);
+            app::show_tasks(&config, args.json, args.no_daemon)
+        }
         Command::Config(args) => {
             print!("{}", Config::new(*args)?.to_toml());
             Ok(())

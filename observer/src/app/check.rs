@@ -1,13 +1,10 @@
 //! `observer check`: what this host offers, before anything is touched.
 
-use std::{
-    io::{self, Write as _},
-    sync::mpsc::channel,
-};
+use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::{Failure, hook, watch_options, xdp_wish};
+use super::{Failure, hook, tasks::observed, xdp_wish};
 use crate::{
     config::Config,
     kernel::{
@@ -15,7 +12,7 @@ use crate::{
         preflight::{self, KernelVersion},
         xdp,
     },
-    tasks::{Observed, TasksFile, Watch},
+    tasks::Observed,
 };
 
 #[derive(Serialize)]
@@ -73,13 +70,6 @@ fn table(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
 }
 
 fn interfaces(config: &Config, wish: XdpWish) -> Result<Vec<Interface>, Failure> {
-    let tasks_file = config.tasks_file.as_deref().map(TasksFile::open).transpose()?;
-    let (out, seen) = channel();
-    let failed = |error| Failure::Host(format!("listing interfaces: {error}"));
-    // The first look is what is wanted, and it is over when this returns.
-    let watch = Watch::start(watch_options(config, tasks_file), out).map_err(failed)?;
-    let observed = seen.recv().unwrap_or_default();
-    drop(watch);
     let tc = IngressHook::Tc(hook(config));
     let describe = |Observed { interface, .. }: &Observed| {
         let (hook, why) = match xdp::plan(wish, &interface.netns, interface.ifindex, interface.ethernet) {
@@ -95,5 +85,5 @@ fn interfaces(config: &Config, wish: XdpWish) -> Result<Vec<Interface>, Failure>
             why,
         }
     };
-    Ok(observed.iter().map(describe).collect())
+    Ok(observed(config)?.iter().map(describe).collect())
 }

@@ -2,49 +2,98 @@
 
 use std::{
     collections::BTreeMap,
+    io, panic,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
+    thread,
     time::{Duration, Instant},
 };
 
-use super::{plan::plan, tick::Event};
+use super::{leaving::Leaving, plan::plan, tick::Event};
 use crate::{
     flow::InterfaceNumber,
     kernel::{
-        Attachment, Hook, KernelError, Loader, XdpWish,
-        attachment::remove_quiet,
+        Attachment, Hook, KernelError, Loader, Programs, XdpPlan, XdpWish,
         drops::Watchlist,
+        gap::Gap,
         grace::Grace,
+        ledger::Ledgers,
+        spares::Spares,
         xdp::{self, Refusal},
     },
-    record::Subject,
-    tasks::{InterfaceKey, Observed},
+    tasks::{AttachState, Board, Interface, InterfaceKey, Observed, Sighting},
     telemetry::{Health, Metrics},
 };
 
 /// What is on which interface.
 #[derive(Debug)]
 pub(super) struct Interfaces {
-    loader: Loader,
+    spares: Spares,
+    ledgers: Arc<Ledgers>,
     hook: Hook,
     watchlist: Option<Watchlist>,
     xdp: Option<XdpWish>,
     grace: Grace,
     attached: BTreeMap<InterfaceKey, Attached>,
     failed: BTreeMap<InterfaceKey, Failed>,
+    /// Interfaces that have left, whose records may still wait for a name. One that was missed has no number if there
+    /// was none left.
+    departed: BTreeMap<InterfaceKey, (Option<InterfaceNumber>, Observed)>,
     numbers: Numbers,
+    leaving: Leaving,
     tick: Sender<Event>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    board: Arc<Board>,
 }
 
 #[derive(Debug)]
-struct Attached {
-    observed: Observed,
+pub(super) struct Attached {
+    pub(super) observed: Observed,
+    pub(super) number: InterfaceNumber,
+    pub(super) attachment: Attachment,
+}
+
+/// An interface whose programs are loaded.
+#[derive(Debug)]
+struct Begun {
+    number: InterfaceNumber,
+    programs: Programs,
+    tick: Sender<Event>,
+}
+
+/// An interface whose packets are counted.
+#[derive(Debug)]
+struct Done {
     number: InterfaceNumber,
     attachment: Attachment,
+    refusal: Option<Refusal>,
+}
+
+impl Begun {
+    fn attach(
+        self,
+        observed: &Observed,
+        hook: Hook,
+        ledgers: &Ledgers,
+        metrics: &Metrics,
+    ) -> Result<Done, KernelError> {
+        let Self { number, programs, tick } = self;
+        let Interface { netns, ifindex, ethernet, .. } = &observed.interface;
+        let account = (ledgers, number);
+        let gap =
+            observed.appeared.and_then(|appeared| Gap::open(appeared.carried, netns, *ifindex, account));
+        let (attachment, refusal) = Attachment::attach(programs, hook, netns.clone(), *ifindex)
+            .inspect_err(|_| drop(tick.send(Event::Retire(number))))?;
+        if let Some(appeared) = observed.appeared {
+            metrics.attached_after(appeared.at.elapsed());
+        }
+        let missed = gap.map_or_else(Default::default, |gap| gap.close(netns, *ifindex, *ethernet, account));
+        let _ = tick.send(Event::Attached(number, attachment.ingress(), missed));
+        Ok(Done { number, attachment, refusal })
+    }
 }
 
 /// An interface that could not be attached.
@@ -52,6 +101,7 @@ struct Attached {
 struct Failed {
     attempts: u32,
     again: Instant,
+    reason: Box<str>,
 }
 
 /// Pauses between attempts double from the first to the second.
@@ -59,34 +109,38 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(3
 
 impl Interfaces {
     pub(super) fn new(
-        loader: Loader,
+        (loader, ledgers): (Loader, Arc<Ledgers>),
         (hook, xdp): (Hook, Option<XdpWish>),
         watchlist: Option<Watchlist>,
         grace: Grace,
         (tick, freed): (Sender<Event>, Receiver<InterfaceNumber>),
-        metrics: Arc<Metrics>,
-        health: Arc<Health>,
-    ) -> Self {
+        (metrics, health, board): (Arc<Metrics>, Arc<Health>, Arc<Board>),
+    ) -> io::Result<Self> {
         let numbers = Numbers { last: loader.sizes().interfaces - 1, next: 1, free: Vec::new(), freed };
-        Self {
-            loader,
+        Ok(Self {
+            spares: Spares::start(loader)?,
+            ledgers,
             hook,
             watchlist,
             xdp,
             grace,
             attached: BTreeMap::new(),
             failed: BTreeMap::new(),
+            departed: BTreeMap::new(),
             numbers,
+            leaving: Leaving::start(tick.clone())?,
             tick,
             metrics,
             health,
-        }
+            board,
+        })
     }
 
     /// Follows the watch until it ends; then takes everything off.
-    pub(super) fn run(mut self, changes: &Receiver<Vec<Observed>>) {
-        let mut desired = Vec::new();
+    pub(super) fn run(mut self, changes: &Receiver<Sighting>) {
+        let mut desired = Sighting::default();
         loop {
+            self.prepare();
             let pause = self.next_attempt();
             match changes.recv_timeout(pause) {
                 Ok(newer) => desired = newer,
@@ -97,37 +151,116 @@ impl Interfaces {
             while let Ok(newer) = changes.try_recv() {
                 desired = newer;
             }
-            self.reconcile(&desired);
+            self.reconcile(&desired.present);
+            self.follow_departed(&desired.departed);
+            self.metrics.interfaces(self.attached.len(), self.failed.len(), desired.agent_links);
             self.health.set_ready();
         }
         let all: Vec<_> = self.attached.keys().copied().collect();
-        self.detach(&all);
+        let all = self.leave(&all);
+        self.leaving.take_off(all);
     }
 
     fn reconcile(&mut self, desired: &[Observed]) {
         let plan = plan(desired, &self.attached, |attached| &attached.observed);
-        // First off, then on: an interface that was renumbered is to be counted once.
-        self.detach(&plan.detach);
         for observed in &plan.update {
             if let Some(attached) = self.attached.get_mut(&observed.key) {
                 attached.observed = (*observed).clone();
                 attached.attachment.netns = observed.interface.netns.clone();
-                let _ = self.tick.send(Event::Rename(attached.number, Arc::new(Subject::new(observed))));
+                let _ = self.tick.send(Event::rename(attached.number, observed));
             }
         }
+        // An interface that was renumbered, or moved, is to be counted once: first off, then on. For the others a new
+        // interface does not wait.
+        let mac_of = |key: &InterfaceKey| self.attached.get(key).and_then(|it| it.observed.interface.mac);
+        let renumbered = |key: &InterfaceKey| {
+            let mac = mac_of(key);
+            plan.attach.iter().any(|it| {
+                (it.key.netns, it.key.ifindex) == (key.netns, key.ifindex)
+                    || mac.is_some() && it.interface.mac == mac
+            })
+        };
+        let (first, last): (Vec<_>, Vec<_>) = plan.detach.iter().copied().partition(renumbered);
+        let first = self.leave(&first);
+        self.leaving.take_off(first);
         self.failed.retain(|key, _| plan.attach.iter().any(|observed| observed.key == *key));
         let now = Instant::now();
-        for observed in &plan.attach {
-            if self.failed.get(&observed.key).is_none_or(|failed| failed.again <= now) {
-                self.attach(observed);
-            }
+        let due = |key| self.failed.get(key).is_none_or(|failed| failed.again <= now);
+        let attach: Vec<_> = plan.attach.iter().copied().filter(|observed| due(&observed.key)).collect();
+        // As many at once as there are programs for.
+        for together in attach.chunks(Spares::MOST) {
+            self.attach(together);
+            self.prepare();
         }
-        self.metrics.interfaces(self.attached.len(), self.failed.len());
+        let last = self.leave(&last);
+        self.leaving.take_off_soon(last);
+        let attached = self.attached.keys().map(|key| (*key, AttachState::Observed));
+        let failed = self.failed.iter().map(|(key, it)| (*key, AttachState::Failed(it.reason.clone())));
+        self.board.set_attached(attached.chain(failed).collect());
     }
 
-    fn attach(&mut self, observed: &Observed) {
+    /// What becomes known only now of interfaces that have left, and which of them left too early to be observed.
+    fn follow_departed(&mut self, departed: &[Observed]) {
+        self.departed.retain(|key, _| departed.iter().any(|observed| observed.key == *key));
+        for observed in departed {
+            match self.departed.get_mut(&observed.key) {
+                Some((_, before)) if before == observed => {}
+                Some((number, before)) => {
+                    if let Some(number) = *number {
+                        let _ = self.tick.send(Event::rename(number, observed));
+                    }
+                    before.clone_from(observed);
+                }
+                None => self.miss(observed),
+            }
+        }
+    }
+
+    /// It was gone before the programs were on it.
+    fn miss(&mut self, observed: &Observed) {
         let interface = &observed.interface;
-        match self.try_attach(observed) {
+        tracing::warn!(
+            interface = &*interface.name,
+            mac = ?interface.mac,
+            netns = %interface.netns.path.display(),
+            "an interface was gone before it could be observed"
+        );
+        self.metrics.interface_missed();
+        self.board.add_missed();
+        let number = self.numbers.take().ok();
+        if let Some(number) = number {
+            let _ = self.tick.send(Event::missed(number, observed));
+        }
+        self.departed.insert(observed.key, (number, observed.clone()));
+    }
+
+    /// Attaches these at the same time: the kernel attaches one after the other and waits for a grace period each time,
+    /// but all of them queue for their first direction before any does for its second.
+    fn attach(&mut self, together: &[&Observed]) {
+        let (hook, ledgers, metrics) = (self.hook, Arc::clone(&self.ledgers), Arc::clone(&self.metrics));
+        let (ledgers, metrics) = (&*ledgers, &*metrics);
+        let done: Vec<_> = thread::scope(|scope| {
+            let mut started = Vec::new();
+            for observed in together {
+                let begun = self.begin(observed);
+                let attach = move || begun.and_then(|begun| begun.attach(observed, hook, ledgers, metrics));
+                started.push((*observed, scope.spawn(attach)));
+            }
+            let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+            };
+            started.into_iter().map(|(observed, thread)| (observed, join(thread))).collect()
+        });
+        for (observed, done) in done {
+            let attached = done.map(|done| self.complete(observed, done));
+            self.note(observed, attached);
+        }
+    }
+
+    /// Keeps what came of an attempt.
+    fn note(&mut self, observed: &Observed, attached: Result<Attached, KernelError>) {
+        let interface = &observed.interface;
+        match attached {
             Ok(attached) => {
                 tracing::info!(
                     interface = &*interface.name,
@@ -136,12 +269,10 @@ impl Interfaces {
                     hook = attached.attachment.ingress().as_str(),
                     "observing an interface"
                 );
-                let hook = attached.attachment.ingress();
-                let _ = self.tick.send(Event::Attached(attached.number, hook));
                 self.failed.remove(&observed.key);
                 self.attached.insert(observed.key, attached);
             }
-            // It went while we came: the watch will say so.
+            // It went while we came: the watch will say so, and that it was missed.
             Err(KernelError::NamespaceGone { .. } | KernelError::InterfaceGone(_)) => {}
             Err(error) => {
                 let attempts = self.failed.get(&observed.key).map_or(0, |failed| failed.attempts);
@@ -155,13 +286,18 @@ impl Interfaces {
                     );
                 }
                 self.metrics.attach_failed();
-                let failed = Failed { attempts: attempts.saturating_add(1), again: Instant::now() + pause };
+                let failed = Failed {
+                    attempts: attempts.saturating_add(1),
+                    again: Instant::now() + pause,
+                    reason: error.to_string().into(),
+                };
                 self.failed.insert(observed.key, failed);
             }
         }
     }
 
-    fn try_attach(&mut self, observed: &Observed) -> Result<Attached, KernelError> {
+    /// Has the programs of an interface ready, and the tick know its number.
+    fn begin(&mut self, observed: &Observed) -> Result<Begun, KernelError> {
         let interface = &observed.interface;
         let mut plan = None;
         if let Some(wish) = self.xdp {
@@ -170,22 +306,63 @@ impl Interfaces {
                 Err(refusal) => self.xdp_refused(observed, &refusal),
             }
         }
-        let number = self.numbers.take()?;
-        let programs = match plan {
-            Some(plan) => self.loader.load_xdp(number.get(), plan),
-            None => self.loader.load(number.get(), interface.ethernet),
-        }
-        .inspect_err(|_| self.numbers.free.push(number))?;
+        let (number, programs) = self.programs(interface.ethernet, plan)?;
         // The tick must know the number before the first packet is counted under it.
-        let _ = self.tick.send(Event::Register(number, observed.key, Arc::new(Subject::new(observed))));
-        let (attachment, refusal) =
-            Attachment::attach(programs, self.hook, interface.netns.clone(), interface.ifindex)
-                .inspect_err(|_| drop(self.tick.send(Event::Retire(number))))?;
+        let _ = self.tick.send(Event::register(number, observed));
+        Ok(Begun { number, programs, tick: self.tick.clone() })
+    }
+
+    /// From now on the packets of an interface are counted.
+    fn complete(&mut self, observed: &Observed, done: Done) -> Attached {
+        let Done { number, attachment, refusal } = done;
         if let Some(refusal) = refusal {
             self.xdp_refused(observed, &refusal);
         }
         self.watch_drops(observed, |watchlist, key| watchlist.add(key.netns, key.ifindex, number));
-        Ok(Attached { observed: observed.clone(), number, attachment })
+        Attached { observed: observed.clone(), number, attachment }
+    }
+
+    /// Programs that nothing is counted under yet.
+    fn programs(
+        &mut self,
+        ethernet: bool,
+        xdp: Option<XdpPlan>,
+    ) -> Result<(InterfaceNumber, Programs), KernelError> {
+        let spare = |number: InterfaceNumber, free: &mut Vec<_>, programs: Result<Programs, KernelError>| {
+            programs.inspect_err(|_| free.push(number)).map(|programs| (number, programs))
+        };
+        if ethernet
+            && xdp.is_none()
+            && let Some((number, programs)) = self.spares.take()
+        {
+            return spare(number, &mut self.numbers.free, programs);
+        }
+        let number = match self.numbers.take() {
+            Ok(number) => number,
+            // The last numbers may be those of spares.
+            Err(error) => self.spares.take().ok_or(error)?.0,
+        };
+        let mut loader = self.spares.loader();
+        let programs = match xdp {
+            Some(plan) => loader.load_xdp(number.get(), plan),
+            None => loader.load(number.get(), ethernet),
+        };
+        drop(loader);
+        spare(number, &mut self.numbers.free, programs)
+    }
+
+    /// Has programs loaded for interfaces to come.
+    fn prepare(&mut self) {
+        while self.spares.count() < self.spares_wanted()
+            && let Ok(number) = self.numbers.take()
+        {
+            self.spares.prepare(number);
+        }
+    }
+
+    /// None for XDP: what it loads depends on the interface.
+    const fn spares_wanted(&self) -> usize {
+        if self.xdp.is_some() { 0 } else { Spares::MOST }
     }
 
     fn xdp_refused(&self, observed: &Observed, refusal: &Refusal) {
@@ -210,35 +387,21 @@ impl Interfaces {
         }
     }
 
-    fn detach(&mut self, keys: &[InterfaceKey]) {
-        let mut qdiscs = Vec::new();
-        let mut leaving: Vec<_> = keys.iter().filter_map(|key| self.attached.remove(key)).collect();
+    /// These are to be left alone from now on.
+    fn leave(&mut self, keys: &[InterfaceKey]) -> Vec<Attached> {
+        let mut leaving: Vec<_> = keys.iter().filter_map(|key| self.attached.remove_entry(key)).collect();
         let mut xdp = false;
-        for attached in &mut leaving {
+        for (_, attached) in &mut leaving {
             self.watch_drops(&attached.observed, |watchlist, key| watchlist.remove(key.netns, key.ifindex));
             xdp |= attached.attachment.detach_xdp();
         }
         if xdp && let Err(error) = self.grace.wait() {
             tracing::warn!(%error, "the last super-packets may be counted as one packet each");
         }
-        for attached in leaving {
-            let interface = &attached.observed.interface;
-            match attached.attachment.detach() {
-                Ok(qdisc) => qdiscs.extend(qdisc),
-                Err(error) => {
-                    tracing::warn!(interface = &*interface.name, %error, "the programs could not be taken off");
-                }
-            }
-            tracing::info!(
-                interface = &*interface.name,
-                mac = ?interface.mac,
-                netns = %interface.netns.path.display(),
-                "no longer observing an interface"
-            );
-            // Whatever they counted is in the maps now, and the next drain brings it.
-            let _ = self.tick.send(Event::Retire(attached.number));
+        for (key, attached) in &leaving {
+            self.departed.insert(*key, (Some(attached.number), attached.observed.clone()));
         }
-        remove_quiet(&qdiscs);
+        leaving.into_iter().map(|(_, attached)| attached).collect()
     }
 
     /// When the next failed interface is due.

@@ -11,8 +11,11 @@
 //! left behind.
 
 mod check;
+mod held;
 mod interfaces;
+mod leaving;
 mod plan;
+mod tasks;
 mod tick;
 
 use std::{
@@ -22,6 +25,7 @@ use std::{
     path::Path,
     sync::{Arc, mpsc::channel},
     thread,
+    time::Duration,
 };
 
 use nix::fcntl::{Flock, FlockArg};
@@ -31,7 +35,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-pub use self::check::check;
+pub use self::{check::check, tasks::show_tasks};
 use self::{
     interfaces::Interfaces,
     tick::{Tick, TickOptions},
@@ -50,7 +54,7 @@ use crate::{
     },
     schema::SchemaError,
     sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
-    tasks::{TasksFile, TasksFileError, Watch, WatchOptions},
+    tasks::{Board, SourceObserver, SourceOptions, TasksFile, TasksFileError, Watch, WatchOptions},
     telemetry::{self, Health, Metrics, Server},
 };
 
@@ -121,7 +125,7 @@ fn listen(address: SocketAddr) -> Result<Server, Failure> {
 /// Runs until a signal says to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
     preflight::check()?;
-    let tasks_file = config.tasks_file.as_deref().map(TasksFile::open).transpose()?;
+    let watch_options = watch_options(config)?;
     let lock = lock(&config.state_dir)?;
     let mut outputs = sink_options(config);
     writable_outputs(config)?;
@@ -146,7 +150,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     }
     let preferred = if xdp.is_some() { "xdp" } else { hook.as_str() };
     let metrics = Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?;
-    let (metrics, health) = (Arc::new(metrics), Arc::new(Health::default()));
+    let (metrics, health, board) =
+        (Arc::new(metrics), Arc::new(Health::default()), Arc::new(Board::default()));
     metrics.drops().set_visible(drops.as_ref().map(Drops::sight));
     if let Some(drops) = drops {
         drain.see_drops(drops);
@@ -156,7 +161,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         diagnostics::start(&mut first)?;
     }
     drop(first);
-    runtime.spawn(telemetry::serve(server, Arc::clone(&metrics), Arc::clone(&health)));
+    runtime.spawn(telemetry::serve(server, Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&board)));
 
     metrics.outputs(&outputs.outputs);
     let told = Arc::clone(&metrics) as Arc<dyn SinkObserver>;
@@ -167,6 +172,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
     // The delivery ends when nobody is left who could tell of a file.
     drop(outputs);
+    let ledgers = drain.ledgers();
     let (events, tick_events) = channel();
     let (freed, free) = channel();
     let tick = Tick::new(
@@ -181,11 +187,17 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         Arc::clone(&metrics),
         Arc::clone(&health),
     );
-    let hooks = (hook, xdp);
-    let interfaces =
-        Interfaces::new(loader, hooks, watchlist, Grace::new()?, (events, free), metrics, health);
+    let source_observer = Arc::clone(&metrics) as Arc<dyn SourceObserver>;
+    let interfaces = Interfaces::new(
+        (loader, ledgers),
+        (hook, xdp),
+        watchlist,
+        Grace::new()?,
+        (events, free),
+        (metrics, health, Arc::clone(&board)),
+    )
+    .map_err(|error| Failure::Running(format!("starting a thread: {error}")))?;
     let (observed, changes) = channel();
-    let watch_options = watch_options(config, tasks_file);
 
     let result = thread::scope(|scope| {
         if let Some((leftovers, inbox)) = leftovers {
@@ -194,11 +206,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         }
         let tick = spawn(scope, "tick", move || tick.run())?;
         let interfaces = spawn(scope, "interfaces", move || interfaces.run(&changes))?;
-        let watch = Watch::start(watch_options, observed).map_err(|error| {
-            Failure::Host(format!(
-                "watching network namespaces: {error}: needs CAP_NET_BROADCAST and CAP_SYS_ADMIN"
-            ))
-        })?;
+        let watch = Watch::start(watch_options, runtime.handle(), &source_observer, board, observed)
+            .map_err(|error| unwatchable(&error))?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             hook = preferred,
@@ -211,7 +220,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 // The tick ends by itself only when it cannot go on.
-                () = async { while !tick.is_finished() { tokio::time::sleep(std::time::Duration::from_millis(200)).await; } } => {}
+                () = async { while !tick.is_finished() { tokio::time::sleep(Duration::from_millis(200)).await; } } => {}
             }
         });
         tracing::info!("stopping");
@@ -239,21 +248,6 @@ fn sizes(config: &Config) -> Result<Sizes, Failure> {
     Ok(Sizes::from_budget(given, preflight::possible_cpus())?)
 }
 
-/// The async runtime, and the signals that say to stop.
-fn runtime() -> Result<(Runtime, Signal, Signal), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))?;
-    let stop = runtime.block_on(async {
-        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    });
-    let (terminate, interrupt) =
-        stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
-    Ok((runtime, terminate, interrupt))
-}
-
 /// Starts the delivery of finished files, where they are to be delivered.
 fn deliver(
     config: &Config,
@@ -266,6 +260,25 @@ fn deliver(
         .map_err(|error| Failure::Running(format!("starting the delivery: {error}")))?;
     outputs.delivery = Some(inbox);
     Ok(Some(delivery))
+}
+
+/// The async runtime, and the signals that say to stop.
+fn runtime() -> Result<(Runtime, Signal, Signal), Failure> {
+    let runtime = async_runtime()?;
+    let stop = runtime.block_on(async {
+        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    });
+    let (terminate, interrupt) =
+        stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
+    Ok((runtime, terminate, interrupt))
+}
+
+fn async_runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))
 }
 
 /// Where drops cannot be seen, or should not be, the daemon does without.
@@ -285,6 +298,28 @@ fn watch_drops(wanted: DropsName, loader: &mut Loader) -> Option<(Drops, Watchli
             None
         }
     }
+}
+
+fn unwatchable(error: &io::Error) -> Failure {
+    Failure::Host(format!("watching network namespaces: {error}: needs CAP_NET_BROADCAST and CAP_SYS_ADMIN"))
+}
+
+fn watch_options(config: &Config) -> Result<WatchOptions, Failure> {
+    Ok(WatchOptions {
+        host: config.host,
+        netns_dirs: if config.netns { config.netns_dirs.clone() } else { Vec::new() },
+        sources: SourceOptions {
+            docker: config.docker_socket.clone(),
+            agent: config.agent_data.clone(),
+            introspection: config.introspection_url.clone(),
+            tmds: config.tmds_url.clone(),
+            imds: config.imds_url.clone(),
+            api: config.api.clone(),
+            file: config.tasks_file.as_deref().map(TasksFile::open).transpose()?,
+        },
+        // A record waits for one window, and the window that it is of may just have begun.
+        linger: Duration::from_secs(2 * u64::from(config.window)),
+    })
 }
 
 fn spawn<'scope, T: Send + 'scope>(
@@ -355,14 +390,6 @@ fn xdp_wish(config: &Config) -> Option<XdpWish> {
     };
     let wish = XdpWish { mode, accept_changes: config.xdp_changes == XdpChanges::Accept };
     (config.hook == HookName::Xdp).then_some(wish)
-}
-
-fn watch_options(config: &Config, tasks_file: Option<TasksFile>) -> WatchOptions {
-    WatchOptions {
-        host: config.host,
-        netns_dirs: if config.netns { config.netns_dirs.clone() } else { Vec::new() },
-        tasks_file,
-    }
 }
 
 /// What the sinks that a configuration asks for are made of.

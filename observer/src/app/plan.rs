@@ -59,7 +59,9 @@ mod tests {
                 enslaved: false,
                 addresses: Vec::new(),
             },
-            identity: Arc::new(Identity::merge([fact])),
+            appeared: None,
+            identity: Arc::new(Identity::default().merge([fact]).0),
+            awaits_eni: false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The thread that drains the kernel each second and closes windows on their edges. Nothing can block it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::BuildHasher,
     sync::{
         Arc,
@@ -12,6 +12,7 @@ use std::{
 
 use observer_ebpf::abi::{Ledger, Loss};
 
+use super::held::Held;
 use crate::{
     clock,
     flow::{Added, Delta, InterfaceNumber, Table, Window},
@@ -24,7 +25,7 @@ use crate::{
     },
     record::{Batch, Lost, Subject},
     sink::Sinks,
-    tasks::InterfaceKey,
+    tasks::{InterfaceKey, Observed},
     telemetry::{Health, InterfaceStats, Metrics, Protocol},
 };
 
@@ -32,13 +33,43 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Event {
     /// Packets will be counted under this number.
-    Register(InterfaceNumber, InterfaceKey, Arc<Subject>),
-    /// From now on all packets are, those towards the task by this hook.
-    Attached(InterfaceNumber, IngressHook),
-    /// What is known of an interface has changed.
-    Rename(InterfaceNumber, Arc<Subject>),
+    Register(InterfaceNumber, InterfaceKey, Named),
+    /// From now on all packets are, those towards the task by this hook; this passed each way before.
+    Attached(InterfaceNumber, IngressHook, [Loss; 2]),
+    /// It was gone before any packet could be counted under this number.
+    Missed(InterfaceNumber, InterfaceKey, Named),
+    /// What is known of an interface has changed, if it still has this number.
+    Rename(InterfaceNumber, InterfaceKey, Named),
     /// No more packets will be counted under this number.
     Retire(InterfaceNumber),
+}
+
+/// What an interface's records are to say of it.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    subject: Arc<Subject>,
+    /// Its ENI's id is not known and may yet be.
+    awaits_eni: bool,
+}
+
+impl Named {
+    fn new(observed: &Observed) -> Self {
+        Self { subject: Arc::new(Subject::new(observed)), awaits_eni: observed.awaits_eni }
+    }
+}
+
+impl Event {
+    pub(super) fn register(number: InterfaceNumber, observed: &Observed) -> Self {
+        Self::Register(number, observed.key, Named::new(observed))
+    }
+
+    pub(super) fn missed(number: InterfaceNumber, observed: &Observed) -> Self {
+        Self::Missed(number, observed.key, Named::new(observed))
+    }
+
+    pub(super) fn rename(number: InterfaceNumber, observed: &Observed) -> Self {
+        Self::Rename(number, observed.key, Named::new(observed))
+    }
 }
 
 /// What the tick is made for.
@@ -69,6 +100,8 @@ pub(super) struct Tick {
     window: Window,
     flows: Table,
     interfaces: Tracked,
+    /// Batches of interfaces whose ENI's id is waited for.
+    held: Vec<Held>,
 }
 
 /// The interfaces by their numbers.
@@ -96,12 +129,28 @@ struct Place {
     base: [Ledger; 2],
 }
 
+/// How far an interface is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Packets come.
+    Counted,
+    /// No more packets come.
+    Retired,
+    /// A drain has passed since then: all that was counted is in the window.
+    Complete,
+    /// The window that held the last of it is closed; only records that wait keep its number.
+    Closed,
+}
+
 /// An interface that packets are counted for.
 #[derive(Debug)]
 struct Interface {
     number: InterfaceNumber,
+    key: InterfaceKey,
     id: Arc<str>,
-    subject: Arc<Subject>,
+    named: Named,
+    /// UNIX milliseconds until which its records may wait.
+    patience_ms: i64,
     /// [`None`] until all packets are counted: from then on it is on the metrics page.
     hook: Option<IngressHook>,
     /// The account under its number before it came.
@@ -109,6 +158,10 @@ struct Interface {
     /// The account at the last tick, less the base.
     ledger: [Ledger; 2],
     recorded: [[Lost; Protocol::ALL.len()]; 2],
+    /// What passed before the programs were there.
+    missed: [Loss; 2],
+    /// All that it carried passed uncounted, and nobody knows how much that was.
+    unseen: bool,
     /// What went into no window, because it was full.
     refused: [Loss; 2],
     /// What the kernel dropped of it, and why.
@@ -119,10 +172,7 @@ struct Interface {
     window_flows: usize,
     /// What was lost up to the end of the last window.
     lost_before: Loss,
-    /// No more packets come.
-    retired: bool,
-    /// A drain has passed since then: all that was counted is in the window.
-    complete: bool,
+    stage: Stage,
 }
 
 impl Tick {
@@ -144,6 +194,7 @@ impl Tick {
             metrics,
             health,
             flows: Table::new(),
+            held: Vec::new(),
         }
     }
 
@@ -152,6 +203,7 @@ impl Tick {
         let result = self.tick_until_stopped();
         // Whatever happened: what was counted is written.
         let last = self.tick(true);
+        self.offer_held(true);
         let batch = self.close_window(true);
         let written = match self.sinks.take() {
             Some(sinks) => sinks.finish(batch),
@@ -186,26 +238,43 @@ impl Tick {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Register(number, key, subject) => {
-                self.interfaces.put(number, &key, subject);
-                self.share();
+            Event::Register(number, key, named) => {
+                self.put(number, key, named);
             }
-            Event::Attached(number, hook) => {
+            Event::Missed(number, key, named) => {
+                self.put(number, key, named);
                 if let Some(interface) = self.interfaces.get(number) {
-                    interface.hook = Some(hook);
+                    interface.unseen = true;
+                    interface.stage = Stage::Retired;
                 }
             }
-            Event::Rename(number, subject) => {
+            Event::Rename(number, key, named) => {
+                if let Some(interface) = self.interfaces.get(number).filter(|it| it.key == key) {
+                    interface.named = named;
+                }
+            }
+            Event::Attached(number, hook, missed) => {
                 if let Some(interface) = self.interfaces.get(number) {
-                    interface.subject = subject;
+                    interface.hook = Some(hook);
+                    interface.missed = missed;
+                    for missed in missed {
+                        self.metrics.missed(missed);
+                    }
                 }
             }
             Event::Retire(number) => {
                 if let Some(interface) = self.interfaces.get(number) {
-                    interface.retired = true;
+                    interface.stage = Stage::Retired;
                 }
             }
         }
+    }
+
+    fn put(&mut self, number: InterfaceNumber, key: InterfaceKey, named: Named) {
+        // Records of its first window may wait for as long as a window is.
+        let patience = self.window.end + i64::from(self.options.window_seconds);
+        self.interfaces.put(number, key, named, patience * 1000);
+        self.share();
     }
 
     /// All that waits; then what came before its registration finds its interface.
@@ -233,8 +302,12 @@ impl Tick {
         let over = !last && self.window.is_over(now);
         let next = Window::holding(now, self.options.window_seconds);
         let mut early = Table::new();
-        let retired: Vec<_> =
-            self.interfaces.all().filter(|interface| interface.retired).map(|i| i.number).collect();
+        let retired: Vec<_> = self
+            .interfaces
+            .all()
+            .filter(|interface| interface.stage == Stage::Retired)
+            .map(|i| i.number)
+            .collect();
 
         let Self { drain, flows, interfaces, window, .. } = self;
         let end_ms = window.end * 1000;
@@ -255,7 +328,7 @@ impl Tick {
         }
         for number in retired {
             if let Some(interface) = self.interfaces.get(number) {
-                interface.complete = true;
+                interface.stage = Stage::Complete;
             }
         }
         self.metrics.drained(&report);
@@ -265,7 +338,11 @@ impl Tick {
         self.read_drops();
         if over {
             let start = Instant::now();
-            let batch = self.close_window(false);
+            let mut batch = self.close_window(false);
+            let waiting = self.interfaces.waiting(now);
+            if !waiting.is_empty() {
+                self.held.push(Held::split(&mut batch, &waiting));
+            }
             if let Some(sinks) = &self.sinks {
                 sinks.offer(batch);
             }
@@ -282,9 +359,39 @@ impl Tick {
             self.flows = early;
             self.metrics.window_closed(start.elapsed());
         }
+        self.offer_held(false);
         self.publish();
         self.health.ticked(clock::unix_ms());
         Ok(())
+    }
+
+    /// Offers the held batches that need not wait any longer; all of them with `last`.
+    fn offer_held(&mut self, last: bool) {
+        let waiting = if last { BTreeSet::new() } else { self.interfaces.waiting(clock::unix_ms()) };
+        let (wait, ready) = std::mem::take(&mut self.held).into_iter().partition(|held| held.waits(&waiting));
+        self.held = wait;
+        let ready: Vec<Held> = ready;
+        for mut held in ready {
+            for (number, subject) in &mut held.0.subjects {
+                if let Some(interface) = self.interfaces.get(*number) {
+                    *subject = Arc::clone(&interface.named.subject);
+                }
+            }
+            if let Some(sinks) = &self.sinks {
+                sinks.offer(held.0);
+            }
+        }
+        let held: BTreeSet<_> = self.held.iter().flat_map(|held| held.0.subjects.keys().copied()).collect();
+        let gone = self.interfaces.all().filter(|it| it.stage == Stage::Closed && !held.contains(&it.number));
+        for number in gone.map(|interface| interface.number).collect::<Vec<_>>() {
+            self.interfaces.remove(number);
+            if let Some(drops) = self.drain.drops()
+                && let Err(error) = drops.forget(number)
+            {
+                tracing::warn!(%error, "counts of drops could not be removed");
+            }
+            let _ = self.options.freed.send(number);
+        }
     }
 
     fn read_ledgers(&mut self) {
@@ -321,38 +428,29 @@ impl Tick {
             silent: Vec::new(),
             lossy: Vec::new(),
         };
-        let mut gone = Vec::new();
-        for interface in self.interfaces.all() {
-            batch.subjects.insert(interface.number, Arc::clone(&interface.subject));
+        for interface in self.interfaces.all().filter(|interface| interface.stage != Stage::Closed) {
+            batch.subjects.insert(interface.number, Arc::clone(&interface.named.subject));
             let mut ever = lost(&interface.ledger);
-            for refused in interface.refused {
-                ever.packets += refused.packets;
-                ever.bytes += refused.bytes;
+            for other in interface.refused.into_iter().chain(interface.missed) {
+                ever.packets += other.packets;
+                ever.bytes += other.bytes;
             }
             let newly = Lost {
                 packets: ever.packets - interface.lost_before.packets,
                 bytes: ever.bytes - interface.lost_before.bytes,
             };
-            if newly != Lost::default() {
+            if newly != Lost::default() || interface.unseen {
                 batch.lossy.push((interface.number, newly));
-            } else if interface.window_packets == 0 {
+            } else if interface.window_packets == 0 && interface.hook.is_some() {
                 batch.silent.push(interface.number);
             }
             interface.lost_before = ever;
             interface.window_packets = 0;
             interface.window_flows = 0;
-            if interface.complete {
-                gone.push(interface.number);
+            // Its number is given back once no record waits.
+            if interface.stage == Stage::Complete {
+                interface.stage = Stage::Closed;
             }
-        }
-        for number in gone {
-            self.interfaces.remove(number);
-            if let Some(drops) = self.drain.drops()
-                && let Err(error) = drops.forget(number)
-            {
-                tracing::warn!(%error, "counts of drops could not be removed");
-            }
-            let _ = self.options.freed.send(number);
         }
         self.share();
         let packets = std::mem::take(&mut self.interfaces.refused_in_window);
@@ -367,7 +465,7 @@ impl Tick {
 
     /// Divides the cache and the window among the interfaces that there are.
     fn share(&mut self) {
-        let count = self.interfaces.all().count().max(1);
+        let count = self.interfaces.all().filter(|interface| interface.stage != Stage::Closed).count().max(1);
         self.interfaces.share = self.interfaces.max_flows / count;
         self.drain.share_among(count);
     }
@@ -376,13 +474,15 @@ impl Tick {
         let interfaces = self
             .interfaces
             .all()
+            .filter(|interface| interface.stage != Stage::Closed)
             .filter_map(|interface| {
                 Some(InterfaceStats {
                     id: Arc::clone(&interface.id),
-                    subject: Arc::clone(&interface.subject),
+                    subject: Arc::clone(&interface.named.subject),
                     hook: interface.hook?.as_str(),
                     ledger: interface.ledger,
                     recorded: interface.recorded,
+                    missed: interface.missed,
                     refused: interface.refused,
                     dropped: interface.dropped.clone(),
                 })
@@ -414,10 +514,16 @@ impl Tracked {
         self.places.get_mut(usize::from(number.get()))?.interface.as_deref_mut()
     }
 
-    fn put(&mut self, number: InterfaceNumber, key: &InterfaceKey, subject: Arc<Subject>) {
+    fn put(&mut self, number: InterfaceNumber, key: InterfaceKey, named: Named, patience_ms: i64) {
         if let Some(place) = self.places.get_mut(usize::from(number.get())) {
-            place.interface = Some(Box::new(Interface::new(number, key, subject, &place.base)));
+            place.interface = Some(Box::new(Interface::new(number, key, named, patience_ms, &place.base)));
         }
+    }
+
+    /// Interfaces whose records are to wait for an ENI's id.
+    fn waiting(&mut self, unix_ms: i64) -> BTreeSet<InterfaceNumber> {
+        let waits = |it: &&mut Interface| it.named.awaits_eni && unix_ms < it.patience_ms;
+        self.all().filter(waits).map(|interface| interface.number).collect()
     }
 
     fn remove(&mut self, number: InterfaceNumber) {
@@ -476,24 +582,34 @@ impl Tracked {
 }
 
 impl Interface {
-    fn new(number: InterfaceNumber, key: &InterfaceKey, subject: Arc<Subject>, base: &[Ledger; 2]) -> Self {
+    fn new(
+        number: InterfaceNumber,
+        key: InterfaceKey,
+        named: Named,
+        patience_ms: i64,
+        base: &[Ledger; 2],
+    ) -> Self {
         // The same after a restart of the daemon, so that its series go on.
-        let hash = foldhash::quality::FixedState::default().hash_one((key.netns, key.ifindex, &subject.mac));
+        let identity = (key.netns, key.ifindex, &named.subject.mac);
+        let hash = foldhash::quality::FixedState::default().hash_one(identity);
         Self {
             number,
+            key,
             id: format!("{:08x}", hash as u32).into(),
-            subject,
+            named,
+            patience_ms,
             hook: None,
             base: *base,
             ledger: [Ledger::default(); 2],
             recorded: [[Lost::default(); Protocol::ALL.len()]; 2],
+            missed: [Loss::default(); 2],
+            unseen: false,
             refused: [Loss::default(); 2],
             dropped: Vec::new(),
             window_packets: 0,
             window_flows: 0,
             lost_before: Loss::default(),
-            retired: false,
-            complete: false,
+            stage: Stage::Counted,
         }
     }
 }

@@ -19,12 +19,12 @@ use bytesize::ByteSize;
 pub use self::{delivery::DeliveryConfig, output::OutputConfig};
 use crate::{
     cli::{
-        self, AttachName, DropsName, HookName, LogLevel, RecordSettings, RunArgs, Settings, SourceName,
-        XdpChanges, XdpModeName,
+        self, AttachName, DropsName, HookName, HttpUrl, LogLevel, RecordSettings, RunArgs, Settings,
+        SourceName, XdpChanges, XdpModeName,
     },
     record::{FilterError, FormatError, ServiceRangesError},
     sink::StoreError,
-    tasks::PROC,
+    tasks::{Endpoint, PROC},
 };
 
 /// How `observer run` runs.
@@ -58,6 +58,18 @@ pub struct Config {
     pub host: bool,
     /// Folders of namespace files.
     pub netns_dirs: Vec<PathBuf>,
+    /// Socket of the Docker Engine. Of this and the next ones, `None` where that source is not asked.
+    pub docker_socket: Option<PathBuf>,
+    /// Folder of the ECS agent's state.
+    pub agent_data: Option<PathBuf>,
+    /// The ECS agent's introspection endpoint.
+    pub introspection_url: Option<String>,
+    /// The task metadata endpoint.
+    pub tmds_url: Option<String>,
+    /// The instance metadata service.
+    pub imds_url: Option<String>,
+    /// The Amazon ECS API.
+    pub api: Option<Endpoint>,
     /// Saved output of `aws ecs describe-tasks`.
     pub tasks_file: Option<PathBuf>,
     /// Lock and private files.
@@ -187,6 +199,12 @@ impl Config {
         if settings.source.contains(&SourceName::File) && settings.tasks_file.is_none() {
             return Err(ConfigError::NoTasksFile);
         }
+        let of = |name, path: Option<PathBuf>, default: &str| {
+            asked(name).then(|| path.unwrap_or_else(|| default.into()))
+        };
+        let url = |name, url: Option<HttpUrl>, default: &str| {
+            asked(name).then(|| url.map_or_else(|| default.into(), |url| url.as_str().to_owned()))
+        };
         let netns_dirs = if settings.netns_dir.is_empty() {
             ["/run/netns", "/run/docker/netns", PROC].map(PathBuf::from).to_vec()
         } else {
@@ -210,6 +228,17 @@ impl Config {
             netns: asked(SourceName::Netns),
             host: asked(SourceName::Host),
             netns_dirs,
+            docker_socket: of(SourceName::Docker, settings.docker_socket, "/var/run/docker.sock"),
+            agent_data: of(SourceName::Agent, settings.agent_data, "/var/lib/ecs/data"),
+            introspection_url: url(
+                SourceName::Introspection,
+                settings.introspection_url,
+                "http://127.0.0.1:51678",
+            ),
+            tmds_url: url(SourceName::Tmds, settings.tmds_url, "http://127.0.0.1:51679"),
+            imds_url: url(SourceName::Imds, settings.imds_url, "http://169.254.169.254"),
+            api: asked(SourceName::Api)
+                .then(|| settings.api_url.map_or(Endpoint::Aws, |url| Endpoint::At(url.as_str().to_owned()))),
             tasks_file: settings.tasks_file.filter(|_| asked(SourceName::File)),
             state_dir: settings.state_dir.unwrap_or_else(|| "/run/observer".into()),
             bpffs: settings.bpffs.unwrap_or_else(|| "/sys/fs/bpf/observer".into()),
@@ -221,8 +250,17 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let name = |value: &dyn std::fmt::Debug| format!("\"{value:?}\"").to_lowercase();
         let mut sources = Vec::new();
-        for (name, asked) in [("netns", self.netns), ("host", self.host), ("file", self.tasks_file.is_some())]
-        {
+        for (name, asked) in [
+            ("docker", self.docker_socket.is_some()),
+            ("netns", self.netns),
+            ("host", self.host),
+            ("agent", self.agent_data.is_some()),
+            ("introspection", self.introspection_url.is_some()),
+            ("tmds", self.tmds_url.is_some()),
+            ("imds", self.imds_url.is_some()),
+            ("api", self.api.is_some()),
+            ("file", self.tasks_file.is_some()),
+        ] {
             if asked {
                 sources.push(format!("\"{name}\""));
             }
@@ -246,6 +284,23 @@ impl Config {
         line("flow-memory", format!("\"{}B\"", self.flow_memory.as_u64()));
         line("source", list(sources));
         line("netns-dir", list(self.netns_dirs.iter().map(|directory| quoted(directory))));
+        for (key, path) in [("docker-socket", &self.docker_socket), ("agent-data", &self.agent_data)] {
+            if let Some(path) = path {
+                line(key, quoted(path));
+            }
+        }
+        for (key, url) in [
+            ("introspection-url", &self.introspection_url),
+            ("tmds-url", &self.tmds_url),
+            ("imds-url", &self.imds_url),
+        ] {
+            if let Some(url) = url {
+                line(key, quoted(Path::new(url)));
+            }
+        }
+        if let Some(Endpoint::At(url)) = &self.api {
+            line("api-url", quoted(Path::new(url)));
+        }
         if let Some(file) = &self.tasks_file {
             line("tasks-file", quoted(file));
         }
@@ -288,6 +343,12 @@ fn over(first: Settings, second: Settings) -> Settings {
         flow_memory: first.flow_memory.or(second.flow_memory),
         source: either(first.source, second.source),
         netns_dir: either(first.netns_dir, second.netns_dir),
+        docker_socket: first.docker_socket.or(second.docker_socket),
+        agent_data: first.agent_data.or(second.agent_data),
+        introspection_url: first.introspection_url.or(second.introspection_url),
+        tmds_url: first.tmds_url.or(second.tmds_url),
+        imds_url: first.imds_url.or(second.imds_url),
+        api_url: first.api_url.or(second.api_url),
         tasks_file: first.tasks_file.or(second.tasks_file),
         state_dir: first.state_dir.or(second.state_dir),
         bpffs: first.bpffs.or(second.bpffs),

@@ -172,7 +172,7 @@ const QUIET: Duration = Duration::from_millis(200);
 /// stays: without filters it does nothing.
 pub fn remove_quiet(qdiscs: &[OwnQdisc]) {
     let frames = |qdisc: &OwnQdisc| {
-        let read = || Netlink::new()?.frames(qdisc.ifindex);
+        let read = || Netlink::new()?.counters(qdisc.ifindex).map(|it| it.frames);
         qdisc.netns.inside(read).ok().and_then(Result::ok)
     };
     // An interface that cannot be read is gone, and its qdisc with it.
@@ -241,7 +241,8 @@ fn attach_tcx(programs: &mut Programs, ifindex: u32, directions: &[Direction]) -
         })
         .map_err(|source| failed("attaching", name, source))
     };
-    Ok(How::Tcx { _links: directions.iter().map(attach).collect::<Result<_, _>>()? })
+    // Each takes effect at once, but returns a grace period later only: and a new task speaks first, so egress does.
+    Ok(How::Tcx { _links: directions.iter().rev().map(attach).collect::<Result<_, _>>()? })
 }
 
 fn attach_clsact(

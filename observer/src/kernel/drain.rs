@@ -5,17 +5,18 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use aya::maps::{MapData, RingBuf};
-use observer_ebpf::abi::{Control, Direction, FlowKey, FlowSet, FlowSlot, Ledger, names};
+use observer_ebpf::abi::{Control, FlowKey, FlowSet, FlowSlot, Ledger, names};
 
 use super::{
     KernelError, Programs, Sizes,
     drops::Drops,
     grace::Grace,
-    ledger::sum,
+    ledger::Ledgers,
     mapping::Mapping,
     ticks::{TickReader, Ticks},
 };
@@ -54,7 +55,7 @@ pub struct Drain {
     control: Mapping<Control>,
     flows: Mapping<FlowSet>,
     used: Mapping<u64>,
-    ledger: Mapping<Ledger>,
+    ledgers: Arc<Ledgers>,
     ring: RingBuf<MapData>,
     drops: Option<Drops>,
     grace: Grace,
@@ -107,11 +108,14 @@ impl Drain {
             control,
             flows: Mapping::of(programs, names::FLOWS, rows * sizes.sets as usize)?,
             used: Mapping::of(programs, names::USED, rows * sizes.sets as usize / 64)?,
-            ledger: Mapping::of(
-                programs,
-                names::LEDGER,
-                usize::from(sizes.interfaces) * 2 * sizes.cpus as usize,
-            )?,
+            ledgers: Arc::new(Ledgers::new(
+                Mapping::of(
+                    programs,
+                    names::LEDGER,
+                    usize::from(sizes.interfaces) * 2 * sizes.cpus as usize,
+                )?,
+                sizes.cpus as usize,
+            )),
             ring: ring.try_into().map_err(aya::EbpfError::from)?,
             drops: None,
             grace,
@@ -189,14 +193,14 @@ impl Drain {
         count
     }
 
+    /// The ledgers, which others may read too.
+    pub fn ledgers(&self) -> Arc<Ledgers> {
+        Arc::clone(&self.ledgers)
+    }
+
     /// The sums over all CPUs of what crossed an interface, by direction.
     pub fn ledger(&self, interface: InterfaceNumber) -> [Ledger; 2] {
-        Direction::ALL.map(|direction| {
-            let first = (usize::from(interface.get()) * 2 + direction as usize) * self.sizes.cpus as usize;
-            (first..first + self.sizes.cpus as usize)
-                .map(|index| self.ledger.read(index))
-                .fold(Ledger::default(), |total, ledger| sum(&total, &ledger))
-        })
+        self.ledgers.of(interface)
     }
 
     fn read_half(&self, half: usize, ticks: Ticks, mut take: impl FnMut(Delta)) -> u64 {

@@ -1,6 +1,35 @@
-//! Sums and differences of ledgers.
+//! Ledgers: read, added up and subtracted.
 
-use observer_ebpf::abi::{Ledger, Loss};
+use observer_ebpf::abi::{Direction, Ledger, Loss};
+
+use super::mapping::Mapping;
+use crate::flow::InterfaceNumber;
+
+/// The ledgers of all interfaces.
+#[derive(Debug)]
+pub struct Ledgers {
+    mapping: Mapping<Ledger>,
+    cpus: usize,
+}
+
+// SAFETY: they are only read here, by volatile accesses.
+unsafe impl Sync for Ledgers {}
+
+impl Ledgers {
+    pub(super) const fn new(mapping: Mapping<Ledger>, cpus: usize) -> Self {
+        Self { mapping, cpus }
+    }
+
+    /// The sums over all CPUs of what crossed an interface, by direction.
+    pub fn of(&self, interface: InterfaceNumber) -> [Ledger; 2] {
+        Direction::ALL.map(|direction| {
+            let first = (usize::from(interface.get()) * 2 + direction as usize) * self.cpus;
+            (first..first + self.cpus)
+                .map(|index| self.mapping.read(index))
+                .fold(Ledger::default(), |total, ledger| sum(&total, &ledger))
+        })
+    }
+}
 
 /// Both together: CPUs of one interface and direction.
 pub fn sum(a: &Ledger, b: &Ledger) -> Ledger {

@@ -14,6 +14,8 @@
 //! - [`diagnostics`]: what the programs say when asked to
 //! - [`test_run`]: the programs, run on packets that cross no interface
 //! - [`ticks`]: the kernel's clock that times packets, beside UNIX time
+//! - [`spares`]: programs that are loaded before they are needed
+//! - [`gap`]: what an interface carried before the programs were on it
 //! - [`grace`]: waiting until no program can still be running on what it saw before
 
 pub mod attachment;
@@ -23,11 +25,13 @@ pub mod diagnostics;
 pub mod drain;
 pub mod drops;
 mod error;
+pub mod gap;
 pub mod grace;
 pub mod ledger;
 mod mapping;
 pub mod object;
 pub mod preflight;
+pub mod spares;
 mod syscall;
 pub mod test_run;
 mod ticks;

@@ -28,6 +28,28 @@ pub type NetnsId = i32;
 /// Large enough for any single datagram of a dump.
 const BUFFER: usize = 1 << 17;
 
+/// Frames and bytes that an interface has carried by its own count, into its namespace and out of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkCounters {
+    /// Received and sent frames; super-packets may count as one.
+    pub frames: [u64; 2],
+    /// Their bytes, with link headers.
+    pub bytes: [u64; 2],
+}
+
+impl LinkCounters {
+    /// Those in a link message.
+    pub fn of(link: &LinkMessage) -> Option<Self> {
+        link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Stats64(stats) => Some(Self {
+                frames: [stats.rx_packets, stats.tx_packets],
+                bytes: [stats.rx_bytes, stats.tx_bytes],
+            }),
+            _ => None,
+        })
+    }
+}
+
 /// A socket for questions.
 #[derive(Debug)]
 pub struct Netlink {
@@ -126,17 +148,19 @@ impl Netlink {
 
     /// One link of our own namespace.
     pub fn link(&mut self, ifindex: u32) -> io::Result<LinkMessage> {
-        let link = self.links(None)?.into_iter().find(|link| link.header.index == ifindex);
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        let answers = self.ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK)?;
+        let link = answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        });
         link.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Frames that an interface of our own namespace has carried, both ways, by its own count.
-    pub fn frames(&mut self, ifindex: u32) -> io::Result<u64> {
-        let frames = self.link(ifindex)?.attributes.into_iter().find_map(|attribute| match attribute {
-            LinkAttribute::Stats64(stats) => Some(stats.rx_packets + stats.tx_packets),
-            _ => None,
-        });
-        frames.ok_or_else(|| io::ErrorKind::NotFound.into())
+    /// What an interface of our own namespace has carried by its own count.
+    pub fn counters(&mut self, ifindex: u32) -> io::Result<LinkCounters> {
+        LinkCounters::of(&self.link(ifindex)?).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Removes the clsact qdisc of an interface of our own namespace.

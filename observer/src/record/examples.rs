@@ -19,7 +19,7 @@ pub(crate) fn identity(facts: &[(Attribute, &str)]) -> Arc<Identity> {
         value: (*value).into(),
         source: Source::File,
     };
-    Arc::new(Identity::merge(facts.iter().map(fact)))
+    Arc::new(Identity::default().merge(facts.iter().map(fact)).0)
 }
 
 pub(crate) fn eni() -> Subject {

@@ -59,6 +59,7 @@ extensions! {
     Netns "netns" Int64 Subject "Inode of the network namespace.",
     NetworkMode "network_mode" String Subject "Network mode of the task: awsvpc, bridge, host or none.",
     TaskFamily "ecs_task_family" String Subject "Family of the task definition.",
+    ContainerName "container_name" String Subject "Name of the container, where a namespace is one container's alone.",
 }
 
 impl Extension {
@@ -71,6 +72,7 @@ impl Extension {
             (Self::Netns, _) if subject.netns != 0 => Value::Number(subject.netns),
             (Self::NetworkMode, _) => record.known(Attribute::NetworkMode),
             (Self::TaskFamily, _) => record.known(Attribute::Family),
+            (Self::ContainerName, _) => record.known(Attribute::ContainerName),
             (Self::LostPackets, Content::SkipData(lost)) => Value::Number(lost.packets),
             (Self::LostBytes, Content::SkipData(lost)) => Value::Number(lost.bytes),
             (_, Content::Flow(delta)) => self.of_flow(delta),

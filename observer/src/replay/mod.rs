@@ -113,11 +113,10 @@ pub fn run(options: &Options, config: &Config) -> Result<(), Failure> {
 /// What the tasks file says of the interface.
 fn identity(options: &Options, config: &Config) -> Result<Arc<Identity>, Failure> {
     let file = config.tasks_file.as_deref().map(TasksFile::open).transpose()?;
-    let facts = match (&file, options.local_mac) {
-        (Some(file), Some(mac)) => file.facts(mac),
-        _ => &[],
-    };
-    Ok(Arc::new(Identity::merge(facts.iter().cloned())))
+    Ok(Arc::new(match (&file, options.local_mac) {
+        (Some(file), Some(mac)) => file.identity(mac),
+        _ => Identity::default(),
+    }))
 }
 
 /// A flag that the first signal to stop sets; the second one ends the process.

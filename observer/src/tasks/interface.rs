@@ -49,6 +49,13 @@ impl FromStr for Mac {
     }
 }
 
+impl Mac {
+    /// Its bytes, in the order of transmission.
+    pub const fn bytes(self) -> [u8; 6] {
+        self.0
+    }
+}
+
 impl From<[u8; 6]> for Mac {
     fn from(bytes: [u8; 6]) -> Self {
         Self(bytes)

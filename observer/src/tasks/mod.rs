@@ -6,20 +6,32 @@
 //!
 //! The kernel alone says what exists. Sources only add names: no source can make or end an interface.
 
-mod file;
+mod arn;
+mod board;
 mod identity;
 mod interface;
+mod knowledge;
 mod namespaces;
+mod processes;
+mod report;
+mod resolve;
 mod selection;
+mod sources;
+mod spaces;
+mod view;
 mod watch;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-pub use file::{TasksFile, TasksFileError};
-pub use identity::{Attribute, Fact, Identity, Source};
+pub use board::{AttachState, Board};
+pub use identity::{Attribute, Conflict, Fact, Identity, Source};
 pub use interface::{Interface, LinkKind, Mac};
-pub use namespaces::PROC;
-pub use watch::{Watch, WatchHandle, WatchOptions};
+pub use processes::PROC;
+pub use report::Report;
+pub use sources::{Endpoint, SourceObserver, SourceOptions, State, TasksFile, TasksFileError};
+pub use watch::{Sighting, Watch, WatchHandle, WatchOptions};
+
+use crate::netlink::LinkCounters;
 
 /// What tells one interface from every other that was ever seen.
 ///
@@ -35,6 +47,15 @@ pub struct InterfaceKey {
     pub ifindex: u32,
 }
 
+/// The beginning of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appeared {
+    /// When the kernel told of it.
+    pub at: Instant,
+    /// What it had carried before, as a task's: a network card may have served the host.
+    pub carried: LinkCounters,
+}
+
 /// An interface that is to be observed, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
@@ -42,6 +63,10 @@ pub struct Observed {
     pub key: InterfaceKey,
     /// What the kernel says of it.
     pub interface: Interface,
+    /// When it appeared; `None` where it was there before the daemon.
+    pub appeared: Option<Appeared>,
     /// What the sources say.
     pub identity: Arc<Identity>,
+    /// Whether it should have an ENI whose id is not known yet, and there is somebody who may still tell.
+    pub awaits_eni: bool,
 }

@@ -8,28 +8,29 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::Sender,
+        mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use inotify::{Inotify, WatchMask};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, nsid::NsidAttribute};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::{EfdFlags, EventFd},
 };
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
-    Attribute, Fact, Identity, Interface, InterfaceKey, Observed, Source, TasksFile,
-    namespaces::{self, PROC},
-    selection,
+    Attribute, InterfaceKey, LinkKind, Mac, Observed, Source, SourceObserver,
+    board::Board,
+    knowledge::{Knowledge, Sight},
+    processes::PROC,
+    selection::{self, Choice},
+    sources::{Feed, News, Scene, SceneTask, SourceOptions, Sources},
+    spaces::Spaces,
 };
-use crate::{
-    netlink::{Event, Events, Netlink, NetnsId},
-    netns::Netns,
-};
+use crate::netlink::Events;
 
 /// Where to look.
 #[derive(Debug)]
@@ -38,8 +39,34 @@ pub struct WatchOptions {
     pub host: bool,
     /// Folders of namespace files; [`PROC`] stands for the namespaces of running processes.
     pub netns_dirs: Vec<PathBuf>,
-    /// Saved output of `aws ecs describe-tasks`.
-    pub tasks_file: Option<TasksFile>,
+    /// Who is asked about tasks.
+    pub sources: SourceOptions,
+    /// How long an interface is remembered that has left: records may wait as long for its ENI's id.
+    pub linger: Duration,
+}
+
+/// The interfaces that are to be observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sighting {
+    /// Those that are there.
+    pub present: Vec<Observed>,
+    /// Those that have left, about which more may become known.
+    pub departed: Vec<Observed>,
+    /// How many links to the ECS agent are left out.
+    pub agent_links: usize,
+}
+
+/// The interfaces that are there.
+#[derive(Debug, Default)]
+struct Look {
+    /// Those that are to be observed.
+    sights: BTreeMap<InterfaceKey, Sight>,
+    /// The others.
+    left_out: BTreeSet<InterfaceKey>,
+    /// Those that may be ENIs.
+    enis: Vec<(InterfaceKey, Mac)>,
+    /// How many are links to the agent.
+    agent_links: usize,
 }
 
 /// Folders of namespace files are listed this often, beside the notices of inotify.
@@ -71,54 +98,62 @@ impl Drop for WatchHandle {
 /// The state of the watching thread.
 #[derive(Debug)]
 pub struct Watch {
-    options: WatchOptions,
-    own: Netns,
-    netlink: Netlink,
+    host: bool,
+    netns_dirs: Vec<PathBuf>,
+    linger: Duration,
+    spaces: Spaces,
     events: Events,
     inotify: Option<Inotify>,
     watched: BTreeSet<PathBuf>,
-    spaces: BTreeMap<u64, Space>,
-    births: u64,
-    published: Option<Vec<Observed>>,
-}
-
-/// A namespace that is known.
-#[derive(Debug)]
-struct Space {
-    netns: Netns,
-    /// Its number for ours; `None` is our own.
-    id: Option<NetnsId>,
-    interfaces: Vec<Interface>,
-    /// When each was first seen, by index. An interface that is made anew under the same index, name and address is
-    /// another one, and the programs went with the old.
-    births: BTreeMap<u32, u64>,
+    knowledge: Knowledge,
+    news: Receiver<(Source, News)>,
+    scene: watch::Sender<Arc<Scene>>,
+    board: Arc<Board>,
+    published: Option<Sighting>,
+    _sources: Sources,
 }
 
 impl Watch {
     /// Takes a first look, sends what it sees to `out`, and goes on watching on a thread of its own.
-    pub fn start(options: WatchOptions, out: Sender<Vec<Observed>>) -> io::Result<WatchHandle> {
+    pub fn start(
+        options: WatchOptions,
+        runtime: &Handle,
+        observer: &Arc<dyn SourceObserver>,
+        board: Arc<Board>,
+        out: Sender<Sighting>,
+    ) -> io::Result<WatchHandle> {
+        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let (news_in, news) = channel();
+        let (scene, scene_seen) = watch::channel(Arc::default());
+        // What a saved answer says is known before anything is seen.
+        let saved = options.sources.file.iter().map(|file| (Source::File, file.view().clone()));
+        let knowledge = Knowledge::new(options.sources.sources(), saved, Arc::clone(observer));
         let mut watch = Self {
-            options,
-            own: Netns::own()?,
-            netlink: Netlink::new()?,
+            host: options.host,
+            netns_dirs: options.netns_dirs,
+            linger: options.linger,
             // Listening before the first look: nothing falls in between.
             events: Events::new()?,
+            spaces: Spaces::new()?,
             // Where it is not to be had, the scans do its work.
             inotify: Inotify::init().ok(),
             watched: BTreeSet::new(),
-            spaces: BTreeMap::new(),
-            births: 0,
+            knowledge,
+            news,
+            scene,
+            board,
             published: None,
+            _sources: Sources::start(options.sources, runtime, &scene_seen, |source| {
+                Feed::new(source, &news_in, &wake, observer)
+            }),
         };
-        if watch.options.host {
-            let own = watch.own.clone();
-            watch.add(own, None);
+        if watch.host {
+            watch.spaces.add_own();
         }
         watch.scan(true);
         watch.publish(&out);
 
         let stop = Arc::new(AtomicBool::new(false));
-        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (stop_seen, wake_seen) = (Arc::clone(&stop), Arc::clone(&wake));
         let thread = thread::Builder::new()
             .name("watch".into())
@@ -126,7 +161,7 @@ impl Watch {
         Ok(WatchHandle { stop, wake, thread: Some(thread) })
     }
 
-    fn run(mut self, out: &Sender<Vec<Observed>>, stop: &AtomicBool, wake: &EventFd) {
+    fn run(mut self, out: &Sender<Sighting>, stop: &AtomicBool, wake: &EventFd) {
         let mut next_scan = Instant::now() + SCAN;
         let mut next_processes = Instant::now() + SCAN_PROCESSES;
         let mut hurry_until = Instant::now();
@@ -134,21 +169,31 @@ impl Watch {
             let now = Instant::now();
             let wait = if now < hurry_until { HURRY_STEP } else { next_scan.saturating_duration_since(now) };
             self.sleep(wake, wait);
+            let _ = wake.read();
+            self.spaces.told_at(Instant::now());
             self.take_events();
+            let mut changed = self.take_news();
             if self.take_notices() {
                 hurry_until = Instant::now() + HURRY;
             }
             let now = Instant::now();
-            if now >= next_scan || now < hurry_until {
+            let scan = now >= next_scan;
+            if scan || now < hurry_until {
                 let processes = now >= next_processes;
                 self.scan(processes);
-                self.refresh_sources();
                 next_scan = now + SCAN;
                 if processes {
                     next_processes = now + SCAN_PROCESSES;
                 }
             }
-            self.publish(out);
+            if changed || scan {
+                self.bind();
+            }
+            changed |= self.spaces.take_changed();
+            // What has left is forgotten with time.
+            if changed || scan {
+                self.publish(out);
+            }
         }
     }
 
@@ -165,53 +210,20 @@ impl Watch {
         let _ = poll(&mut fds, timeout);
     }
 
-    /// What the kernel told: the namespaces it concerns are listed anew.
     fn take_events(&mut self) {
-        let events = match self.events.pending() {
-            Ok(events) => events,
-            Err(error) => {
-                tracing::warn!(%error, "link events cannot be read; going by scans");
-                return;
-            }
-        };
-        let mut changed = BTreeSet::new();
-        for event in events {
-            match event {
-                Event::Overrun => {
-                    tracing::warn!("the kernel dropped link events: listing everything again");
-                    changed.extend(self.spaces.keys().copied());
-                }
-                // Other namespaces tell of their own ids too, which say nothing of ours.
-                Event::Change(None, message) if matches!(*message, RouteNetlinkMessage::DelNsId(_)) => {
-                    if let RouteNetlinkMessage::DelNsId(message) = *message {
-                        self.remove_ids(&message.attributes);
-                    }
-                }
-                Event::Change(id, message) => {
-                    if let Some(space) = self.spaces.values_mut().find(|space| space.id == id) {
-                        if let RouteNetlinkMessage::DelLink(link) = *message
-                            // a port that leaves a bridge is told in the same way, for another family
-                            && link.header.interface_family == AddressFamily::Unspec
-                        {
-                            space.births.remove(&link.header.index);
-                        }
-                        changed.insert(space.netns.inode);
-                    }
-                }
-            }
-        }
-        for inode in changed {
-            self.list(inode);
+        match self.events.pending() {
+            Ok(events) => self.spaces.apply(events),
+            Err(error) => tracing::warn!(%error, "link events cannot be read; going by scans"),
         }
     }
 
-    /// The namespaces with these ids are gone.
-    fn remove_ids(&mut self, attributes: &[NsidAttribute]) {
-        for attribute in attributes {
-            if let NsidAttribute::Id(id) = attribute {
-                self.spaces.retain(|_, space| space.id != Some(*id));
-            }
+    /// Whether what the sources tell makes a difference.
+    fn take_news(&mut self) -> bool {
+        let mut changed = false;
+        while let Ok((source, news)) = self.news.try_recv() {
+            changed |= self.knowledge.take(source, news);
         }
+        changed
     }
 
     /// Whether inotify told of files in a folder of namespaces.
@@ -223,25 +235,14 @@ impl Watch {
 
     /// Lists the folders, and processes where asked to; adds what is new.
     fn scan(&mut self, processes: bool) {
-        let known = self.spaces.values().map(|space| (space.netns.inode, space.netns.path.clone())).collect();
-        let mut found = BTreeMap::new();
-        for directory in self.options.netns_dirs.clone() {
-            if directory == Path::new(PROC) {
-                if processes {
-                    namespaces::scan(&directory, &known, &mut found);
-                }
-            } else {
-                self.watch_folder(&directory);
-                namespaces::scan(&directory, &known, &mut found);
-            }
+        let (procs, folders): (Vec<_>, Vec<_>) =
+            self.netns_dirs.clone().into_iter().partition(|folder| folder == Path::new(PROC));
+        for folder in &folders {
+            self.watch_folder(folder);
         }
-        found.remove(&self.own.inode);
-        for (inode, path) in found {
-            match self.spaces.get_mut(&inode) {
-                // The path of before may lead nowhere by now.
-                Some(space) => space.netns.path = path,
-                None => self.find(Netns { inode, path }),
-            }
+        self.spaces.scan_folders(folders.iter().map(PathBuf::as_path));
+        if processes && !procs.is_empty() {
+            self.spaces.scan_processes();
         }
     }
 
@@ -257,94 +258,101 @@ impl Watch {
         }
     }
 
-    /// A namespace that was not known: from now on its events come.
-    fn find(&mut self, netns: Netns) {
-        // A namespace that ends at this moment is no event.
-        let Ok(file) = netns.open() else { return };
-        match self.netlink.netns_id(file.as_fd()) {
-            Ok(id) => {
-                drop(file);
-                // An id is unique among live namespaces, so a holder of before is gone.
-                self.spaces.retain(|_, space| space.id != Some(id));
-                self.add(netns, Some(id));
-            }
-            Err(error) => {
-                tracing::warn!(path = %netns.path.display(), %error, "a network namespace cannot be watched");
-            }
+    /// Finds the namespaces that sources tell of.
+    fn bind(&mut self) {
+        let Self { knowledge, spaces, events, .. } = self;
+        // An inode that is used again must not be taken for the one that is gone.
+        if let Ok(events) = events.pending() {
+            spaces.apply(events);
+        }
+        let tasks = || knowledge.views().values().flat_map(|view| &view.tasks);
+        for path in tasks().filter_map(|task| task.netns.as_deref()) {
+            spaces.look_at(path);
+        }
+        spaces.bind(tasks().flat_map(|task| &task.containers));
+    }
+
+    fn publish(&mut self, out: &Sender<Sighting>) {
+        let Look { sights, left_out, enis, agent_links } = self.look();
+        let (present, departed) = self.knowledge.identify(sights, &left_out, self.linger);
+        self.set_scene(enis);
+        let sighting = Sighting { present, departed, agent_links };
+        self.board.set(&self.knowledge);
+        if self.published.as_ref() != Some(&sighting) {
+            // The receiver being gone means that the daemon is stopping.
+            let _ = out.send(sighting.clone());
+            self.published = Some(sighting);
         }
     }
 
-    fn add(&mut self, netns: Netns, id: Option<NetnsId>) {
-        let inode = netns.inode;
-        self.spaces.insert(inode, Space { netns, id, interfaces: Vec::new(), births: BTreeMap::new() });
-        self.list(inode);
-    }
-
-    /// Lists the interfaces of a namespace; forgets it where the kernel no longer knows it.
-    fn list(&mut self, inode: u64) {
-        let Some(space) = self.spaces.get_mut(&inode) else { return };
-        let listed =
-            self.netlink.links(space.id).and_then(|links| Ok((links, self.netlink.addresses(space.id)?)));
-        match listed {
-            Ok((links, addresses)) => {
-                space.interfaces = links
-                    .iter()
-                    .filter_map(|link| Interface::new(&space.netns, space.id.is_none(), link, &addresses))
-                    .collect();
-                for interface in &space.interfaces {
-                    space.births.entry(interface.ifindex).or_insert_with(|| {
-                        self.births += 1;
-                        self.births
-                    });
+    fn look(&self) -> Look {
+        let mut look = Look::default();
+        for space in self.spaces.all() {
+            let containers = self.spaces.containers(space);
+            let mut chosen = Vec::new();
+            for (key, interface, appeared) in space.interfaces() {
+                let named = self.knowledge.names(key, interface.mac);
+                let choice = selection::choose(&interface, named, self.knowledge.is_trunk(interface.mac));
+                look.agent_links += usize::from(choice == Choice::AgentLink);
+                if let Some(mac) = interface.mac
+                    && choice != Choice::AgentLink
+                    && interface.kind != LinkKind::Loopback
+                    && !interface.enslaved
+                {
+                    look.enis.push((key, mac));
+                }
+                if choice == Choice::Observed {
+                    chosen.push((key, interface, appeared));
+                } else {
+                    look.left_out.insert(key);
                 }
             }
-            Err(_) if space.id.is_some() => {
-                self.spaces.remove(&inode);
+            let alone = chosen.len() == 1;
+            look.sights.extend(chosen.into_iter().map(|(key, interface, appeared)| {
+                let name = space.name.clone();
+                (key, Sight { interface, appeared, containers: containers.clone(), name, alone })
+            }));
+        }
+        look
+    }
+
+    /// Tells the sources what is to be asked about.
+    fn set_scene(&self, mut interfaces: Vec<(InterfaceKey, Mac)>) {
+        // The far end of a bridge's container is no ENI.
+        let bridged =
+            |key: &InterfaceKey| self.knowledge.known().any(|(known, it)| known == key && it.is_bridged());
+        interfaces.retain(|(key, _)| !bridged(key));
+        let mut tasks = BTreeMap::<Box<str>, SceneTask>::new();
+        let mut told = BTreeSet::new();
+        for task in self.knowledge.views().values().flat_map(|view| &view.tasks) {
+            let endpoint = task.containers.iter().find_map(|container| container.endpoint.clone());
+            if endpoint.is_some() && !tasks.contains_key(&task.id) {
+                let mut containers: Vec<_> = task.containers.iter().map(|it| it.id.clone()).collect();
+                containers.sort();
+                told.extend(containers.iter().cloned());
+                tasks.insert(task.id.clone(), SceneTask { containers, endpoint });
             }
-            Err(error) => tracing::warn!(%error, "the host's interfaces cannot be listed"),
         }
-    }
-
-    fn refresh_sources(&mut self) {
-        if let Some(file) = &mut self.options.tasks_file
-            && let Err(error) = file.refresh()
-        {
-            tracing::warn!(%error, "going on with what the tasks file said before");
-        }
-    }
-
-    fn publish(&mut self, out: &Sender<Vec<Observed>>) {
-        let observed: Vec<_> = self.spaces.values().flat_map(|space| self.observed(space)).collect();
-        if self.published.as_ref() != Some(&observed) {
-            // The receiver being gone means that the daemon is stopping.
-            let _ = out.send(observed.clone());
-            self.published = Some(observed);
-        }
-    }
-
-    fn observed<'a>(&'a self, space: &'a Space) -> impl Iterator<Item = Observed> + 'a {
-        space.interfaces.iter().filter_map(|interface| {
-            let facts = match (&self.options.tasks_file, interface.mac) {
-                (Some(file), Some(mac)) => file.facts(mac),
-                _ => &[],
-            };
-            if !selection::is_observed(interface, !facts.is_empty()) {
-                return None;
+        let untold = self.spaces.members().filter(|members| {
+            members.endpoint.is_some() && members.containers.iter().all(|id| !told.contains(id))
+        });
+        let mut tasks: Vec<_> = tasks.into_values().collect();
+        tasks.extend(untold.map(|members| SceneTask {
+            containers: members.containers.clone(),
+            endpoint: members.endpoint.clone(),
+        }));
+        // What others tell from afar does not show that a task is here.
+        let local = self.knowledge.views().iter().filter(|(source, _)| !source.is_remote());
+        let arns: BTreeSet<Box<str>> = local
+            .flat_map(|(_, view)| &view.tasks)
+            .filter_map(|task| task.get(Attribute::TaskArn).map(Into::into))
+            .collect();
+        self.scene.send_if_modified(|scene| {
+            if scene.interfaces == interfaces && scene.tasks == tasks && scene.arns == arns {
+                return false;
             }
-            let host = interface.on_host.then(|| Fact {
-                attribute: Attribute::NetworkMode,
-                value: "host".into(),
-                source: Source::Host,
-            });
-            let identity = Identity::merge(facts.iter().cloned().chain(host));
-            // The path may change with every scan, which is no change of the interface.
-            let interface = Interface { netns: space.netns.clone(), ..interface.clone() };
-            let key = InterfaceKey {
-                netns: space.netns.inode,
-                birth: space.births.get(&interface.ifindex).copied().unwrap_or(0),
-                ifindex: interface.ifindex,
-            };
-            Some(Observed { key, interface, identity: Arc::new(identity) })
-        })
+            *scene = Arc::new(Scene { changes: scene.changes + 1, interfaces, tasks, arns });
+            true
+        });
     }
 }

@@ -1,4 +1,4 @@
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -7,16 +7,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::net::TcpListener;
 
 use super::{Health, Metrics};
-use crate::clock;
+use crate::{
+    clock,
+    tasks::{Board, Report},
+};
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
 struct Shared {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    board: Arc<Board>,
 }
 
 /// A listening socket that is not served yet, so that a port in use is known before anything starts.
@@ -35,18 +42,46 @@ impl Server {
 }
 
 /// Serves until the runtime ends.
-pub async fn serve(server: Server, metrics: Arc<Metrics>, health: Arc<Health>) -> io::Result<()> {
+pub async fn serve(
+    server: Server,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    board: Arc<Board>,
+) -> io::Result<()> {
     let app = Router::new()
         .route("/", get(index))
         .route("/metrics", get(render))
         .route("/healthz", get(live))
         .route("/readyz", get(ready))
-        .with_state(Shared { metrics, health });
+        .route(TASKS, get(tasks))
+        .with_state(Shared { metrics, health, board });
     axum::serve(TcpListener::from_std(server.listener)?, app).await
 }
 
+/// Where `observer tasks` asks.
+const TASKS: &str = "/api/v1/tasks";
+
+async fn tasks(State(shared): State<Shared>) -> Response {
+    match serde_json::to_string(&shared.board.report()) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// What a daemon at this address knows of tasks; `None` where there is none that answers.
+pub async fn fetch_tasks(daemon: SocketAddr) -> Option<Report> {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let ask = async {
+        let response = client.get(format!("http://{daemon}{TASKS}").parse().ok()?).await.ok()?;
+        let body = response.into_body().collect().await.ok()?.to_bytes();
+        serde_json::from_slice(&body).ok()
+    };
+    tokio::time::timeout(PATIENCE, ask).await.ok()?
+}
+
 async fn index() -> &'static str {
-    "observer\n\n/metrics  Prometheus metrics\n/healthz  whether it lives\n/readyz   whether all that was found is attached\n"
+    "observer\n\n/metrics  Prometheus metrics\n/healthz  whether it lives\n/readyz   whether all that was found is attached\n/api/v1/tasks  what `observer tasks` shows, as JSON\n"
 }
 
 async fn render(State(shared): State<Shared>) -> Response {

@@ -12,7 +12,10 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use super::{Protocol, labels::WINDOW_FULL};
+use super::{
+    Protocol,
+    labels::{BEFORE_ATTACH, WINDOW_FULL},
+};
 use crate::{
     kernel::drops::Dropped,
     record::{Lost, Subject},
@@ -32,6 +35,8 @@ pub struct InterfaceStats {
     pub ledger: [Ledger; 2],
     /// What went into records, by direction and protocol.
     pub recorded: [[Lost; Protocol::ALL.len()]; 2],
+    /// What passed before the programs were there, by direction.
+    pub missed: [Loss; 2],
     /// What the window had no room for, by direction.
     pub refused: [Loss; 2],
     /// What the kernel dropped of it, and why.
@@ -186,10 +191,12 @@ impl Families {
                 self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
                 self.lost_bytes.with_label_values(&by_reason).inc_by(lost.bytes);
             }
-            let refused = stats.refused[direction as usize];
-            let by_reason = [&*stats.id, direction.as_str(), WINDOW_FULL];
-            self.lost_packets.with_label_values(&by_reason).inc_by(refused.packets);
-            self.lost_bytes.with_label_values(&by_reason).inc_by(refused.bytes);
+            for (reason, lost) in [(BEFORE_ATTACH, stats.missed), (WINDOW_FULL, stats.refused)] {
+                let lost = lost[direction as usize];
+                let by_reason = [&*stats.id, direction.as_str(), reason];
+                self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
+                self.lost_bytes.with_label_values(&by_reason).inc_by(lost.bytes);
+            }
             for protocol in Protocol::ALL {
                 let recorded = stats.recorded[direction as usize][protocol as usize];
                 if recorded.packets == 0 {

@@ -13,14 +13,17 @@ use prometheus::{
 };
 
 use super::{
+    attach::AttachMetrics,
     drops::DropMetrics,
     interfaces::{InterfaceCollector, InterfaceStats, Shared},
-    labels::WINDOW_FULL,
+    labels::{BEFORE_ATTACH, WINDOW_FULL},
     outputs::OutputMetrics,
+    sources::SourceMetrics,
 };
 use crate::{
     kernel::{drain::DrainReport, xdp::Reason},
     sink::SinkLoss,
+    tasks::{Attribute, Source, SourceObserver},
 };
 
 /// The parts of a drain that are timed.
@@ -62,13 +65,14 @@ pub struct Metrics {
     drops: DropMetrics,
     windows: IntCounter,
     flows: IntGauge,
-    interface_states: IntGaugeVec,
-    attach_failures: IntCounter,
     xdp_refusals: IntCounterVec,
+    attach: AttachMetrics,
+    sources: SourceMetrics,
     drain_duration: HistogramVec,
     window_duration: Histogram,
 }
 
+const ATTACH: &str = "attach";
 const KERNEL: &str = "kernel";
 const WINDOW: &str = "window";
 pub(super) const SINK: &str = "sink";
@@ -122,21 +126,14 @@ impl Metrics {
             drops: DropMetrics::new(&registry)?,
             windows: counter(&registry, "observer_windows_total", "Windows closed.")?,
             flows: gauge(&registry, "observer_flows", "Flows in the window that is open.")?,
-            interface_states: register(
-                &registry,
-                IntGaugeVec::new(Opts::new("observer_interfaces", "Interfaces by state."), &["state"])?,
-            )?,
-            attach_failures: counter(
-                &registry,
-                "observer_attach_failures_total",
-                "Interfaces on which the programs could not be put; tried again with growing pauses.",
-            )?,
             xdp_refusals: counters(
                 &registry,
                 "observer_xdp_refusals_total",
                 "Interfaces on which XDP was asked for, and TC counts instead.",
                 &["reason"],
             )?,
+            attach: AttachMetrics::new(&registry)?,
+            sources: SourceMetrics::new(&registry)?,
             drain_duration: register(
                 &registry,
                 HistogramVec::new(
@@ -167,6 +164,7 @@ impl Metrics {
             self.lost_packets.with_label_values(&[KERNEL, reason.as_str()]);
             self.lost_bytes.with_label_values(&[KERNEL, reason.as_str()]);
         }
+        self.missed(Loss::default());
         self.window_refused(Loss::default());
         for reason in SinkLoss::ALL {
             self.lost_packets.with_label_values(&[SINK, reason.as_str()]);
@@ -184,9 +182,6 @@ impl Metrics {
         for reason in Reason::ALL {
             self.xdp_refusals.with_label_values(&[reason.as_str()]);
         }
-        for state in ["attached", "failed"] {
-            self.interface_states.with_label_values(&[state]);
-        }
     }
 
     /// What the kernel's account of an interface and direction grew by.
@@ -203,6 +198,17 @@ impl Metrics {
             self.notes.with_label_values(&[note.as_str()]).inc_by(by.notes[note as usize]);
         }
         self.copied.inc_by(by.copied);
+    }
+
+    /// A new interface is observed, after this time.
+    pub fn attached_after(&self, took: Duration) {
+        self.attach.attached_after(took);
+    }
+
+    /// A new interface carried this before the programs were on it.
+    pub fn missed(&self, by: Loss) {
+        self.lost_packets.with_label_values(&[ATTACH, BEFORE_ATTACH]).inc_by(by.packets);
+        self.lost_bytes.with_label_values(&[ATTACH, BEFORE_ATTACH]).inc_by(by.bytes);
     }
 
     /// A window had no room for this.
@@ -243,15 +249,20 @@ impl Metrics {
         self.interfaces.set(interfaces);
     }
 
-    /// How many interfaces carry the programs, and on how many they could not be put.
-    pub fn interfaces(&self, attached: usize, failed: usize) {
-        self.interface_states.with_label_values(&["attached"]).set(attached as i64);
-        self.interface_states.with_label_values(&["failed"]).set(failed as i64);
+    /// How many interfaces carry the programs, on how many they could not be put, and how many links to the ECS agent
+    /// are left out.
+    pub fn interfaces(&self, attached: usize, failed: usize, agent_links: usize) {
+        self.attach.states([attached, failed, agent_links]);
+    }
+
+    /// An interface was gone before the programs were on it.
+    pub fn interface_missed(&self) {
+        self.attach.missed();
     }
 
     /// An attempt to put the programs on an interface failed.
     pub fn attach_failed(&self) {
-        self.attach_failures.inc();
+        self.attach.failed();
     }
 
     /// XDP was not put on an interface.
@@ -278,6 +289,20 @@ fn constants(registry: &Registry, hook: &str, cache_flows: u64) -> prometheus::R
     gauge(registry, "observer_flow_cache_flows", "Flows that half of the kernel's cache holds.")?
         .set(cache_flows as i64);
     Ok(())
+}
+
+impl SourceObserver for Metrics {
+    fn asked(&self, source: Source, answered: bool) {
+        self.sources.asked(source, answered);
+    }
+
+    fn up(&self, source: Source, up: bool) {
+        self.sources.up(source, up);
+    }
+
+    fn conflict(&self, source: Source, attribute: Attribute) {
+        self.sources.conflict(source, attribute);
+    }
 }
 
 pub(super) fn register<T: Collector + Clone + 'static>(

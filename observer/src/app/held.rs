@@ -1,0 +1,38 @@
+//! Records that wait for the id of their ENI.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    flow::{InterfaceNumber, Table},
+    record::Batch,
+};
+
+/// What a closed window holds of interfaces whose ENI's id is not known yet.
+#[derive(Debug)]
+pub(super) struct Held(pub(super) Batch);
+
+impl Held {
+    /// Takes what a batch holds of these interfaces out of it.
+    pub(super) fn split(batch: &mut Batch, waiting: &BTreeSet<InterfaceNumber>) -> Self {
+        let (mut ready, mut held) = (Table::new(), Table::new());
+        for flow in batch.flows.flows() {
+            let table = if waiting.contains(&flow.key.interface()) { &mut held } else { &mut ready };
+            table.add(flow);
+        }
+        batch.flows = ready;
+        let subjects = batch.subjects.iter().filter(|(number, _)| waiting.contains(number));
+        Self(Batch {
+            window: batch.window,
+            flows: held,
+            // Those that stay lose nothing by being named twice: no record of theirs is left.
+            subjects: subjects.map(|(number, subject)| (*number, subject.clone())).collect(),
+            silent: batch.silent.extract_if(.., |number| waiting.contains(number)).collect(),
+            lossy: batch.lossy.extract_if(.., |(number, _)| waiting.contains(number)).collect(),
+        })
+    }
+
+    /// Whether one of its interfaces is among those that wait.
+    pub(super) fn waits(&self, waiting: &BTreeSet<InterfaceNumber>) -> bool {
+        self.0.subjects.keys().any(|number| waiting.contains(number))
+    }
+}

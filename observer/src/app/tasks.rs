@@ -1,0 +1,94 @@
+//! `observer tasks`: what a running daemon knows, or else what the sources say when they are asked now.
+
+use std::{
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, mpsc::channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Runtime;
+
+use super::{Failure, async_runtime, unwatchable, watch_options};
+use crate::{
+    config::Config,
+    tasks::{Attribute, Board, Observed, Report, Source, SourceObserver, Watch},
+    telemetry,
+};
+
+/// Sources that have not answered after this are shown as such.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// After the last answer, what it leads to is asked and answered in this time.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Prints the report.
+pub fn show_tasks(config: &Config, json: bool, no_daemon: bool) -> Result<(), Failure> {
+    let runtime = async_runtime()?;
+    let daemon =
+        if no_daemon { None } else { runtime.block_on(telemetry::fetch_tasks(reachable(config.listen))) };
+    let report = match daemon {
+        Some(report) => report,
+        None => look(config, &runtime)?.0,
+    };
+    runtime.shutdown_background();
+    let text = if json {
+        let text = serde_json::to_string_pretty(&report);
+        text.map_err(|error| Failure::Running(format!("writing JSON: {error}")))? + "\n"
+    } else {
+        report.to_string()
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Running(format!("writing to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a daemon that listens on this address can be reached.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// The interfaces that a daemon would observe.
+pub(super) fn observed(config: &Config) -> Result<Vec<Observed>, Failure> {
+    let runtime = async_runtime()?;
+    let (_, observed) = look(config, &runtime)?;
+    runtime.shutdown_background();
+    Ok(observed)
+}
+
+/// Asks the sources.
+fn look(config: &Config, runtime: &Runtime) -> Result<(Report, Vec<Observed>), Failure> {
+    let board = Arc::new(Board::default());
+    let (out, sightings) = channel();
+    let options = watch_options(config)?;
+    let nobody: Arc<dyn SourceObserver> = Arc::new(Nobody);
+    let watch = Watch::start(options, runtime.handle(), &nobody, Arc::clone(&board), out)
+        .map_err(|error| unwatchable(&error))?;
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE && !board.is_settled() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(SETTLE);
+    let report = board.report();
+    drop(watch);
+    Ok((report, sightings.try_iter().last().unwrap_or_default().present))
+}
+
+/// Nobody counts what is asked.
+#[derive(Debug)]
+struct Nobody;
+
+impl SourceObserver for Nobody {
+    fn asked(&self, _: Source, _: bool) {}
+    fn up(&self, _: Source, _: bool) {}
+    fn conflict(&self, _: Source, _: Attribute) {}
+}

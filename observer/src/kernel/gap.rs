@@ -1,0 +1,139 @@
+//! What an interface carried before the programs were on it.
+
+use std::{fs, thread, time::Duration};
+
+use nix::net::if_::if_indextoname;
+use observer_ebpf::abi::{Ledger, Loss};
+
+use super::ledger::Ledgers;
+use crate::{flow::InterfaceNumber, netlink::LinkCounters, netns::Netns};
+
+/// A look at an interface's own counters just before the programs are put on it.
+///
+/// What it counted until then they have not. What it counts while they are put on it they may have: then the two
+/// accounts are compared once more.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    /// What it had carried when it appeared.
+    base: LinkCounters,
+    /// What it has carried now.
+    before: LinkCounters,
+    /// The account under its number before it came.
+    ledgers: [Ledger; 2],
+}
+
+/// Frames that are counted by the interface reach the programs, or have left them, within this time.
+const SETTLE: Duration = Duration::from_millis(2);
+const LOOKS: u32 = 5;
+
+/// Length of an Ethernet header.
+const ETHERNET: u64 = 14;
+
+impl Gap {
+    /// Looks. `None` where the interface cannot be read: it is gone.
+    pub fn open(
+        base: LinkCounters,
+        netns: &Netns,
+        ifindex: u32,
+        (ledgers, number): (&Ledgers, InterfaceNumber),
+    ) -> Option<Self> {
+        Some(Self { base, before: counters(netns, ifindex)?, ledgers: ledgers.of(number) })
+    }
+
+    /// What passed uncounted in each direction, once the programs are there. Frames that carried no IP packet are
+    /// among it: nobody looked at them.
+    pub fn close(
+        &self,
+        netns: &Netns,
+        ifindex: u32,
+        ethernet: bool,
+        (ledgers, number): (&Ledgers, InterfaceNumber),
+    ) -> [Loss; 2] {
+        let Some(after) = counters(netns, ifindex) else { return [Loss::default(); 2] };
+        let mut missed = self.missed(after, &ledgers.of(number));
+        let mut now = after;
+        for _ in 0..LOOKS {
+            if after == self.before {
+                break;
+            }
+            thread::sleep(SETTLE);
+            let seen = ledgers.of(number);
+            let Some(later) = counters(netns, ifindex) else { break };
+            missed = self.missed(later, &seen);
+            if later == now {
+                break;
+            }
+            now = later;
+        }
+        // Whatever the comparison says: what came before was missed, and what comes now is not.
+        std::array::from_fn(|side| {
+            let frames =
+                |counters: &LinkCounters| counters.frames[side].saturating_sub(self.base.frames[side]);
+            let bytes = |counters: &LinkCounters| counters.bytes[side].saturating_sub(self.base.bytes[side]);
+            let packets =
+                missed[side].packets.clamp(frames(&self.before), frames(&after).max(frames(&self.before)));
+            let bytes = missed[side].bytes.clamp(bytes(&self.before), bytes(&after).max(bytes(&self.before)));
+            let header = if ethernet { ETHERNET } else { 0 };
+            Loss { packets, bytes: bytes.saturating_sub(packets * header) }
+        })
+    }
+
+    /// What the interface counted since it appeared and the programs did not, with link headers.
+    fn missed(&self, counters: LinkCounters, ledgers: &[Ledger; 2]) -> [Loss; 2] {
+        std::array::from_fn(|side| {
+            let seen = ledgers[side].frames.wrapping_sub(self.ledgers[side].frames);
+            let seen_bytes = ledgers[side].frame_bytes.wrapping_sub(self.ledgers[side].frame_bytes);
+            let carried = counters.frames[side].saturating_sub(self.base.frames[side]);
+            let carried_bytes = counters.bytes[side].saturating_sub(self.base.bytes[side]);
+            Loss { packets: carried.saturating_sub(seen), bytes: carried_bytes.saturating_sub(seen_bytes) }
+        })
+    }
+}
+
+/// Not by netlink, which waits for whoever changes an interface anywhere.
+fn counters(netns: &Netns, ifindex: u32) -> Option<LinkCounters> {
+    let read = || {
+        let name = if_indextoname(ifindex).ok()?.into_string().ok()?;
+        let table = fs::read_to_string("/proc/thread-self/net/dev").ok()?;
+        in_table(&table, &name)
+    };
+    netns.inside(read).ok()?
+}
+
+/// A line of `/proc/net/dev`: eight numbers of what was received, and eight of what was sent.
+fn in_table(table: &str, name: &str) -> Option<LinkCounters> {
+    let line = table.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
+    let numbers: Vec<u64> = line.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    let number = |at: usize| numbers.get(at).copied();
+    Some(LinkCounters { frames: [number(1)?, number(9)?], bytes: [number(0)?, number(8)?] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(frames: u64) -> LinkCounters {
+        LinkCounters { frames: [frames, 0], bytes: [frames * 114, 0] }
+    }
+
+    fn seen(frames: u64) -> [Ledger; 2] {
+        let counted = Ledger { frames, frame_bytes: frames * 114, ..Ledger::default() };
+        [counted, Ledger::default()]
+    }
+
+    #[test]
+    fn counters_are_those_of_the_interface_with_this_name() {
+        let table = "Inter-|   Receive\n face |bytes\n\
+            eth01:   1 2 0 0 0 0 0 0   3 4 0 0 0 0 0 0\n  eth0: 500 6 0 0 0 0 0 0 700 8 0 0 0 0 0 0\n";
+        assert_eq!(in_table(table, "eth0"), Some(LinkCounters { frames: [6, 8], bytes: [500, 700] }));
+        assert_eq!(in_table(table, "eth"), None);
+    }
+
+    #[test]
+    fn what_the_interface_counted_and_the_programs_did_not_is_missed() {
+        let gap = Gap { base: link(3), before: link(5), ledgers: seen(100) };
+        assert_eq!(gap.missed(link(9), &seen(103))[0], Loss { packets: 3, bytes: 342 });
+        // A frame that the programs saw first is not missed.
+        assert_eq!(gap.missed(link(5), &seen(104))[0], Loss::default());
+    }
+}

@@ -1,0 +1,205 @@
+//! Saved output of `aws ecs describe-tasks`: one answer, or several after each other.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
+
+use super::{
+    Feed,
+    describe_tasks::{Answer, task_view},
+};
+use crate::tasks::{Identity, Mac, Source, resolve::identity_of, view::View};
+
+/// Why a tasks file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum TasksFileError {
+    /// It cannot be read.
+    #[error("tasks file {path}: {source}: give the file that holds the output of `aws ecs describe-tasks`")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is not what `aws ecs describe-tasks` prints.
+    #[error("tasks file {path}: {source}: save the output of `aws ecs describe-tasks --output json` there")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why not.
+        source: serde_json::Error,
+    },
+}
+
+/// What a tasks file says. Follows changes of the file.
+#[derive(Debug)]
+pub struct TasksFile {
+    path: PathBuf,
+    version: Version,
+    view: View,
+}
+
+/// What changes when a file is written, or replaced by another.
+type Version = (u64, u64, i64, i64);
+
+/// The file is looked at this often.
+const PERIOD: Duration = Duration::from_secs(1);
+
+impl TasksFile {
+    /// Reads it.
+    pub fn open(path: &Path) -> Result<Self, TasksFileError> {
+        let mut file = Self { path: path.to_path_buf(), version: (0, 0, 0, 0), view: View::default() };
+        file.refresh()?;
+        Ok(file)
+    }
+
+    /// Reads it again if it changed, and says whether it did. After an error what it said before still holds.
+    fn refresh(&mut self) -> Result<bool, TasksFileError> {
+        let read = |source| TasksFileError::Read { path: self.path.clone(), source };
+        let metadata = fs::metadata(&self.path).map_err(read)?;
+        if !metadata.is_file() {
+            return Err(read(io::Error::other("no regular file")));
+        }
+        let version = (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
+        if version == self.version {
+            return Ok(false);
+        }
+        let text = fs::read(&self.path).map_err(read)?;
+        // Once is enough to say that a version is unreadable.
+        self.version = version;
+        self.view =
+            parse(&text).map_err(|source| TasksFileError::Parse { path: self.path.clone(), source })?;
+        Ok(true)
+    }
+
+    /// What it says of the ENI with this MAC address, and of its task.
+    pub fn identity(&self, mac: Mac) -> Identity {
+        identity_of(mac, Source::File, &self.view)
+    }
+
+    /// What it says.
+    pub(in crate::tasks) fn view(&self) -> &View {
+        &self.view
+    }
+}
+
+/// Reads the file whenever it has changed.
+pub(super) async fn follow(mut file: TasksFile, feed: Feed) {
+    feed.up();
+    loop {
+        sleep(PERIOD).await;
+        let asked = Instant::now();
+        match file.refresh() {
+            Ok(false) => {}
+            Ok(true) => {
+                feed.asked(true);
+                feed.view(file.view.clone(), asked);
+                feed.up();
+            }
+            Err(error) => {
+                feed.asked(false);
+                feed.down(error);
+            }
+        }
+    }
+}
+
+fn parse(text: &[u8]) -> Result<View, serde_json::Error> {
+    let mut view = View::default();
+    let mut answers = 0;
+    for answer in serde_json::Deserializer::from_slice(text).into_iter::<Answer>() {
+        answers += 1;
+        view.tasks.extend(answer?.tasks.iter().filter_map(task_view));
+    }
+    if answers == 0 {
+        // What serde_json says of an empty text.
+        serde_json::from_slice::<Answer>(text)?;
+    }
+    Ok(view)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::{Attribute, view::EniView};
+
+    const ANSWER: &str = r#"{"tasks": [{
+        "taskArn": "arn:aws:ecs:eu-west-1:111122223333:task/lab/0123456789abcdef0123456789abcdef",
+        "clusterArn": "arn:aws:ecs:eu-west-1:111122223333:cluster/lab",
+        "containerInstanceArn": "arn:aws:ecs:eu-west-1:111122223333:container-instance/lab/00112233",
+        "taskDefinitionArn": "arn:aws:ecs:eu-west-1:111122223333:task-definition/web:7",
+        "group": "service:web",
+        "attachments": [{"id": "1", "type": "ElasticNetworkInterface", "status": "ATTACHED", "details": [
+            {"name": "subnetId", "value": "subnet-0a"}, {"name": "networkInterfaceId", "value": "eni-0a"},
+            {"name": "macAddress", "value": "0A:00:00:00:00:01"}]}],
+        "containers": [{"runtimeId": "aa"}, {"runtimeId": "bb"}]
+    }], "failures": []}"#;
+
+    #[test]
+    fn an_eni_leads_to_its_task() {
+        let view = parse(ANSWER.as_bytes()).unwrap();
+        let [task] = &view.tasks[..] else { panic!("{view:?}") };
+        for (attribute, expected) in [
+            (Attribute::AccountId, "111122223333"),
+            (Attribute::Region, "eu-west-1"),
+            (Attribute::ClusterName, "lab"),
+            (Attribute::ContainerInstanceId, "00112233"),
+            (Attribute::ServiceName, "web"),
+            (Attribute::Family, "web"),
+            (Attribute::TaskDefinitionArn, "arn:aws:ecs:eu-west-1:111122223333:task-definition/web:7"),
+            (Attribute::TaskId, "0123456789abcdef0123456789abcdef"),
+            (Attribute::NetworkMode, "awsvpc"),
+        ] {
+            assert_eq!(task.get(attribute), Some(expected), "{attribute:?}");
+        }
+        let details = [(Attribute::InterfaceId, "eni-0a".into()), (Attribute::SubnetId, "subnet-0a".into())];
+        assert_eq!(
+            task.enis,
+            [EniView { mac: "0a:00:00:00:00:01".parse().unwrap(), details: details.into() }]
+        );
+        let containers: Vec<_> = task.containers.iter().map(|container| &*container.id).collect();
+        assert_eq!(containers, ["aa", "bb"]);
+    }
+
+    #[test]
+    fn several_answers_in_one_file_are_all_read() {
+        let second = ANSWER.replace("0A:00:00:00:00:01", "0a:00:00:00:00:02").replace("eni-0a", "eni-0b");
+        let view = parse(format!("{ANSWER}\n{second}\n").as_bytes()).unwrap();
+        assert_eq!(view.tasks.len(), 2);
+        assert_eq!(&*view.tasks[1].enis[0].details[0].1, "eni-0b");
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused_with_its_place() {
+        for text in ["", "{", "[]", "{\"tasks\": 1}", "{\"tasks\": [{}]}", &ANSWER[..200]] {
+            assert!(parse(text.as_bytes()).unwrap_err().to_string().contains("line"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_standalone_task_has_no_service() {
+        let view = parse(ANSWER.replace("service:web", "family:web").as_bytes()).unwrap();
+        assert_eq!(view.tasks[0].get(Attribute::ServiceName), None);
+    }
+
+    #[test]
+    fn a_changed_file_is_read_again_and_a_broken_one_leaves_what_was_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tasks.json");
+        fs::write(&path, "{\"tasks\": []}").unwrap();
+        let mut file = TasksFile::open(&path).unwrap();
+        assert_eq!(file.view().tasks, []);
+        fs::write(&path, ANSWER).unwrap();
+        assert!(file.refresh().unwrap());
+        assert!(!file.refresh().unwrap());
+        assert_eq!(file.view().tasks.len(), 1);
+        fs::write(&path, "{").unwrap();
+        file.refresh().unwrap_err();
+        assert_eq!(file.view().tasks.len(), 1);
+    }
+}

@@ -1,0 +1,366 @@
+//! The network namespaces that are known, and the interfaces in them, as the kernel lists them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, nsid::NsidAttribute};
+
+use super::{
+    Appeared, Interface, InterfaceKey, LinkKind,
+    processes::{self, Members, PROC, Processes},
+    resolve::NetnsName,
+    view::ContainerView,
+};
+use crate::{
+    netlink::{Event, LinkCounters, Netlink, NetnsId},
+    netns::Netns,
+};
+
+/// What is known of namespaces.
+#[derive(Debug)]
+pub(super) struct Spaces {
+    own: Netns,
+    netlink: Netlink,
+    known: BTreeMap<u64, Space>,
+    births: u64,
+    /// Namespaces that are older than this process and not known yet, by inode.
+    older: BTreeSet<u64>,
+    /// When what is taken now was told.
+    told: Instant,
+    processes: Processes,
+    /// What processes tell of namespaces, by inode.
+    members: BTreeMap<u64, Members>,
+    /// Containers that were found in a namespace, and which it is, by birth.
+    bound: BTreeMap<Box<str>, u64>,
+    changed: bool,
+}
+
+/// A namespace that is known.
+#[derive(Debug)]
+pub(super) struct Space {
+    netns: Netns,
+    /// Its number for ours; `None` is our own.
+    id: Option<NetnsId>,
+    /// Inodes are used again; this is not.
+    birth: u64,
+    /// What its file is called, if that says whose it is.
+    pub(super) name: Option<NetnsName>,
+    interfaces: Vec<Interface>,
+    /// When each was first seen, by index. An interface that is made anew under the same index, name and address is
+    /// another one, and the programs went with the old.
+    births: BTreeMap<u32, Birth>,
+    /// Whether it is older than this process.
+    older: bool,
+    listed: bool,
+}
+
+/// When an interface was first seen.
+#[derive(Clone, Copy, Debug)]
+struct Birth {
+    number: u64,
+    appeared: Option<Appeared>,
+}
+
+impl Space {
+    /// Its interfaces. The path of the namespace may change with every scan, which is no change of an interface.
+    pub(super) fn interfaces(&self) -> impl Iterator<Item = (InterfaceKey, Interface, Option<Appeared>)> {
+        self.interfaces.iter().filter_map(|interface| {
+            let ifindex = interface.ifindex;
+            let birth = self.births.get(&ifindex)?;
+            let key = InterfaceKey { netns: self.netns.inode, birth: birth.number, ifindex };
+            Some((key, Interface { netns: self.netns.clone(), ..interface.clone() }, birth.appeared))
+        })
+    }
+
+    /// The beginning of an interface that is seen for the first time.
+    fn appearance(&self, told: Instant, kind: LinkKind, carried: LinkCounters) -> Option<Appeared> {
+        let carried = match (self.older, self.listed) {
+            // It was there before us.
+            (true, false) => return None,
+            // Pairs and VLAN devices are made for their task, and so is the namespace.
+            (false, _) if kind != LinkKind::Physical => LinkCounters::default(),
+            _ => carried,
+        };
+        Some(Appeared { at: told, carried })
+    }
+}
+
+impl Spaces {
+    /// None yet.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            own: Netns::own()?,
+            netlink: Netlink::new()?,
+            known: BTreeMap::new(),
+            births: 0,
+            older: processes::namespaces(),
+            told: Instant::now(),
+            processes: Processes::default(),
+            members: BTreeMap::new(),
+            bound: BTreeMap::new(),
+            changed: false,
+        })
+    }
+
+    /// Those that are known.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Space> {
+        self.known.values()
+    }
+
+    /// Ids of the containers in a namespace, sorted.
+    pub(super) fn containers(&self, space: &Space) -> Vec<Box<str>> {
+        let bound = self.bound.iter().filter(|(_, birth)| **birth == space.birth).map(|(id, _)| id);
+        let members = self.members.get(&space.netns.inode).into_iter().flat_map(|it| &it.containers);
+        bound.chain(members).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// What processes tell of namespaces.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Members> {
+        self.members.iter().filter(|(inode, _)| self.known.contains_key(inode)).map(|(_, members)| members)
+    }
+
+    /// Whether anything is different since this was last asked.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The daemon's own namespace is one of them.
+    pub(super) fn add_own(&mut self) {
+        let own = self.own.clone();
+        self.add(own, None);
+    }
+
+    /// What is taken from now on was told at this time.
+    pub(super) fn told_at(&mut self, time: Instant) {
+        self.told = time;
+    }
+
+    /// What the kernel told: the namespaces it concerns are listed anew.
+    pub(super) fn apply(&mut self, events: Vec<Event>) {
+        let mut changed = BTreeSet::new();
+        for event in events {
+            match event {
+                Event::Overrun => {
+                    tracing::warn!("the kernel dropped link events: listing everything again");
+                    changed.extend(self.known.keys().copied());
+                }
+                // Other namespaces tell of their own ids too, which say nothing of ours.
+                Event::Change(None, message) if matches!(*message, RouteNetlinkMessage::DelNsId(_)) => {
+                    if let RouteNetlinkMessage::DelNsId(message) = *message {
+                        self.remove_ids(&message.attributes);
+                    }
+                }
+                Event::Change(id, message) => {
+                    if let Some(space) = self.known.values_mut().find(|space| space.id == id) {
+                        if let RouteNetlinkMessage::DelLink(link) = *message
+                            // a port that leaves a bridge is told in the same way, for another family
+                            && link.header.interface_family == AddressFamily::Unspec
+                        {
+                            space.births.remove(&link.header.index);
+                        }
+                        changed.insert(space.netns.inode);
+                    }
+                }
+            }
+        }
+        for inode in changed {
+            self.list(inode);
+        }
+    }
+
+    /// The namespaces with these ids are gone.
+    fn remove_ids(&mut self, attributes: &[NsidAttribute]) {
+        for attribute in attributes {
+            if let NsidAttribute::Id(id) = attribute {
+                self.remove(|space| space.id == Some(*id));
+            }
+        }
+    }
+
+    fn remove(&mut self, gone: impl Fn(&Space) -> bool) {
+        let Self { known, bound, members, changed, .. } = self;
+        known.retain(|inode, space| {
+            let stays = !gone(space);
+            if !stays {
+                bound.retain(|_, birth| *birth != space.birth);
+                members.remove(inode);
+                *changed = true;
+            }
+            stays
+        });
+    }
+
+    /// Adds what is new in folders of namespace files.
+    pub(super) fn scan_folders<'a>(&mut self, folders: impl Iterator<Item = &'a Path>) {
+        let known = self.known.values().map(|space| (space.netns.inode, space.netns.path.clone())).collect();
+        let mut found = BTreeMap::new();
+        for folder in folders {
+            super::namespaces::scan(folder, &known, &mut found);
+        }
+        self.take_found(found);
+    }
+
+    /// Adds the namespaces of processes, and takes what these tell.
+    pub(super) fn scan_processes(&mut self) {
+        let mut found = BTreeMap::new();
+        self.processes.scan(self.own.inode, &mut found);
+        self.take_found(found);
+        let members = self.processes.members();
+        self.changed |= members != self.members;
+        self.members = members;
+    }
+
+    fn take_found(&mut self, mut found: BTreeMap<u64, PathBuf>) {
+        found.remove(&self.own.inode);
+        for (inode, path) in found {
+            let name = path.file_name().and_then(|name| NetnsName::parse(name.to_str()?));
+            match self.known.get_mut(&inode) {
+                Some(space) => {
+                    space.name = name.or(space.name.take());
+                    // The path of before may lead nowhere by now.
+                    space.netns.path = path;
+                }
+                None => self.find(Netns { inode, path }, name),
+            }
+        }
+    }
+
+    /// Finds the namespaces of containers; says whether one of them could not be found yet.
+    pub(super) fn bind<'a>(&mut self, containers: impl Iterator<Item = &'a ContainerView>) -> bool {
+        let running: BTreeMap<&str, &ContainerView> = containers
+            .filter(|container| container.pid.is_some() || container.netns.is_some())
+            .map(|container| (&*container.id, container))
+            .collect();
+        let before = self.bound.len();
+        self.bound.retain(|id, _| running.contains_key(&**id));
+        self.changed |= self.bound.len() != before;
+        let mut missing = false;
+        for (id, container) in running {
+            if self.bound.contains_key(id) {
+                continue;
+            }
+            let birth = self.namespace_of(container);
+            missing |= birth.is_none();
+            if let Some(birth) = birth {
+                self.bound.insert(id.into(), birth);
+                self.changed = true;
+            }
+        }
+        missing
+    }
+
+    /// The birth of a running container's namespace; 0 for our own.
+    fn namespace_of(&mut self, container: &ContainerView) -> Option<u64> {
+        let by_file = || container.netns.as_deref().and_then(|path| Netns::at(path).ok().flatten());
+        let by_process = || {
+            let pid = container.pid?;
+            let netns = Netns::at(&Path::new(PROC).join(pid.to_string()).join("ns/net")).ok()??;
+            // Process ids are used again, and may be those of another process namespace.
+            processes::is_in(pid, &container.id).then_some(netns)
+        };
+        let netns = by_file().or_else(by_process)?;
+        if netns.inode == self.own.inode {
+            return Some(0);
+        }
+        let inode = netns.inode;
+        if !self.known.contains_key(&inode) {
+            self.find(netns, None);
+        }
+        self.known.get(&inode).map(|space| space.birth)
+    }
+
+    /// Adds the namespace that a file leads to, if it is a new one.
+    pub(super) fn look_at(&mut self, path: &Path) {
+        if let Ok(Some(netns)) = Netns::at(path)
+            && netns.inode != self.own.inode
+            && !self.known.contains_key(&netns.inode)
+        {
+            self.find(netns, None);
+        }
+    }
+
+    /// A namespace that was not known: from now on its events come.
+    fn find(&mut self, netns: Netns, name: Option<NetnsName>) {
+        // A namespace that ends at this moment is no event.
+        let Ok(file) = netns.open() else { return };
+        match self.netlink.netns_id(file.as_fd()) {
+            Ok(id) => {
+                drop(file);
+                // An id is unique among live namespaces, so a holder of before is gone.
+                self.remove(|space| space.id == Some(id));
+                let inode = netns.inode;
+                // What was told of the inode may be about another namespace that had it.
+                self.members.remove(&inode);
+                self.add(netns, Some(id));
+                if let Some(space) = self.known.get_mut(&inode) {
+                    space.name = name;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(path = %netns.path.display(), %error, "a network namespace cannot be watched");
+            }
+        }
+    }
+
+    fn add(&mut self, netns: Netns, id: Option<NetnsId>) {
+        let inode = netns.inode;
+        self.births += 1;
+        let space = Space {
+            netns,
+            id,
+            birth: self.births,
+            name: None,
+            interfaces: Vec::new(),
+            births: BTreeMap::new(),
+            older: self.older.remove(&inode),
+            listed: false,
+        };
+        self.known.insert(inode, space);
+        self.changed = true;
+        self.list(inode);
+    }
+
+    /// Lists the interfaces of a namespace; forgets it where the kernel no longer knows it.
+    fn list(&mut self, inode: u64) {
+        let Some(space) = self.known.get_mut(&inode) else { return };
+        let listed =
+            self.netlink.links(space.id).and_then(|links| Ok((links, self.netlink.addresses(space.id)?)));
+        match listed {
+            Ok((links, addresses)) => {
+                let before: BTreeMap<_, _> =
+                    space.interfaces.drain(..).map(|interface| (interface.ifindex, interface.mac)).collect();
+                for link in &links {
+                    let Some(interface) = Interface::new(&space.netns, space.id.is_none(), link, &addresses)
+                    else {
+                        continue;
+                    };
+                    let carried = LinkCounters::of(link).unwrap_or_default();
+                    // With another address it is another ENI: what it carries now is not the other's.
+                    let is_other = before.get(&interface.ifindex).is_some_and(|mac| *mac != interface.mac);
+                    if is_other || !space.births.contains_key(&interface.ifindex) {
+                        self.births += 1;
+                        let appeared = if is_other {
+                            Some(Appeared { at: self.told, carried })
+                        } else {
+                            space.appearance(self.told, interface.kind, carried)
+                        };
+                        space.births.insert(interface.ifindex, Birth { number: self.births, appeared });
+                    }
+                    space.interfaces.push(interface);
+                }
+                space.listed = true;
+                self.changed = true;
+            }
+            Err(_) if space.id.is_some() => {
+                let birth = space.birth;
+                self.remove(|space| space.birth == birth);
+            }
+            Err(error) => tracing::warn!(%error, "the host's interfaces cannot be listed"),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use super::metrics::{counters, register};
+use crate::{
+    clock,
+    tasks::{Attribute, Source, SourceObserver},
+};
+
+/// What happens to the sources.
+#[derive(Debug)]
+pub(super) struct SourceMetrics {
+    up: IntGaugeVec,
+    requests: IntCounterVec,
+    answered: GaugeVec,
+    conflicts: IntCounterVec,
+}
+
+impl SourceMetrics {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            up: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("observer_source_up", "Whether a source's last answer was one."),
+                    &["source"],
+                )?,
+            )?,
+            requests: counters(
+                registry,
+                "observer_source_requests_total",
+                "Times a source was asked or read, by outcome.",
+                &["source", "outcome"],
+            )?,
+            answered: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "observer_source_answered_timestamp_seconds",
+                        "When a source last answered, in UNIX time.",
+                    ),
+                    &["source"],
+                )?,
+            )?,
+            conflicts: counters(
+                registry,
+                "observer_identity_conflicts_total",
+                "What a source said of an interface and was not believed, because a weightier one says otherwise.",
+                &["source", "field"],
+            )?,
+        })
+    }
+}
+
+impl SourceObserver for SourceMetrics {
+    fn asked(&self, source: Source, answered: bool) {
+        let outcome = if answered { "answered" } else { "failed" };
+        self.requests.with_label_values(&[source.as_str(), outcome]).inc();
+        if answered {
+            let now = clock::unix_ms() as f64 / 1000.0;
+            self.answered.with_label_values(&[source.as_str()]).set(now);
+        }
+    }
+
+    fn up(&self, source: Source, up: bool) {
+        self.up.with_label_values(&[source.as_str()]).set(up.into());
+    }
+
+    fn conflict(&self, source: Source, attribute: Attribute) {
+        self.conflicts.with_label_values(&[source.as_str(), attribute.as_str()]).inc();
+    }
+}
