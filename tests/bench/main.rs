@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "that is what it is for")]
 
+mod attach;
 mod drain;
 mod kernel;
 mod live;
@@ -16,8 +17,13 @@ use report::Report;
 type Run = fn() -> Result<Report>;
 
 /// All of them, in the order in which they run where no name is given.
-const BENCHES: [(&str, Run); 4] =
-    [("kernel", kernel::run), ("drain", drain::run), ("live", live::run), ("records", records::run)];
+const BENCHES: [(&str, Run); 5] = [
+    ("kernel", kernel::run),
+    ("drain", drain::run),
+    ("live", live::run),
+    ("records", records::run),
+    ("attach", attach::run),
+];
 
 fn main() -> Result<()> {
     let wanted: Vec<_> = std::env::args().skip(1).collect();

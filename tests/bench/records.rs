@@ -237,7 +237,7 @@ fn subject(number: u16, of_task: bool) -> Subject {
         interface_name: "eth0".into(),
         mac: mac.into(),
         netns: 4_026_532_000 + u64::from(number),
-        identity: Arc::new(Identity::merge(facts)),
+        identity: Arc::new(Identity::default().merge(facts).0),
         ..Subject::default()
     }
 }

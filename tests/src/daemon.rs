@@ -30,6 +30,7 @@ use crate::{
     metrics::Metrics,
     netns::Namespace,
     poll::{self, PATIENCE},
+    report::Report,
     veth::Interface,
 };
 
@@ -53,7 +54,7 @@ pub fn command() -> Result<Command> {
     );
     let mut command = Command::new(binary);
     for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("OBSERVER_") {
+        if ["OBSERVER_", "AWS_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }
@@ -122,6 +123,12 @@ impl Guard {
             });
         }
         Ok(Self(command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?))
+    }
+
+    /// Asks it to end, and waits until it did.
+    pub(crate) fn end(&mut self, by: Signal) {
+        let _ = kill(Pid::from_raw(self.0.id() as i32), by);
+        let _ = poll::until("the program ends", PATIENCE, || Ok(self.0.try_wait()?));
     }
 
     fn kill(&mut self) {
@@ -400,6 +407,11 @@ impl Daemon<'_> {
         self.hook
     }
 
+    /// Where it listens.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.0.id()
@@ -434,6 +446,25 @@ impl Daemon<'_> {
             Ok(wanted(&page).then_some(page))
         });
         page.with_context(|| self.said())
+    }
+
+    /// What it knows of tasks.
+    pub fn report(&self) -> Result<Report> {
+        let answer = self.get("/api/v1/tasks").with_context(|| self.said())?;
+        ensure!(answer.status == 200, "/api/v1/tasks answers {}: {}", answer.status, answer.body);
+        Report::parse(&answer.body)
+    }
+
+    /// Asks until what it knows of tasks is as wanted.
+    pub fn wait_report(&self, what: &str, mut wanted: impl FnMut(&Report) -> bool) -> Result<Report> {
+        let mut last = None;
+        let report = poll::until(what, PATIENCE, || {
+            let report = self.report()?;
+            let fits = wanted(&report);
+            last = Some(report.clone());
+            Ok(fits.then_some(report))
+        });
+        report.with_context(|| format!("{last:?}\n{}", self.said()))
     }
 
     /// Waits until an interface is observed.

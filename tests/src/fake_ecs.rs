@@ -2,13 +2,14 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::veth::{Family, Interface};
+use crate::veth::{Family, Interface, Mac};
 
 /// A task and its ENI.
 #[derive(Clone, Debug)]
@@ -33,6 +34,10 @@ pub struct FakeTask {
     pub subnet: String,
     /// Ids of the containers' runtime.
     pub containers: Vec<String>,
+    /// `awsvpc`, `bridge`, `host` or `none`.
+    pub mode: String,
+    /// What the agent knows of it.
+    pub status: String,
     mac: String,
     address: String,
 }
@@ -40,6 +45,11 @@ pub struct FakeTask {
 impl FakeTask {
     /// A task of the service `service` that has this interface; `number` tells its ids from those of others.
     pub fn new(interface: &Interface, service: &str, number: u32) -> Self {
+        Self::with(interface.mac(), interface.address(Family::V4), service, number)
+    }
+
+    /// [`new`](Self::new) for an interface that is yet to come.
+    pub fn with(mac: Mac, address: IpAddr, service: &str, number: u32) -> Self {
         Self {
             account: "123456789012".into(),
             region: "eu-west-1".into(),
@@ -51,9 +61,108 @@ impl FakeTask {
             eni: format!("eni-{number:017x}"),
             subnet: "subnet-08c4050330714ed3d".into(),
             containers: vec![format!("{number:032x}-1111111111"), format!("{number:032x}-2222222222")],
-            mac: interface.mac().to_string(),
-            address: interface.address(Family::V4).to_string(),
+            mode: "awsvpc".into(),
+            status: "RUNNING".into(),
+            mac: mac.to_string(),
+            address: address.to_string(),
         }
+    }
+
+    /// The name of a container in the task definition.
+    pub fn container_name(number: usize) -> String {
+        format!("container-{number}")
+    }
+
+    /// The id of a container at the task metadata endpoint.
+    pub fn endpoint_id(&self, number: usize) -> String {
+        format!("{}-{number:04}", self.id)
+    }
+
+    /// Whether it is an id of one of its containers there.
+    pub fn endpoint(&self, id: &str) -> bool {
+        (0..self.containers.len().max(1)).any(|number| self.endpoint_id(number) == id)
+    }
+
+    fn of_containers(&self, of: impl Fn(usize, &str) -> Value) -> Vec<Value> {
+        self.containers.iter().enumerate().map(|(number, id)| of(number, id)).collect()
+    }
+
+    fn networks(&self) -> Value {
+        let mut network = json!({"NetworkMode": self.mode, "IPv4Addresses": [self.address]});
+        if self.mode == "awsvpc" {
+            network["AttachmentIndex"] = 0.into();
+            network["MACAddress"] = self.mac.clone().into();
+            network["IPv4SubnetCIDRBlock"] = "10.0.4.0/24".into();
+        }
+        json!([network])
+    }
+
+    /// What `/v1/tasks` of the introspection endpoint says of it.
+    pub fn introspected(&self) -> Value {
+        let containers = self.of_containers(|number, id| {
+            let mut container = json!({
+                "DockerId": id,
+                "DockerName": format!("ecs-{}-{}-{}", self.family, self.revision, Self::container_name(number)),
+                "Name": Self::container_name(number),
+                "Image": "busybox"
+            });
+            if self.mode == "awsvpc" {
+                container["Networks"] = json!([{"NetworkMode": "awsvpc", "IPv4Addresses": [self.address]}]);
+            }
+            container
+        });
+        json!({
+            "Arn": self.arn_of_task(), "DesiredStatus": self.status, "KnownStatus": self.status,
+            "Family": self.family, "Version": self.revision.to_string(), "Containers": containers
+        })
+    }
+
+    /// What `/v4/<id>/task` of the task metadata endpoint says of it.
+    pub fn metadata(&self) -> Value {
+        let mut containers = vec![json!({
+            "DockerId": format!("{}-pause", self.id), "Name": "~internal~ecs~pause", "Type": "CNI_PAUSE",
+            "Networks": self.networks()
+        })];
+        containers.extend(self.of_containers(|number, id| {
+            json!({
+                "DockerId": id, "Name": Self::container_name(number), "Type": "NORMAL", "KnownStatus": "RUNNING",
+                "Networks": self.networks()
+            })
+        }));
+        let mut task = json!({
+            "Cluster": self.cluster, "TaskARN": self.arn_of_task(), "Family": self.family,
+            "Revision": self.revision.to_string(), "DesiredStatus": "RUNNING", "KnownStatus": "RUNNING",
+            "AvailabilityZone": format!("{}b", self.region), "AvailabilityZoneID": crate::fake_agent::AZ,
+            "LaunchType": "EC2", "VPCID": crate::fake_agent::VPC, "FaultInjectionEnabled": false,
+            "Containers": containers
+        });
+        if let Some(service) = &self.service {
+            task["ServiceName"] = service.clone().into();
+        }
+        task
+    }
+
+    /// What the agent keeps of it on disk, with what is nobody's business.
+    pub fn state(&self) -> Value {
+        let containers = self.of_containers(|number, id| {
+            json!({
+                "Name": Self::container_name(number), "RuntimeID": id, "V3EndpointID": self.endpoint_id(number),
+                "environment": {"PASSWORD": "s3cret"}
+            })
+        });
+        let mut task = json!({
+            "Arn": self.arn_of_task(), "Family": self.family, "Version": self.revision.to_string(),
+            "ServiceName": self.service.as_deref().unwrap_or(""), "NetworkMode": self.mode,
+            "KnownStatus": self.status, "LaunchType": "EC2", "credentialsID": "s3cret", "Containers": containers
+        });
+        if self.mode == "awsvpc" {
+            task["ENI"] = json!([{
+                "ec2Id": self.eni, "MacAddress": self.mac,
+                "IPV4Addresses": [{"Primary": true, "Address": self.address}], "IPV6Addresses": null,
+                "SubnetGatewayIPV4Address": "10.0.4.1/24", "InterfaceAssociationProtocol": "default"
+            }]);
+        }
+        task
     }
 
     fn arn(&self, resource: &str) -> String {
@@ -95,7 +204,7 @@ impl FakeTask {
                 json!({
                     "containerArn": self.arn(&format!("container/{}/{}/{number}", self.cluster, self.id)),
                     "taskArn": self.arn_of_task(),
-                    "name": format!("container-{number}"),
+                    "name": Self::container_name(number),
                     "image": "public.ecr.aws/aws-containers/retail-store-sample-ui:1.2.3",
                     "runtimeId": runtime_id,
                     "lastStatus": "RUNNING",

@@ -1,6 +1,7 @@
 //! As much of HTTP as a scrape needs.
 
 use std::{
+    fmt::Write as _,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
@@ -20,6 +21,9 @@ pub struct Answer {
     /// Body.
     pub body: String,
 }
+
+/// Some of those that are asked read much before their first answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who we are to S3. Its stand-in wants a signature and does not verify it.
 const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=observer/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, \
@@ -49,16 +53,27 @@ pub fn request(method: &str, address: SocketAddr, path: &str, body: &[u8]) -> Re
 
 /// `GET path`, from the host or from inside a namespace.
 pub fn get(address: SocketAddr, path: &str, from: Option<&Namespace>) -> Result<Answer> {
-    let patience = stretched(Duration::from_secs(5));
-    let connect = || Ok(TcpStream::connect_timeout(&address, patience)?);
-    let mut stream = match from {
+    let connect = || Ok(TcpStream::connect_timeout(&address, stretched(PATIENCE))?);
+    let stream = match from {
         Some(namespace) => namespace.run(connect)?,
         None => connect()?,
     };
-    stream.set_read_timeout(Some(patience))?;
-    stream.write_all(
-        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
-    )?;
+    exchange(stream, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
+}
+
+/// `POST path`.
+pub fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Answer> {
+    let mut request = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        let _ = write!(request, "{name}: {value}\r\n");
+    }
+    let _ = write!(request, "Content-Length: {}\r\n\r\n{body}", body.len());
+    exchange(TcpStream::connect_timeout(&address, stretched(PATIENCE))?, &request)
+}
+
+fn exchange(mut stream: TcpStream, request: &str) -> Result<Answer> {
+    stream.set_read_timeout(Some(stretched(PATIENCE)))?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8(answer).context("an answer in UTF-8")?;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Begins the name of every place, before the number of the process that owns it.
-const PREFIX: &str = "observer-e2e-";
+pub(crate) const PREFIX: &str = "observer-e2e-";
 
 /// The place.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ fn remove_leftovers() {
     }
 }
 
-fn remove(root: &Path) {
+pub(crate) fn remove(root: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mounts = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
     let mut below: Vec<_> = mounts.filter(|mount| mount.starts_with(root)).collect();

@@ -8,8 +8,11 @@
 //! - [`firewall`], [`foreign`]: what drops packets there
 //! - [`traffic`]: the generators; [`cpus`]: where they run; [`counters`]: what the kernel itself counted;
 //!   [`capture`]: what crossed an interface
-//! - [`daemon`], [`hook`], [`http`]: the daemon; [`fake_ecs`]: what it is told about tasks
-//! - [`records`], [`briefs`], [`text`], [`parquet`], [`metrics`]: what it says; [`books`]: whether all of that agrees
+//! - [`docker`], [`ecs_host`]: tasks in containers, as the ECS agent starts them
+//! - [`daemon`], [`hook`], [`http`]: the daemon; [`fake_ecs`], [`fake_agent`], [`fake_http`], [`moto`]: what it is told
+//!   about tasks
+//! - [`records`], [`briefs`], [`text`], [`parquet`], [`metrics`], [`report`]: what it says; [`books`]: whether all of that
+//!   agrees
 //! - [`python`], [`rows`]: other readers of the files; [`store`]: where they are delivered
 //! - [`requires`], [`poll`], [`tally`]: the rest
 
@@ -21,19 +24,25 @@ pub mod capture;
 pub mod counters;
 pub mod cpus;
 pub mod daemon;
+pub mod docker;
+pub mod ecs_host;
+pub mod fake_agent;
 pub mod fake_ecs;
+pub mod fake_http;
 pub mod firewall;
 pub mod foreign;
 pub mod hook;
 pub mod http;
 pub mod lab;
 pub mod metrics;
+pub mod moto;
 pub mod netns;
 pub mod offloads;
 pub mod parquet;
 pub mod poll;
 pub mod python;
 pub mod records;
+pub mod report;
 pub mod requires;
 pub mod rows;
 pub mod store;

@@ -43,6 +43,21 @@ impl Namespace {
         Ok(Self { path: path.to_path_buf(), inode: born? })
     }
 
+    /// The namespace of a process, under a file of ours. It lives as long as this value, or the process.
+    pub fn of_process(pid: u32, path: &Path) -> Result<Self> {
+        File::create_new(path).with_context(|| format!("creating {}", path.display()))?;
+        let of = format!("/proc/{pid}/ns/net");
+        mount(Some(of.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("binding {of} to {}", path.display()))?;
+        Ok(Self { path: path.to_path_buf(), inode: fs::metadata(path)?.ino() })
+    }
+
+    /// The same namespace under one more file, which goes with the value that this returns.
+    pub fn again(&self, path: &Path) -> Result<Self> {
+        self.bind(path)?;
+        Ok(Self { path: path.to_path_buf(), inode: self.inode })
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -115,7 +130,7 @@ impl Namespace {
 
     /// Has `command` start inside. The command holds the namespace: drop it once it is started.
     pub fn place(&self, command: &mut Command) -> Result<()> {
-        place(&self.path, command)
+        place_at(&self.path, command)
     }
 
     /// Runs a program inside to its end and returns what it printed.
@@ -131,8 +146,9 @@ impl Drop for Namespace {
     }
 }
 
-fn place(path: &Path, command: &mut Command) -> Result<()> {
-    let file = File::open(path)?;
+/// Has `command` start inside the namespace that has this file.
+pub(crate) fn place_at(namespace: &Path, command: &mut Command) -> Result<()> {
+    let file = File::open(namespace)?;
     // SAFETY: between fork and exec only a system call is made.
     unsafe { command.pre_exec(move || Ok(setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?)) };
     Ok(())
@@ -142,7 +158,7 @@ fn place(path: &Path, command: &mut Command) -> Result<()> {
 pub(crate) fn output(path: &Path, program: &str, args: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args);
-    place(path, &mut command)?;
+    place_at(path, &mut command)?;
     let output = command.output().with_context(|| format!("starting {program}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{program} {}: {}", args.join(" "), said.trim());

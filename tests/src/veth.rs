@@ -73,7 +73,7 @@ impl FromStr for Mac {
 
 impl Mac {
     /// One that no other interface of this run has.
-    fn fresh() -> Self {
+    pub fn fresh() -> Self {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let [a, b, c, d] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -206,16 +206,45 @@ impl Task {
         for namespace in [&inside, &outside] {
             namespace.run(|| hush(addresses.ipv6))?;
         }
-        let (mac, peer_mac) = (Mac::fresh(), Mac::fresh());
         let name = addresses.name;
+        let macs = (Mac::fresh(), Mac::fresh());
         let peer = outside.path().display();
+        let (mac, peer_mac) = macs;
         let make = format!(
             "link add name {name} address {mac} type veth peer name {name} address {peer_mac} netns {peer}\n"
         );
+        ip_batch(&inside, &make)?;
+        Self::joined(inside, outside, macs, addresses)
+    }
+
+    /// Puts an ENI with this MAC into a task, as the CNI plugin does: it is there before under another name, is moved
+    /// in, and gets its name and its addresses.
+    pub fn attach(inside: Namespace, outside: Namespace, mac: Mac, addresses: Addresses) -> Result<Self> {
+        for namespace in [&inside, &outside] {
+            namespace.run(|| hush(addresses.ipv6))?;
+        }
+        let name = addresses.name;
+        let peer_mac = Mac::fresh();
+        let target = inside.path().display();
+        let make = format!(
+            "link add name ens6 address {mac} type veth peer name {name} address {peer_mac}\n\
+             link set ens6 netns {target} name {name}\n"
+        );
+        ip_batch(&outside, &make)?;
+        Self::joined(inside, outside, (mac, peer_mac), addresses)
+    }
+
+    fn joined(
+        inside: Namespace,
+        outside: Namespace,
+        (mac, peer_mac): (Mac, Mac),
+        addresses: Addresses,
+    ) -> Result<Self> {
+        let name = addresses.name;
         let ours = (addresses.inside, mac);
         let theirs = (addresses.outside, peer_mac);
         let configured = |ours, theirs| configure(name, addresses.ipv6, ours, theirs);
-        ip_batch(&inside, &(make + &configured(ours, theirs)))?;
+        ip_batch(&inside, &configured(ours, theirs))?;
         ip_batch(&outside, &configured(theirs, ours))?;
         let ipv6 = addresses.ipv6;
         let paths = [outside.path().to_path_buf(), inside.path().to_path_buf()];
@@ -258,7 +287,7 @@ impl Task {
 
 /// Takes from a namespace's future interfaces the addresses that IPv6 makes by itself, with all that is said about
 /// them, and from its TCP the wide window: no more segments shall be under way than a receiver's packet queue holds.
-fn hush(ipv6: bool) -> Result<()> {
+pub(crate) fn hush(ipv6: bool) -> Result<()> {
     let settings = [
         ("ipv6/conf/default/disable_ipv6", if ipv6 { "0" } else { "1" }),
         // no link-local address

@@ -50,8 +50,8 @@ pub(crate) fn find_program_in(tree: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// Where such a tree keeps its programs.
-pub(crate) fn program_folders(tree: &Path) -> [PathBuf; 2] {
-    [tree.join("usr/bin"), tree.join("usr/sbin")]
+pub(crate) fn program_folders(tree: &Path) -> [PathBuf; 3] {
+    [tree.join("usr/bin"), tree.join("usr/sbin"), tree.join("bin")]
 }
 
 fn is_program(path: &Path) -> bool {

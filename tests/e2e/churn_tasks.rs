@@ -1,0 +1,424 @@
+//! Tasks of every network mode that come and go at random, in a real Docker Engine, and tasks that live for a moment.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use observer_tests::{
+    counters::Counters,
+    daemon::Daemon,
+    docker::{self, Container},
+    ecs_host::{BRIDGE_MAC, EcsHost, RunningTask},
+    fake_ecs::{self, FakeTask},
+    lab,
+    lab::Lab,
+    need,
+    netns::Namespace,
+    poll,
+    records::{Records, Status},
+    tally::{Direction, Tally},
+    traffic::Udp,
+    veth::{Addresses, Family, Mac, Task, ip_batch},
+};
+
+use crate::docker::assert_names;
+
+/// Tasks of each mode at most.
+const SLOTS: usize = 10;
+/// Length of the link header, which interfaces count and records do not.
+const LINK_HEADER: u64 = 14;
+
+/// How long tasks come and go; the full five minutes are asked for.
+fn seconds() -> Duration {
+    Duration::from_secs(asked("OBSERVER_CHURN_SECONDS", 45))
+}
+
+fn asked(variable: &str, default: u64) -> u64 {
+    env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The same sequence in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % sides
+    }
+}
+
+/// A task that runs.
+enum Live {
+    Awsvpc(Box<(RunningTask, Task)>),
+    Bridge(RunningTask, Namespace),
+    Host(RunningTask),
+}
+
+/// What an interface of a task had carried in all when the task was stopped.
+struct Ended {
+    ecs: FakeTask,
+    carried: Tally,
+}
+
+/// What the workers share.
+struct Churn<'a> {
+    host: &'a EcsHost<'a>,
+    ended: Mutex<BTreeMap<String, Ended>>,
+    number: AtomicU32,
+    started: AtomicUsize,
+}
+
+const UDP: Udp = Udp { family: Family::V4, flows: 2, packets: 5, payload: 64 };
+
+impl Churn<'_> {
+    /// Starts a task. A slot's MAC address and address are those of the task before it.
+    fn start(&self, mode: &str, mac: Mac) -> Result<Live> {
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        self.started.fetch_add(1, Ordering::Relaxed);
+        let ecs = EcsHost::ecs(mac, &format!("{mode}-{number}"), number);
+        Ok(match mode {
+            "awsvpc" => {
+                let (running, task) = self.host.awsvpc(ecs, mac, 1)?;
+                Live::Awsvpc(Box::new((running, task)))
+            }
+            "bridge" => {
+                let running = self.host.bridge(ecs, 1)?;
+                let space = self.host.namespace(&running.containers[0])?;
+                self.join(&running.containers[0], &space)?;
+                Live::Bridge(running, space)
+            }
+            _ => Live::Host(self.host.without_namespace(ecs, "host")?),
+        })
+    }
+
+    /// Has a container of a bridge and the bridge know each other, so that nobody asks by ARP.
+    fn join(&self, container: &Container, space: &Namespace) -> Result<()> {
+        let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.MacAddress}}{{end}}";
+        let known = self.host.docker.output(["inspect", "-f", address, &container.id])?;
+        let (address, mac) = known.split_once(' ').context("address and MAC")?;
+        ip_batch(space, &format!("neigh replace {GATEWAY} lladdr {BRIDGE_MAC} dev eth0 nud permanent\n"))?;
+        ip_batch(&self.host.host, &format!("neigh replace {address} lladdr {mac} dev ecsbr0 nud permanent\n"))
+    }
+
+    fn talk(live: &Live) -> Result<()> {
+        match live {
+            Live::Awsvpc(it) => drop(UDP.send(&it.1.inside, &it.1.outside)?),
+            Live::Bridge(_, space) => drop(space.output("ping", &["-c", "3", "-i", "0.01", GATEWAY])?),
+            Live::Host(_) => {}
+        }
+        Ok(())
+    }
+
+    fn stop(&self, live: Live) -> Result<()> {
+        let (running, carried) = match live {
+            Live::Awsvpc(it) => {
+                let (running, task) = *it;
+                let carried = carried(task.inside.namespace())?;
+                drop(task.end());
+                (running, carried)
+            }
+            Live::Bridge(running, space) => {
+                let carried = carried(&space)?;
+                (running, carried)
+            }
+            Live::Host(running) => (running, Tally::default()),
+        };
+        self.host.stop(&running)?;
+        let ended = Ended { ecs: running.ecs, carried };
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(ended.ecs.id.clone(), ended);
+        Ok(())
+    }
+
+    /// Starts, stops and has tasks of one mode talk until the time is over.
+    fn run(&self, mode: &str, seed: u64, until: Instant) -> Result<()> {
+        let mut dice = Dice(seed);
+        let macs: Vec<Mac> = (0..SLOTS).map(|_| Mac::fresh()).collect();
+        let mut slots: Vec<Option<Live>> = (0..SLOTS).map(|_| None).collect();
+        while Instant::now() < until {
+            let slot = dice.roll(SLOTS);
+            slots[slot] = match slots[slot].take() {
+                None => Some(self.start(mode, macs[slot])?),
+                Some(live) if dice.roll(3) == 0 => {
+                    self.stop(live)?;
+                    // The next one has its MAC address and its address at once.
+                    Some(self.start(mode, macs[slot])?)
+                }
+                Some(live) if dice.roll(2) == 0 => {
+                    self.stop(live)?;
+                    None
+                }
+                some => some,
+            };
+            for live in slots.iter().flatten() {
+                Self::talk(live)?;
+            }
+        }
+        slots.into_iter().flatten().try_for_each(|live| self.stop(live))
+    }
+}
+
+const GATEWAY: &str = "10.77.0.1";
+
+/// What a task's interface has carried both ways, without link headers.
+fn carried(space: &Namespace) -> Result<Tally> {
+    let frames = Counters::read(space, "eth0")?.frames;
+    let all: Tally = Direction::ALL.into_iter().map(|direction| frames.get(direction)).sum();
+    Ok(Tally::new(all.packets, all.bytes - all.packets * LINK_HEADER))
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    descriptors: usize,
+    programs: usize,
+    links: usize,
+    threads: usize,
+    resident_kib: u64,
+}
+
+impl Held {
+    fn read(daemon: &Daemon<'_>) -> Result<Self> {
+        let process = format!("/proc/{}", daemon.pid());
+        let leads: Vec<String> = fs::read_dir(format!("{process}/fd"))?
+            .flatten()
+            .filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
+            .collect();
+        let count = |what: &str| leads.iter().filter(|lead| lead.contains(what)).count();
+        let status = fs::read_to_string(format!("{process}/status"))?;
+        let number = |name: &str| -> Result<u64> {
+            let line =
+                status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_owned())?;
+            Ok(line.trim_start_matches(':').split_whitespace().next().context("a number")?.parse()?)
+        };
+        Ok(Self {
+            descriptors: leads.len(),
+            programs: count("bpf-prog"),
+            links: count("bpf_link") + count("bpf-link"),
+            threads: number("Threads")? as usize,
+            resident_kib: number("VmRSS")?,
+        })
+    }
+
+    /// What it holds when nothing has changed for a while.
+    fn at_rest(daemon: &Daemon<'_>) -> Result<Self> {
+        let mut last = Self::read(daemon)?;
+        let mut since = Instant::now();
+        poll::until("the daemon is at rest", poll::PATIENCE, || {
+            let now = Self { resident_kib: last.resident_kib, ..Self::read(daemon)? };
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            Ok((since.elapsed() > Duration::from_secs(3)).then_some(()))
+        })?;
+        Self::read(daemon)
+    }
+}
+
+#[test]
+fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> Result<()> {
+    let lab = lab!();
+    need!(docker::required());
+    let host = EcsHost::start(&lab)?;
+    let world = lab.other_namespace("world")?;
+    let eni_space = host.host.again(&lab.path("peers").join("host"))?;
+    let addresses = Addresses { ipv6: false, ..Addresses::default() };
+    let eni_mac = Mac::fresh();
+    let eni = Task::attach(eni_space, world, eni_mac, addresses)?;
+    let file = fake_ecs::write(&lab.path("tasks.json"), [&EcsHost::ecs(eni_mac, "instance", 0xfff)])?;
+    let daemon = lab
+        .daemon()
+        .window(5)
+        .sources(&["docker", "host"])
+        .set("docker-socket", host.docker.socket())
+        .tasks_file(&file)
+        .inside(&host.host)
+        .start()?;
+    daemon.wait_attached(&eni.inside)?;
+
+    let churn = Churn {
+        host: &host,
+        ended: Mutex::default(),
+        number: AtomicU32::new(0x1000),
+        started: AtomicUsize::new(0),
+    };
+    // One of each, so that all that is made once is there.
+    for mode in ["bridge", "awsvpc", "host"] {
+        let mac = Mac::fresh();
+        let live = churn.start(mode, mac)?;
+        Churn::talk(&live)?;
+        churn.stop(live)?;
+    }
+    let none_left = |page: &observer_tests::metrics::Metrics| {
+        page.get("observer_interfaces", &[("state", "attached")]) == Some(1.0)
+    };
+    daemon.wait("the first tasks are gone", none_left)?;
+    let before = Held::at_rest(&daemon)?;
+
+    let until = Instant::now() + seconds();
+    let mut sent = Tally::default();
+    thread::scope(|scope| -> Result<()> {
+        let churn = &churn;
+        let workers: Vec<_> = [("awsvpc", 1), ("bridge", 2), ("host", 3)]
+            .map(|(mode, seed)| scope.spawn(move || churn.run(mode, seed, until)))
+            .into();
+        while !workers.iter().all(thread::ScopedJoinHandle::is_finished) {
+            sent += UDP.send(&eni.inside, &eni.outside)?;
+            thread::sleep(Duration::from_millis(100));
+        }
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+    })?;
+    daemon.wait("all tasks are gone", none_left)?;
+    let after = Held::at_rest(&daemon)?;
+    let missed = daemon.metrics()?.sum("observer_lost_packets_total", &[("reason", "before_attach")]);
+    let stopped = daemon.stop()?;
+    let records = Records::read(&stopped.out).with_context(|| stopped.said.clone())?;
+    let ended = churn.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!(
+        "{} tasks, {} records, {missed} packets before the programs; before {before:?}, after {after:?}",
+        ended.len(),
+        records.all.len()
+    );
+    assert_eq!(records.recorded(eni_mac).egress, sent, "what the host sent");
+    let mut accounts = BTreeMap::<&str, Tally>::new();
+    for record in records.all.iter().filter(|record| record.text("mac") != eni_mac.to_string()) {
+        let task = ended.get(record.text("ecs_task_id"));
+        let task = task.with_context(|| format!("a record of no task: {:?}", record.fields))?;
+        assert_names(record, &task.ecs);
+        // A window may end before its container starts.
+        let container = record.text("ecs_container_id");
+        assert!(["", &task.ecs.containers[0]].contains(&container), "{container} in {}", task.ecs.id);
+        *accounts.entry(&task.ecs.id).or_default() += record.tally;
+    }
+    for (id, task) in &ended {
+        let account = accounts.get(id.as_str()).copied().unwrap_or_default();
+        assert_eq!(
+            account, task.carried,
+            "records and losses of task {id} ({}), and its interface",
+            task.ecs.mode
+        );
+    }
+    assert_eq!(
+        (after.descriptors, after.programs, after.links, after.threads),
+        (before.descriptors, before.programs, before.links, before.threads),
+        "descriptors, programs, links and threads"
+    );
+    let grown = after.resident_kib.saturating_sub(before.resident_kib);
+    assert!(grown < 4096, "{grown} KiB more are resident");
+    Ok(())
+}
+
+/// What a task of a moment sent, and what of that its interface took.
+struct Moment {
+    mac: Mac,
+    sent: Tally,
+    carried: Tally,
+}
+
+/// A task that sends a datagram as soon as it can and is gone 200 ms later.
+fn moment(lab: &Lab, name: &str) -> Result<Moment> {
+    let (inside, outside) = (lab.observed_namespace(name)?, lab.other_namespace(name)?);
+    let task = Task::join(inside, outside, Addresses { ipv6: false, ..Addresses::default() })?;
+    let one = Udp { family: Family::V4, flows: 1, packets: 1, payload: 64 };
+    let mut sent = Tally::default();
+    // Until the kernel has set up its queues, it drops what is sent.
+    poll::until_true("the interface takes a packet", poll::PATIENCE, || {
+        sent += one.send(&task.inside, &task.outside)?;
+        Ok(carried(task.inside.namespace())?.packets > 0)
+    })?;
+    thread::sleep(Duration::from_millis(200));
+    let moment = Moment { mac: task.inside.mac(), sent, carried: carried(task.inside.namespace())? };
+    drop(task.end());
+    Ok(moment)
+}
+
+#[test]
+fn tasks_of_200_ms_have_their_record_or_a_counted_gap() -> Result<()> {
+    const AT_ONCE: usize = 2;
+    let lab = lab!(alone);
+    let wanted = asked("OBSERVER_SHORT_TASKS", 60) as usize;
+    let daemon = lab.daemon().window(5).start()?;
+    let next = AtomicUsize::new(0);
+    let lived = Mutex::new(Vec::new());
+    thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..AT_ONCE)
+            .map(|_| {
+                scope.spawn(|| -> Result<()> {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= wanted {
+                            return Ok(());
+                        }
+                        let it = moment(&lab, &format!("moment-{number}"))?;
+                        lived.lock().unwrap_or_else(PoisonError::into_inner).push(it);
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+    })?;
+    daemon.wait("all are gone", |page| {
+        page.get("observer_interfaces", &[("state", "attached")]) == Some(0.0)
+    })?;
+    let missed = daemon.metrics()?.sum("observer_interfaces_missed_total", &[]);
+    let report = daemon.wait_report("a report", |_| true)?;
+    let records = Records::read(&daemon.stop()?.out)?;
+    let lived = lived.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (mut recorded, mut gaps, mut gone, mut unseen) = (0, 0, 0, 0);
+    for Moment { mac, sent, carried } in &lived {
+        let egress = records.recorded(*mac).egress;
+        let lost = records.lost(*mac);
+        // What the queues dropped is counted only where the programs were there before.
+        if (carried.packets..=sent.packets).contains(&(egress + lost).packets) {
+            recorded += usize::from(egress.packets > 0);
+            gaps += usize::from(lost.packets > 0);
+        } else if !records.with_status(*mac, Status::SkipData).is_empty() {
+            gone += 1;
+        } else {
+            unseen += 1;
+            println!("{mac}: sent {sent:?}, carried {carried:?}, recorded {egress:?}, lost {lost:?}");
+        }
+    }
+    println!(
+        "{} tasks: {recorded} recorded, {gaps} with a counted gap, {gone} gone too early, {unseen} neither",
+        lived.len()
+    );
+    assert_eq!(
+        (missed, report.missed()),
+        (gone, gone),
+        "interfaces that were gone before they were observed"
+    );
+    // 99.9 %
+    assert!(unseen * 1000 <= lived.len(), "{unseen} of {} have neither record nor gap", lived.len());
+    Ok(())
+}
+
+#[test]
+fn what_a_task_sends_before_it_is_observed_is_counted_as_lost() -> Result<()> {
+    let lab = lab!();
+    let daemon = lab.daemon().start()?;
+    // As late as a daemon can be.
+    daemon.freeze()?;
+    let task = lab.late_task("early")?;
+    let early = UDP.send(&task.inside, &task.outside)?;
+    daemon.thaw()?;
+    daemon.wait_attached(&task.inside)?;
+    let later = UDP.send(&task.inside, &task.outside)?;
+    let page = daemon.metrics()?;
+    assert_eq!(
+        page.sum("observer_lost_packets_total", &[("stage", "attach"), ("reason", "before_attach")]),
+        early.packets
+    );
+    let mac = task.inside.mac();
+    let records = Records::read(&daemon.stop()?.out)?;
+    assert_eq!(records.recorded(mac).egress, later, "records, and what was sent in time");
+    assert_eq!(records.lost(mac), early, "SKIPDATA, and what was sent too early");
+    Ok(())
+}

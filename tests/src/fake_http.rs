@@ -1,0 +1,139 @@
+//! A small HTTP server that answers as a scenario says, and remembers what it was asked.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::daemon::free_address;
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `GET`, `PUT`.
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    /// By their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// When.
+    pub at: Instant,
+}
+
+/// What is answered.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// A status and a body.
+    Answer(u16, String),
+    /// Nothing, for longer than anybody waits.
+    Silence,
+}
+
+impl Reply {
+    /// 200.
+    pub fn ok(body: impl Into<String>) -> Self {
+        Self::Answer(200, body.into())
+    }
+
+    /// A status without a body.
+    pub fn status(status: u16) -> Self {
+        Self::Answer(status, String::new())
+    }
+}
+
+/// The server. It ends when it is dropped.
+#[derive(Debug)]
+pub struct FakeHttp {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Request>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeHttp {
+    /// Serves on an address of its own.
+    pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Result<Self> {
+        let address = free_address()?;
+        let listener = TcpListener::bind(address)?;
+        let (asked, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (log, ended, answer) = (Arc::clone(&asked), Arc::clone(&stop), Arc::new(answer));
+        let thread = thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (log, ended, answer) = (Arc::clone(&log), Arc::clone(&ended), Arc::clone(&answer));
+                thread::spawn(move || serve(&stream, &log, &ended, &*answer));
+            }
+        });
+        Ok(Self { address, asked, stop, thread: Some(thread) })
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Everything that was asked.
+    pub fn asked(&self) -> Vec<Request> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for FakeHttp {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the thread.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(
+    stream: &TcpStream,
+    log: &Mutex<Vec<Request>>,
+    ended: &AtomicBool,
+    answer: &dyn Fn(&Request) -> Reply,
+) -> Option<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next()?.ok()?;
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
+    let mut headers = BTreeMap::new();
+    for line in lines {
+        let line = line.ok()?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.insert(name.to_lowercase(), value.trim().to_owned());
+    }
+    let request = Request { method, path, headers, at: Instant::now() };
+    let reply = answer(&request);
+    log.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    match reply {
+        Reply::Answer(status, body) => {
+            let head =
+                format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let mut stream = stream;
+            stream.write_all((head + &body).as_bytes()).ok()
+        }
+        Reply::Silence => {
+            for _ in 0..100 {
+                if ended.load(Ordering::Relaxed) {
+                    return None;
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+            None
+        }
+    }
+}

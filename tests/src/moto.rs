@@ -1,0 +1,160 @@
+//! AWS as moto plays it: a cluster with one container instance, and tasks that have ENIs.
+
+use std::{
+    fs::File,
+    net::SocketAddr,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{
+    daemon::{Guard, free_address},
+    http,
+    lab::Lab,
+    poll::{self, PATIENCE},
+    requires::{self, Missing},
+    veth::Mac,
+};
+
+/// What it needs on `PATH`.
+pub fn required() -> Result<(), Missing> {
+    requires::program("moto_server").map(drop)
+}
+
+const REGION: &str = "eu-west-1";
+const CLUSTER: &str = "shop";
+/// One that moto has from the start.
+const IMAGE: &str = "ami-03cf127a";
+const FAMILY: &str = "web-family";
+
+/// The server.
+#[derive(Debug)]
+pub struct Moto {
+    address: SocketAddr,
+    subnet: String,
+    /// The EC2 instance of the cluster's container instance.
+    pub instance: String,
+    _server: Guard,
+}
+
+/// A task, as the API tells of it.
+#[derive(Clone, Debug)]
+pub struct MotoTask {
+    /// Its ARN.
+    pub arn: String,
+    /// Its ENI's MAC address.
+    pub mac: Mac,
+    /// Its ENI's id.
+    pub eni: String,
+    /// Its ENI's subnet.
+    pub subnet: String,
+}
+
+impl Moto {
+    /// Starts one with an empty cluster.
+    pub fn start(lab: &Lab) -> Result<Self> {
+        let address = free_address()?;
+        let log = File::create(lab.path("moto.log"))?;
+        let program = requires::program("moto_server").map_err(|it| anyhow::anyhow!("{it}"))?;
+        let mut command = Command::new(program);
+        command
+            .args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()])
+            .env_remove("LD_LIBRARY_PATH")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let server = Guard::spawn(&mut command)?;
+        let mut moto = Self { address, subnet: String::new(), instance: String::new(), _server: server };
+        poll::until_true("moto answers", PATIENCE, || {
+            Ok(http::get(address, "/moto-api/", None).is_ok_and(|answer| answer.status == 200))
+        })?;
+        let vpc = moto.ec2("Action=CreateVpc&CidrBlock=10.0.0.0/16", "vpcId")?;
+        moto.ec2(
+            &format!("Action=ModifyVpcAttribute&VpcId={vpc}&EnableDnsHostnames.Value=true"),
+            "requestId",
+        )?;
+        moto.subnet =
+            moto.ec2(&format!("Action=CreateSubnet&VpcId={vpc}&CidrBlock=10.0.4.0/24"), "subnetId")?;
+        let run =
+            format!("Action=RunInstances&ImageId={IMAGE}&MinCount=1&MaxCount=1&SubnetId={}", moto.subnet);
+        moto.instance = moto.ec2(&run, "instanceId")?;
+        moto.ecs("CreateCluster", &json!({"clusterName": CLUSTER}))?;
+        let document = json!({"instanceId": moto.instance}).to_string();
+        moto.ecs(
+            "RegisterContainerInstance",
+            &json!({"cluster": CLUSTER, "instanceIdentityDocument": document}),
+        )?;
+        moto.ecs(
+            "RegisterTaskDefinition",
+            &json!({
+                "family": FAMILY, "networkMode": "awsvpc",
+                "containerDefinitions": [{"name": "container-0", "image": "busybox", "memoryReservation": 16}]
+            }),
+        )?;
+        Ok(moto)
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Runs a task of a service.
+    pub fn run_task(&self, service: &str) -> Result<MotoTask> {
+        let network = json!({"awsvpcConfiguration": {"subnets": [self.subnet], "securityGroups": []}});
+        let answer = self.ecs(
+            "RunTask",
+            &json!({
+                "cluster": CLUSTER, "taskDefinition": FAMILY, "count": 1, "launchType": "EC2",
+                "group": format!("service:{service}"), "networkConfiguration": network
+            }),
+        )?;
+        let task = &answer["tasks"][0];
+        let detail = |name: &str| -> Result<String> {
+            let details = task["attachments"][0]["details"].as_array().context("an ENI")?;
+            let detail = details.iter().find(|detail| detail["name"] == name).context("a detail")?;
+            Ok(detail["value"].as_str().context("a value")?.to_owned())
+        };
+        Ok(MotoTask {
+            arn: task["taskArn"].as_str().context("a task")?.to_owned(),
+            mac: detail("macAddress")?.parse()?,
+            eni: detail("networkInterfaceId")?,
+            subnet: detail("subnetId")?,
+        })
+    }
+
+    /// Which requests of this name it was sent by others.
+    pub fn asked(&self, lab: &Lab) -> Result<usize> {
+        let log = std::fs::read_to_string(lab.path("moto.log"))?;
+        Ok(log.lines().filter(|line| line.contains("\"POST / HTTP")).count())
+    }
+
+    fn ecs(&self, call: &str, body: &Value) -> Result<Value> {
+        let target = format!("AmazonEC2ContainerServiceV20141113.{call}");
+        let kind = ("Content-Type", "application/x-amz-json-1.1");
+        let text = self.post("ecs", &[kind, ("X-Amz-Target", &target)], &body.to_string())?;
+        serde_json::from_str(&text).with_context(|| text)
+    }
+
+    /// Asks, and returns what stands in this element.
+    fn ec2(&self, query: &str, element: &str) -> Result<String> {
+        let kind = ("Content-Type", "application/x-www-form-urlencoded");
+        let text = self.post("ec2", &[kind], &format!("{query}&Version=2016-11-15"))?;
+        let inner = text.split_once(&format!("<{element}>")).and_then(|(_, rest)| rest.split_once('<'));
+        Ok(inner.with_context(|| format!("no {element} in {text}"))?.0.to_owned())
+    }
+
+    fn post(&self, service: &str, headers: &[(&str, &str)], body: &str) -> Result<String> {
+        // It looks at no signature, but tells region and service by where one is for.
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+        );
+        let mut all = vec![("Authorization", scope.as_str())];
+        all.extend(headers);
+        let answer = http::post(self.address, "/", &all, body)?;
+        ensure!(answer.status == 200, "moto answers {}: {}", answer.status, answer.body);
+        Ok(answer.body)
+    }
+}
