@@ -10,18 +10,20 @@ use std::{
 use super::{interfaces::Attached, tick::Event};
 use crate::kernel::attachment::{OwnQdisc, remove_quiet};
 
+/// What leaves, and whoever waits until it has left.
+type Job = (Vec<Attached>, Option<Sender<()>>);
+
 /// The thread that takes programs off.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    /// What leaves, and whoever waits until it has left.
-    jobs: Option<Sender<(Vec<Attached>, Option<Sender<()>>)>>,
+    jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Leaving {
     /// Tells `tick` of each interface when nothing more is counted on it.
     pub(super) fn start(tick: Sender<Event>) -> io::Result<Self> {
-        let (jobs, leaving) = channel::<(Vec<Attached>, Option<Sender<()>>)>();
+        let (jobs, leaving) = channel::<Job>();
         let qdiscs = Qdiscs::start()?;
         let thread = thread::Builder::new().name("leaving".into()).spawn(move || {
             for (leaving, done) in leaving {

@@ -215,14 +215,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
             flows = sizes.flows(),
             "observing"
         );
-        runtime.block_on(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                // The tick ends by itself only when it cannot go on.
-                () = async { while !tick.is_finished() { tokio::time::sleep(Duration::from_millis(200)).await; } } => {}
-            }
-        });
+        runtime.block_on(stopped(&mut terminate, &mut interrupt, &tick));
         tracing::info!("stopping");
         drop(watch);
         interfaces.join().map_err(|_| Failure::Running("the interfaces' thread panicked".into()))?;
@@ -271,6 +264,20 @@ fn runtime() -> Result<(Runtime, Signal, Signal), Failure> {
     let (terminate, interrupt) =
         stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
     Ok((runtime, terminate, interrupt))
+}
+
+/// Waits for a signal that says to stop, or for the tick, which ends by itself only when it cannot go on.
+async fn stopped<T>(terminate: &mut Signal, interrupt: &mut Signal, tick: &thread::ScopedJoinHandle<'_, T>) {
+    let ended = async {
+        while !tick.is_finished() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = ended => {}
+    }
 }
 
 fn async_runtime() -> Result<Runtime, Failure> {
