@@ -1,12 +1,8 @@
 //! AWS as moto plays it: a cluster with one container instance, and tasks that have ENIs.
 
-use std::{
-    fs::File,
-    net::SocketAddr,
-    process::{Command, Stdio},
-};
+use std::{ffi::OsString, fs::File, net::SocketAddr};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::{
@@ -14,13 +10,14 @@ use crate::{
     http,
     lab::Lab,
     poll::{self, PATIENCE},
-    requires::{self, Missing},
+    python::Python,
+    requires::Missing,
     veth::Mac,
 };
 
-/// What it needs on `PATH`.
+/// What it needs.
 pub fn required() -> Result<(), Missing> {
-    requires::program("moto_server").map(drop)
+    Python::find().map(drop)
 }
 
 const REGION: &str = "eu-west-1";
@@ -57,14 +54,10 @@ impl Moto {
     pub fn start(lab: &Lab) -> Result<Self> {
         let address = free_address()?;
         let log = File::create(lab.path("moto.log"))?;
-        let program = requires::program("moto_server").map_err(|it| anyhow::anyhow!("{it}"))?;
-        let mut command = Command::new(program);
-        command
-            .args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()])
-            .env_remove("LD_LIBRARY_PATH")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        let python = Python::find().map_err(|missing| anyhow!("{missing}"))?;
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        let mut command = python.script("ecs_api.py", ["-H", &host, "-p", &port].map(OsString::from));
+        command.stdout(log.try_clone()?).stderr(log);
         let server = Guard::spawn(&mut command)?;
         let mut moto = Self { address, subnet: String::new(), instance: String::new(), _server: server };
         poll::until_true("moto answers", PATIENCE, || {

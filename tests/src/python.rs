@@ -1,4 +1,4 @@
-//! Programs in Python that stand for the readers of our files and for S3: DuckDB, pyarrow, flowlogs-reader, moto.
+//! Programs in Python that stand for the readers of our files and for AWS: DuckDB, pyarrow, flowlogs-reader, moto.
 
 use std::{
     env,
@@ -43,11 +43,16 @@ impl Python {
         command
     }
 
-    /// Runs a script of `tests/readers` to its end and returns what it prints.
+    /// A command that runs a script of `tests/readers`.
+    pub fn script(&self, script: &str, arguments: impl IntoIterator<Item = OsString>) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("readers").join(script);
+        self.command([script.into_os_string()].into_iter().chain(arguments))
+    }
+
+    /// Runs it to its end and returns what it prints.
     pub fn run(&self, script: &str, arguments: impl IntoIterator<Item = OsString>) -> Result<String> {
         const PATIENCE: Duration = Duration::from_mins(2);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("readers").join(script);
-        let mut command = self.command([script.into_os_string()].into_iter().chain(arguments));
+        let mut command = self.script(script, arguments);
         let Exit { status, stdout, stderr } = run_to_end(&mut command, PATIENCE)?;
         ensure!(status.success(), "{command:?} ends with {status}:\n{stderr}");
         Ok(stdout)

@@ -76,11 +76,6 @@ impl Paths {
         self.toolchain().join("tools")
     }
 
-    /// The virtual environment of the tests' Python programs.
-    pub(crate) fn python(&self) -> PathBuf {
-        self.toolchain().join("python")
-    }
-
     /// The kernels that tests boot, and what boots them.
     pub(crate) fn kernels(&self) -> PathBuf {
         self.target.join("kernels")

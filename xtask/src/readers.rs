@@ -1,4 +1,4 @@
-//! Packages of Python that stand for the readers of record files and for S3, in a folder of their own.
+//! Packages of Python that stand for the readers of record files and for AWS, in a folder of their own.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -42,7 +42,7 @@ fn stamped() -> String {
 
 /// Brings them; the folder appears when it is complete.
 pub(crate) fn install(paths: &Paths) -> Result<()> {
-    println!("==> DuckDB, pyarrow, flowlogs-reader, moto: read record files and stand for S3 in the tests");
+    println!("==> DuckDB, pyarrow, flowlogs-reader, moto: read record files and stand for AWS in the tests");
     let step = Step::begin("pip install");
     let folder = folder(paths);
     let partial = folder.with_extension("partial");

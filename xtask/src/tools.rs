@@ -1,13 +1,13 @@
 //! The programs that the demo and the tests need: the list, and where they come from.
 
-use std::{ffi::OsString, path::PathBuf, process::Command};
+use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::{Result, bail};
 
 use crate::{
     apt, host,
     paths::{Paths, join, libraries, prepend},
-    process::{self, Step},
+    process::Step,
     readers,
 };
 
@@ -37,18 +37,9 @@ enum From {
     Private,
     /// The same without libraries: the package depends on much that this program does without.
     PrivateAlone,
-    /// From the Python Package Index, into a virtual environment of its own.
-    Python,
 }
 
-impl From {
-    /// Whether it is a Debian package below the target directory.
-    fn is_unpacked(self) -> bool {
-        matches!(self, Self::Private | Self::PrivateAlone)
-    }
-}
-
-pub(crate) const TOOLS: [Tool; 14] = [
+pub(crate) const TOOLS: [Tool; 13] = [
     Tool {
         program: "ip",
         package: "iproute2",
@@ -143,20 +134,11 @@ pub(crate) const TOOLS: [Tool; 14] = [
         why: "is the image of these containers",
         from: From::PrivateAlone,
     },
-    Tool {
-        program: "moto_server",
-        package: "moto[server]==5.2.1",
-        uses: &[Use::Tests],
-        why: "plays the AWS API in the tests of task discovery",
-        from: From::Python,
-    },
 ];
 
 /// A tool's place: the system's first.
 pub(crate) fn find(paths: &Paths, tool: &Tool) -> Option<PathBuf> {
-    let trees = [paths.tools(), paths.python()];
-    let in_trees = || trees.iter().find_map(|tree| host::find_program_in(tree, tool.program));
-    host::find_program(tool.program).or_else(in_trees)
+    host::find_program(tool.program).or_else(|| host::find_program_in(&paths.tools(), tool.program))
 }
 
 /// Installs what of the system's tools is missing.
@@ -180,53 +162,13 @@ pub(crate) fn install_system(uses: &[Use]) -> Result<()> {
 
 /// Whether a private tool is wanted that is nowhere.
 pub(crate) fn lacks_private(paths: &Paths, uses: &[Use]) -> bool {
-    lacks_unpacked(paths, uses) || lacks_python(paths, uses)
-}
-
-fn lacks_unpacked(paths: &Paths, uses: &[Use]) -> bool {
-    wanted(uses).any(|tool| tool.from.is_unpacked() && find(paths, tool).is_none())
-}
-
-fn lacks_python(paths: &Paths, uses: &[Use]) -> bool {
-    wanted(uses).any(|tool| tool.from == From::Python && find(paths, tool).is_none())
-}
-
-/// Installs what is missing of the private tools.
-pub(crate) fn install_private(paths: &Paths, uses: &[Use]) -> Result<()> {
-    if lacks_unpacked(paths, uses) {
-        unpack(paths, uses)?;
-    }
-    if lacks_python(paths, uses) {
-        install_python(paths, uses)?;
-    }
-    Ok(())
-}
-
-fn install_python(paths: &Paths, uses: &[Use]) -> Result<()> {
-    let missing: Vec<&Tool> =
-        wanted(uses).filter(|tool| tool.from == From::Python && find(paths, tool).is_none()).collect();
-    announce(&missing);
-    let folder = paths.python();
-    let make = || process::output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
-    if make().is_err() {
-        // Debian has the module in a package of its own.
-        if !apt::is_here() {
-            bail!("install python3 and its module venv with this system's package manager");
-        }
-        apt::install(&["python3-venv"])?;
-        make()?;
-    }
-    let packages = missing.iter().map(|tool| tool.package);
-    let step = Step::begin("pip install");
-    process::output(Command::new(folder.join("bin/pip")).args(["install", "--quiet"]).args(packages))?;
-    step.end();
-    Ok(())
+    wanted(uses).any(|tool| tool.from != From::System && find(paths, tool).is_none())
 }
 
 /// Unpacks the tools that the system does not have, all into one new tree.
-fn unpack(paths: &Paths, uses: &[Use]) -> Result<()> {
+pub(crate) fn install_private(paths: &Paths, uses: &[Use]) -> Result<()> {
     let missing: Vec<&Tool> = wanted(uses)
-        .filter(|tool| tool.from.is_unpacked() && host::find_program(tool.program).is_none())
+        .filter(|tool| tool.from != From::System && host::find_program(tool.program).is_none())
         .collect();
     announce(&missing);
     let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
@@ -250,15 +192,7 @@ pub(crate) fn environment(paths: &Paths) -> Result<Vec<(&'static str, OsString)>
     let mut variables = vec![
         ("OBSERVER_BIN", paths.daemon().into()),
         ("OBSERVER_OBJECT", paths.object().into()),
-        (
-            "PATH",
-            join(
-                host::program_folders(&tools)
-                    .into_iter()
-                    .chain(host::search_path())
-                    .chain([paths.python().join("bin")]),
-            )?,
-        ),
+        ("PATH", join(host::program_folders(&tools).into_iter().chain(host::search_path()))?),
     ];
     variables.extend(readers::found(paths).map(|folder| ("OBSERVER_READERS", folder.into_os_string())));
     let libraries: Vec<PathBuf> = libraries(&tools).into_iter().filter(|folder| folder.exists()).collect();
