@@ -73,6 +73,9 @@ impl Generator {
             };
             input.frame.offload = Offload { size, segments };
         }
+        if self.kind == Kind::Any && link == Link::Ethernet && self.one_in(4) {
+            input.frame.tags_beside = 1;
+        }
         self.cut(&mut input);
         self.fit(&mut input);
         input
@@ -159,7 +162,7 @@ impl Generator {
 
     fn ethernet(&mut self, ether_type: u16) {
         self.push_random(12);
-        let tags = self.of([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3]);
+        let tags = self.of([0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4]);
         for _ in 0..tags {
             let tag = if self.random.bool() { [0x81, 0x00] } else { [0x88, 0xa8] };
             self.bytes.extend(tag);

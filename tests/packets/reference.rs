@@ -46,7 +46,7 @@ pub(crate) enum Fragment {
 pub(crate) fn read(input: &Input) -> Reading {
     let (ether_type, packet) = match input.frame.link {
         Link::Bare(ether_type) => (ether_type, &input.bytes[..]),
-        Link::Ethernet => match ethernet(&input.bytes) {
+        Link::Ethernet => match ethernet(&input.bytes, input.frame.tags_beside) {
             Ok(it) => it,
             Err(kind) => return not_ip(kind),
         },
@@ -85,11 +85,11 @@ fn nothing(outcome: Outcome) -> Reading {
     Reading { outcome, network_at: 0, fragment: Fragment::None, payload: 0, extensions: 0 }
 }
 
-/// IEEE 802.3, 3.2.6, and 802.1Q, 9: the type behind the addresses and at most two tags.
-fn ethernet(frame: &[u8]) -> Result<(u16, &[u8]), NonIpKind> {
+/// IEEE 802.3, 3.2.6, and 802.1Q, 9: the type behind the addresses and at most three tags, of which some may lie beside.
+fn ethernet(frame: &[u8], tags_beside: u32) -> Result<(u16, &[u8]), NonIpKind> {
     fn typed(bytes: &[u8], tags: u32) -> Result<(u16, &[u8]), NonIpKind> {
         match bytes {
-            [0x81, 0x00, ..] | [0x88, 0xa8, ..] if tags == 2 => Err(NonIpKind::VlanDepth),
+            [0x81, 0x00, ..] | [0x88, 0xa8, ..] if tags == 3 => Err(NonIpKind::VlanDepth),
             [0x81, 0x00, _, _, behind @ ..] | [0x88, 0xa8, _, _, behind @ ..] => typed(behind, tags + 1),
             // A tag is read with the type behind it, or not at all.
             [0x81, 0x00, ..] | [0x88, 0xa8, ..] => Err(NonIpKind::Short),
@@ -97,7 +97,7 @@ fn ethernet(frame: &[u8]) -> Result<(u16, &[u8]), NonIpKind> {
             _ => Err(NonIpKind::Short),
         }
     }
-    typed(frame.get(12..).ok_or(NonIpKind::Short)?, 0)
+    typed(frame.get(12..).ok_or(NonIpKind::Short)?, tags_beside)
 }
 
 /// An IP packet up to its transport header.

@@ -50,6 +50,8 @@ pub struct Frame {
     pub len: u32,
     /// What stands before the IP header.
     pub link: Link,
+    /// VLAN tags that are not among its bytes: 1 where the kernel has put the outer one into `skb->vlan_tci`.
+    pub tags_beside: u32,
     /// Whether it is a GSO or GRO super-packet: the lengths in its IP header say nothing then.
     pub offload: Offload,
 }
@@ -146,7 +148,8 @@ pub fn parse_plain<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Option<P
     if frame.offload.size != 0 || frame.link != Link::Ethernet {
         return None;
     }
-    let plain = Frame { len: frame.len, link: Link::Ethernet, offload: Offload { size: 0, segments: 0 } };
+    let offload = Offload { size: 0, segments: 0 };
+    let plain = Frame { len: frame.len, link: Link::Ethernet, tags_beside: 0, offload };
     parse(bytes, plain).ok().filter(|packet| packet.note.is_none() && packet.fragment.part == Part::Whole)
 }
 
@@ -186,7 +189,7 @@ enum Unreadable {
 #[inline(always)]
 pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet, Skip> {
     let (ether_type, l3) = match frame.link {
-        Link::Ethernet => ethernet::payload(bytes)?,
+        Link::Ethernet => ethernet::payload(bytes, frame.tags_beside)?,
         Link::Bare(ether_type) => (ether_type, 0),
     };
     let lost = |reason| Skip::Lost(reason, frame.offload.unparsed(frame.len.saturating_sub(l3)));
@@ -237,7 +240,7 @@ pub struct Layout {
 /// gives; the programs do not.
 pub fn layout(bytes: &[u8], link: Link) -> Option<Layout> {
     let (ether_type, l3) = match link {
-        Link::Ethernet => ethernet::payload(bytes).ok()?,
+        Link::Ethernet => ethernet::payload(bytes, 0).ok()?,
         Link::Bare(ether_type) => (ether_type, 0),
     };
     // What the header says of its length is no matter: the packet may be a super-packet, and less of it captured.

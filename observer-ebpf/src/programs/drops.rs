@@ -198,7 +198,7 @@ impl Skb {
             room: UnsafeCell::new(MaybeUninit::uninit()),
         };
         let protocol = u16::from_be(self.field(offset!(skb_protocol)));
-        let frame = Frame { len, link: Link::Bare(protocol), offload: self.offload(head) };
+        let frame = Frame { len, link: Link::Bare(protocol), tags_beside: 0, offload: self.offload(head) };
         let parsed = parse(&headers, frame);
         let wire = match &parsed {
             Ok(packet)
