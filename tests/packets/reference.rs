@@ -286,7 +286,19 @@ impl Datagram<'_> {
             None => transport(self.protocol, self.payload),
             note => Transport { note, ..Transport::default() },
         };
-        let (packets, bytes) = on_the_wire(self.length, self.headers + transport.length, offload);
+        let mut headers = self.headers + transport.length;
+        let mut note = transport.note;
+        if offload.size != 0 && note.is_none() {
+            let behind = self.payload.get(transport.length..).unwrap_or_default();
+            let length = self.length.saturating_sub(headers);
+            match tunnel(self.protocol, transport.ports.1, behind, length) {
+                None => {}
+                Some(Ok(inside)) if offload.size != 0xffff && inside.length <= offload.size as usize => {}
+                Some(Ok(inside)) => headers += inside.headers,
+                Some(Err(Hidden)) => note = Some(Note::TunnelUnread),
+            }
+        }
+        let (packets, bytes) = on_the_wire(self.length, headers, offload);
         Outcome::Flow {
             source: self.source,
             destination: self.destination,
@@ -297,9 +309,69 @@ impl Datagram<'_> {
             tcp_flags: transport.tcp_flags,
             packets,
             bytes,
-            note: transport.note,
+            note,
         }
     }
+}
+
+/// What a super-packet in a tunnel has behind the headers outside.
+struct Inside {
+    /// The tunnel's header, and those of the packet in it.
+    headers: usize,
+    /// Bytes of the packet in it, from its IP header on.
+    length: usize,
+}
+
+/// The headers in a tunnel are not known, or not all there.
+struct Hidden;
+
+/// RFC 2003, 2473, 4213, 2784 with 2890, 7348, 8926, and draft-ietf-nvo3-vxlan-gpe: the tunnels that Linux cuts into
+/// segments. `length` is that of `payload` where all of it was captured.
+fn tunnel(protocol: u8, port: u16, payload: &[u8], length: usize) -> Option<Result<Inside, Hidden>> {
+    const ETHERNET: u16 = 0x6558;
+    let header = match (protocol, port, payload) {
+        (4, ..) => Some((0x0800, 0)),
+        (41, ..) => Some((0x86dd, 0)),
+        (47, _, &[flags, version, high, low, ..]) if flags & 0x40 == 0 && version & 7 == 0 => {
+            let words = [0x80, 0x20, 0x10].into_iter().filter(|flag| flags & flag != 0).count();
+            Some((u16::from_be_bytes([high, low]), 4 + 4 * words))
+        }
+        (17, 4789 | 8472, _) => Some((ETHERNET, 8)),
+        (17, 4790, &[flags, _, _, next, _, _, _, _, ..]) => match (flags & 4, next) {
+            (0, _) | (_, 3) => Some((ETHERNET, 8)),
+            (_, 1) => Some((0x0800, 8)),
+            (_, 2) => Some((0x86dd, 8)),
+            _ => None,
+        },
+        (17, 6081, &[options @ 0..=0x3f, _, high, low, _, _, _, _, ..]) => {
+            Some((u16::from_be_bytes([high, low]), 8 + 4 * usize::from(options)))
+        }
+        (47 | 50 | 137, ..) | (17, 4790 | 6081, _) => None,
+        _ => return None,
+    };
+    Some(header.ok_or(Hidden).and_then(|(ether_type, header)| {
+        let frame = payload.get(header..).ok_or(Hidden)?;
+        let (ether_type, packet) = match ether_type {
+            ETHERNET => ethernet(frame, 0).map_err(|_| Hidden)?,
+            bare => (bare, frame),
+        };
+        let link = payload.len() - packet.len();
+        let (reported, plain) = (length - link, Offload::default());
+        let datagram = match ether_type {
+            0x0800 => ipv4(packet, reported, plain),
+            0x86dd => ipv6(packet, reported, plain),
+            _ => return Err(Hidden),
+        };
+        let datagram = datagram.map_err(|_| Hidden)?;
+        let inner = transport(datagram.protocol, datagram.payload);
+        // Nor is a chain of headers followed inside.
+        let is_whole =
+            datagram.fragment == Fragment::None && datagram.note.is_none() && datagram.extensions == 0;
+        if !is_whole || inner.note.is_some() || inner.length == 0 {
+            return Err(Hidden);
+        }
+        Ok(Inside { headers: link + datagram.headers + inner.length, length: datagram.length })
+    }))
 }
 
 /// Packets and bytes: each segment of a super-packet has its share of the payload and all headers again.
