@@ -28,13 +28,6 @@ impl fmt::Display for Missing {
     }
 }
 
-impl Missing {
-    /// Something that is told in these words.
-    pub fn new(what: String) -> Self {
-        Self(what)
-    }
-}
-
 /// Root: namespaces, veth pairs, raw sockets and eBPF all need it.
 pub fn root() -> Result<(), Missing> {
     if Uid::effective().is_root() { Ok(()) } else { Err(Missing("root".into())) }
