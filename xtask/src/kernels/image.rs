@@ -37,8 +37,8 @@ pub(super) struct Task {
 
 /// Programs that no tool of the tests is called after.
 const PROGRAMS: [&str; 2] = ["tc", "nft"];
-/// A tool that is larger than all the rest, and for which all kernels are alike.
-const TOO_LARGE: &str = "promtool";
+/// Tools that are larger than all the rest, and for which all kernels are alike.
+const NOT_IN_GUESTS: [&str; 6] = ["promtool", "pip3", "dockerd", "containerd", "runc", "busybox"];
 
 const INIT: &str = include_str!("init.sh");
 /// What the kernel calls when it lacks a module.
@@ -64,7 +64,7 @@ pub(super) fn write(paths: &Paths, kernel: &Kernel, tasks: &[Task]) -> Result<Pa
     contents.text("/sbin/modprobe", MODPROBE);
     contents.copy(&Emulator::busybox(paths), "/bin/busybox")?;
     let tools = TOOLS.iter().filter(|tool| tool.uses.contains(&Use::Tests)).map(|tool| tool.program);
-    for name in tools.filter(|name| *name != TOO_LARGE).chain(PROGRAMS) {
+    for name in tools.filter(|name| !NOT_IN_GUESTS.contains(name)).chain(PROGRAMS) {
         let program = host::find_program(name)
             .or_else(|| trees.iter().find_map(|tree| host::find_program_in(tree, name)))
             .with_context(|| format!("{name} is not there; `cargo xtask setup` brings it"))?;
