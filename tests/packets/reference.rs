@@ -332,7 +332,7 @@ fn tunnel(protocol: u8, port: u16, payload: &[u8], length: usize) -> Option<Resu
     let header = match (protocol, port, payload) {
         (4, ..) => Some((0x0800, 0)),
         (41, ..) => Some((0x86dd, 0)),
-        (47, _, &[flags, version, high, low, ..]) if flags & 0x40 == 0 && version & 7 == 0 => {
+        (47, _, &[flags, version, high, low, ..]) if flags & 0x40 == 0 && version.trailing_zeros() >= 3 => {
             let words = [0x80, 0x20, 0x10].into_iter().filter(|flag| flags & flag != 0).count();
             Some((u16::from_be_bytes([high, low]), 4 + 4 * words))
         }
