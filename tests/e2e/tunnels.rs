@@ -1,19 +1,17 @@
 //! Super-packets in a tunnel: each of their segments has the headers outside and inside.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use observer_tests::{
     books::Books,
-    lab,
-    lab::Lab,
-    need,
+    lab, need,
     offloads::Offloads,
     tally::{Crossed, Tally},
-    traffic::{bulk, frames::LINK_HEADER},
+    traffic::{SentTwice, bulk, frames::LINK_HEADER},
     tunnel::Tunnel,
     veth::Family,
 };
 
-const BYTES: u64 = 20_000_000;
+const BYTES: u64 = 8_000_000;
 
 const fn tunnel(words: &'static str, header: u64) -> Tunnel {
     Tunnel { words, outside: Family::V4, inside: Family::V4, header, ethernet: true }
@@ -26,11 +24,12 @@ const fn bare(words: &'static str, inside: Family, header: u64) -> Tunnel {
 const VXLAN: Tunnel = tunnel("vxlan id 7 dstport 4789", 16);
 
 /// Downloads into the task, then uploads a part of it.
-fn transfer(lab: &Lab, tunnel: Tunnel, (name, offloads): (&'static str, Offloads)) -> Result<()> {
+fn transfer(tunnel: Tunnel, offloads: Offloads) -> Result<()> {
+    let lab = lab!();
     let mut task = lab.task("task")?;
     task.set_offloads(offloads)?;
-    let through = tunnel.through(lab, &task)?;
-    let daemon = lab.daemon().name(name).window(1).start()?;
+    let through = tunnel.through(&lab, &task)?;
+    let daemon = lab.daemon().window(1).start()?;
     let down = bulk(&through.outside, &through.inside, tunnel.inside, BYTES)?;
     let up = bulk(&through.inside, &through.outside, tunnel.inside, BYTES / 4)?;
     let books = Books::close(daemon, [&task.inside])?;
@@ -51,9 +50,13 @@ fn transfer(lab: &Lab, tunnel: Tunnel, (name, offloads): (&'static str, Offloads
 }
 
 /// With super-packets on the wire, with segments there, and with segments that are merged before the hook.
-fn segments_equal_the_wire(lab: &Lab, tunnel: Tunnel) -> Result<()> {
-    for variant in [("whole", Offloads::VETH), ("cut", Offloads::NONE), ("merged", Offloads::MERGED)] {
-        transfer(lab, tunnel, variant)?;
+fn segments_equal_the_wire(tunnel: Tunnel) -> Result<()> {
+    // On a busy machine TCP may send a segment twice, and then nobody knows what was sent.
+    const ATTEMPTS: usize = 4;
+    for offloads in [Offloads::VETH, Offloads::NONE, Offloads::MERGED] {
+        let mut attempts = (0..ATTEMPTS).map(|_| transfer(tunnel, offloads));
+        let told = attempts.find(|result| !result.as_ref().is_err_and(|error| error.is::<SentTwice>()));
+        told.context("segments were sent twice each time")??;
     }
     Ok(())
 }
@@ -62,7 +65,7 @@ fn segments_equal_the_wire(lab: &Lab, tunnel: Tunnel) -> Result<()> {
 fn super_packets_in_vxlan_count_as_the_segments_on_the_wire() -> Result<()> {
     let lab = lab!();
     need!(VXLAN.is_known(&lab.other_namespace("probe")?));
-    segments_equal_the_wire(&lab, VXLAN)
+    segments_equal_the_wire(VXLAN)
 }
 
 #[test]
@@ -70,7 +73,7 @@ fn super_packets_in_vxlan_over_ipv6_count_as_the_segments_on_the_wire() -> Resul
     let lab = lab!();
     let tunnel = Tunnel { outside: Family::V6, inside: Family::V6, ..tunnel("vxlan id 7 dstport 8472", 16) };
     need!(tunnel.is_known(&lab.other_namespace("probe")?));
-    segments_equal_the_wire(&lab, tunnel)
+    segments_equal_the_wire(tunnel)
 }
 
 #[test]
@@ -78,7 +81,7 @@ fn super_packets_in_geneve_count_as_the_segments_on_the_wire() -> Result<()> {
     let lab = lab!();
     let tunnel = tunnel("geneve id 7", 16);
     need!(tunnel.is_known(&lab.other_namespace("probe")?));
-    segments_equal_the_wire(&lab, tunnel)
+    segments_equal_the_wire(tunnel)
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn super_packets_in_gre_count_as_the_segments_on_the_wire() -> Result<()> {
     let lab = lab!();
     let tunnel = bare("gre key 7", Family::V4, 8);
     need!(tunnel.is_known(&lab.other_namespace("probe")?));
-    segments_equal_the_wire(&lab, tunnel)
+    segments_equal_the_wire(tunnel)
 }
 
 #[test]
@@ -94,7 +97,7 @@ fn super_packets_in_gretap_count_as_the_segments_on_the_wire() -> Result<()> {
     let lab = lab!();
     let tunnel = tunnel("gretap", 4);
     need!(tunnel.is_known(&lab.other_namespace("probe")?));
-    segments_equal_the_wire(&lab, tunnel)
+    segments_equal_the_wire(tunnel)
 }
 
 #[test]
@@ -102,7 +105,7 @@ fn super_packets_in_ip_in_ip_count_as_the_segments_on_the_wire() -> Result<()> {
     let lab = lab!();
     let tunnel = bare("ipip", Family::V4, 0);
     need!(tunnel.is_known(&lab.other_namespace("probe")?));
-    segments_equal_the_wire(&lab, tunnel)
+    segments_equal_the_wire(tunnel)
 }
 
 #[test]
@@ -110,5 +113,5 @@ fn super_packets_in_6in4_count_as_the_segments_on_the_wire() -> Result<()> {
     let lab = lab!();
     let tunnel = bare("sit", Family::V6, 0);
     need!(tunnel.is_known(&lab.other_namespace("probe")?));
-    segments_equal_the_wire(&lab, tunnel)
+    segments_equal_the_wire(tunnel)
 }

@@ -149,7 +149,7 @@ impl<'a> Account<'a> {
             let derived = |packets: u64| payload[end] + packets * header(family) + opened * SYN;
             if ends[end].is_tunnel() {
                 let packets = after[end].tcp.since(&before[end].tcp).total();
-                ensure!(!retransmitted, "segments were sent twice, and no wire tells how long they were");
+                ensure!(!retransmitted, SentTwice);
                 return Ok(Tally::new(packets, derived(packets)));
             }
             let tally = after[end].sent_since(&before[end], family)?;
@@ -164,6 +164,11 @@ impl<'a> Account<'a> {
         Ok([sent(0)?, sent(1)?])
     }
 }
+
+/// Segments were sent twice in a tunnel, and no wire tells how long they were.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("segments were sent twice, and no wire tells how long they were")]
+pub struct SentTwice;
 
 /// Several connections at once, and what all of them sent.
 #[derive(Clone, Copy, Debug)]
