@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::symlink,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -98,7 +99,13 @@ fn tasks_that_come_and_go_leave_nothing_in_the_daemon() -> Result<()> {
     let descriptors = || -> Result<usize> { Ok(fs::read_dir(format!("/proc/{}/fd", daemon.pid()))?.count()) };
     let mut visits = vec![visit(&lab, &daemon, "first", 10)?];
     daemon.wait_windows(2)?;
-    let before = descriptors()?;
+    // Programs for the next interfaces are still being loaded.
+    let mut before = descriptors()?;
+    poll::until_true("the descriptors are settled", poll::PATIENCE, || {
+        thread::sleep(Duration::from_secs(1));
+        let earlier = std::mem::replace(&mut before, descriptors()?);
+        Ok(earlier == before)
+    })?;
     for round in 0..ROUNDS {
         // The same name and path again, with another namespace behind it.
         visits.push(visit(&lab, &daemon, "again", 20 + round)?);

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -16,11 +16,7 @@ use observer_tests::{
     records::Status,
     requires,
     tally::{Crossed, Direction, Tally},
-    traffic::{
-        PacketSocket, SINK, Transfer, Udp, exchange,
-        frames::{Ipv4, Ipv6, LINK_HEADER, fragment, protocol, udp as datagram},
-        ping, segmented,
-    },
+    traffic::{Transfer, Udp, exchange, frames::protocol, ping, segmented},
     veth::{Addresses, Family, Task, ip_batch, quiet},
 };
 
@@ -314,83 +310,6 @@ fn fragments_of_datagrams_that_are_dropped_whole_are_all_rejected() -> Result<()
     for family in Family::ALL {
         assert_flows_rejected(&books, &task, Direction::Ingress, &large(family), NETFILTER)?;
     }
-    Ok(())
-}
-
-/// Sends datagrams of one flow to [`SINK`] in fragments that end at these bytes, and returns what crossed the interface.
-fn in_fragments(task: &Task, family: Family, source_port: u16, ends: &[u16]) -> Result<Tally> {
-    const DATAGRAMS: u16 = 50;
-    const MORE: u16 = 0x2000;
-    let len = ends.iter().copied().max().unwrap_or(0);
-    let whole = datagram(source_port, SINK, usize::from(len) - 8);
-    let addresses = (task.outside.address(family), task.inside.address(family));
-    let frame = |identification, start: u16, end: u16| {
-        let (is_last, payload) = (end == len, whole[usize::from(start)..usize::from(end)].to_vec());
-        match addresses {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let fragment = (start / 8) | if is_last { 0 } else { MORE };
-                let packet = Ipv4::new(source, protocol::UDP, payload);
-                Ipv4 { destination, identification, fragment, ..packet }.frame_to(task.inside.mac())
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let packet =
-                    Ipv6::new(source, protocol::UDP, payload).behind([fragment(start / 8, !is_last)]);
-                let mut frame = Ipv6 { destination, ..packet }.frame();
-                frame[..6].copy_from_slice(&task.inside.mac().0);
-                frame
-            }
-            _ => unreachable!("two addresses of one family"),
-        }
-    };
-    let starts = || [0].into_iter().chain(ends.iter().copied());
-    let frames = (1..=DATAGRAMS)
-        .flat_map(|id| starts().zip(ends).map(move |(start, end)| (id, start, *end)))
-        .map(|(id, start, end)| frame(id, start, end));
-    let sent = PacketSocket::open(&task.outside)?.send(frames)?;
-    Ok(Tally::new(sent.packets, sent.bytes - sent.packets * LINK_HEADER))
-}
-
-#[test]
-fn fragments_of_any_size_are_rejected_with_their_datagram() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("nft"));
-    need!(requires::drop_reasons());
-    let task = lab.task("task")?;
-    add_rule(task.inside.namespace(), "input", "udp dport 9000 drop")?;
-    let daemon = lab.daemon().start()?;
-    // Shorter together than the MTU, and no two alike; IPv6 tells of no others than such as a sender cuts.
-    let (alike, uneven) = (&[400, 800, 1000], [&[8, 16, 1496, 2600][..], &[24, 1000], &[8, 16, 24, 32]]);
-    let mut sent = in_fragments(&task, Family::V6, Udp::FIRST_PORT, alike)?;
-    sent += in_fragments(&task, Family::V4, Udp::FIRST_PORT, alike)?;
-    for (port, ends) in (Udp::FIRST_PORT + 1..).zip(uneven) {
-        sent += in_fragments(&task, Family::V4, port, ends)?;
-    }
-    let books = Books::close(daemon, [&task.inside])?;
-    books.assert_exact(&task.inside, Crossed::ingress(sent));
-    assert_eq!(rejected(&books.records, &task.inside, Direction::Ingress, NETFILTER), sent);
-    let accepted = books.records.accepted(task.inside.mac());
-    assert!(accepted.is_empty(), "{accepted:#?}");
-    Ok(())
-}
-
-#[test]
-fn fragments_that_are_rejected_leave_what_is_accepted_of_their_flow() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("nft"));
-    need!(requires::drop_reasons());
-    let task = lab.task("task")?;
-    add_rule(task.inside.namespace(), "input", "udp dport 9000 meta length > 500 drop")?;
-    let daemon = lab.daemon().start()?;
-    let (mut dropped, mut passed) = (Tally::default(), Tally::default());
-    for family in Family::ALL {
-        dropped += in_fragments(&task, family, Udp::FIRST_PORT, &[400, 800, 1000])?;
-        passed += Udp { family, flows: 1, packets: 30, payload: 20 }.send(&task.outside, &task.inside)?;
-    }
-    let books = Books::close(daemon, [&task.inside])?;
-    books.assert_exact(&task.inside, Crossed::ingress(dropped + passed));
-    assert_eq!(rejected(&books.records, &task.inside, Direction::Ingress, NETFILTER), dropped);
-    let accepted = books.records.accepted(task.inside.mac());
-    assert_eq!(accepted.values().map(|sum| sum.tally).sum::<Tally>(), passed);
     Ok(())
 }
 
