@@ -55,7 +55,7 @@ fn segments_equal_the_wire(tunnel: Tunnel) -> Result<()> {
     const ATTEMPTS: usize = 4;
     for offloads in [Offloads::VETH, Offloads::NONE, Offloads::MERGED] {
         let mut attempts = (0..ATTEMPTS).map(|_| transfer(tunnel, offloads));
-        let told = attempts.find(|result| !result.as_ref().is_err_and(|error| error.is::<SentTwice>()));
+        let told = attempts.find(|result| !result.as_ref().is_err_and(anyhow::Error::is::<SentTwice>));
         told.context("segments were sent twice each time")??;
     }
     Ok(())
