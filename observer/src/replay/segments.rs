@@ -203,7 +203,7 @@ mod tests {
     const INTERFACE: InterfaceNumber = InterfaceNumber::new(1);
 
     fn shape(segments: &mut Segments, own: bool, (bytes, len): &(Vec<u8>, u32)) -> Shape {
-        let frame = Frame { len: *len, link: Link::Ethernet, tags_beside: 0, offload: Offload::default() };
+        let frame = Frame { len: *len, link: Link::Ethernet, offload: Offload::default() };
         let packet = parse(&bytes[..], frame).unwrap();
         segments.shape(INTERFACE, own, &packet, bytes, *len)
     }
