@@ -179,7 +179,8 @@ pub struct Settings {
     /// Folder on a BPF file system for pinned maps [default: /sys/fs/bpf/observer]
     #[arg(long, value_name = "DIR", env = "OBSERVER_BPFFS")]
     pub bpffs: Option<PathBuf>,
-    /// What is logged to standard error; debug also switches on the programs' own diagnostics [default: info]
+    /// What is logged to standard error; debug switches on the programs' own diagnostics, trace those of the libraries
+    /// as well [default: info]
     #[arg(long, value_name = "LEVEL", env = "OBSERVER_LOG_LEVEL")]
     pub log_level: Option<LogLevel>,
 }

@@ -11,7 +11,11 @@ use observer::{
     replay,
     schema::Layout,
 };
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 fn main() -> ExitCode {
     // A file that may not grow is an error of the write, not the end of the daemon.
@@ -86,12 +90,15 @@ fn log_to_stderr(level: LogLevel) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    // Of each load of programs the loader says hundreds of lines at debug, among which ours would not be found. The
+    // programs speak as `observer_ebpf`.
+    let libraries = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::INFO) };
+    let targets = Targets::new().with_default(libraries).with_target("observer", level);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_target(false)
         .with_ansi(false)
         // It would say so on standard error, and panic where that cannot be written.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    tracing_subscriber::registry().with(targets).with(lines).init();
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use observer_tests::{
     books::Books,
-    lab, poll,
+    lab,
     tally::{Crossed, Tally},
     traffic::{
         PacketSocket, Udp,
@@ -23,9 +23,7 @@ fn programs_that_log_load_speak_and_count_exactly() -> Result<()> {
     unreadable.version_and_length = Some(0x55);
     let frames = PacketSocket::open(&task.inside)?.send([unreadable.frame()])?;
     let lost = Tally::new(frames.packets, frames.bytes - frames.packets * LINK_HEADER);
-    poll::until_true("the programs have spoken", poll::PATIENCE, || {
-        Ok(daemon.said().contains("packet lost, reason"))
-    })?;
+    daemon.wait_said("packet lost, reason")?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_conserved(&task.inside, Crossed::egress(plain + lost));
     assert_eq!(books.lost(&task.inside), lost, "lost");

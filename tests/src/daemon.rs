@@ -426,6 +426,15 @@ impl Daemon<'_> {
         format!("the daemon's stderr ends with:\n{}", tail.join("\n"))
     }
 
+    /// Waits until it says so.
+    pub fn wait_said(&self, wanted: &str) -> Result<()> {
+        poll::until_true(&format!("the daemon says {wanted:?}"), PATIENCE, || {
+            self.ensure_alive()?;
+            Ok(fs::read_to_string(&self.stderr)?.contains(wanted))
+        })
+        .with_context(|| self.said())
+    }
+
     /// Asks its HTTP server.
     pub fn get(&self, path: &str) -> Result<http::Answer> {
         http::get(self.listen, path, self.inside)

@@ -221,7 +221,7 @@ impl Interfaces {
         let interface = &observed.interface;
         tracing::warn!(
             interface = &*interface.name,
-            mac = ?interface.mac,
+            mac = interface.mac.map(tracing::field::display),
             netns = %interface.netns.path.display(),
             "an interface was gone before it could be observed"
         );
@@ -264,7 +264,7 @@ impl Interfaces {
             Ok(attached) => {
                 tracing::info!(
                     interface = &*interface.name,
-                    mac = ?interface.mac,
+                    mac = interface.mac.map(tracing::field::display),
                     netns = %interface.netns.path.display(),
                     hook = attached.attachment.ingress().as_str(),
                     "observing an interface"

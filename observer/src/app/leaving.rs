@@ -72,7 +72,7 @@ fn take_off(attached: Attached, tick: &Sender<Event>) -> Option<OwnQdisc> {
     });
     tracing::info!(
         interface = &*interface.name,
-        mac = ?interface.mac,
+        mac = interface.mac.map(tracing::field::display),
         netns = %interface.netns.path.display(),
         "no longer observing an interface"
     );
