@@ -24,7 +24,6 @@ use observer_tests::{
     netns::Namespace,
     poll,
     records::{Records, Status},
-    requires::Missing,
     tally::{Direction, Tally},
     traffic::Udp,
     veth::{Addresses, Family, Mac, Task, ip_batch},
@@ -344,9 +343,7 @@ fn moment(lab: &Lab, name: &str) -> Result<Moment> {
 fn tasks_of_200_ms_have_their_record_or_a_counted_gap() -> Result<()> {
     const AT_ONCE: usize = 2;
     let lab = lab!(alone);
-    // The promise is not always kept yet, on a busy machine.
-    need!(env::var("OBSERVER_SHORT_TASKS").map_err(|_| Missing::new("OBSERVER_SHORT_TASKS: how many tasks")));
-    let wanted = asked("OBSERVER_SHORT_TASKS", 1000) as usize;
+    let wanted = asked("OBSERVER_SHORT_TASKS", 60) as usize;
     let daemon = lab.daemon().window(5).start()?;
     let next = AtomicUsize::new(0);
     let lived = Mutex::new(Vec::new());
@@ -372,19 +369,21 @@ fn tasks_of_200_ms_have_their_record_or_a_counted_gap() -> Result<()> {
     })?;
     let missed = daemon.metrics()?.sum("observer_interfaces_missed_total", &[]);
     let report = daemon.wait_report("a report", |_| true)?;
-    let records = Records::read(&daemon.stop()?.out)?;
+    let stopped = daemon.stop()?;
+    let records = Records::read(&stopped.out)?;
     let lived = lived.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let (mut recorded, mut gaps, mut gone, mut unseen) = (0, 0, 0, 0);
+    let (mut recorded, mut gaps, mut gone, mut unseen) = (0, 0, 0_u64, 0);
     for Moment { mac, sent, carried } in &lived {
         let egress = records.recorded(*mac).egress;
         let lost = records.lost(*mac);
+        // Nobody knows how much; of one that went while the programs came, some of it may be recorded.
+        let marks = records.with_status(*mac, Status::SkipData);
+        gone += u64::from(marks.iter().any(|record| record.tally == Tally::default()));
         // What the queues dropped is counted only where the programs were there before.
         if (carried.packets..=sent.packets).contains(&(egress + lost).packets) {
             recorded += usize::from(egress.packets > 0);
             gaps += usize::from(lost.packets > 0);
-        } else if !records.with_status(*mac, Status::SkipData).is_empty() {
-            gone += 1;
-        } else {
+        } else if marks.is_empty() {
             unseen += 1;
             println!("{mac}: sent {sent:?}, carried {carried:?}, recorded {egress:?}, lost {lost:?}");
         }
@@ -396,11 +395,35 @@ fn tasks_of_200_ms_have_their_record_or_a_counted_gap() -> Result<()> {
     assert_eq!(
         (missed, report.missed()),
         (gone, gone),
-        "interfaces that were gone before they were observed"
+        "interfaces that were gone before they were observed; {}",
+        stopped.said
     );
     // 99.9 %
     assert!(unseen * 1000 <= lived.len(), "{unseen} of {} have neither record nor gap", lived.len());
     Ok(())
+}
+
+#[test]
+fn a_namespace_with_the_inode_of_one_from_before_the_daemon_is_a_new_one() -> Result<()> {
+    let lab = lab!(alone);
+    let older: Vec<_> =
+        (0..4).map(|number| lab.other_namespace(&format!("older-{number}"))).collect::<Result<_>>()?;
+    let inodes: Vec<_> = older.iter().map(Namespace::inode).collect();
+    let daemon = lab.daemon().start()?;
+    drop(older);
+    let (mut number, mut sent) = (0, 0);
+    poll::until_true("an inode is used again", poll::PATIENCE, || {
+        number += 1;
+        daemon.freeze()?;
+        let task = lab.late_task(&format!("early-{number}"))?;
+        let early = UDP.send(&task.inside, &task.outside)?;
+        daemon.thaw()?;
+        daemon.wait_attached(&task.inside)?;
+        sent += early.packets;
+        let lost = daemon.metrics()?.sum("observer_lost_packets_total", &[("stage", "attach")]);
+        assert_eq!(lost, sent, "lost before the programs came, with task {number}");
+        Ok(inodes.contains(&task.inside.namespace().inode()))
+    })
 }
 
 #[test]

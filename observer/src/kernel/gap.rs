@@ -49,7 +49,8 @@ impl Gap {
         ethernet: bool,
         (ledgers, number): (&Ledgers, InterfaceNumber),
     ) -> [Loss; 2] {
-        let Some(after) = counters(netns, ifindex) else { return [Loss::default(); 2] };
+        // Of one that is gone by now at least the first look is known.
+        let after = counters(netns, ifindex).unwrap_or(self.before);
         let mut missed = self.missed(after, &ledgers.of(number));
         let mut now = after;
         for _ in 0..LOOKS {

@@ -1,7 +1,7 @@
 //! What processes tell of the network namespaces that they are in.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File},
     io::Read as _,
     path::{Path, PathBuf},
@@ -125,17 +125,6 @@ fn endpoint_in(folder: &Path) -> Option<Box<str>> {
     environment.split(|byte| *byte == 0).find_map(endpoint)
 }
 
-/// The inodes of all network namespaces that processes are in or that are mounted.
-pub(super) fn namespaces() -> BTreeSet<u64> {
-    let folders = fs::read_dir(PROC).into_iter().flatten().flatten();
-    let links = folders.filter_map(|entry| fs::read_link(entry.path().join("ns/net")).ok());
-    let of_processes = links.filter_map(|target| inode_of(target.to_str()?));
-    let table = fs::read_to_string(Path::new(PROC).join("self/mountinfo")).unwrap_or_default();
-    // The fourth word is what of the file system is mounted.
-    let mounted = table.lines().filter_map(|line| inode_of(line.split(' ').nth(3)?));
-    of_processes.chain(mounted).collect()
-}
-
 /// The inode in `net:[4026531840]`.
 fn inode_of(target: &str) -> Option<u64> {
     target.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
@@ -152,7 +141,6 @@ mod tests {
         let mut found = BTreeMap::new();
         Processes::default().scan(own, &mut found);
         assert!(found.contains_key(&own));
-        assert!(namespaces().contains(&own));
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub(super) struct Spaces {
     netlink: Netlink,
     known: BTreeMap<u64, Space>,
     births: u64,
-    /// Namespaces that are older than this process and not known yet, by inode.
-    older: BTreeSet<u64>,
+    /// Namespaces that are older than this process and not known yet, by inode. The kernel tells when one ends.
+    older: BTreeMap<u64, NetnsId>,
     /// When what is taken now was told.
     told: Instant,
     processes: Processes,
@@ -93,12 +93,18 @@ impl Space {
 impl Spaces {
     /// None yet.
     pub(super) fn new() -> io::Result<Self> {
+        let (own, mut netlink) = (Netns::own()?, Netlink::new()?);
+        let older = Netns::all()
+            .into_iter()
+            .filter(|netns| netns.inode != own.inode)
+            .filter_map(|netns| Some((netns.inode, netlink.netns_id(netns.open().ok()?.as_fd()).ok()?)))
+            .collect();
         Ok(Self {
-            own: Netns::own()?,
-            netlink: Netlink::new()?,
+            own,
+            netlink,
             known: BTreeMap::new(),
             births: 0,
-            older: processes::namespaces(),
+            older,
             told: Instant::now(),
             processes: Processes::default(),
             members: BTreeMap::new(),
@@ -177,6 +183,7 @@ impl Spaces {
     fn remove_ids(&mut self, attributes: &[NsidAttribute]) {
         for attribute in attributes {
             if let NsidAttribute::Id(id) = attribute {
+                self.older.retain(|_, older| older != id);
                 self.remove(|space| space.id == Some(*id));
             }
         }
@@ -195,24 +202,30 @@ impl Spaces {
         });
     }
 
-    /// Adds what is new in folders of namespace files.
-    pub(super) fn scan_folders<'a>(&mut self, folders: impl Iterator<Item = &'a Path>) {
+    /// Adds what is new in folders of namespace files and, where asked to, the namespaces of processes and what these
+    /// tell. What was told before is applied in between by `catch_up`: an inode that is used again must not be taken for
+    /// the one that is gone.
+    pub(super) fn scan<'a>(
+        &mut self,
+        folders: impl Iterator<Item = &'a Path>,
+        processes: bool,
+        catch_up: impl FnOnce(&mut Self),
+    ) {
         let known = self.known.values().map(|space| (space.netns.inode, space.netns.path.clone())).collect();
         let mut found = BTreeMap::new();
         for folder in folders {
             super::namespaces::scan(folder, &known, &mut found);
         }
+        if processes {
+            self.processes.scan(self.own.inode, &mut found);
+        }
+        catch_up(self);
         self.take_found(found);
-    }
-
-    /// Adds the namespaces of processes, and takes what these tell.
-    pub(super) fn scan_processes(&mut self) {
-        let mut found = BTreeMap::new();
-        self.processes.scan(self.own.inode, &mut found);
-        self.take_found(found);
-        let members = self.processes.members();
-        self.changed |= members != self.members;
-        self.members = members;
+        if processes {
+            let members = self.processes.members();
+            self.changed |= members != self.members;
+            self.members = members;
+        }
     }
 
     fn take_found(&mut self, mut found: BTreeMap<u64, PathBuf>) {
@@ -317,7 +330,7 @@ impl Spaces {
             name: None,
             interfaces: Vec::new(),
             births: BTreeMap::new(),
-            older: self.older.remove(&inode),
+            older: self.older.remove(&inode).is_some_and(|older| id == Some(older)),
             listed: false,
         };
         self.known.insert(inode, space);

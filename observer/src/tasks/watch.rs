@@ -171,7 +171,7 @@ impl Watch {
             self.sleep(wake, wait);
             let _ = wake.read();
             self.spaces.told_at(Instant::now());
-            self.take_events();
+            catch_up(&mut self.events, &mut self.spaces);
             let mut changed = self.take_news();
             if self.take_notices() {
                 hurry_until = Instant::now() + HURRY;
@@ -210,13 +210,6 @@ impl Watch {
         let _ = poll(&mut fds, timeout);
     }
 
-    fn take_events(&mut self) {
-        match self.events.pending() {
-            Ok(events) => self.spaces.apply(events),
-            Err(error) => tracing::warn!(%error, "link events cannot be read; going by scans"),
-        }
-    }
-
     /// Whether what the sources tell makes a difference.
     fn take_news(&mut self) -> bool {
         let mut changed = false;
@@ -240,10 +233,9 @@ impl Watch {
         for folder in &folders {
             self.watch_folder(folder);
         }
-        self.spaces.scan_folders(folders.iter().map(PathBuf::as_path));
-        if processes && !procs.is_empty() {
-            self.spaces.scan_processes();
-        }
+        let Self { spaces, events, .. } = self;
+        let folders = folders.iter().map(PathBuf::as_path);
+        spaces.scan(folders, processes && !procs.is_empty(), |spaces| catch_up(events, spaces));
     }
 
     fn watch_folder(&mut self, directory: &Path) {
@@ -262,9 +254,7 @@ impl Watch {
     fn bind(&mut self) {
         let Self { knowledge, spaces, events, .. } = self;
         // An inode that is used again must not be taken for the one that is gone.
-        if let Ok(events) = events.pending() {
-            spaces.apply(events);
-        }
+        catch_up(events, spaces);
         let tasks = || knowledge.views().values().flat_map(|view| &view.tasks);
         for path in tasks().filter_map(|task| task.netns.as_deref()) {
             spaces.look_at(path);
@@ -354,5 +344,13 @@ impl Watch {
             *scene = Arc::new(Scene { changes: scene.changes + 1, interfaces, tasks, arns });
             true
         });
+    }
+}
+
+/// Applies what the kernel has told until now.
+fn catch_up(events: &mut Events, spaces: &mut Spaces) {
+    match events.pending() {
+        Ok(events) => spaces.apply(events),
+        Err(error) => tracing::warn!(%error, "link events cannot be read; going by scans"),
     }
 }
