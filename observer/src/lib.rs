@@ -18,6 +18,7 @@
 //! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them.
 
 pub mod app;
+pub mod cgroup;
 pub mod cli;
 pub mod clock;
 pub mod config;

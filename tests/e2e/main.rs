@@ -22,6 +22,7 @@ mod generators;
 mod gso;
 mod harmless;
 mod hooks;
+mod host;
 mod identity;
 mod metrics;
 mod names;

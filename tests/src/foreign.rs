@@ -97,24 +97,31 @@ pub fn drop_longer(lab: &Lab, on: &Interface, hook: Hook, limit: i32) -> Result<
     }
 }
 
-/// A control group, which drops long packets of the processes in it.
+/// A control group of version 2.
 #[derive(Debug)]
 pub struct Group {
     folder: PathBuf,
 }
 
 impl Group {
+    /// An empty one of this name.
+    pub fn new(lab: &Lab, name: &str) -> Result<Self> {
+        let root = lab.path("groups");
+        if !root.exists() {
+            fs::create_dir(&root)?;
+            mount(Some("none"), &root, Some("cgroup2"), MsFlags::empty(), None::<&str>)
+                .context("mounting the control groups")?;
+        }
+        let folder = root.join(name);
+        fs::create_dir(&folder)?;
+        Ok(Self { folder })
+    }
+
     /// One whose packets longer than `limit` are dropped, one way.
     pub fn that_drops_longer(lab: &Lab, direction: Direction, limit: i32) -> Result<Self> {
         const CGROUP_SKB: u32 = 8;
         let attach_type = direction as u32;
-        let root = lab.path("groups");
-        fs::create_dir(&root)?;
-        mount(Some("none"), &root, Some("cgroup2"), MsFlags::empty(), None::<&str>)
-            .context("mounting the control groups")?;
-        let folder = root.join(format!("observer-e2e-{}-{direction}", process::id()));
-        fs::create_dir(&folder)?;
-        let group = Self { folder };
+        let group = Self::new(lab, &format!("observer-e2e-{}-{direction}", process::id()))?;
         let program = load(CGROUP_SKB, attach_type, &program(&BUFFER_LENGTH, limit, 0, 1))?.0;
         let file = fs::File::open(&group.folder)?;
         let attributes = [file.as_raw_fd() as u32, program.as_raw_fd() as u32, attach_type, 0];

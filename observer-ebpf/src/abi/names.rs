@@ -16,6 +16,9 @@ pub const HEADERS: &str = "HEADERS";
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// `Array<Replay>` of one element. A replay writes, its programs read.
 pub const REPLAY: &str = "REPLAY";
+/// `HashMap<FlowKey, u64>`: the control group (version 2) that sends a flow, of generation 0, where tasks share an
+/// interface. Programs write when an entry of [`FLOWS`] is made, the daemon reads and clears.
+pub const OWNERS: &str = "OWNERS";
 /// `HashMap<WatchKey, u32>`: numbers of the interfaces whose drops are counted, 0 for a namespace that has several.
 /// Daemon writes, the drops program reads.
 pub const WATCHED: &str = "WATCHED";
@@ -76,6 +79,8 @@ pub const CLOCK: &str = "CLOCK";
 pub const FRAGMENT_AGE: &str = "FRAGMENT_AGE";
 /// `u32`: length of the link header: 14 for Ethernet, 0 for interfaces that carry bare IP.
 pub const LINK_HEADER: &str = "LINK_HEADER";
+/// `u32`: not 0 for an interface that several tasks share, of whose flows [`OWNERS`] is to tell.
+pub const SHARED: &str = "SHARED";
 /// [`KernelLayout`](super::KernelLayout) as words.
 pub const LAYOUT: &str = "LAYOUT";
 /// [`DropReasons`](super::DropReasons) as words.

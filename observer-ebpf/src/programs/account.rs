@@ -11,6 +11,7 @@ use super::{
     cache::{self, Count, Row},
     fragments,
     maps::{CONTROL, LEDGER},
+    owners,
     settings::{CPUS, interface},
 };
 
@@ -19,6 +20,8 @@ pub(super) struct Account {
     ledger: *mut Ledger,
     cpu: u32,
     direction: Direction,
+    /// See [`owners::of`].
+    owner: u64,
 }
 
 /// Index of a ledger.
@@ -30,8 +33,8 @@ pub(super) fn ledger_index(interface: u16, direction: Direction, cpu: u32) -> u3
 impl Account {
     /// Counts the frame.
     #[inline(always)]
-    pub(super) fn open(direction: Direction, frame_len: u32) -> Option<Self> {
-        let account = Self::reopen(direction)?;
+    pub(super) fn open(direction: Direction, owner: u64, frame_len: u32) -> Option<Self> {
+        let account = Self::reopen(direction, owner)?;
         // SAFETY: a map value, which only this CPU writes while its bottom halves are off.
         let ledger = unsafe { &mut *account.ledger };
         ledger.frames += 1;
@@ -41,11 +44,11 @@ impl Account {
 
     /// The account of a frame that is counted already.
     #[inline(always)]
-    pub(super) fn reopen(direction: Direction) -> Option<Self> {
+    pub(super) fn reopen(direction: Direction, owner: u64) -> Option<Self> {
         // SAFETY: a helper without arguments.
         let cpu = unsafe { bpf_get_smp_processor_id() };
         let ledger = LEDGER.get_ptr_mut(ledger_index(interface(), direction, cpu))?;
-        Some(Self { ledger, cpu, direction })
+        Some(Self { ledger, cpu, direction, owner })
     }
 
     #[inline(always)]
@@ -130,8 +133,10 @@ impl Account {
         let (key, count) = self.entry(packet, control.generation);
         let half = (control.generation & 1) as u32;
         let row = Row { number: half * CPUS.load() + self.cpu, sets: control.sets };
-        if cache::add(&key, count, row, self.ledger).is_none() {
-            self.lost(LossReason::Internal, packet.wire);
+        match cache::add(&key, count, row, self.ledger) {
+            Some(true) if self.owner > owners::ROOT => owners::note(&key, self.owner),
+            Some(_) => {}
+            None => self.lost(LossReason::Internal, packet.wire),
         }
     }
 

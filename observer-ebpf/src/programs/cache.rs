@@ -37,9 +37,10 @@ pub(super) struct Row {
 
 const WORDS: usize = size_of::<FlowSlot>() / 8;
 
-/// Adds to the flow `key` in `row`; `None` where a map is not as large as the loader said.
+/// Adds to the flow `key` in `row`; says whether that made an entry. `None` where a map is not as large as the loader
+/// said.
 #[inline(always)]
-pub(super) fn add(key: &FlowKey, count: Count, row: Row, ledger: *mut Ledger) -> Option<()> {
+pub(super) fn add(key: &FlowKey, count: Count, row: Row, ledger: *mut Ledger) -> Option<bool> {
     let words = core::ptr::from_ref(key).cast::<u64>();
     // SAFETY: the key is that many words long.
     let hash = hash(|word| unsafe { *words.add(word) });
@@ -57,10 +58,10 @@ pub(super) fn add(key: &FlowKey, count: Count, row: Row, ledger: *mut Ledger) ->
             let (flags, packets) = split(count.packets_and_flags);
             slot.packets_and_flags = (slot.packets_and_flags + packets) | flags;
             touch(slot, now);
-            return Some(());
+            return Some(false);
         }
     }
-    insert(key, count, slots, Place { row: row.number, set, hash, now }, ledger)
+    insert(key, count, slots, Place { row: row.number, set, hash, now }, ledger).map(|()| true)
 }
 
 struct Place {

@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use observer_ebpf::abi::{
-    Control, DropCount, DropCountKey, DropKey, DropSlot, DropState, FlowSet, Ledger, Replay, WatchKey,
+    Control, DropCount, DropCountKey, DropKey, DropSlot, DropState, FlowKey, FlowSet, Ledger, Replay, WatchKey,
 };
 
 /// `BPF_F_MMAPABLE` (Linux 5.5): the daemon reads without a system call.
@@ -27,6 +27,8 @@ pub(super) static FRAGMENTS: Array<u64> = Array::with_max_entries(1 << FRAGMENT_
 pub(super) static REPLAY: Array<Replay> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(super) static HEADERS: PerCpuArray<Headers> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(super) static OWNERS: HashMap<FlowKey, u64> = HashMap::with_max_entries(1, 0);
 #[map]
 pub(super) static WATCHED: HashMap<WatchKey, u32> = HashMap::with_max_entries(1, 0);
 #[map]

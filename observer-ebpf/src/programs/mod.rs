@@ -13,6 +13,7 @@ mod drops;
 mod fragments;
 mod maps;
 mod object;
+mod owners;
 mod settings;
 mod tc;
 mod xdp;

@@ -23,6 +23,8 @@ pub(super) static FRAGMENT_AGE: Global<u32> = Global::new(14);
 #[unsafe(no_mangle)]
 pub(super) static LINK_HEADER: Global<u32> = Global::new(14);
 #[unsafe(no_mangle)]
+pub(super) static SHARED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 pub(super) static DROP_ARGUMENTS: Global<u32> = Global::new(2);
 #[unsafe(no_mangle)]
 pub(super) static LAYOUT: [u32; KernelLayout::WORDS] = [0; KernelLayout::WORDS];

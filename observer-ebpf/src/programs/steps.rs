@@ -45,7 +45,7 @@ pub(crate) fn step_clock(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn counted(ctx: &TcContext) -> Option<Packet> {
     let frame = frame(ctx.skb.skb);
-    let account = Account::open(Direction::Ingress, frame.len)?;
+    let account = Account::open(Direction::Ingress, 0, frame.len)?;
     let packet = parse_plain(&InPlace::new(ctx), frame)?;
     account.seen(packet.wire);
     Some(packet)

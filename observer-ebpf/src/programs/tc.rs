@@ -9,6 +9,7 @@ use observer_ebpf::{
 use super::{
     account::Account,
     maps::{HEADER_LEN, HEADERS, Headers, NEAR, REPLAY},
+    owners,
     settings::{LINK_HEADER, clock_is},
 };
 
@@ -166,7 +167,7 @@ pub(super) fn forget(headers: *mut Headers, value: u32) -> u32 {
 pub(super) fn observe(ctx: &TcContext, direction: Direction) {
     let skb = ctx.skb.skb;
     let frame = frame(skb);
-    let Some(account) = Account::open(direction, frame.len) else { return };
+    let Some(account) = Account::open(direction, owners::of(skb, direction), frame.len) else { return };
     match parse_plain(&InPlace::new(ctx), frame) {
         Some(packet) => account.packet(&packet),
         None => observe_unusual(skb, direction),
@@ -178,7 +179,7 @@ pub(super) fn observe(ctx: &TcContext, direction: Direction) {
 #[inline(never)]
 fn observe_unusual(skb: *mut __sk_buff, direction: Direction) {
     let frame = frame(skb);
-    let Some(account) = Account::reopen(direction) else { return };
+    let Some(account) = Account::reopen(direction, owners::of(skb, direction)) else { return };
     account.copied();
     // SAFETY: the context of the program. Of a replayed frame there may be less than it was long.
     let len = unsafe { (*skb).len };

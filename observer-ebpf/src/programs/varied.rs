@@ -44,7 +44,7 @@ fn vary(packet: &mut Packet) -> Option<()> {
 fn varied(ctx: &TcContext) -> Option<(Account, Packet)> {
     let skb: *mut __sk_buff = ctx.skb.skb;
     let frame = frame(skb);
-    let account = Account::open(Direction::Ingress, frame.len)?;
+    let account = Account::open(Direction::Ingress, 0, frame.len)?;
     let mut packet = parse_plain(&InPlace::new(ctx), frame)?;
     vary(&mut packet)?;
     Some((account, packet))

@@ -58,7 +58,7 @@ fn observe<const FRAGS: bool>(ctx: *mut xdp_md) {
         return;
     }
     let frame = frame::<FRAGS>(ctx);
-    let Some(account) = Account::open(Direction::Ingress, frame.len) else { return };
+    let Some(account) = Account::open(Direction::Ingress, 0, frame.len) else { return };
     match parse_plain(&in_place(ctx), frame) {
         Some(packet) => account.packet(&packet),
         None if FRAGS => observe_unusual_frags(ctx),
@@ -70,7 +70,7 @@ fn observe<const FRAGS: bool>(ctx: *mut xdp_md) {
 #[inline(never)]
 fn observe_unusual_frags(ctx: *mut xdp_md) {
     let frame = frame::<true>(ctx);
-    let Some(account) = Account::reopen(Direction::Ingress) else { return };
+    let Some(account) = Account::reopen(Direction::Ingress, 0) else { return };
     account.copied();
     match HEADERS.get_ptr_mut(0).and_then(|headers| Copied::new(Buffers(ctx), headers, frame.len)) {
         Some(bytes) => account.frame(&bytes, frame),
@@ -81,7 +81,7 @@ fn observe_unusual_frags(ctx: *mut xdp_md) {
 #[inline(never)]
 fn observe_unusual(ctx: *mut xdp_md) {
     let frame = frame::<false>(ctx);
-    let Some(account) = Account::reopen(Direction::Ingress) else { return };
+    let Some(account) = Account::reopen(Direction::Ingress, 0) else { return };
     match HEADERS.get_ptr_mut(0) {
         Some(headers) => account.frame(&Anywhere { place: in_place(ctx), headers }, frame),
         None => account.unreadable(frame),
@@ -92,7 +92,7 @@ fn observe_unusual(ctx: *mut xdp_md) {
 #[inline(never)]
 fn add_segments(skb: *mut __sk_buff) {
     let frame = tc::frame(skb);
-    let Some(account) = Account::reopen(Direction::Ingress) else { return };
+    let Some(account) = Account::reopen(Direction::Ingress, 0) else { return };
     let bytes = HEADERS.get_ptr_mut(0).and_then(|headers| Copied::new(Buffer(skb), headers, frame.len));
     if let Some(bytes) = bytes {
         account.segments(&bytes, frame);

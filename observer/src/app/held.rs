@@ -26,6 +26,7 @@ impl Held {
             flows: held,
             // Those that stay lose nothing by being named twice: no record of theirs is left.
             subjects: subjects.map(|(number, subject)| (*number, subject.clone())).collect(),
+            owners: batch.owners.clone(),
             silent: batch.silent.extract_if(.., |number| waiting.contains(number)).collect(),
             lossy: batch.lossy.extract_if(.., |(number, _)| waiting.contains(number)).collect(),
         })

@@ -35,6 +35,8 @@ pub(super) struct Interfaces {
     hook: Hook,
     watchlist: Option<Watchlist>,
     xdp: Option<XdpWish>,
+    /// Whether the programs are to tell who sends what on interfaces that several tasks share.
+    tell_senders: bool,
     grace: Grace,
     attached: BTreeMap<InterfaceKey, Attached>,
     failed: BTreeMap<InterfaceKey, Failed>,
@@ -110,7 +112,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(3
 impl Interfaces {
     pub(super) fn new(
         (loader, ledgers): (Loader, Arc<Ledgers>),
-        (hook, xdp): (Hook, Option<XdpWish>),
+        (hook, xdp, tell_senders): (Hook, Option<XdpWish>, bool),
         watchlist: Option<Watchlist>,
         grace: Grace,
         (tick, freed): (Sender<Event>, Receiver<InterfaceNumber>),
@@ -123,6 +125,7 @@ impl Interfaces {
             hook,
             watchlist,
             xdp,
+            tell_senders,
             grace,
             attached: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -306,7 +309,8 @@ impl Interfaces {
                 Err(refusal) => self.xdp_refused(observed, &refusal),
             }
         }
-        let (number, programs) = self.programs(interface.ethernet, plan)?;
+        let shared = self.tell_senders && interface.on_host;
+        let (number, programs) = self.programs((interface.ethernet, shared), plan)?;
         // The tick must know the number before the first packet is counted under it.
         let _ = self.tick.send(Event::register(number, observed));
         Ok(Begun { number, programs, tick: self.tick.clone() })
@@ -325,13 +329,14 @@ impl Interfaces {
     /// Programs that nothing is counted under yet.
     fn programs(
         &mut self,
-        ethernet: bool,
+        (ethernet, shared): (bool, bool),
         xdp: Option<XdpPlan>,
     ) -> Result<(InterfaceNumber, Programs), KernelError> {
         let spare = |number: InterfaceNumber, free: &mut Vec<_>, programs: Result<Programs, KernelError>| {
             programs.inspect_err(|_| free.push(number)).map(|programs| (number, programs))
         };
         if ethernet
+            && !shared
             && xdp.is_none()
             && let Some((number, programs)) = self.spares.take()
         {
@@ -344,6 +349,7 @@ impl Interfaces {
         };
         let mut loader = self.spares.loader();
         let programs = match xdp {
+            plan if shared => loader.load_shared(number.get(), ethernet, plan),
             Some(plan) => loader.load_xdp(number.get(), plan),
             None => loader.load(number.get(), ethernet),
         };

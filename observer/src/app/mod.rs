@@ -14,6 +14,7 @@ mod check;
 mod held;
 mod interfaces;
 mod leaving;
+mod owners;
 mod plan;
 mod tasks;
 mod tick;
@@ -38,9 +39,11 @@ use tokio::{
 pub use self::{check::check, tasks::show_tasks};
 use self::{
     interfaces::Interfaces,
+    owners::Senders,
     tick::{Tick, TickOptions},
 };
 use crate::{
+    cgroup::Cgroups,
     cli::{AttachName, DropsName, HookName, LogLevel, XdpChanges, XdpModeName},
     config::{Config, ConfigError},
     kernel::{
@@ -148,6 +151,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     if xdp.is_some() {
         drop(loader.load_xdp(1, XdpPlan { mode: XdpMode::Generic, companion: true })?);
     }
+    // A host without control groups of version 2 has tasks of `host` mode without names.
+    let cgroups = Cgroups::find().ok().filter(|_| loader.load_shared(1, true, None).is_ok());
+    let (tell_senders, senders) = (cgroups.is_some(), cgroups.map(Senders::new));
     let preferred = if xdp.is_some() { "xdp" } else { hook.as_str() };
     let metrics = Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?;
     let (metrics, health, board) =
@@ -183,6 +189,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
             freed,
         },
         drain,
+        senders,
         sinks,
         Arc::clone(&metrics),
         Arc::clone(&health),
@@ -190,7 +197,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let source_observer = Arc::clone(&metrics) as Arc<dyn SourceObserver>;
     let interfaces = Interfaces::new(
         (loader, ledgers),
-        (hook, xdp),
+        (hook, xdp, tell_senders),
         watchlist,
         Grace::new()?,
         (events, free),

@@ -61,6 +61,7 @@ mod tests {
             },
             appeared: None,
             identity: Arc::new(Identity::default().merge([fact]).0),
+            tenants: Arc::default(),
             awaits_eni: false,
         }
     }

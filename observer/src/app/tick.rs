@@ -12,7 +12,7 @@ use std::{
 
 use observer_ebpf::abi::{Ledger, Loss};
 
-use super::held::Held;
+use super::{held::Held, owners::Senders};
 use crate::{
     clock,
     flow::{Added, Delta, InterfaceNumber, Table, Window},
@@ -100,6 +100,8 @@ pub(super) struct Tick {
     window: Window,
     flows: Table,
     interfaces: Tracked,
+    /// `None` where nobody knows who sends.
+    senders: Option<Senders>,
     /// Batches of interfaces whose ENI's id is waited for.
     held: Vec<Held>,
 }
@@ -179,6 +181,7 @@ impl Tick {
     pub(super) fn new(
         options: TickOptions,
         drain: Drain,
+        senders: Option<Senders>,
         sinks: Sinks,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
@@ -194,6 +197,7 @@ impl Tick {
             metrics,
             health,
             flows: Table::new(),
+            senders,
             held: Vec::new(),
         }
     }
@@ -326,6 +330,9 @@ impl Tick {
                 }
             }
         }
+        if let Some(senders) = &mut self.senders {
+            senders.take(drain)?;
+        }
         for number in retired {
             if let Some(interface) = self.interfaces.get(number) {
                 interface.stage = Stage::Complete;
@@ -425,6 +432,7 @@ impl Tick {
             window,
             flows: std::mem::take(&mut self.flows),
             subjects: BTreeMap::new(),
+            owners: self.senders.as_mut().map(Senders::close).unwrap_or_default(),
             silent: Vec::new(),
             lossy: Vec::new(),
         };

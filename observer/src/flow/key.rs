@@ -93,6 +93,7 @@ pub struct FlowKey {
     rest: u64,
 }
 
+const DIRECTION_SHIFT: u32 = 16;
 const ACTION_SHIFT: u32 = 17;
 const ACTION_BITS: u64 = 0x7f << ACTION_SHIFT;
 
@@ -108,7 +109,7 @@ impl FlowKey {
         let rest = (source_port as u64) << 48
             | (destination_port as u64) << 32
             | (protocol as u64) << 24
-            | (direction as u64) << 16
+            | (direction as u64) << DIRECTION_SHIFT
             | interface.0 as u64;
         Self { source, destination, rest }
     }
@@ -121,6 +122,15 @@ impl FlowKey {
             Action::Reject(reason) => reason as u64,
         };
         Self { rest: self.rest & !ACTION_BITS | action << ACTION_SHIFT, ..self }
+    }
+
+    /// The flow of the packets that answer, of whatever action these are.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        const PORTS_SHIFT: u32 = 32;
+        let ports = (self.rest >> PORTS_SHIFT) as u32;
+        let rest = self.rest & !(0xffff_ffff << PORTS_SHIFT) | (ports.rotate_left(16) as u64) << PORTS_SHIFT;
+        Self { source: self.destination, destination: self.source, rest: rest ^ 1 << DIRECTION_SHIFT }
     }
 
     /// What was done with the packets.
@@ -162,7 +172,7 @@ impl FlowKey {
 
     /// Towards the task or from it.
     pub const fn direction(&self) -> Direction {
-        if self.rest >> 16 & 1 == 0 { Direction::Ingress } else { Direction::Egress }
+        if self.rest >> DIRECTION_SHIFT & 1 == 0 { Direction::Ingress } else { Direction::Egress }
     }
 
     /// The interface that saw them.
@@ -204,6 +214,11 @@ mod tests {
         assert_eq!((key.protocol(), key.direction()), (17, Direction::Egress));
         assert_eq!(key.interface().get(), 513);
         assert_eq!(key.action(), Action::Accept);
+        let answer = key.reversed();
+        assert_eq!((answer.source(), answer.destination()), (key.destination(), key.source()));
+        assert_eq!((answer.source_port(), answer.destination_port()), (53, 65535));
+        assert_eq!((answer.protocol(), answer.direction()), (17, Direction::Ingress));
+        assert_eq!(answer.reversed(), key);
         for reason in DropReason::ALL {
             let rejected = key.with_action(Action::Reject(reason));
             assert_ne!(rejected, key);

@@ -18,6 +18,8 @@ use super::{
     grace::Grace,
     ledger::Ledgers,
     mapping::Mapping,
+    object::map_fd,
+    syscall::{After, Elements},
     ticks::{TickReader, Ticks},
 };
 use crate::flow::{Counters, Delta, Icmp, InterfaceNumber};
@@ -58,6 +60,8 @@ pub struct Drain {
     ledgers: Arc<Ledgers>,
     ring: RingBuf<MapData>,
     drops: Option<Drops>,
+    owners: MapData,
+    owner_elements: Elements<FlowKey, u64>,
     grace: Grace,
     /// `None` in a replay.
     clock: Option<TickReader>,
@@ -118,6 +122,8 @@ impl Drain {
             )),
             ring: ring.try_into().map_err(aya::EbpfError::from)?,
             drops: None,
+            owners: programs.take_map(names::OWNERS)?,
+            owner_elements: Elements::new(),
             grace,
             clock,
             ticks,
@@ -131,6 +137,15 @@ impl Drain {
     pub fn share_among(&mut self, interfaces: usize) {
         let share = self.sizes.share(interfaces as u32);
         self.control.write(0, Control { share, ..self.control.read(0) });
+    }
+
+    /// Whose the flows are that interfaces with several tasks have begun to send since the last call: each, as packets
+    /// from the task, with the id of a control group of version 2. A flow that goes on is told again after each drain.
+    pub fn take_owners(&mut self, mut take: impl FnMut(crate::flow::FlowKey, u64)) -> Result<(), KernelError> {
+        // A bucket is read and cleared, and its elements are replaced, under the same lock.
+        self.owner_elements
+            .read(map_fd(&self.owners), After::Remove, |key, owner| take(flow_of(key), *owner))
+            .map(drop)
     }
 
     /// From now on flows of dropped packets are drained too.
@@ -246,28 +261,37 @@ fn sets_for(entries: u64, sets: u32, most: u32) -> u32 {
     wanted.max(sets / 2).max(LEAST).min(most)
 }
 
+const fn is_icmp(protocol: u8) -> bool {
+    matches!(protocol, ICMP | ICMPV6)
+}
+
+/// The flow that an entry of the cache is of.
+fn flow_of(key: &FlowKey) -> crate::flow::FlowKey {
+    // Type and code travel in the place of the first port. VPC Flow Logs keep them out of the 5-tuple.
+    let ports = if is_icmp(key.protocol) {
+        (0, 0)
+    } else {
+        (u16::from_be(key.source_port_be), u16::from_be(key.destination_port_be))
+    };
+    crate::flow::FlowKey::new(
+        InterfaceNumber::new(key.interface),
+        key.direction(),
+        key.protocol,
+        (key.source, key.destination),
+        ports,
+    )
+}
+
 impl Ticks {
     pub(super) fn delta(self, slot: &FlowSlot) -> Delta {
-        let FlowKey { source, destination, source_port_be, destination_port_be, protocol, interface, .. } =
-            slot.key;
-        let mut ports = (u16::from_be(source_port_be), u16::from_be(destination_port_be));
+        let FlowKey { source_port_be, destination_port_be, protocol, .. } = slot.key;
         let mut icmp = Icmp::None;
-        if protocol == ICMP || protocol == ICMPV6 {
-            // Type and code travel in the place of the first port. VPC Flow Logs keep them out of the 5-tuple.
-            if destination_port_be != 0 {
-                let [kind, code] = source_port_be.to_ne_bytes();
-                icmp = Icmp::One { kind, code };
-            }
-            ports = (0, 0);
+        if is_icmp(protocol) && destination_port_be != 0 {
+            let [kind, code] = source_port_be.to_ne_bytes();
+            icmp = Icmp::One { kind, code };
         }
         Delta {
-            key: crate::flow::FlowKey::new(
-                InterfaceNumber::new(interface),
-                slot.key.direction(),
-                protocol,
-                (source, destination),
-                ports,
-            ),
+            key: flow_of(&slot.key),
             counters: Counters {
                 packets: slot.packets(),
                 bytes: slot.bytes,

@@ -13,7 +13,7 @@ use aya::{
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use observer_ebpf::{
-    abi::{Clock, Direction, DropKey, DropSlot, FlowSet, FlowSlot, Ledger, WAYS, names},
+    abi::{Clock, Direction, DropKey, DropSlot, FlowKey, FlowSet, FlowSlot, Ledger, WAYS, names},
     hash,
 };
 
@@ -28,7 +28,7 @@ use super::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT"));
 
 /// The maps that all loads share, by the files that they are pinned to.
-const SHARED: [&str; 14] = [
+const SHARED: [&str; 15] = [
     names::CONTROL,
     names::FLOWS,
     names::USED,
@@ -37,6 +37,7 @@ const SHARED: [&str; 14] = [
     names::FRAGMENTS,
     names::HEADERS,
     names::REPLAY,
+    names::OWNERS,
     names::WATCHED,
     names::DROPS[0],
     names::DROPS[1],
@@ -64,6 +65,8 @@ pub struct Sizes {
     pub drops: u32,
     /// Flows that were not delivered, per half.
     pub undelivered: u32,
+    /// Flows of a second of which it is known who of several tasks sends them.
+    pub owners: u32,
 }
 
 impl Sizes {
@@ -74,9 +77,10 @@ impl Sizes {
     const MAX_RING: u64 = 64 << 20;
     /// An element of a hash map with its share of buckets, which are two words for up to two elements of four.
     const DROP: u64 = 48 + (size_of::<DropKey>() + size_of::<DropSlot>()) as u64 + 32;
+    const OWNER: u64 = 48 + (size_of::<FlowKey>() + size_of::<u64>()) as u64 + 32;
 
     /// Divides `budget` bytes: a quarter for the spill ring, at most a quarter for the ledger, a sixteenth for drops, a
-    /// 64th for what was not delivered, the rest for flows.
+    /// 64th for what was not delivered, another for who sends, the rest for flows.
     pub fn from_budget(budget: u64, cpus: u32) -> Result<Self, KernelError> {
         let rows = Self::HALVES * u64::from(cpus);
         let per_interface = 2 * u64::from(cpus) * size_of::<Ledger>() as u64;
@@ -87,11 +91,14 @@ impl Sizes {
         let interfaces = (quarter / per_interface).clamp(64, u64::from(MAX_INTERFACES) + 1);
         let drops = budget / 16 / Self::HALVES / Self::DROP;
         let undelivered = drops / 4;
-        let fixed =
-            ring_bytes + interfaces * per_interface + Self::HALVES * (drops + undelivered) * Self::DROP;
+        let owners = budget / 64 / Self::OWNER;
+        let fixed = ring_bytes
+            + interfaces * per_interface
+            + Self::HALVES * (drops + undelivered) * Self::DROP
+            + owners * Self::OWNER;
         let groups = budget.saturating_sub(fixed) / (rows * Self::GROUP);
         if groups == 0 {
-            let least = (Self::MIN_RING + 64 * per_interface + rows * Self::GROUP) * 64 / 43;
+            let least = (Self::MIN_RING + 64 * per_interface + rows * Self::GROUP) * 64 / 42;
             return Err(KernelError::Memory { given: budget, cpus, least });
         }
         Ok(Self {
@@ -102,6 +109,7 @@ impl Sizes {
             interfaces: interfaces as u16,
             drops: drops.clamp(1, u32::MAX.into()) as u32,
             undelivered: undelivered.clamp(1, u32::MAX.into()) as u32,
+            owners: owners.clamp(1, u32::MAX.into()) as u32,
         })
     }
 
@@ -192,7 +200,8 @@ impl Loader {
             .map_max_entries(names::FLOWS, rows * sizes.sets)
             .map_max_entries(names::USED, rows * (sizes.sets / 64))
             .map_max_entries(names::LEDGER, u32::from(sizes.interfaces) * 2 * sizes.cpus)
-            .map_max_entries(names::SPILL, sizes.ring_bytes);
+            .map_max_entries(names::SPILL, sizes.ring_bytes)
+            .map_max_entries(names::OWNERS, sizes.owners);
         for name in SHARED {
             loader.map_pin_path(name, pins.join(name));
         }
@@ -230,12 +239,22 @@ impl Loader {
 
     /// Loads the TC programs for the interface with this number, which carries Ethernet or bare IP.
     pub fn load(&mut self, interface: u16, ethernet: bool) -> Result<Programs, KernelError> {
-        self.load_for(interface, ethernet, None)
+        self.load_for(interface, ethernet, None, false)
+    }
+
+    /// The same for an interface that the tasks of the host share, with XDP or without.
+    pub fn load_shared(
+        &mut self,
+        interface: u16,
+        ethernet: bool,
+        xdp: Option<XdpPlan>,
+    ) -> Result<Programs, KernelError> {
+        self.load_for(interface, ethernet, xdp, true)
     }
 
     /// Loads the programs for an interface with an Ethernet header on which XDP counts ingress.
     pub fn load_xdp(&mut self, interface: u16, plan: XdpPlan) -> Result<Programs, KernelError> {
-        self.load_for(interface, true, Some(plan))
+        self.load_for(interface, true, Some(plan), false)
     }
 
     fn load_for(
@@ -243,6 +262,7 @@ impl Loader {
         interface: u16,
         ethernet: bool,
         xdp: Option<XdpPlan>,
+        shared: bool,
     ) -> Result<Programs, KernelError> {
         if interface == 0 || interface >= self.sizes.interfaces {
             return Err(KernelError::TooManyInterfaces(self.sizes.interfaces - 1));
@@ -254,7 +274,8 @@ impl Loader {
             .override_global(names::INTERFACE, &NUMBERS[index], true)
             .override_global(names::LINK_HEADER, if ethernet { &ETHERNET } else { &BARE }, true)
             .override_global(names::XDP_MARK, if marks { &self.marks[index] } else { &NO }, true)
-            .override_global(names::XDP_GENERIC, if generic { &YES } else { &NO }, true);
+            .override_global(names::XDP_GENERIC, if generic { &YES } else { &NO }, true)
+            .override_global(names::SHARED, if shared { &YES } else { &NO }, true);
         let result = self.load_all(xdp);
         if let Err(KernelError::Program { .. }) = result {
             // Once more, for what the verifier has to say. Asking it every time would double the time of a load.
@@ -371,7 +392,7 @@ impl Programs {
     /// Takes a map out of the object.
     pub(super) fn take_map(&mut self, name: &'static str) -> Result<MapData, KernelError> {
         match self.ebpf.take_map(name) {
-            Some(Map::Array(data) | Map::RingBuf(data)) => Ok(data),
+            Some(Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data)) => Ok(data),
             _ => Err(KernelError::Missing { kind: "map", name }),
         }
     }
@@ -414,6 +435,7 @@ mod tests {
             + rows * u64::from(sizes.sets) * size_of::<FlowSet>() as u64
             + rows * u64::from(sizes.sets) / 8
             + Sizes::HALVES * u64::from(sizes.drops + sizes.undelivered) * Sizes::DROP
+            + u64::from(sizes.owners) * Sizes::OWNER
     }
 
     #[test]

@@ -1,10 +1,15 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
+
 use super::{Content, Context, Lost, Record, Subject, parity::is_unlogged};
-use crate::flow::{InterfaceNumber, Table, Window};
+use crate::flow::{Action, FlowKey, InterfaceNumber, Table, Window};
+
+/// The container that each flow is of.
+pub type Owners = HashMap<FlowKey, Arc<str>, RandomState>;
 
 /// All that is to be recorded of one window.
 #[derive(Debug)]
@@ -15,6 +20,9 @@ pub struct Batch {
     pub flows: Table,
     /// Whose they are. Every interface of a flow is in here.
     pub subjects: BTreeMap<InterfaceNumber, Arc<Subject>>,
+    /// Containers whose flows these are, on interfaces that several share: keys of accepted packets. One that its subject
+    /// does not know is nobody's.
+    pub owners: Owners,
     /// Interfaces that were observed and saw no packet.
     pub silent: Vec<InterfaceNumber>,
     /// Interfaces with packets that are in no record.
@@ -27,7 +35,7 @@ impl Batch {
         self.flows.is_empty() && self.silent.is_empty() && self.lossy.is_empty()
     }
 
-    /// The records that are written, with their interfaces: flows, then NODATA, then SKIPDATA.
+    /// The records that are written, each with a number that those of one subject share: flows, then NODATA, then SKIPDATA.
     pub fn records<'a>(
         &'a self,
         context: &'a Context,
@@ -46,14 +54,33 @@ impl Batch {
         let lossy = self.lossy.iter().map(|(interface, lost)| (*interface, Content::SkipData(*lost)));
         // A flow's interface is mostly that of the flow before.
         let mut last: Option<(InterfaceNumber, &Subject)> = None;
+        // Beyond the numbers of interfaces.
+        let mut numbers = BTreeMap::new();
+        let beyond = self.subjects.keys().next_back().map_or(0, |last| last.get());
         flows.chain(silent).chain(lossy).filter_map(move |(interface, content)| {
             let subject = match last {
                 Some((known, subject)) if known == interface => subject,
                 _ => self.subjects.get(&interface)?,
             };
             last = Some((interface, subject));
-            Some((interface, Record { context, window: self.window, subject, content }))
+            let record = Record { context, window: self.window, subject, content };
+            let Some((container, tenant)) = self.tenant(subject, content) else {
+                return Some((interface, record));
+            };
+            let next = beyond.saturating_add(1).saturating_add(numbers.len() as u16);
+            let number = *numbers.entry((interface, container)).or_insert(InterfaceNumber::new(next));
+            Some((number, Record { subject: tenant, ..record }))
         })
+    }
+
+    /// Whose of those that share an interface a flow is.
+    fn tenant<'a>(&'a self, subject: &'a Subject, content: Content<'_>) -> Option<(&'a str, &'a Subject)> {
+        let Content::Flow(flow) = content else { return None };
+        if subject.tenants.is_empty() {
+            return None;
+        }
+        let container = self.owners.get(&flow.key.with_action(Action::Accept))?;
+        Some((container, subject.tenants.get(&**container)?))
     }
 
     /// The interfaces that have a NODATA record: they saw no packet, or none that AWS would log.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Batch, Context, Format, Lost, ServiceRanges, Subject};
+use super::{Batch, Context, Format, Lost, Owners, ServiceRanges, Subject};
 use crate::{
     flow::{Counters, Delta, Direction, FlowKey, Icmp, InterfaceNumber, Table, Window},
     tasks::{Attribute, Fact, Identity, Source},
@@ -127,6 +127,7 @@ pub(crate) fn batch() -> Batch {
         subjects: [(ENI, eni()), (PLAIN, plain()), (silent, eni())]
             .map(|(number, subject)| (number, Arc::new(subject)))
             .into(),
+        owners: Owners::default(),
         silent: vec![silent],
         lossy: vec![(PLAIN, Lost { packets: 7, bytes: 700 })],
     }

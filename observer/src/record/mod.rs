@@ -26,7 +26,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use batch::Batch;
+pub use batch::{Batch, Owners};
 pub use community::CommunityId;
 pub use context::Context;
 pub use extensions::Extension;

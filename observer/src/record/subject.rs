@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -28,6 +29,8 @@ pub struct Subject {
     pub subnets: Vec<IpNet>,
     /// What the sources say.
     pub identity: Arc<Identity>,
+    /// Of an interface of the host, the same with what is known of those whose flows pass it, by container.
+    pub tenants: BTreeMap<Box<str>, Self>,
 }
 
 impl Subject {
@@ -44,7 +47,11 @@ impl Subject {
                 IpNet::V6(_) => None,
             });
         }
-        Self { netns: interface.netns.inode, primary, subnets, ..named }
+        let own = Self { netns: interface.netns.inode, primary, subnets, ..named };
+        let tenant = |(container, identity): (&Box<str>, &Arc<Identity>)| {
+            (container.clone(), Self { identity: Arc::clone(identity), ..own.clone() })
+        };
+        Self { tenants: observed.tenants.iter().map(tenant).collect(), ..own.clone() }
     }
 
     /// The subject of an interface of which no more is known: one of a capture.

@@ -54,7 +54,7 @@ use crate::{
         preflight,
         test_run::{Captured, Taken, TestRuns},
     },
-    record::{Batch, Lost, Subject},
+    record::{Batch, Lost, Owners, Subject},
     sink::{Counts, Output, Recovered, SinkLoss, SinkObserver, Sinks},
     tasks::{Identity, Mac, TasksFile},
 };
@@ -474,6 +474,7 @@ impl Replay {
             window,
             flows,
             subjects: BTreeMap::from([(interface, subject)]),
+            owners: Owners::default(),
             silent: Vec::new(),
             lossy,
         };

@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    Appeared, Attribute, Conflict, Identity, Interface, InterfaceKey, Mac, Observed, Source, SourceObserver,
+    Appeared, Attribute, Conflict, Fact, Identity, Interface, InterfaceKey, Mac, Observed, Source, SourceObserver,
     State,
-    resolve::{NetnsName, Place, Tie, Views, resolve},
+    resolve::{NetnsName, Place, Tie, Views, resolve, tenants},
     sources::News,
     view::View,
 };
@@ -35,6 +35,10 @@ pub(super) struct Known {
     task: Option<(Tie, Box<str>)>,
     identity: Arc<Identity>,
     conflicts: BTreeSet<Conflict>,
+    /// Of an interface of the host, who its flows may be of, by container.
+    tenants: Arc<BTreeMap<Box<str>, Arc<Identity>>>,
+    /// When each of them was last told of.
+    told: BTreeMap<Box<str>, Instant>,
     /// When it was seen last, if it is no longer there.
     departed: Option<Instant>,
 }
@@ -155,13 +159,18 @@ impl Knowledge {
             }
         }
         let (mut present, mut departed) = (Vec::new(), Vec::new());
+        let tenants = tenants(&self.views);
         for (key, known) in &mut self.known {
             known.learn(*key, &self.views, self.introspected, &*self.observer);
+            if known.sight.interface.on_host {
+                known.learn_tenants(&tenants, now, linger);
+            }
             let observed = Observed {
                 key: *key,
                 interface: known.sight.interface.clone(),
                 appeared: known.appeared,
                 identity: Arc::clone(&known.identity),
+                tenants: Arc::clone(&known.tenants),
                 awaits_eni: known.awaits_eni(&self.states),
             };
             if known.departed.is_none() { present.push(observed) } else { departed.push(observed) }
@@ -185,6 +194,8 @@ impl Known {
             task: None,
             identity: Arc::default(),
             conflicts: BTreeSet::new(),
+            tenants: Arc::default(),
+            told: BTreeMap::new(),
             departed: None,
         }
     }
@@ -233,6 +244,20 @@ impl Known {
             self.identity = Arc::new(identity);
         }
         self.refuse(conflicts, observer);
+    }
+
+    /// Those that are gone are remembered for a while: their flows may be.
+    fn learn_tenants(&mut self, said: &BTreeMap<Box<str>, Vec<Fact>>, now: Instant, linger: Duration) {
+        self.told.extend(said.keys().map(|container| (container.clone(), now)));
+        self.told.retain(|_, told| now.duration_since(*told) < linger);
+        let known = |container: &Box<str>| match said.get(container) {
+            Some(facts) => Some(Arc::new(self.identity.merge(facts.iter().cloned()).0)),
+            None => self.tenants.get(container).cloned(),
+        };
+        let tenants = self.told.keys().filter_map(|it| Some((it.clone(), known(it)?))).collect();
+        if tenants != *self.tenants {
+            self.tenants = Arc::new(tenants);
+        }
     }
 
     fn refuse(&mut self, conflicts: Vec<Conflict>, observer: &dyn SourceObserver) {

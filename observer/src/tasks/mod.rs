@@ -21,12 +21,12 @@ mod spaces;
 mod view;
 mod watch;
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 pub use board::{AttachState, Board};
 pub use identity::{Attribute, Conflict, Fact, Identity, Source};
 pub use interface::{Interface, LinkKind, Mac};
-pub use processes::PROC;
+pub use processes::{PROC, container_in};
 pub use report::Report;
 pub use sources::{Endpoint, SourceObserver, SourceOptions, State, TasksFile, TasksFileError};
 pub use watch::{Sighting, Watch, WatchHandle, WatchOptions};
@@ -67,6 +67,8 @@ pub struct Observed {
     pub appeared: Option<Appeared>,
     /// What the sources say.
     pub identity: Arc<Identity>,
+    /// Of an interface of the host, what they say of those whose flows may pass it, by container.
+    pub tenants: Arc<BTreeMap<Box<str>, Arc<Identity>>>,
     /// Whether it should have an ENI whose id is not known yet, and there is somebody who may still tell.
     pub awaits_eni: bool,
 }

@@ -106,8 +106,9 @@ pub(super) fn is_in(pid: u32, container: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.contains(container)))
 }
 
-/// The 64 hexadecimal digits in the last part of a line of `/proc/PID/cgroup` that has as many.
-fn container_in(line: &str) -> Option<Box<str>> {
+/// The id of the container that a control group is of: the 64 hexadecimal digits in the last part of its path, or of a
+/// line of `/proc/PID/cgroup`, that has as many.
+pub fn container_in(line: &str) -> Option<Box<str>> {
     const DIGITS: usize = 64;
     let parts = line.rsplit('/').flat_map(|part| part.split(['-', '.', ':']));
     let is_id = |part: &&str| {

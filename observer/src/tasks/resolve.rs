@@ -138,6 +138,46 @@ pub(super) fn resolve(
     Resolution { task, facts, conflicts }
 }
 
+/// Containers that may share the host's interfaces, and what is said of each.
+pub(super) fn tenants(views: &Views) -> BTreeMap<Box<str>, Vec<Fact>> {
+    let mut tasks = BTreeMap::<&str, Vec<(Source, &TaskView)>>::new();
+    for (source, view) in views {
+        for task in &view.tasks {
+            tasks.entry(&task.id).or_default().push((*source, task));
+        }
+    }
+    let facts_of = |source, details: &[Detail]| -> Vec<Fact> {
+        let fact = |(attribute, value): &Detail| Fact { attribute: *attribute, value: value.clone(), source };
+        details.iter().filter(|(attribute, _)| attribute.is_of_task()).map(fact).collect()
+    };
+    let of_host: Vec<Fact> = views.iter().flat_map(|(source, view)| facts_of(*source, &view.host)).collect();
+    let mut tenants = BTreeMap::new();
+    for said in tasks.into_values() {
+        let modes = said.iter().filter_map(|(source, task)| {
+            Some((Attribute::NetworkMode.rank(*source), task.get(Attribute::NetworkMode)?))
+        });
+        let has_own = said.iter().any(|(_, task)| !task.enis.is_empty() || !task.addresses.is_empty());
+        if has_own || modes.min().is_some_and(|(_, mode)| mode != "host") {
+            continue;
+        }
+        let mut of_task = of_host.clone();
+        of_task.extend(said.iter().flat_map(|(source, task)| facts_of(*source, &task.details)));
+        for (source, container) in
+            said.iter().flat_map(|(source, task)| task.containers.iter().map(move |it| (*source, it)))
+        {
+            if !container.id.is_empty() {
+                let own = [
+                    (Attribute::ContainerId, container.id.clone()),
+                    (Attribute::ContainerName, container.name.clone()),
+                ];
+                let facts = tenants.entry(container.id.clone()).or_insert_with(|| of_task.clone());
+                facts.extend(facts_of(source, &own));
+            }
+        }
+    }
+    tenants
+}
+
 /// What one source says of an ENI that is nowhere to be seen, and of its task.
 pub(super) fn identity_of(mac: Mac, source: Source, view: &View) -> Identity {
     let has = |task: &&TaskView| task.enis.iter().any(|eni| eni.mac == mac);

@@ -330,7 +330,8 @@ impl Spaces {
             name: None,
             interfaces: Vec::new(),
             births: BTreeMap::new(),
-            older: self.older.remove(&inode).is_some_and(|older| id == Some(older)),
+            // As is our own.
+            older: id.is_none() || self.older.remove(&inode) == id,
             listed: false,
         };
         self.known.insert(inode, space);

@@ -1,0 +1,58 @@
+//! Whose flows are on interfaces that several tasks share.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    cgroup::Cgroups,
+    kernel::{Drain, KernelError},
+    record::Owners,
+    tasks::container_in,
+};
+
+/// Control groups that are remembered.
+const MOST: usize = 4096;
+
+/// What the programs tell of a window's flows, and the containers behind it.
+#[derive(Debug)]
+pub(super) struct Senders {
+    cgroups: Cgroups,
+    /// By control group; `None` where it is no container's, or was gone.
+    containers: BTreeMap<u64, Option<Arc<str>>>,
+    window: Owners,
+    /// What the last drain told.
+    latest: Owners,
+}
+
+impl Senders {
+    /// Nothing is told yet.
+    pub(super) fn new(cgroups: Cgroups) -> Self {
+        Self { cgroups, containers: BTreeMap::new(), window: Owners::default(), latest: Owners::default() }
+    }
+
+    /// Takes what was told since the last drain. A container that ends within the time between two is not found.
+    pub(super) fn take(&mut self, drain: &mut Drain) -> Result<(), KernelError> {
+        let Self { cgroups, containers, window, latest } = self;
+        if containers.len() > MOST {
+            containers.clear();
+        }
+        latest.clear();
+        drain.take_owners(|key, group| {
+            let container = containers.entry(group).or_insert_with(|| {
+                let path = cgroups.path(group)?;
+                container_in(path.to_str()?).map(|id| Arc::from(&*id))
+            });
+            if let Some(container) = container {
+                latest.insert(key, Arc::clone(container));
+                latest.insert(key.reversed(), Arc::clone(container));
+            }
+        })?;
+        window.extend(latest.iter().map(|(key, container)| (*key, Arc::clone(container))));
+        Ok(())
+    }
+
+    /// What is known of the window that ends. A flow that the last drain told of may go on, and is told of again only
+    /// after the next one.
+    pub(super) fn close(&mut self) -> Owners {
+        std::mem::replace(&mut self.window, self.latest.clone())
+    }
+}
