@@ -40,13 +40,13 @@ fn ping(group: &Group, from: &Interface, to: &Interface, family: Family) -> Resu
 }
 
 /// Two tasks and the host itself send, and are observed with these settings.
-fn share(lab: &Lab, more: &[(&'static str, &str)]) -> Result<()> {
+fn share(lab: &Lab, [one, other]: [u32; 2], more: &[(&'static str, &str)]) -> Result<()> {
     need!(requires::program("ping"));
     let host = Task::join(lab.other_namespace("host")?, lab.other_namespace("world")?, Addresses::default())?;
     quiet(std::slice::from_ref(&host))?;
     let (inside, outside) = (&host.inside, &host.outside);
-    let (one, [_outer, inner]) = task_of_host(lab, inside, 0x71)?;
-    let (other, [outer, _inner]) = task_of_host(lab, inside, 0x72)?;
+    let (one, [_outer, inner]) = task_of_host(lab, inside, one)?;
+    let (other, [outer, _inner]) = task_of_host(lab, inside, other)?;
     // One end of a pair is the host's own interface where a source says that it is an ENI.
     let file = fake_ecs::write(&lab.path("tasks.json"), [&FakeTask::new(inside, "primary", 0x70)])?;
     let folder = lab.path("agent");
@@ -86,11 +86,11 @@ fn share(lab: &Lab, more: &[(&'static str, &str)]) -> Result<()> {
 #[test]
 fn flows_on_the_hosts_interface_are_of_the_task_whose_socket_sends() -> Result<()> {
     let lab = lab!();
-    share(&lab, &[])
+    share(&lab, [0x71, 0x72], &[])
 }
 
 #[test]
 fn so_they_are_where_xdp_counts_what_comes_in() -> Result<()> {
     let lab = lab!();
-    share(&lab, &[("hook", "xdp"), ("xdp-mode", "generic"), ("xdp-changes", "accept")])
+    share(&lab, [0x73, 0x74], &[("hook", "xdp"), ("xdp-mode", "generic"), ("xdp-changes", "accept")])
 }
