@@ -13,6 +13,7 @@ mod programs {
     mod fragments;
     mod maps;
     mod object;
+    mod owners;
     mod settings;
     mod steps;
     mod tc;

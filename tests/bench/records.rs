@@ -167,7 +167,14 @@ fn batch(of_tasks: bool) -> Batch {
     }
     let subject = |number: u16| (InterfaceNumber::new(number), Arc::new(subject(number, of_tasks)));
     let subjects: BTreeMap<_, _> = (1..=INTERFACES).map(subject).collect();
-    Batch { window: WINDOW, flows, subjects, owners: Owners::default(), silent: Vec::new(), lossy: Vec::new() }
+    Batch {
+        window: WINDOW,
+        flows,
+        subjects,
+        owners: Owners::default(),
+        silent: Vec::new(),
+        lossy: Vec::new(),
+    }
 }
 
 fn delta(number: u32, random: u64) -> Delta {

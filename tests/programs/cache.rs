@@ -20,7 +20,15 @@ use super::loaded::{Load, Loaded};
 
 /// A cache of so many sets for each CPU, and a ring of so many bytes.
 fn sizes(sets: u32, ring_bytes: u32) -> Sizes {
-    Sizes { cpus: preflight::possible_cpus(), sets, ring_bytes, interfaces: 64, drops: 1, undelivered: 1, owners: 1 }
+    Sizes {
+        cpus: preflight::possible_cpus(),
+        sets,
+        ring_bytes,
+        interfaces: 64,
+        drops: 1,
+        undelivered: 1,
+        owners: 1,
+    }
 }
 
 fn template() -> Vec<u8> {

@@ -5,7 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use observer_ebpf::abi::{
-    Control, DropCount, DropCountKey, DropKey, DropSlot, DropState, FlowKey, FlowSet, Ledger, Replay, WatchKey,
+    Control, DropCount, DropCountKey, DropKey, DropSlot, DropState, FlowKey, FlowSet, Ledger, Replay,
+    WatchKey,
 };
 
 /// `BPF_F_MMAPABLE` (Linux 5.5): the daemon reads without a system call.

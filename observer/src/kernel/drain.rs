@@ -141,7 +141,10 @@ impl Drain {
 
     /// Whose the flows are that interfaces with several tasks have begun to send since the last call: each, as packets
     /// from the task, with the id of a control group of version 2. A flow that goes on is told again after each drain.
-    pub fn take_owners(&mut self, mut take: impl FnMut(crate::flow::FlowKey, u64)) -> Result<(), KernelError> {
+    pub fn take_owners(
+        &mut self,
+        mut take: impl FnMut(crate::flow::FlowKey, u64),
+    ) -> Result<(), KernelError> {
         // A bucket is read and cleared, and its elements are replaced, under the same lock.
         self.owner_elements
             .read(map_fd(&self.owners), After::Remove, |key, owner| take(flow_of(key), *owner))

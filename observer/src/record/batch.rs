@@ -113,3 +113,46 @@ fn is_written(record: &Record<'_>) -> bool {
     };
     is_logged && context.filter.keeps(record)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{
+        Format,
+        examples::{PLAIN, batch, context, plain},
+    };
+
+    #[test]
+    fn a_flow_of_a_tenant_is_the_tenants_and_has_a_number_that_no_other_subject_has() {
+        let mut batch = batch();
+        let shared = |names: &[&str]| {
+            let tenants = names
+                .iter()
+                .map(|name| (Box::from(*name), Subject { interface_name: Box::from(*name), ..plain() }));
+            Subject { tenants: tenants.collect(), ..plain() }
+        };
+        let subject = Arc::new(shared(&["one", "other"]));
+        batch.subjects.insert(PLAIN, subject);
+        let keys: Vec<_> =
+            batch.flows.flows().map(|flow| flow.key).filter(|key| key.interface() == PLAIN).collect();
+        let [first, second, third, ..] = keys[..] else { panic!("{keys:?}") };
+        for (key, container) in [(first, "one"), (second, "other"), (third, "unknown")] {
+            batch.owners.insert(key.with_action(Action::Accept), container.into());
+        }
+        let context = context(Format::v2());
+        let mut numbers = BTreeMap::new();
+        for (number, record) in batch.all(&context) {
+            let Content::Flow(flow) = record.content else { continue };
+            let name = &*record.subject.interface_name;
+            match flow.key {
+                key if key == first => assert_eq!(name, "one"),
+                key if key == second => assert_eq!(name, "other"),
+                key if key.interface() == PLAIN => assert_eq!(name, plain().interface_name.as_ref()),
+                _ => {}
+            }
+            let subject = (flow.key.interface(), name.to_owned());
+            assert_eq!(*numbers.entry(number).or_insert_with(|| subject.clone()), subject);
+        }
+        assert_eq!(numbers.len(), 2 + 2);
+    }
+}

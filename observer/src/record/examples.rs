@@ -38,6 +38,7 @@ pub(crate) fn eni() -> Subject {
             (Attribute::ServiceName, "a\"quoted\\one"),
             (Attribute::NetworkMode, "awsvpc"),
         ]),
+        ..Subject::default()
     }
 }
 

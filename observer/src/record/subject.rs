@@ -48,10 +48,10 @@ impl Subject {
             });
         }
         let own = Self { netns: interface.netns.inode, primary, subnets, ..named };
-        let tenant = |(container, identity): (&Box<str>, &Arc<Identity>)| {
+        let tenants = observed.tenants.iter().map(|(container, identity)| {
             (container.clone(), Self { identity: Arc::clone(identity), ..own.clone() })
-        };
-        Self { tenants: observed.tenants.iter().map(tenant).collect(), ..own.clone() }
+        });
+        Self { tenants: tenants.collect(), ..own.clone() }
     }
 
     /// The subject of an interface of which no more is known: one of a capture.

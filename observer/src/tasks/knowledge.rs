@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Appeared, Attribute, Conflict, Fact, Identity, Interface, InterfaceKey, Mac, Observed, Source, SourceObserver,
-    State,
+    Appeared, Attribute, Conflict, Fact, Identity, Interface, InterfaceKey, Mac, Observed, Source,
+    SourceObserver, State,
     resolve::{NetnsName, Place, Tie, Views, resolve, tenants},
     sources::News,
     view::View,
@@ -250,7 +250,7 @@ impl Known {
     fn learn_tenants(&mut self, said: &BTreeMap<Box<str>, Vec<Fact>>, now: Instant, linger: Duration) {
         self.told.extend(said.keys().map(|container| (container.clone(), now)));
         self.told.retain(|_, told| now.duration_since(*told) < linger);
-        let known = |container: &Box<str>| match said.get(container) {
+        let known = |container: &str| match said.get(container) {
             Some(facts) => Some(Arc::new(self.identity.merge(facts.iter().cloned()).0)),
             None => self.tenants.get(container).cloned(),
         };

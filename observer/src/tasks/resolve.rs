@@ -285,6 +285,36 @@ fn container_facts(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn containers_of_tasks_with_a_network_of_their_own_are_no_tenants() {
+        let task = |id: &str, mode: &str| {
+            let container = ContainerView { id: format!("c-{id}").into(), ..ContainerView::default() };
+            let mut task = TaskView { id: id.into(), containers: vec![container], ..TaskView::default() };
+            task.add(Attribute::NetworkMode, mode);
+            task.add(Attribute::TaskId, id);
+            task
+        };
+        let mut with_eni = task("e", "");
+        with_eni.addresses.push([10, 0, 0, 1].into());
+        let tasks = vec![task("a", "host"), task("b", "bridge"), task("c", ""), with_eni];
+        let host = vec![(Attribute::ClusterName, "lab".into()), (Attribute::Region, "eu-west-1".into())];
+        let docker = View { host, tasks, ..View::default() };
+        // Docker says "none" of what the agent knows better.
+        let agent = View { tasks: vec![task("a", "host"), task("c", "awsvpc")], ..View::default() };
+        let views = |more: Option<View>| -> Views {
+            let agent = more.map(|view| (Source::Agent, Arc::new(view)));
+            [(Source::Docker, Arc::new(docker.clone()))].into_iter().chain(agent).collect()
+        };
+        let found = tenants(&views(None));
+        assert_eq!(found.keys().map(|id| &**id).collect::<Vec<_>>(), ["c-a", "c-c"]);
+        let identity = Identity::default().merge(found["c-a"].clone()).0;
+        assert_eq!(identity.get(Attribute::TaskId), Some("a"));
+        assert_eq!(identity.get(Attribute::ContainerId), Some("c-a"));
+        assert_eq!(identity.get(Attribute::ClusterName), Some("lab"));
+        let found = tenants(&views(Some(agent)));
+        assert_eq!(found.keys().map(|id| &**id).collect::<Vec<_>>(), ["c-a"]);
+    }
     use crate::{netns::Netns, tasks::LinkKind};
 
     const KEY: InterfaceKey = InterfaceKey { netns: 1, birth: 1, ifindex: 2 };
