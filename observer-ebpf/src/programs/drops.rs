@@ -198,7 +198,7 @@ impl Skb {
             room: UnsafeCell::new(MaybeUninit::uninit()),
         };
         let protocol = u16::from_be(self.field(offset!(skb_protocol)));
-        let frame = Frame { len, link: Link::Bare(protocol), offload: self.offload(head) };
+        let frame = Frame { len, link: Link::Bare(protocol), tags_beside: 0, offload: self.offload(head) };
         let parsed = parse(&headers, frame);
         let wire = match &parsed {
             Ok(packet)
@@ -408,10 +408,17 @@ impl PacketBytes for Headers {
     }
 }
 
-/// The same value, of which the verifier knows neither type nor history, because it comes from a helper.
+/// The same value, of which the verifier knows neither type nor history, because it comes from a helper. Whether that
+/// fails, which on the stack it does not, is not asked: each answer would be a way that is verified apart.
 #[inline(always)]
-fn forget<T: Copy + Default>(value: T) -> T {
-    read((&raw const value) as u64).unwrap_or_default()
+fn forget<T: Copy>(value: T) -> T {
+    let mut forgotten = MaybeUninit::<T>::uninit();
+    // SAFETY: room for the value; the helper writes all of it in any case, zeros where it fails.
+    unsafe {
+        let from = (&raw const value).cast();
+        let _ = bpf_probe_read_kernel(forgotten.as_mut_ptr().cast(), size_of::<T>() as u32, from);
+        forgotten.assume_init()
+    }
 }
 
 /// A member of a structure whose type the verifier knows. It checks the place, and makes a load from a stale address 0.
