@@ -16,8 +16,8 @@ pub const HEADERS: &str = "HEADERS";
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// `Array<Replay>` of one element. A replay writes, its programs read.
 pub const REPLAY: &str = "REPLAY";
-/// `HashMap<FlowKey, u64>`: the control group (version 2) that sends a flow, of generation 0, where tasks share an
-/// interface. Programs write when an entry of [`FLOWS`] is made, the daemon reads and clears.
+/// `HashMap<FlowKey, u64>`: the control group (version 2) that sends a flow where tasks share an interface. Programs
+/// write when an entry of [`FLOWS`] is made, the daemon reads and clears.
 pub const OWNERS: &str = "OWNERS";
 /// `HashMap<WatchKey, u32>`: numbers of the interfaces whose drops are counted, 0 for a namespace that has several.
 /// Daemon writes, the drops program reads.

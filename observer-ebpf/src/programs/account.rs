@@ -134,7 +134,7 @@ impl Account {
         let half = (control.generation & 1) as u32;
         let row = Row { number: half * CPUS.load() + self.cpu, sets: control.sets };
         match cache::add(&key, count, row, self.ledger) {
-            Some(true) if self.owner > owners::ROOT => owners::note(&key, self.owner),
+            Some(true) if self.owner > owners::ROOT => owners::note(&key, &self.owner),
             Some(_) => {}
             None => self.lost(LossReason::Internal, packet.wire),
         }

@@ -23,15 +23,7 @@ pub(super) fn of(skb: *mut __sk_buff, direction: Direction) -> u64 {
 
 /// Tells the daemon whose a new entry of the cache is. Where there is no room, the flow is the host's.
 #[inline(always)]
-pub(super) fn note(key: &FlowKey, owner: u64) {
-    let key = FlowKey {
-        source: key.source,
-        destination: key.destination,
-        source_port_be: key.source_port_be,
-        destination_port_be: key.destination_port_be,
-        protocol: key.protocol,
-        generation_and_direction: FlowKey::tag(0, Direction::Egress),
-        interface: key.interface,
-    };
-    let _ = OWNERS.insert(&key, &owner, 0);
+pub(super) fn note(key: &FlowKey, owner: &u64) {
+    // The key as it is, generation included: a copy would take more of the stack than older verifiers leave.
+    let _ = OWNERS.insert(key, owner, 0);
 }
