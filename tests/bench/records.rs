@@ -104,9 +104,9 @@ fn cpu(clock: ClockId) -> f64 {
     clock_gettime(clock).map_or(f64::NAN, |time| time.tv_sec() as f64 * 1e3 + time.tv_nsec() as f64 / 1e6)
 }
 
-/// Writes as many bytes, in pieces of the same size, to the same disk.
+/// Writes as many bytes, in pieces of the same size, to the same disk, as any program would: through the page cache.
 fn no_work(place: &TempDir, bytes: u64) -> Result<f64> {
-    let piece = vec![b'x'; 256 << 10];
+    let piece = vec![b'x'; 1 << 20];
     let path = place.path().join("floor");
     let before = cpu(ClockId::CLOCK_THREAD_CPUTIME_ID);
     let mut file = File::create(&path)?;

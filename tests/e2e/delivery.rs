@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use observer_tests::{
     daemon::{Daemon, Setup, run_to_end},
+    fake_ecs::{self, FakeTask},
     lab,
     lab::Lab,
     metrics::Metrics,
@@ -219,6 +222,113 @@ fn a_daemon_that_is_killed_while_it_delivers_delivers_once() -> Result<()> {
     for file in files {
         let key = format!("fleet/{}", file.strip_prefix(&out)?.display());
         assert_eq!(keys.iter().filter(|it| **it == key).count(), 1, "{key}");
+    }
+    Ok(())
+}
+
+/// A finished file of an earlier run that is too large for one request, and the key it is to get.
+fn large_file(lab: &Lab) -> Result<(PathBuf, String, Vec<u8>)> {
+    const LINES: usize = 90_000;
+    let folder = lab.path("daemon-out").join("AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/01/01");
+    fs::create_dir_all(&folder)?;
+    let name = "123456789012_vpcflowlogs_eu-west-1_fl-1234abcd_20260101T0000Z_0123abcd.jsonl";
+    let mut content = String::new();
+    for number in 0..LINES {
+        let filler = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        writeln!(content, "{{\"version\":2,\"number\":{number},\"filler\":\"{filler:0200x}\"}}")?;
+    }
+    let file = folder.join(name);
+    fs::write(&file, &content)?;
+    let key = format!("fleet/AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/01/01/{name}");
+    Ok((file, key, content.into_bytes()))
+}
+
+/// Asserts that the large file is one object, whole and in parts, and that nothing else is left of it anywhere.
+fn assert_large_delivered(store: &Store, lab: &Lab, file: &Path, key: &str, content: &[u8]) -> Result<()> {
+    let at = lab.path("large");
+    let keys = store.download(&at)?;
+    assert_eq!(keys.iter().filter(|it| *it == key).count(), 1, "{keys:?}");
+    assert!(fs::read(at.join(key))? == content, "the object is not the file");
+    assert_eq!(store.parts(key)?, Some(content.len().div_ceil(8 << 20)), "parts");
+    assert_eq!(store.unfinished()?, 0, "uploads without an end");
+    let folder = file.parent().context("a folder")?;
+    let left: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
+    assert_eq!(left, Vec::<std::ffi::OsString>::new(), "files on the disk");
+    Ok(())
+}
+
+#[test]
+fn a_large_file_that_is_cut_between_its_parts_is_delivered_whole() -> Result<()> {
+    let lab = lab!();
+    let python = need!(Python::find());
+    let store = Store::start(&python, &lab.path("moto"))?;
+    let way = Way::to(store.address())?;
+    let (file, key, content) = large_file(&lab)?;
+    // The first part passes, the second is cut.
+    way.set(Fault::Cut(12 << 20));
+    let daemon = deliver(&lab, &way).start()?;
+    daemon.wait("the delivery fails", failing)?;
+    assert_eq!(store.keys()?, Vec::<String>::new(), "a part is taken for a file");
+    assert!(file.exists());
+    way.set(Fault::None);
+    daemon.wait("it is delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
+    daemon.stop()?;
+    assert_large_delivered(&store, &lab, &file, &key, &content)
+}
+
+#[test]
+fn parts_that_a_killed_daemon_has_sent_are_removed_by_the_next() -> Result<()> {
+    let lab = lab!();
+    let python = need!(Python::find());
+    let store = Store::start(&python, &lab.path("moto"))?;
+    let way = Way::to(store.address())?;
+    let (file, key, content) = large_file(&lab)?;
+    way.set(Fault::Slow);
+    let daemon = deliver(&lab, &way).start()?;
+    poll::until_true("an upload is begun", poll::PATIENCE, || Ok(store.unfinished()? == 1))?;
+    daemon.kill();
+    way.set(Fault::None);
+    assert_eq!(store.keys()?, Vec::<String>::new(), "a part is taken for a file");
+    assert_eq!(store.unfinished()?, 1, "what is to be removed");
+    assert!(fs::read(&file)? == content);
+    let daemon = deliver(&lab, &way).start()?;
+    daemon.wait("it is delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
+    daemon.stop()?;
+    assert_large_delivered(&store, &lab, &file, &key, &content)
+}
+
+#[test]
+fn flowlogs_reader_finds_every_record_of_a_bucket() -> Result<()> {
+    let lab = lab!();
+    let python = need!(Python::find());
+    let task = lab.task("task")?;
+    let store = Store::start(&python, &lab.path("moto"))?;
+    let way = Way::to(store.address())?;
+    let ecs = FakeTask::new(&task.inside, "web", 1);
+    let tasks = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
+    for output in ["text", "parquet"] {
+        let setup = to(&lab, &format!("s3://{BUCKET}/{output}")).set("deliver-endpoint", way.endpoint());
+        let setup = setup.name(output).only_output(output).set("log-format", "ecs").tasks_file(&tasks);
+        let daemon = setup.start()?;
+        // NODATA is a record that it reads, too.
+        daemon.wait_windows(1)?;
+        let sent = UDP.send(&task.inside, &task.outside)?;
+        daemon.wait("all is counted", |page| page.recorded(&task.inside).egress == sent)?;
+        daemon.stop()?;
+        let location = format!("{BUCKET}/{output}");
+        let endpoint = format!("http://{}", store.address());
+        let said = python.run("bucket.py", [endpoint, location].map(std::ffi::OsString::from))?;
+        let rows: Vec<serde_json::Value> =
+            said.lines().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<_>>()?;
+        let ours: Vec<_> = rows.iter().filter(|row| row["interface_id"] == ecs.eni.as_str()).collect();
+        let sum = |key: &str| ours.iter().filter_map(|row| row[key].as_u64()).sum();
+        assert_eq!(Tally::new(sum("packets"), sum("bytes")), sent, "{output}");
+        let silent = ours.iter().filter(|row| row["log_status"] == "NODATA").count();
+        assert!(silent > 0, "{output}: {rows:?}");
+        for row in ours.iter().filter(|row| row["log_status"] == "OK") {
+            assert_eq!(row["flow_direction"], "egress", "{output}");
+            assert_eq!(row["account_id"], ecs.account.as_str(), "{output}");
+        }
     }
     Ok(())
 }

@@ -1,18 +1,26 @@
-//! Records in every format: text, Parquet and JSON lines of one run, as DuckDB, pyarrow and flowlogs-reader read them.
+//! Records in every format: text, Parquet and JSON lines of one run, as DuckDB, ClickHouse, pyarrow and flowlogs-reader
+//! read them.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use observer_tests::{
     books::Books,
+    capture::{ETHERNET, Order, Packet, pcap},
+    daemon::{command, run_to_end},
     fake_ecs::{self, FakeTask},
-    lab, need,
+    lab, need, parquet,
     python::Python,
-    records::{DEFAULT_FIELDS, Record, Records},
+    records::{DEFAULT_FIELDS, Record, Records, finished},
     rows::{self, FILES, Row},
     tally::{Crossed, Tally},
     text,
-    traffic::{Udp, ping},
+    traffic::{Udp, frames, ping},
     veth::{Addresses, Family},
 };
 
@@ -91,7 +99,7 @@ fn every_reader_finds_the_same_rows_in_every_format() -> Result<()> {
         }
         let flags = ["--log-format".to_owned(), format.to_owned()];
         let read = rows::read(&python, &out, &FILES, &columns, &flags, &lab.path(&format!("{name}-sql")))?;
-        assert_eq!(read.len(), 2 * FILES.len() + 1, "readers and formats");
+        assert_eq!(read.len(), 3 * FILES.len() + 1, "readers and formats");
         for (who, rows) in read {
             let rows = sorted(rows);
             assert!(rows == expected, "{name}: {who:?} reads\n{rows:?}\nand not\n{expected:?}");
@@ -254,5 +262,61 @@ fn the_fourteen_fields_are_in_every_json_line_whatever_the_format() -> Result<()
         assert!(record.fields.contains_key(field), "{field}");
     }
     assert_eq!(record.number("version"), Some(3));
+    Ok(())
+}
+
+#[test]
+fn a_dictionary_that_grows_too_large_is_given_up_and_every_reader_goes_on() -> Result<()> {
+    // As many sources as fill a dictionary of a megabyte twice over, and more rows than a row group has.
+    const FLOWS: u16 = 60_000;
+    const SAME: u16 = 10_000;
+    let lab = lab!();
+    let python = need!(Python::find());
+    let packet = |number: u16| {
+        let source = Ipv6Addr::new(0x2001, 0xdb8, 0xabcd, 0xabcd, 0xabcd, 0xabcd, 0xabcd, number.min(FLOWS));
+        let udp = frames::udp(number, 53, 1);
+        let frame = frames::ethernet(
+            frames::ether_type::IPV6,
+            &frames::Ipv6::new(source, frames::protocol::UDP, udp).bytes(),
+        );
+        Packet::new(1_767_225_600_000_000_000 + u64::from(number) * 1_000, frame)
+    };
+    let twice = (0..FLOWS).chain((0..SAME).map(|number| number % 5)).map(packet);
+    let capture = lab.path("capture.pcap");
+    fs::write(&capture, pcap(Order::Little, ETHERNET, true, &twice.collect::<Vec<_>>()))?;
+    let out = lab.path("out");
+    let format = "${srcaddr} ${srcport} ${packets} ${interface-id} ${vpc-id}";
+    let mut replay = command()?;
+    replay.arg("replay").arg(&capture).args(["--local", "2001:db8::/32", "--log-format", format]);
+    replay.args(["--output", "parquet", "--output-dir"]).arg(&out);
+    let exit = run_to_end(&mut replay, Duration::from_mins(1))?;
+    assert!(exit.status.success(), "{}", exit.stderr);
+
+    let files = finished(&out, "log.parquet")?;
+    let mut encodings = Vec::new();
+    for file in &files {
+        parquet::columns(file)?;
+        encodings.extend(parquet::encodings(file, "srcaddr")?);
+    }
+    let given_up = |pages: &Vec<String>| pages.iter().collect::<std::collections::BTreeSet<_>>().len() == 2;
+    assert!(
+        encodings.iter().any(given_up),
+        "no column chunk with a dictionary and plain values: {encodings:?}"
+    );
+    let columns = ["srcaddr", "srcport", "packets", "vpc_id"].map(String::from);
+    let flags = ["--log-format".to_owned(), format.to_owned()];
+    let read = rows::read(&python, &out, &["parquet"], &columns, &flags, &lab.path("sql"))?;
+    assert_eq!(read.len(), 4, "readers");
+    for (who, rows) in read {
+        assert_eq!(rows.len(), usize::from(FLOWS), "{who:?}");
+        let packets: u64 = rows.iter().filter_map(|row| row[2].as_deref()?.parse::<u64>().ok()).sum();
+        assert_eq!(packets, u64::from(FLOWS) + u64::from(SAME), "{who:?}");
+        for row in rows {
+            let port: u16 = row[1].as_deref().context("a port")?.parse()?;
+            let source: Ipv6Addr = row[0].as_deref().context("an address")?.parse()?;
+            assert_eq!(source.segments()[7], port, "{who:?}: values of two rows in one");
+            assert_eq!(row[3], None, "{who:?}");
+        }
+    }
     Ok(())
 }

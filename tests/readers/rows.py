@@ -1,10 +1,11 @@
-"""The rows that DuckDB, pyarrow and the reader in flowlogs-reader read from record files, one JSON object a line.
+"""The rows that DuckDB, ClickHouse, pyarrow and the reader in flowlogs-reader read from record files, one JSON object a
+line.
 
-Usage: rows.py COLUMNS FORMAT=FOLDER=VIEW...
+Usage: rows.py COLUMNS FORMAT=FOLDER=DUCKDB=CLICKHOUSE...
 
-COLUMNS are names between commas. FORMAT is text, parquet or jsonl, FOLDER an output directory, VIEW a file with
-DuckDB's statements as `observer schema duckdb` prints them. Each line says which reader read which format and holds
-its rows, sorted: a list of texts, null where there is no value.
+COLUMNS are names between commas. FORMAT is text, parquet or jsonl, FOLDER an output directory, the others files with
+the databases' statements as `observer schema` prints them. Each line says which reader read which format and holds its
+rows, sorted: a list of texts, null where there is no value.
 """
 
 import glob
@@ -12,6 +13,7 @@ import gzip
 import json
 import sys
 
+import chdb.session
 import duckdb
 import parquet
 import pyarrow as pa
@@ -28,6 +30,18 @@ def by_duckdb(columns, view):
         connection.execute(statements.read())
     names = ", ".join(f'"{column}"::VARCHAR' for column in columns)
     return connection.execute(f"SELECT {names} FROM flow_logs").fetchall()
+
+
+def by_clickhouse(columns, view):
+    session = chdb.session.Session()
+    try:
+        with open(view) as statements:
+            session.query(statements.read())
+        names = ", ".join(f"toString(`{column}`)" for column in columns)
+        answer = session.query(f"SELECT {names} FROM flow_logs", "JSONCompactEachRow")
+        return [json.loads(line) for line in str(answer).splitlines()]
+    finally:
+        session.close()
 
 
 def of_text(file):
@@ -72,8 +86,12 @@ def normal(rows):
 
 columns = sys.argv[1].split(",")
 for argument in sys.argv[2:]:
-    kind, folder, view = argument.split("=")
-    answers = [("duckdb", by_duckdb(columns, view)), ("pyarrow", by_pyarrow(columns, kind, folder))]
+    kind, folder, duckdb_view, clickhouse_view = argument.split("=")
+    answers = [
+        ("duckdb", by_duckdb(columns, duckdb_view)),
+        ("clickhouse", by_clickhouse(columns, clickhouse_view)),
+        ("pyarrow", by_pyarrow(columns, kind, folder)),
+    ]
     if kind == "parquet":
         answers.append(("flowlogs-reader", by_flowlogs_reader(columns, folder)))
     for reader, rows in answers:

@@ -232,6 +232,13 @@ impl<'lab> Setup<'lab> {
         self
     }
 
+    /// One output instead of JSON lines.
+    #[must_use]
+    pub fn only_output(mut self, format: &'static str) -> Self {
+        self.outputs = vec![format];
+        self
+    }
+
     /// The sources, instead of `netns` alone.
     #[must_use]
     pub fn sources(mut self, sources: &[&'static str]) -> Self {

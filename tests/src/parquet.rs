@@ -30,6 +30,24 @@ pub fn sum(path: &Path, column: &str) -> Result<u64> {
     Ok(sum)
 }
 
+/// How the data pages of a column are encoded, by row groups.
+pub fn encodings(path: &Path, column: &str) -> Result<Vec<Vec<String>>> {
+    let reader = SerializedFileReader::new(File::open(path)?)?;
+    let columns = reader.metadata().file_metadata().schema_descr().columns().iter();
+    let at = columns.clone().position(|found| found.name() == column).context("the column")?;
+    let group = |number| {
+        let mut pages = reader.get_row_group(number)?.get_column_page_reader(at)?;
+        let mut encodings = Vec::new();
+        while let Some(page) = pages.get_next_page()? {
+            if page.is_data_page() {
+                encodings.push(page.encoding().to_string());
+            }
+        }
+        Ok(encodings)
+    };
+    (0..reader.metadata().num_row_groups()).map(group).collect()
+}
+
 /// Checks how a file is written, and returns its columns with their physical types.
 pub fn columns(path: &Path) -> Result<Vec<(String, Type)>> {
     let reader = SerializedFileReader::new(File::open(path)?)?;

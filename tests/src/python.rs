@@ -1,4 +1,5 @@
-//! Programs in Python that stand for the readers of our files and for AWS: DuckDB, pyarrow, flowlogs-reader, moto.
+//! Programs in Python that stand for the readers of our files and for AWS: DuckDB, ClickHouse, pyarrow, flowlogs-reader,
+//! moto.
 
 use std::{
     env,
@@ -27,11 +28,11 @@ impl Python {
     pub fn find() -> Result<Self, Missing> {
         let program = requires::program("python3")?;
         let packages = env::var_os("OBSERVER_READERS").map_or_else(usual_place, PathBuf::from);
-        if ["duckdb", "flowlogs_reader"].iter().all(|name| packages.join(name).is_dir()) {
+        if ["duckdb", "chdb", "flowlogs_reader"].iter().all(|name| packages.join(name).is_dir()) {
             Ok(Self { program, packages })
         } else {
             Err(Missing::new(
-                "DuckDB, pyarrow, flowlogs-reader and moto for Python: `cargo xtask setup` brings them",
+                "DuckDB, ClickHouse, pyarrow, flowlogs-reader and moto for Python: `cargo xtask setup` brings them",
             ))
         }
     }

@@ -23,9 +23,9 @@ struct Answer {
     rows: Vec<Row>,
 }
 
-/// What DuckDB and pyarrow read of these columns below `directory`, and of Parquet the reader in flowlogs-reader, by
-/// reader and output. DuckDB is told of the files by `observer schema duckdb`, run with `flags`; `scratch` is for what it
-/// prints.
+/// What DuckDB, ClickHouse and pyarrow read of these columns below `directory`, and of Parquet the reader in
+/// flowlogs-reader, by reader and output. The first two are told of the files by `observer schema`, run with `flags`;
+/// `scratch` is for what it prints.
 pub fn read(
     python: &Python,
     directory: &Path,
@@ -37,9 +37,13 @@ pub fn read(
     fs::create_dir_all(scratch)?;
     let mut arguments = vec![OsString::from(columns.join(","))];
     for output in outputs {
-        let view = scratch.join(format!("{output}.sql"));
-        fs::write(&view, schema("duckdb", directory, output, flags)?)?;
-        arguments.push(format!("{output}={}={}", directory.display(), view.display()).into());
+        let mut argument = format!("{output}={}", directory.display());
+        for database in ["duckdb", "clickhouse"] {
+            let view = scratch.join(format!("{output}-{database}.sql"));
+            fs::write(&view, schema(database, directory, output, flags)?)?;
+            argument += &format!("={}", view.display());
+        }
+        arguments.push(argument.into());
     }
     let answers = python.run("rows.py", arguments)?;
     answers

@@ -69,6 +69,18 @@ impl Store {
         Ok(keys)
     }
 
+    /// In how many parts an object came; none where it came as a whole.
+    pub fn parts(&self, key: &str) -> Result<Option<usize>> {
+        let (_, body) = request("GET", self.address, &format!("/{BUCKET}?list-type=2&prefix={key}"), b"")?;
+        let body = String::from_utf8(body)?;
+        // S3 says so in the tag: a hash, a hyphen and the number.
+        let tag =
+            body.split_once("<ETag>").and_then(|(_, rest)| rest.split_once("</ETag>")).context("a tag")?;
+        let number =
+            tag.0.rsplit_once('-').map(|(_, number)| number.trim_end_matches("&quot;").trim_matches('"'));
+        Ok(number.map(str::parse).transpose()?)
+    }
+
     /// Uploads that were begun in parts and not ended.
     pub fn unfinished(&self) -> Result<usize> {
         let (_, body) = request("GET", self.address, &format!("/{BUCKET}?uploads"), b"")?;

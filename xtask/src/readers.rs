@@ -10,10 +10,11 @@ use crate::{
     process::{self, Step},
 };
 
-/// Each pinned: what a test says of a reader is said of this version. `parquet` is the reader in flowlogs-reader, flask
-/// and its companion are what makes moto a server.
-const PACKAGES: [&str; 7] = [
+/// Each pinned: what a test says of a reader is said of this version. `chdb` is ClickHouse, `parquet` the reader in
+/// flowlogs-reader, flask and its companion are what makes moto a server.
+const PACKAGES: [&str; 8] = [
     "duckdb==2.0.0",
+    "chdb-core-lite==26.5.0",
     "pyarrow==26.0.1",
     "flowlogs_reader==5.0.1",
     "parquet==1.3.1",
@@ -42,7 +43,9 @@ fn stamped() -> String {
 
 /// Brings them; the folder appears when it is complete.
 pub(crate) fn install(paths: &Paths) -> Result<()> {
-    println!("==> DuckDB, pyarrow, flowlogs-reader, moto: read record files and stand for AWS in the tests");
+    println!(
+        "==> DuckDB, ClickHouse, pyarrow, flowlogs-reader, moto: read record files and stand for AWS in the tests"
+    );
     let step = Step::begin("pip install");
     let folder = folder(paths);
     let partial = folder.with_extension("partial");

@@ -80,7 +80,9 @@ impl Extension {
         }
     }
 
-    fn of_flow(self, delta: &Delta) -> Value<'_> {
+    /// Its value in the record of a flow, where flows may differ in it.
+    #[inline]
+    pub(super) fn of_flow(self, delta: &Delta) -> Value<'_> {
         let counters = &delta.counters;
         match (self, counters.icmp) {
             (Self::DropReason, _) => match delta.key.action() {

@@ -175,10 +175,10 @@ impl Field {
         match (self, record.content) {
             (Self::Version, _) => Value::Number(record.context.format.version().into()),
             (Self::InterfaceId, _) => Value::Text(&record.subject.interface_id),
-            (Self::Start, _) => seconds(record.start()),
-            (Self::End, _) => seconds(record.end()),
             (Self::LogStatus, content) => Value::Word(content.status().as_str()),
             (_, Content::Flow(delta)) => self.of_flow(record, delta),
+            (Self::Start, _) => seconds(record.start()),
+            (Self::End, _) => seconds(record.end()),
             (_, Content::NoData | Content::SkipData(_)) => Value::Absent,
         }
     }
@@ -208,9 +208,13 @@ impl Field {
         })
     }
 
-    fn of_flow<'a>(self, record: &Record<'a>, delta: &'a Delta) -> Value<'a> {
+    /// Its value in the record of a flow, where flows may differ in it.
+    #[inline]
+    pub(super) fn of_flow<'a>(self, record: &Record<'a>, delta: &'a Delta) -> Value<'a> {
         let (key, counters) = (&delta.key, &delta.counters);
         match self {
+            Self::Start => seconds(record.start()),
+            Self::End => seconds(record.end()),
             Self::SrcAddr => Value::Address(record.subject.address(key, Direction::Egress, key.source())),
             Self::DstAddr => {
                 Value::Address(record.subject.address(key, Direction::Ingress, key.destination()))

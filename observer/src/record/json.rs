@@ -48,7 +48,7 @@ impl JsonLines {
     /// One record of the interface with this number.
     pub fn write(&mut self, interface: InterfaceNumber, record: &Record<'_>, out: &mut Vec<u8>) {
         match record.content {
-            Content::Flow(_) => self.0.get(interface.get(), || template(record)).write(record, out),
+            Content::Flow(flow) => self.0.get(interface.get(), || template(record)).write(record, flow, out),
             Content::NoData | Content::SkipData(_) => write_json(record, out),
         }
     }
@@ -67,7 +67,7 @@ fn template(flow: &Record<'_>) -> Template {
             template.text().extend(quoted.then_some(b'"'));
         } else if origin.is_of_flow() {
             // Never the first: that is `version`, which every record has.
-            template.hole(cell, How::Pair);
+            template.pair(cell, |text| write_key(separator, cell, text));
         } else {
             let value = cell.value(flow);
             if value == Value::Absent && !is_always_there(cell) {

@@ -1,4 +1,5 @@
 use super::{Extension, Field, Origin, Record, Value};
+use crate::flow::Delta;
 
 /// A line of one interface and window: what all its flows share is written, with holes for what they do not.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(super) struct Template {
 struct Hole {
     /// Where.
     at: usize,
+    /// Bytes of text there that stand only before a value: its key.
+    key: usize,
     what: Cell,
     how: How,
 }
@@ -30,7 +33,7 @@ pub(super) enum How {
     Text,
     /// Without quotes, which stand in the text.
     Bare,
-    /// As a pair of JSON behind others, where there is a value.
+    /// As JSON has it, behind its key; neither where there is no value.
     Pair,
 }
 
@@ -39,6 +42,15 @@ impl Cell {
         match self {
             Self::Field(field) => field.value(record),
             Self::Extension(extension) => extension.value(record),
+        }
+    }
+
+    /// Its value in the record of a flow, where flows may differ in it.
+    #[inline]
+    fn of_flow<'a>(self, record: &Record<'a>, flow: &'a Delta) -> Value<'a> {
+        match self {
+            Self::Field(field) => field.of_flow(record, flow),
+            Self::Extension(extension) => extension.of_flow(flow),
         }
     }
 
@@ -65,33 +77,34 @@ impl Template {
 
     /// Leaves a hole behind the text so far.
     pub(super) fn hole(&mut self, what: Cell, how: How) {
-        self.holes.push(Hole { at: self.text.len(), what, how });
+        self.holes.push(Hole { at: self.text.len(), key: 0, what, how });
+    }
+
+    /// Leaves a hole for a pair of JSON that not every flow has, with what stands before its value.
+    pub(super) fn pair(&mut self, what: Cell, key: impl FnOnce(&mut Vec<u8>)) {
+        let at = self.text.len();
+        key(&mut self.text);
+        self.holes.push(Hole { at, key: self.text.len() - at, what, how: How::Pair });
     }
 
     /// Appends the line of a flow.
-    pub(super) fn write(&self, record: &Record<'_>, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, record: &Record<'_>, flow: &Delta, out: &mut Vec<u8>) {
         let mut from = 0;
-        for Hole { at, what, how } in &self.holes {
+        for Hole { at, key, what, how } in &self.holes {
             out.extend_from_slice(&self.text[from..*at]);
-            from = *at;
-            let value = what.value(record);
+            from = at + key;
+            let value = what.of_flow(record, flow);
             match how {
                 How::Text => value.write_text(out),
                 How::Bare => value.write_bare(out),
-                How::Pair => write_pair(what.key(), value, out),
+                How::Pair if matches!(value, Value::Absent) => {}
+                How::Pair => {
+                    out.extend_from_slice(&self.text[*at..from]);
+                    value.write_json(out);
+                }
             }
         }
         out.extend_from_slice(&self.text[from..]);
-    }
-}
-
-/// Appends a pair of JSON behind others; nothing where there is no value.
-fn write_pair(key: &str, value: Value<'_>, out: &mut Vec<u8>) {
-    if value != Value::Absent {
-        out.extend_from_slice(b",\"");
-        out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(b"\":");
-        value.write_json(out);
     }
 }
 

@@ -36,7 +36,7 @@ impl TextLines {
     /// One record of the interface with this number.
     pub fn write(&mut self, interface: InterfaceNumber, record: &Record<'_>, out: &mut Vec<u8>) {
         match record.content {
-            Content::Flow(_) => self.0.get(interface.get(), || template(record)).write(record, out),
+            Content::Flow(flow) => self.0.get(interface.get(), || template(record)).write(record, flow, out),
             Content::NoData | Content::SkipData(_) => write_text(record, out),
         }
     }

@@ -32,6 +32,7 @@ impl<'a> From<Option<&'a str>> for Value<'a> {
 
 impl Value<'_> {
     /// Appends it as text records have it.
+    #[inline]
     pub fn write_text(self, out: &mut Vec<u8>) {
         match self {
             Self::Absent => out.push(b'-'),
@@ -55,6 +56,7 @@ impl Value<'_> {
     }
 
     /// Appends it without quotes; nothing where it is absent.
+    #[inline]
     pub fn write_bare(self, out: &mut Vec<u8>) {
         match self {
             Self::Absent => {}

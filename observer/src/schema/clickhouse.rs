@@ -17,10 +17,12 @@ pub(super) fn view(layout: &Layout<'_>) -> String {
         },
     );
     let (format, settings) = match layout.output {
+        // Its CSV takes no space for a separator.
         Output::Text => (
-            "CSV",
-            "\nSETTINGS format_csv_delimiter = ' ', format_csv_null_representation = '-', \
-             input_format_csv_skip_first_lines = 1",
+            "CustomSeparatedWithNames",
+            "\nSETTINGS format_custom_field_delimiter = ' ', format_custom_escaping_rule = 'CSV', \
+             format_csv_null_representation = '-', format_csv_allow_double_quotes = 0, \
+             format_csv_allow_single_quotes = 0, input_format_with_names_use_header = 0",
         ),
         Output::Parquet => ("Parquet", ""),
         Output::Jsonl | Output::Stdout => ("JSONEachRow", ""),

@@ -52,15 +52,16 @@ fn of_folder(layout: &Layout<'_>) -> String {
     let files = serde_json::Value::from(layout.glob());
     let fields = layout.format.fields();
     let operators = if layout.output == Output::Text {
-        let first = fields.first().map_or("", |field| field.name());
+        let header: Vec<&str> = fields.iter().map(|field| field.name()).collect();
         let names: Vec<&str> = fields.iter().map(|field| field.key()).collect();
         format!(
             "    compression: gzip
     operators:
       # The first line of a file names the fields.
-      - {{type: filter, expr: 'body startsWith \"{first}\"'}}
+      - {{type: filter, expr: 'body == \"{}\"'}}
       - {{type: csv_parser, delimiter: ' ', header: '{}', header_delimiter: ' '}}
 ",
+            header.join(" "),
             names.join(" ")
         )
     } else {

@@ -72,14 +72,14 @@ impl<State: Default> Files<State> {
         }
     }
 
-    /// Adds a unit to its file. Whatever becomes of it is told to the observer.
+    /// Adds a unit to its file, and returns where the next one begins. Whatever becomes of it is told to the observer.
     pub(super) fn append<Unit: ?Sized>(
         &mut self,
         encoding: &mut impl Encoding<Unit, State = State>,
         slot: &Slot,
         unit: &Unit,
         counts: &Counts,
-    ) {
+    ) -> u64 {
         self.drop_if_gone(slot);
         match self.try_append(encoding, slot, unit, counts) {
             Ok(()) => {
@@ -91,6 +91,7 @@ impl<State: Default> Files<State> {
                 self.failed(&error);
             }
         }
+        self.open.get(slot).map_or(0, |(part, _)| part.body())
     }
 
     fn try_append<Unit: ?Sized>(

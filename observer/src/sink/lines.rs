@@ -2,40 +2,65 @@
 
 use std::mem;
 
-use super::{Counts, place::Slot, units::Units};
+use super::{Counts, direct::BLOCK, place::Slot, units::Units};
 use crate::{
     flow::InterfaceNumber,
     record::{Batch, Context, Record},
 };
 
-/// Bytes of lines in one unit: few enough to stay in the processor's cache until they are written.
-pub(super) const UNIT: usize = 256 << 10;
+/// Bytes of lines in one unit: few enough to stay in the processor's cache until they are written, enough to be worth a
+/// request of a disk.
+pub(super) const UNIT: usize = 512 << 10;
 
-/// Renders all records of a batch and hands over what is gathered; `take` may keep the bytes and leave others.
+/// Lines that lie in memory, within a block, as they will lie in their file: so the disk can take them from there.
+#[derive(Debug)]
+pub(super) struct Lines {
+    /// Filler, then the lines.
+    bytes: Vec<u8>,
+    filler: usize,
+}
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        // Of most records, the longest line.
+        const LINE: usize = 8 << 10;
+        let mut lines = Self { bytes: Vec::with_capacity(BLOCK + UNIT + LINE), filler: 0 };
+        lines.restart(0);
+        lines
+    }
+
+    /// Drops all lines; the next will lie at this place of their file.
+    pub(super) fn restart(&mut self, place: u64) {
+        self.filler = (place as usize).wrapping_sub(self.bytes.as_ptr().addr()) % BLOCK;
+        self.bytes.clear();
+        self.bytes.resize(self.filler, b'\n');
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.filler..]
+    }
+}
+
+/// Renders all records of a batch and hands over what is gathered; `take` may keep the lines and leave others, and says
+/// where in their file the next ones will lie.
 pub(super) fn gather(
     batch: &Batch,
     context: &Context,
     mut render: impl FnMut(InterfaceNumber, &Record<'_>, &mut Vec<u8>),
-    mut take: impl FnMut(&Slot, &mut Vec<u8>, &Counts),
+    mut take: impl FnMut(&Slot, &mut Lines, &Counts) -> u64,
 ) {
     let mut units = Units::new();
     for (interface, record) in batch.records(context) {
-        let unit = units.of(interface, &record, buffer);
-        render(interface, &record, &mut unit.content);
-        if unit.content.len() >= UNIT {
-            take(&unit.slot, &mut unit.content, &mem::take(&mut unit.counts));
-            unit.content.clear();
+        let unit = units.of(interface, &record, Lines::new);
+        render(interface, &record, &mut unit.content.bytes);
+        if unit.content.bytes.len() >= UNIT {
+            let place = take(&unit.slot, &mut unit.content, &mem::take(&mut unit.counts));
+            unit.content.restart(place);
         }
     }
     for mut unit in units.into_units() {
-        if !unit.content.is_empty() {
+        if !unit.content.as_slice().is_empty() {
             take(&unit.slot, &mut unit.content, &unit.counts);
         }
     }
-}
-
-/// Room for a unit and the line that fills it.
-pub(super) fn buffer() -> Vec<u8> {
-    const LINE: usize = 8 << 10;
-    Vec::with_capacity(UNIT + LINE)
 }

@@ -15,6 +15,7 @@
 
 mod counts;
 mod delivery;
+mod direct;
 mod files;
 mod gzip;
 mod json;

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Counts;
+use super::{Counts, direct::Direct};
 
 /// Ends the name of a file that is being written; a dot begins it.
 pub(super) const PART: &str = ".part";
@@ -19,6 +19,7 @@ pub(super) const INCOMPLETE: &str = ".incomplete";
 #[derive(Debug)]
 pub(super) struct Part {
     file: File,
+    direct: Direct,
     temporary: PathBuf,
     finished: PathBuf,
     /// Where the tail begins.
@@ -59,9 +60,19 @@ impl Part {
                 Ok(file) => {
                     // Without locks on this file system there is at worst a notice too many.
                     let _ = file.try_lock();
+                    let direct = Direct::open(&temporary);
                     let tail = Vec::new();
                     let counts = Counts::default();
-                    return Ok(Self { file, temporary, finished, body: 0, tail, torn: false, counts });
+                    return Ok(Self {
+                        file,
+                        direct,
+                        temporary,
+                        finished,
+                        body: 0,
+                        tail,
+                        torn: false,
+                        counts,
+                    });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -85,7 +96,7 @@ impl Part {
         self.mend()?;
         let before = self.size();
         self.torn = true;
-        let written = self.file.write_all_at(bytes, self.body).and_then(|()| {
+        let written = self.direct.write_all_at(&self.file, bytes, self.body).and_then(|()| {
             let after = self.body + bytes.len() as u64;
             if after < before { self.file.set_len(after) } else { Ok(()) }
         });

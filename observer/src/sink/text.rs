@@ -7,7 +7,13 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{Counts, ObserverRef, Output, Sink, SinkOptions, files::Files, gzip::Gzip, lines, place::Slot};
+use super::{
+    Counts, ObserverRef, Output, Sink, SinkOptions,
+    files::Files,
+    gzip::Gzip,
+    lines::{Lines, gather},
+    place::Slot,
+};
 use crate::record::{Batch, Context, TextLines, write_header};
 
 /// Files of AWS's text. A thread of its own compresses them, while the next lines are rendered.
@@ -16,14 +22,14 @@ pub(super) struct TextSink {
     context: Arc<Context>,
     work: Option<SyncSender<Work>>,
     /// Buffers that are written.
-    spare: Receiver<Vec<u8>>,
+    spare: Receiver<Lines>,
     thread: Option<JoinHandle<Result<(), String>>>,
 }
 
 /// What the thread is to do.
 #[derive(Debug)]
 enum Work {
-    Append(Slot, Vec<u8>, Counts),
+    Append(Slot, Lines, Counts),
     FinishBefore(i64),
 }
 
@@ -37,7 +43,7 @@ impl TextSink {
         write_header(&options.context.format, &mut head);
         let mut gzip = Gzip::new(head);
         let (work, todo) = sync_channel(WAITING);
-        let (written, spare) = sync_channel::<Vec<u8>>(WAITING);
+        let (written, spare) = sync_channel::<Lines>(WAITING);
         let thread = thread::Builder::new().name("gzip".into()).spawn(move || {
             for work in todo {
                 match work {
@@ -60,14 +66,15 @@ impl Sink for TextSink {
         // The thread ends only when this does.
         let Some(work) = &self.work else { return };
         let mut text = TextLines::default();
-        lines::gather(
+        gather(
             batch,
             &self.context,
             |interface, record, out| text.write(interface, record, out),
             |slot, unit, counts| {
-                let mut other = self.spare.try_recv().unwrap_or_else(|_| lines::buffer());
-                other.clear();
+                let other = self.spare.try_recv().unwrap_or_else(|_| Lines::new());
                 let _ = work.send(Work::Append(slot.clone(), mem::replace(unit, other), *counts));
+                // They lie in the file as they are compressed.
+                0
             },
         );
         let _ = work.send(Work::FinishBefore(batch.window.end));

@@ -27,7 +27,7 @@ use tokio::{
 pub use self::store::{Store, StoreError};
 use self::{
     spool::{Spool, Waiting},
-    store::PutError,
+    store::{Note, PutError},
 };
 use super::{Counts, Output};
 
@@ -251,6 +251,7 @@ enum Attempt {
 
 /// Removes a file that is not needed any more. One that stays is delivered again by the next run, as the same object.
 fn unlink(path: &Path) -> bool {
+    Note::of(path).remove();
     match fs::remove_file(path) {
         Ok(()) => true,
         Err(error) => {

@@ -9,20 +9,29 @@ use std::{
 };
 
 use object_store::{
-    BackoffConfig, ClientOptions, MultipartUpload, ObjectStore, ObjectStoreExt as _, RetryConfig,
+    BackoffConfig, ClientOptions, MultipartId, ObjectStore, ObjectStoreExt as _, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     azure::MicrosoftAzureBuilder,
     gcp::GoogleCloudStorageBuilder,
     local::LocalFileSystem,
+    multipart::MultipartStore,
     path::Path as Key,
 };
 
 /// A bucket and the folder in it that files go to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// The same, where an upload in parts outlives who began it.
+    parts: Option<Arc<dyn MultipartStore>>,
     prefix: Key,
     url: Box<str>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.url).finish()
+    }
 }
 
 /// Why there is no store. Each is one line that says what to do.
@@ -112,25 +121,27 @@ impl Store {
         if !is_bucket(bucket) {
             return Err(StoreError::Bucket(bucket.into()));
         }
-        let objects: Arc<dyn ObjectStore> = match scheme {
-            "s3" => Arc::new(s3(bucket, endpoint, region)?.build()?),
-            "gs" => Arc::new(
-                GoogleCloudStorageBuilder::from_env()
-                    .with_bucket_name(bucket)
-                    .with_client_options(patient(false))
-                    .with_retry(once())
-                    .build()?,
-            ),
-            "az" => Arc::new(
-                MicrosoftAzureBuilder::from_env()
-                    .with_container_name(bucket)
-                    .with_client_options(patient(false))
-                    .with_retry(once())
-                    .build()?,
-            ),
-            _ => return Err(unknown()),
-        };
-        Ok(Self { objects, prefix: key_prefix(prefix)?, url: url.into() })
+        let prefix = key_prefix(prefix)?;
+        match scheme {
+            "s3" => Ok(Self::bucket(url, prefix, s3(bucket, endpoint, region)?.build()?)),
+            "gs" => {
+                let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+                let builder = builder.with_client_options(patient(false)).with_retry(once());
+                Ok(Self::bucket(url, prefix, builder.build()?))
+            }
+            "az" => {
+                let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
+                let builder = builder.with_client_options(patient(false)).with_retry(once());
+                Ok(Self::bucket(url, prefix, builder.build()?))
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    fn bucket(url: &str, prefix: Key, objects: impl ObjectStore + MultipartStore) -> Self {
+        let objects = Arc::new(objects);
+        let parts = Arc::clone(&objects);
+        Self { objects, parts: Some(parts as Arc<dyn MultipartStore>), prefix, url: url.into() }
     }
 
     fn folder(url: &str, place: &str) -> Result<Self, StoreError> {
@@ -140,7 +151,7 @@ impl Store {
         }
         fs::create_dir_all(path).map_err(|source| StoreError::Folder { path: path.to_path_buf(), source })?;
         let objects = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
-        Ok(Self { objects: Arc::new(objects), prefix: Key::default(), url: url.into() })
+        Ok(Self { objects: Arc::new(objects), parts: None, prefix: Key::default(), url: url.into() })
     }
 
     /// The URL.
@@ -160,27 +171,85 @@ impl Store {
             self.objects.put(&key, bytes.into()).await?;
             return Ok(());
         }
-        let mut upload = self.objects.put_multipart(&key).await?;
-        let sent = send(&mut content, &mut *upload).await;
-        if sent.is_err() {
-            // Parts that stay are no object; the bucket's lifecycle rules remove them.
-            let _ = upload.abort().await;
+        match &self.parts {
+            Some(store) => put_parts(&**store, &key, file, &mut content).await,
+            None => {
+                // What this leaves when it is dropped it removes itself.
+                let mut upload = self.objects.put_multipart(&key).await?;
+                while let Some(part) = next_part(&mut content)? {
+                    upload.put_part(part.into()).await?;
+                }
+                upload.complete().await?;
+                Ok(())
+            }
         }
-        sent
     }
 }
 
-/// Sends a file part by part.
-async fn send(content: &mut File, upload: &mut dyn MultipartUpload) -> Result<(), PutError> {
-    loop {
-        let mut part = Vec::with_capacity(PART as usize);
-        if content.take(PART).read_to_end(&mut part)? == 0 {
-            break;
-        }
-        upload.put_part(part.into()).await?;
+/// Sends a file part by part. Parts are no object, and cost until they are removed: which upload they are of is noted
+/// beside the file, so that the next attempt removes what a kill, or a store that went away, has left.
+async fn put_parts(
+    store: &dyn MultipartStore,
+    key: &Key,
+    file: &Path,
+    content: &mut File,
+) -> Result<(), PutError> {
+    let note = Note::of(file);
+    if let Some(left) = note.read() {
+        // One that is gone is no failure, and one that may not be removed must not hold up the file.
+        let _ = store.abort_multipart(key, &left).await;
     }
-    upload.complete().await?;
+    let id = store.create_multipart(key).await?;
+    note.write(&id);
+    let sent = send_parts(store, key, &id, content).await;
+    if sent.is_ok() || store.abort_multipart(key, &id).await.is_ok() {
+        note.remove();
+    }
+    sent
+}
+
+async fn send_parts(
+    store: &dyn MultipartStore,
+    key: &Key,
+    id: &MultipartId,
+    content: &mut File,
+) -> Result<(), PutError> {
+    let mut sent = Vec::new();
+    while let Some(part) = next_part(content)? {
+        sent.push(store.put_part(key, id, sent.len(), part.into()).await?);
+    }
+    store.complete_multipart(key, id, sent).await?;
     Ok(())
+}
+
+/// The next part of a file; none at its end.
+fn next_part(content: &mut File) -> io::Result<Option<Vec<u8>>> {
+    let mut part = Vec::with_capacity(PART as usize);
+    content.take(PART).read_to_end(&mut part)?;
+    Ok((!part.is_empty()).then_some(part))
+}
+
+/// Where the upload that a file is sent by is noted: beside it, under a name that is no file's of ours.
+pub(super) struct Note(PathBuf);
+
+impl Note {
+    pub(super) fn of(file: &Path) -> Self {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        Self(file.with_file_name(format!(".{name}.upload")))
+    }
+
+    fn read(&self) -> Option<MultipartId> {
+        fs::read_to_string(&self.0).ok().filter(|id| !id.is_empty())
+    }
+
+    /// A full disk has no room for it: then parts may stay, and not the file.
+    fn write(&self, id: &MultipartId) {
+        let _ = fs::write(&self.0, id);
+    }
+
+    pub(super) fn remove(&self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 fn s3(bucket: &str, endpoint: Option<&str>, region: Option<&str>) -> Result<AmazonS3Builder, StoreError> {

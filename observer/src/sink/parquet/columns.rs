@@ -11,7 +11,7 @@ use parquet::{
 };
 
 use super::Row;
-use crate::record::{Field, FieldType, Format, Origin, Value};
+use crate::record::{Field, FieldType, Format, Value};
 
 /// What a format is in Parquet.
 pub(super) fn schema(format: &Format) -> Result<TypePtr> {
@@ -41,33 +41,16 @@ pub(super) struct Columns {
     texts: Vec<ByteArray>,
     /// Where each text of a column ends.
     ends: Vec<usize>,
-    /// The texts of the interfaces, by their numbers.
-    of_interfaces: Vec<OfInterface>,
-}
-
-/// A text that all records of an interface have.
-#[derive(Clone, Debug, Default)]
-enum OfInterface {
-    /// No record has told it yet.
-    #[default]
-    Unknown,
-    /// There is none.
-    Absent,
-    Text(ByteArray),
-}
-
-impl OfInterface {
-    fn of(value: Value<'_>) -> Self {
-        if value == Value::Absent {
-            return Self::Absent;
-        }
-        let mut text = Vec::new();
-        value.write_bare(&mut text);
-        Self::Text(text.into())
-    }
 }
 
 impl Columns {
+    /// Writes a field that no row has.
+    pub(super) fn write_absent(&mut self, rows: &[Row<'_>], column: &mut ColumnWriter<'_>) -> Result<()> {
+        self.levels.clear();
+        self.levels.resize(rows.len(), 0);
+        write::<ByteArrayType>(column, &[], &self.levels)
+    }
+
     /// Writes a field of all rows.
     pub(super) fn write(
         &mut self,
@@ -88,35 +71,13 @@ impl Columns {
             }
             FieldType::String => {
                 texts.clear();
-                if field.origin().is_of_flow() || field.origin() == Origin::Record {
-                    self.texts_of_flows(field, rows);
-                } else {
-                    self.texts_of_interfaces(field, rows);
-                }
+                self.texts(field, rows);
                 write::<ByteArrayType>(column, &self.texts, &self.levels)
             }
         }
     }
 
-    fn texts_of_interfaces(&mut self, field: Field, rows: &[Row<'_>]) {
-        self.of_interfaces.clear();
-        for (interface, record) in rows {
-            let number = usize::from(interface.get());
-            if number >= self.of_interfaces.len() {
-                self.of_interfaces.resize(number + 1, OfInterface::Unknown);
-            }
-            let known = &mut self.of_interfaces[number];
-            if matches!(known, OfInterface::Unknown) {
-                *known = OfInterface::of(field.value(record));
-            }
-            self.levels.push(matches!(known, OfInterface::Text(_)).into());
-            if let OfInterface::Text(text) = known {
-                self.texts.push(text.clone());
-            }
-        }
-    }
-
-    fn texts_of_flows(&mut self, field: Field, rows: &[Row<'_>]) {
+    fn texts(&mut self, field: Field, rows: &[Row<'_>]) {
         let mut all = Vec::with_capacity(rows.len() * TYPICAL);
         self.ends.clear();
         for (_, record) in rows {

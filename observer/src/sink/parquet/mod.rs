@@ -5,6 +5,7 @@
 
 mod columns;
 mod row_groups;
+mod shared;
 
 use std::{fs::File, io, mem, sync::Arc};
 

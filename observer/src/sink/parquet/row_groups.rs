@@ -24,9 +24,10 @@ use parquet::{
 use super::{
     Row,
     columns::{Columns, io_error, schema},
+    shared::{LEVEL, SharedColumns},
 };
 use crate::{
-    record::{Field, Format},
+    record::{Field, FieldType, Format, Origin},
     sink::files::{Encoded, Encoding},
 };
 
@@ -37,6 +38,7 @@ pub(super) struct Writer {
     descriptor: SchemaDescPtr,
     properties: WriterPropertiesPtr,
     columns: Columns,
+    shared: SharedColumns,
     out: Vec<u8>,
 }
 
@@ -50,7 +52,7 @@ const CREATED_BY: &str = concat!("observer ", env!("CARGO_PKG_VERSION"));
 impl Writer {
     pub(super) fn new(format: &Format) -> io::Result<Self> {
         let schema = schema(format).map_err(io_error)?;
-        let level = GzipLevel::try_new(1).map_err(io_error)?;
+        let level = GzipLevel::try_new(LEVEL).map_err(io_error)?;
         let mut properties = WriterProperties::builder()
             .set_writer_version(WriterVersion::PARQUET_1_0)
             .set_compression(Compression::GZIP(level))
@@ -66,6 +68,7 @@ impl Writer {
             descriptor: Arc::new(SchemaDescriptor::new(schema)),
             properties: Arc::new(properties.build()),
             columns: Columns::default(),
+            shared: SharedColumns::default(),
             out: Vec::new(),
         })
     }
@@ -79,10 +82,23 @@ impl Writer {
         let start = out.bytes_written();
         let mut columns = Vec::with_capacity(self.fields.len());
         for (number, field) in self.fields.iter().enumerate() {
-            let pages = Box::new(Pages(SerializedPageWriter::new(&mut out)));
-            let properties = Arc::clone(&self.properties);
-            let mut column = get_column_writer(self.descriptor.column(number), properties, pages);
-            self.columns.write(*field, rows, &mut column)?;
+            let description = self.descriptor.column(number);
+            let mut pages = Box::new(Pages(SerializedPageWriter::new(&mut out)));
+            let is_shared = field.field_type() == FieldType::String
+                && matches!(field.origin(), Origin::Subject | Origin::Beyond);
+            if is_shared
+                && let Some(column) =
+                    self.shared.write(*field, rows, Arc::clone(&description), &mut *pages)?
+            {
+                columns.push(moved(column, by)?);
+                continue;
+            }
+            let mut column = get_column_writer(description, Arc::clone(&self.properties), pages);
+            if is_shared {
+                self.columns.write_absent(rows, &mut column)?;
+            } else {
+                self.columns.write(*field, rows, &mut column)?;
+            }
             columns.push(moved(column.close()?.metadata, by)?);
         }
         let size = columns.iter().map(ColumnChunkMetaData::uncompressed_size).sum();
