@@ -1,5 +1,7 @@
 //! Rendering and writing records takes memory by the window and the file, and none by the record.
 
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test")]
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     collections::BTreeMap,
@@ -12,7 +14,7 @@ use std::{
 
 use observer::{
     flow::{Counters, Delta, Direction, FlowKey, Icmp, InterfaceNumber, Table, Window},
-    record::{Batch, Context, Format, JsonLines, Subject, TextLines},
+    record::{Batch, Context, Format, JsonLines, Owners, Subject, TextLines},
     sink::{Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions},
 };
 
@@ -92,7 +94,14 @@ fn batch(flows: u32) -> Batch {
         (InterfaceNumber::new(number as u16), Arc::new(subject))
     };
     let subjects: BTreeMap<_, _> = (1..=INTERFACES).map(subject).collect();
-    Batch { window: WINDOW, flows: table, subjects, silent: Vec::new(), lossy: Vec::new() }
+    Batch {
+        window: WINDOW,
+        flows: table,
+        subjects,
+        owners: Owners::default(),
+        silent: Vec::new(),
+        lossy: Vec::new(),
+    }
 }
 
 /// Listens, and needs no memory for it.

@@ -41,7 +41,8 @@ pub fn read(
         for database in ["duckdb", "clickhouse"] {
             let view = scratch.join(format!("{output}-{database}.sql"));
             fs::write(&view, schema(database, directory, output, flags)?)?;
-            argument += &format!("={}", view.display());
+            argument.push('=');
+            argument.push_str(&view.display().to_string());
         }
         arguments.push(argument.into());
     }

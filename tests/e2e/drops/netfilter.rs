@@ -327,7 +327,7 @@ fn in_fragments(task: &Task, family: Family, source_port: u16, ends: &[u16]) -> 
         let (is_last, payload) = (end == len, whole[usize::from(start)..usize::from(end)].to_vec());
         match addresses {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let fragment = start / 8 | if is_last { 0 } else { MORE };
+                let fragment = (start / 8) | if is_last { 0 } else { MORE };
                 let packet = Ipv4::new(source, protocol::UDP, payload);
                 Ipv4 { destination, identification, fragment, ..packet }.frame_to(task.inside.mac())
             }

@@ -171,18 +171,16 @@ impl Store {
             self.objects.put(&key, bytes.into()).await?;
             return Ok(());
         }
-        match &self.parts {
-            Some(store) => put_parts(&**store, &key, file, &mut content).await,
-            None => {
-                // What this leaves when it is dropped it removes itself.
-                let mut upload = self.objects.put_multipart(&key).await?;
-                while let Some(part) = next_part(&mut content)? {
-                    upload.put_part(part.into()).await?;
-                }
-                upload.complete().await?;
-                Ok(())
-            }
+        if let Some(store) = &self.parts {
+            return put_parts(&**store, &key, file, &mut content).await;
         }
+        // What this leaves when it is dropped it removes itself.
+        let mut upload = self.objects.put_multipart(&key).await?;
+        while let Some(part) = next_part(&mut content)? {
+            upload.put_part(part.into()).await?;
+        }
+        upload.complete().await?;
+        Ok(())
     }
 }
 
