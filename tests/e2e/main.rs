@@ -33,7 +33,6 @@ mod replay;
 mod schema;
 mod sources_api;
 mod tasks_command;
-mod tunnels;
 mod usage;
 mod windows;
 mod xdp;

@@ -40,13 +40,7 @@ fn every_reason_and_kind_is_there_at_the_first_scrape() -> Result<()> {
         (
             "observer_notes_packets_total",
             "note",
-            &[
-                "transport_truncated",
-                "extension_truncated",
-                "extension_limit",
-                "later_fragment",
-                "tunnel_unread",
-            ],
+            &["transport_truncated", "extension_truncated", "extension_limit", "later_fragment"],
         ),
         ("observer_records_total", "log_status", &["OK", "NODATA", "SKIPDATA"]),
     ] {
