@@ -226,7 +226,45 @@ fn a_daemon_that_is_killed_while_it_delivers_delivers_once() -> Result<()> {
     Ok(())
 }
 
-/// A finished file of an earlier run that is too large for one request, and the key it is to get.
+/// A finished file of an earlier run that is too large for one request, and the store that it is to get to.
+struct Large {
+    store: Store,
+    way: Way,
+    file: PathBuf,
+    key: String,
+    content: Vec<u8>,
+}
+
+impl Large {
+    fn new(lab: &Lab, python: &Python) -> Result<Self> {
+        let store = Store::start(python, &lab.path("moto"))?;
+        let way = Way::to(store.address())?;
+        let (file, key, content) = large_file(lab)?;
+        Ok(Self { store, way, file, key, content })
+    }
+
+    /// Delivers it with nothing in the way, and asserts that it is one object, whole and in parts, and that nothing else is
+    /// left of it anywhere.
+    fn deliver(self, lab: &Lab, daemon: Daemon) -> Result<()> {
+        self.way.set(Fault::None);
+        daemon.wait("it is delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
+        daemon.stop()?;
+        let Self { store, file, key, content, .. } = self;
+        let at = lab.path("large");
+        let keys = store.download(&at)?;
+        assert_eq!(keys.iter().filter(|it| **it == key).count(), 1, "{keys:?}");
+        assert!(fs::read(at.join(&key))? == content, "the object is not the file");
+        assert_eq!(store.parts(&key)?, Some(content.len().div_ceil(8 << 20)), "parts");
+        assert_eq!(store.unfinished()?, 0, "uploads without an end");
+        let folder = file.parent().context("a folder")?;
+        let left: Vec<_> =
+            fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
+        assert_eq!(left, Vec::<std::ffi::OsString>::new(), "files on the disk");
+        Ok(())
+    }
+}
+
+/// The file, the key that it is to get, and what is in it.
 fn large_file(lab: &Lab) -> Result<(PathBuf, String, Vec<u8>)> {
     const LINES: usize = 90_000;
     let folder = lab.path("daemon-out").join("AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/01/01");
@@ -243,58 +281,35 @@ fn large_file(lab: &Lab) -> Result<(PathBuf, String, Vec<u8>)> {
     Ok((file, key, content.into_bytes()))
 }
 
-/// Asserts that the large file is one object, whole and in parts, and that nothing else is left of it anywhere.
-fn assert_large_delivered(store: &Store, lab: &Lab, file: &Path, key: &str, content: &[u8]) -> Result<()> {
-    let at = lab.path("large");
-    let keys = store.download(&at)?;
-    assert_eq!(keys.iter().filter(|it| *it == key).count(), 1, "{keys:?}");
-    assert!(fs::read(at.join(key))? == content, "the object is not the file");
-    assert_eq!(store.parts(key)?, Some(content.len().div_ceil(8 << 20)), "parts");
-    assert_eq!(store.unfinished()?, 0, "uploads without an end");
-    let folder = file.parent().context("a folder")?;
-    let left: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
-    assert_eq!(left, Vec::<std::ffi::OsString>::new(), "files on the disk");
-    Ok(())
-}
-
 #[test]
 fn a_large_file_whose_parts_are_cut_is_delivered_whole() -> Result<()> {
     let lab = lab!();
     let python = need!(Python::find());
-    let store = Store::start(&python, &lab.path("moto"))?;
-    let way = Way::to(store.address())?;
-    let (file, key, content) = large_file(&lab)?;
+    let large = Large::new(&lab, &python)?;
     // An upload can be begun, and every part of 8 MiB is cut.
-    way.set(Fault::Cut(6 << 20));
-    let daemon = deliver(&lab, &way).start()?;
+    large.way.set(Fault::Cut(6 << 20));
+    let daemon = deliver(&lab, &large.way).start()?;
     daemon.wait("the delivery fails", failing)?;
-    assert_eq!(store.keys()?, Vec::<String>::new(), "a part is taken for a file");
-    assert!(file.exists());
-    way.set(Fault::None);
-    daemon.wait("it is delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
-    daemon.stop()?;
-    assert_large_delivered(&store, &lab, &file, &key, &content)
+    assert_eq!(large.store.keys()?, Vec::<String>::new(), "a part is taken for a file");
+    assert!(large.file.exists());
+    large.deliver(&lab, daemon)
 }
 
 #[test]
 fn parts_that_a_killed_daemon_has_sent_are_removed_by_the_next() -> Result<()> {
     let lab = lab!();
     let python = need!(Python::find());
-    let store = Store::start(&python, &lab.path("moto"))?;
-    let way = Way::to(store.address())?;
-    let (file, key, content) = large_file(&lab)?;
-    way.set(Fault::Slow);
-    let daemon = deliver(&lab, &way).start()?;
-    poll::until_true("an upload is begun", poll::PATIENCE, || Ok(store.unfinished()? == 1))?;
+    let large = Large::new(&lab, &python)?;
+    large.way.set(Fault::Slow);
+    let daemon = deliver(&lab, &large.way).start()?;
+    poll::until_true("an upload is begun", poll::PATIENCE, || Ok(large.store.unfinished()? == 1))?;
     daemon.kill();
-    way.set(Fault::None);
-    assert_eq!(store.keys()?, Vec::<String>::new(), "a part is taken for a file");
-    assert_eq!(store.unfinished()?, 1, "what is to be removed");
-    assert!(fs::read(&file)? == content);
-    let daemon = deliver(&lab, &way).start()?;
-    daemon.wait("it is delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
-    daemon.stop()?;
-    assert_large_delivered(&store, &lab, &file, &key, &content)
+    large.way.set(Fault::None);
+    assert_eq!(large.store.keys()?, Vec::<String>::new(), "a part is taken for a file");
+    assert_eq!(large.store.unfinished()?, 1, "what is to be removed");
+    assert!(fs::read(&large.file)? == large.content);
+    let daemon = deliver(&lab, &large.way).start()?;
+    large.deliver(&lab, daemon)
 }
 
 #[test]

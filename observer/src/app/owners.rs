@@ -10,7 +10,9 @@ use crate::{
 };
 
 /// Control groups that are remembered.
-const MOST: usize = 4096;
+const MOST_GROUPS: usize = 4096;
+/// Flows of a window that are remembered, in either direction; beyond them they are the host's.
+const MOST_FLOWS: usize = 1 << 18;
 
 /// What the programs tell of a window's flows, and the containers behind it.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl Senders {
     /// Takes what was told since the last drain. A container that ends within the time between two is not found.
     pub(super) fn take(&mut self, drain: &mut Drain) -> Result<(), KernelError> {
         let Self { cgroups, containers, window, latest } = self;
-        if containers.len() > MOST {
+        if containers.len() > MOST_GROUPS {
             containers.clear();
         }
         latest.clear();
@@ -46,7 +48,8 @@ impl Senders {
                 latest.insert(key.reversed(), Arc::clone(container));
             }
         })?;
-        window.extend(latest.iter().map(|(key, container)| (*key, Arc::clone(container))));
+        let room = MOST_FLOWS.saturating_sub(window.len());
+        window.extend(latest.iter().take(room).map(|(key, container)| (*key, Arc::clone(container))));
         Ok(())
     }
 

@@ -331,7 +331,11 @@ impl Tick {
             }
         }
         if let Some(senders) = &mut self.senders {
-            senders.take(drain)?;
+            // Names are not what accounting may fail for.
+            if let Err(error) = senders.take(drain) {
+                tracing::warn!(%error, "tasks in host mode have no names from now on");
+                self.senders = None;
+            }
         }
         for number in retired {
             if let Some(interface) = self.interfaces.get(number) {

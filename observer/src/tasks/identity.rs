@@ -240,6 +240,15 @@ impl Identity {
         (identity, conflicts)
     }
 
+    /// All that is known.
+    pub(super) fn facts(&self) -> impl Iterator<Item = Fact> {
+        let known = Attribute::ALL.iter().zip(&self.known);
+        known.filter_map(|(attribute, known)| {
+            let (value, source) = known.as_ref()?;
+            Some(Fact { attribute: *attribute, value: value.clone(), source: *source })
+        })
+    }
+
     /// What is known of an attribute.
     pub fn get(&self, attribute: Attribute) -> Option<&str> {
         self.known[attribute as usize].as_ref().map(|(value, _)| &**value)

@@ -159,11 +159,12 @@ impl Knowledge {
             }
         }
         let (mut present, mut departed) = (Vec::new(), Vec::new());
-        let tenants = tenants(&self.views);
+        let has_tenants = self.known.values().any(|known| known.sight.interface.on_host);
+        let tenants = if has_tenants { tenants(&self.views) } else { BTreeMap::new() };
         for (key, known) in &mut self.known {
             known.learn(*key, &self.views, self.introspected, &*self.observer);
             if known.sight.interface.on_host {
-                known.learn_tenants(&tenants, now, linger);
+                known.learn_tenants(&tenants, (now, linger), &*self.observer);
             }
             let observed = Observed {
                 key: *key,
@@ -247,17 +248,28 @@ impl Known {
     }
 
     /// Those that are gone are remembered for a while: their flows may be.
-    fn learn_tenants(&mut self, said: &BTreeMap<Box<str>, Vec<Fact>>, now: Instant, linger: Duration) {
+    fn learn_tenants(
+        &mut self,
+        said: &BTreeMap<Box<str>, Vec<Fact>>,
+        (now, linger): (Instant, Duration),
+        observer: &dyn SourceObserver,
+    ) {
         self.told.extend(said.keys().map(|container| (container.clone(), now)));
         self.told.retain(|_, told| now.duration_since(*told) < linger);
-        let known = |container: &str| match said.get(container) {
-            Some(facts) => Some(Arc::new(self.identity.merge(facts.iter().cloned()).0)),
-            None => self.tenants.get(container).cloned(),
-        };
-        let tenants = self.told.keys().filter_map(|it| Some((it.clone(), known(it)?))).collect();
+        let mut conflicts = Vec::new();
+        let mut tenants = BTreeMap::new();
+        for container in self.told.keys() {
+            let before = self.tenants.get(container).cloned().unwrap_or_default();
+            let facts = said.get(container).into_iter().flatten().cloned();
+            let (identity, more) = before.merge(facts.chain(self.identity.facts()));
+            conflicts.extend(more);
+            let identity = if identity == *before { before } else { Arc::new(identity) };
+            tenants.insert(container.clone(), identity);
+        }
         if tenants != *self.tenants {
             self.tenants = Arc::new(tenants);
         }
+        self.refuse(conflicts, observer);
     }
 
     fn refuse(&mut self, conflicts: Vec<Conflict>, observer: &dyn SourceObserver) {
@@ -311,5 +323,79 @@ impl Known {
     /// Whether it is there.
     pub(super) fn is_present(&self) -> bool {
         self.departed.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::{netns::Netns, tasks::LinkKind};
+
+    #[derive(Debug, Default)]
+    struct Refused(Mutex<Vec<(Source, Attribute)>>);
+
+    impl SourceObserver for Refused {
+        fn asked(&self, _: Source, _: bool) {}
+
+        fn up(&self, _: Source, _: bool) {}
+
+        fn conflict(&self, source: Source, attribute: Attribute) {
+            self.0.lock().unwrap().push((source, attribute));
+        }
+    }
+
+    fn of_host() -> Known {
+        let interface = Interface {
+            netns: Netns { inode: 1, path: "/proc/1/ns/net".into() },
+            on_host: true,
+            ifindex: 2,
+            name: "eth0".into(),
+            mac: "0a:00:00:00:00:01".parse().ok(),
+            kind: LinkKind::Physical,
+            ethernet: true,
+            enslaved: false,
+            addresses: Vec::new(),
+        };
+        let sight = Sight { interface, appeared: None, containers: Vec::new(), name: None, alone: false };
+        Known::new(sight, Instant::now())
+    }
+
+    #[test]
+    fn tenants_keep_what_they_are_until_they_are_long_gone() {
+        let fact = |source, attribute, value: &str| Fact { attribute, value: value.into(), source };
+        let said = |facts: Vec<Fact>| BTreeMap::from([(Box::from("c1"), facts)]);
+        let (linger, start) = (Duration::from_secs(10), Instant::now());
+        let after = |seconds| (start + Duration::from_secs(seconds), linger);
+        let refused = Refused::default();
+        let mut host = of_host();
+        let get = |host: &Known, attribute| {
+            host.tenants.get("c1").and_then(|tenant| tenant.get(attribute).map(str::to_owned))
+        };
+
+        host.learn_tenants(&said(vec![fact(Source::Docker, Attribute::TaskId, "t1")]), after(0), &refused);
+        assert_eq!(get(&host, Attribute::TaskId).as_deref(), Some("t1"));
+
+        // A source of less weight does not unsay it, and is counted once.
+        for seconds in [1, 2] {
+            host.learn_tenants(
+                &said(vec![fact(Source::Agent, Attribute::TaskId, "t2")]),
+                after(seconds),
+                &refused,
+            );
+            assert_eq!(get(&host, Attribute::TaskId).as_deref(), Some("t1"));
+        }
+        assert_eq!(*refused.0.lock().unwrap(), [(Source::Agent, Attribute::TaskId)]);
+
+        // What is learned of the host later is told of its tenants, also of one that is gone.
+        let eni = fact(Source::Imds, Attribute::InterfaceId, "eni-1");
+        host.identity = Arc::new(Identity::default().merge([eni]).0);
+        host.learn_tenants(&BTreeMap::new(), after(11), &refused);
+        assert_eq!(get(&host, Attribute::InterfaceId).as_deref(), Some("eni-1"));
+        assert_eq!(get(&host, Attribute::TaskId).as_deref(), Some("t1"));
+
+        host.learn_tenants(&BTreeMap::new(), after(12), &refused);
+        assert_eq!(get(&host, Attribute::TaskId), None);
     }
 }

@@ -285,9 +285,9 @@ fn reason(latest: &Latest, source: Source) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sources = self.sources.iter().map(|source| {
-            let state = if source.up { "up" } else { "-" };
-            vec![source.name.clone(), state.into(), source.tasks.to_string(), source.detail.clone()]
+        let sources = self.sources.iter().map(|it| {
+            let state = if it.up { "up" } else { "-" };
+            vec![it.name.clone(), state.into(), it.tasks.to_string(), it.detail.clone()]
         });
         write_table(f, &["SOURCE", "STATE", "TASKS", ""], sources.map(|cells| (cells, Vec::new())))?;
         if !self.sources.is_empty() {

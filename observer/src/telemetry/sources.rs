@@ -53,19 +53,21 @@ impl SourceMetrics {
 
 impl SourceObserver for SourceMetrics {
     fn asked(&self, source: Source, answered: bool) {
-        let outcome = if answered { "answered" } else { "failed" };
-        self.requests.with_label_values(&[source.as_str(), outcome]).inc();
+        let (name, outcome) = (source.as_str(), if answered { "answered" } else { "failed" });
+        self.requests.with_label_values(&[name, outcome]).inc();
         if answered {
             let now = clock::unix_ms() as f64 / 1000.0;
-            self.answered.with_label_values(&[source.as_str()]).set(now);
+            self.answered.with_label_values(&[name]).set(now);
         }
     }
 
     fn up(&self, source: Source, up: bool) {
-        self.up.with_label_values(&[source.as_str()]).set(up.into());
+        let name = source.as_str();
+        self.up.with_label_values(&[name]).set(up.into());
     }
 
     fn conflict(&self, source: Source, attribute: Attribute) {
-        self.conflicts.with_label_values(&[source.as_str(), attribute.as_str()]).inc();
+        let name = source.as_str();
+        self.conflicts.with_label_values(&[name, attribute.as_str()]).inc();
     }
 }
