@@ -202,5 +202,7 @@ pub(super) fn frame(skb: *mut __sk_buff, link_header: u32) -> Frame {
     let link = if link_header == 0 { Link::Bare(u16::from_be(protocol as u16)) } else { Link::Ethernet };
     // SAFETY: as above. Read apart, because it is needed for super-packets only.
     let segments = if size == 0 { 0 } else { unsafe { (*skb).gso_segs } };
-    Frame { len, link, offload: Offload { size, segments } }
+    // SAFETY: as above. Needed for packets with further tags only; for the others the compiler removes it.
+    let tags_beside = unsafe { (*skb).vlan_present };
+    Frame { len, link, tags_beside, offload: Offload { size, segments } }
 }

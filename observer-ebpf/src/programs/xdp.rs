@@ -161,7 +161,7 @@ fn frame<const FRAGS: bool>(ctx: *mut xdp_md) -> Frame {
         unsafe { asm!("{0} = {0}", inout(reg) len, options(nomem, nostack)) };
         len as u32
     };
-    Frame { len, link: Link::Ethernet, offload: Offload { size: 0, segments: 0 } }
+    Frame { len, link: Link::Ethernet, tags_beside: 0, offload: Offload { size: 0, segments: 0 } }
 }
 
 const MARK_LEN: usize = size_of::<u32>();
