@@ -438,6 +438,16 @@ impl Programs {
         })
     }
 
+    /// Closes the maps, which the programs hold themselves: twenty descriptors less for each interface.
+    #[must_use]
+    pub fn without_maps(mut self) -> Self {
+        let names: Vec<String> = self.ebpf.maps().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            drop(self.ebpf.take_map(&name));
+        }
+        self
+    }
+
     /// Takes a map out of the object.
     pub(super) fn take_map(&mut self, name: &'static str) -> Result<MapData, KernelError> {
         match self.ebpf.take_map(name) {
