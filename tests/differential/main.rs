@@ -33,9 +33,10 @@ const BATCH: usize = 20_000;
 /// How often each reason was needed.
 type Reasons = BTreeMap<Reason, usize>;
 
-/// A packet as a capture file of Ethernet frames has it, where it can: nothing there tells of super-packets.
+/// A packet as a capture file of Ethernet frames has it, where it can: nothing there tells of super-packets,
+/// and all tags are in it.
 fn captured(mut input: Input) -> Option<Input> {
-    input.frame.offload = Offload { size: 0, segments: 0 };
+    (input.frame.offload, input.frame.tags_beside) = (Offload { size: 0, segments: 0 }, 0);
     (input.frame.link == Link::Ethernet).then_some(input)
 }
 

@@ -33,3 +33,22 @@ fn twenty_interfaces_with_one_name_index_and_5_tuple_stay_apart() -> Result<()> 
     assert_eq!(told, tasks.len(), "interfaces on the metrics page");
     Ok(())
 }
+
+/// Of systemd, a service gets 1,024 descriptors and may have more when it asks for them. A task must cost but a few.
+#[test]
+fn descriptors_suffice_for_many_interfaces() -> Result<()> {
+    const TASKS: usize = 30;
+    let lab = lab!();
+    let tasks = lab.tasks((0..TASKS).map(|number| format!("task-{number}")))?;
+    let daemon = lab.daemon().descriptors(64, 256).start()?;
+    let udp = Udp { family: Family::V4, flows: 3, packets: 2, payload: 100 };
+    let mut sent = Vec::new();
+    for task in &tasks {
+        sent.push(Crossed::egress(udp.send(&task.inside, &task.outside)?));
+    }
+    let books = Books::close(daemon, tasks.iter().map(|task| &task.inside))?;
+    for (task, sent) in tasks.iter().zip(sent) {
+        books.assert_exact(&task.inside, sent);
+    }
+    Ok(())
+}

@@ -248,16 +248,13 @@ fn link_cases(cases: &mut Cases) {
         (IpAddr::from(source), Ipv4::new(source, protocol::UDP, udp(SOURCE, TARGET, 10)).bytes())
     };
     let flow = Flow(protocol::UDP, PORTS, 38, None);
-    let mut tag = |what, tags: &[u16], egress| {
+    let mut tag = |what, tags: &[u16]| {
         let (source, bytes) = packet(cases);
-        let case = cases.add(what, source, tagged(tags, ether_type::IPV4, &bytes), flow);
-        case.egress = egress;
-        case.tagged = true;
+        cases.add(what, source, tagged(tags, ether_type::IPV4, &bytes), flow).tagged = true;
     };
-    tag("one tag", &[ether_type::VLAN], flow);
-    tag("two tags", &[ether_type::SERVICE_VLAN, ether_type::VLAN], flow);
-    // At ingress the outer of the three is gone.
-    tag("three tags", &[ether_type::SERVICE_VLAN, ether_type::VLAN, ether_type::VLAN], NonIp("vlan_depth"));
+    tag("one tag", &[ether_type::VLAN]);
+    tag("two tags", &[ether_type::SERVICE_VLAN, ether_type::VLAN]);
+    tag("three tags", &[ether_type::SERVICE_VLAN, ether_type::VLAN, ether_type::VLAN]);
     let nobody = IpAddr::from(Ipv4Addr::UNSPECIFIED);
     let four = tagged(&[ether_type::VLAN; 4], ether_type::IPV4, &[0; 20]);
     cases.add("four tags", nobody, four, NonIp("vlan_depth")).tagged = true;

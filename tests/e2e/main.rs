@@ -33,6 +33,7 @@ mod replay;
 mod schema;
 mod sources_api;
 mod tasks_command;
+mod tunnels;
 mod usage;
 mod windows;
 mod xdp;

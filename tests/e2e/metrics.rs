@@ -40,7 +40,13 @@ fn every_reason_and_kind_is_there_at_the_first_scrape() -> Result<()> {
         (
             "observer_notes_packets_total",
             "note",
-            &["transport_truncated", "extension_truncated", "extension_limit", "later_fragment"],
+            &[
+                "transport_truncated",
+                "extension_truncated",
+                "extension_limit",
+                "later_fragment",
+                "tunnel_unread",
+            ],
         ),
         ("observer_records_total", "log_status", &["OK", "NODATA", "SKIPDATA"]),
     ] {

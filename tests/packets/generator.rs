@@ -65,13 +65,20 @@ impl Generator {
             }
         }
         if self.one_in(7) {
-            let size = if self.one_in(8) { 0xffff } else { self.random.u32(1..1500) };
+            let size = match self.random.u8(..8) {
+                0 => 0xffff,
+                1..=3 => self.random.u32(1..64),
+                _ => self.random.u32(1..1500),
+            };
             let segments = match self.random.u8(..4) {
                 0 => 0,
                 1 => self.random.u32(..=0xffff),
                 _ => self.random.u32(1..64),
             };
             input.frame.offload = Offload { size, segments };
+        }
+        if self.kind == Kind::Any && link == Link::Ethernet && self.one_in(4) {
+            input.frame.tags_beside = 1;
         }
         self.cut(&mut input);
         self.fit(&mut input);
@@ -159,7 +166,7 @@ impl Generator {
 
     fn ethernet(&mut self, ether_type: u16) {
         self.push_random(12);
-        let tags = self.of([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3]);
+        let tags = self.of([0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4]);
         for _ in 0..tags {
             let tag = if self.random.bool() { [0x81, 0x00] } else { [0x88, 0xa8] };
             self.bytes.extend(tag);
@@ -259,6 +266,10 @@ impl Generator {
 
     /// A transport header, mostly whole, and payload.
     fn transport(&mut self, protocol: u8) {
+        if matches!(protocol, 4 | 17 | 41 | 47) && self.random.bool() {
+            self.tunnel(protocol);
+            return;
+        }
         let start = self.bytes.len();
         let header: RangeInclusive<usize> = match protocol {
             6 => 20..=60,
@@ -275,6 +286,56 @@ impl Generator {
         if protocol == 6 && len > 12 && !self.one_in(8) {
             let words = if len >= 60 { self.random.u8(5..=15) } else { 5 };
             self.bytes[start + 12] = words << 4 | self.bytes[start + 12] & 0x0f;
+        }
+    }
+
+    /// A tunnel and a packet in it, which may be another tunnel.
+    fn tunnel(&mut self, protocol: u8) {
+        const ETHERNET: u16 = 0x6558;
+        let is_v6 = if protocol == 4 { false } else { protocol == 41 || self.random.bool() };
+        let ip = if is_v6 { 0x86dd } else { 0x0800 };
+        let mut inside = if self.random.bool() { ETHERNET } else { ip };
+        let start = self.bytes.len();
+        match protocol {
+            17 => {
+                let port = [4789, 8472, 4790, 6081][self.random.usize(..4)];
+                self.push_random(16);
+                self.bytes[start + 2..start + 4].copy_from_slice(&u16::to_be_bytes(port));
+                let header = start + 8;
+                match port {
+                    4790 => {
+                        let next = if ip == inside { 1 + u8::from(is_v6) } else { 3 };
+                        self.bytes[header] |= 4;
+                        self.bytes[header + 3] = if self.one_in(10) { self.random.u8(..) } else { next };
+                    }
+                    6081 => {
+                        let words = self.random.u8(..4);
+                        self.bytes[header] = words;
+                        self.bytes[header + 2..header + 4].copy_from_slice(&inside.to_be_bytes());
+                        self.push_random(usize::from(words) * 4);
+                    }
+                    _ => inside = ETHERNET,
+                }
+            }
+            47 => {
+                let flags =
+                    if self.one_in(10) { self.random.u8(..) } else { self.random.u8(..16) << 4 & 0xb0 };
+                let words = (flags & 0xb0).count_ones() as usize;
+                let version = if self.one_in(10) { self.random.u8(..) } else { 0 };
+                self.bytes.extend([flags, version]);
+                self.bytes.extend(inside.to_be_bytes());
+                self.push_random(words * 4);
+            }
+            _ => inside = ip,
+        }
+        if inside == ETHERNET {
+            self.ethernet(ip);
+        }
+        let start = self.bytes.len();
+        if is_v6 {
+            self.ipv6(start);
+        } else {
+            self.ipv4(start);
         }
     }
 

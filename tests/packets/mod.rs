@@ -30,6 +30,8 @@ pub(crate) struct Sample {
     length: Option<u32>,
     bare: Option<u16>,
     #[serde(default)]
+    beside: u32,
+    #[serde(default)]
     gso: (u32, u32),
     /// What must come of it.
     pub(crate) expect: Outcome,
@@ -121,6 +123,7 @@ impl Sample {
         let frame = Frame {
             len: self.length.unwrap_or(bytes.len() as u32),
             link: self.bare.map_or(Link::Ethernet, Link::Bare),
+            tags_beside: self.beside,
             offload: Offload { size: self.gso.0, segments: self.gso.1 },
         };
         Input { bytes, frame }
@@ -133,6 +136,7 @@ impl Input {
         let frame = Frame {
             len: bytes.len() as u32,
             link: Link::Ethernet,
+            tags_beside: 0,
             offload: Offload { size: 0, segments: 0 },
         };
         Self { bytes, frame }
@@ -172,6 +176,9 @@ impl fmt::Display for Input {
         }
         if let Link::Bare(ether_type) = self.frame.link {
             writeln!(f, "bare = {ether_type:#06x}")?;
+        }
+        if self.frame.tags_beside != 0 {
+            writeln!(f, "beside = {}", self.frame.tags_beside)?;
         }
         let Offload { size, segments } = self.frame.offload;
         if (size, segments) != (0, 0) {

@@ -46,7 +46,7 @@ pub(crate) enum Fragment {
 pub(crate) fn read(input: &Input) -> Reading {
     let (ether_type, packet) = match input.frame.link {
         Link::Bare(ether_type) => (ether_type, &input.bytes[..]),
-        Link::Ethernet => match ethernet(&input.bytes) {
+        Link::Ethernet => match ethernet(&input.bytes, input.frame.tags_beside) {
             Ok(it) => it,
             Err(kind) => return not_ip(kind),
         },
@@ -85,11 +85,11 @@ fn nothing(outcome: Outcome) -> Reading {
     Reading { outcome, network_at: 0, fragment: Fragment::None, payload: 0, extensions: 0 }
 }
 
-/// IEEE 802.3, 3.2.6, and 802.1Q, 9: the type behind the addresses and at most two tags.
-fn ethernet(frame: &[u8]) -> Result<(u16, &[u8]), NonIpKind> {
+/// IEEE 802.3, 3.2.6, and 802.1Q, 9: the type behind the addresses and at most three tags, of which some may lie beside.
+fn ethernet(frame: &[u8], tags_beside: u32) -> Result<(u16, &[u8]), NonIpKind> {
     fn typed(bytes: &[u8], tags: u32) -> Result<(u16, &[u8]), NonIpKind> {
         match bytes {
-            [0x81, 0x00, ..] | [0x88, 0xa8, ..] if tags == 2 => Err(NonIpKind::VlanDepth),
+            [0x81, 0x00, ..] | [0x88, 0xa8, ..] if tags == 3 => Err(NonIpKind::VlanDepth),
             [0x81, 0x00, _, _, behind @ ..] | [0x88, 0xa8, _, _, behind @ ..] => typed(behind, tags + 1),
             // A tag is read with the type behind it, or not at all.
             [0x81, 0x00, ..] | [0x88, 0xa8, ..] => Err(NonIpKind::Short),
@@ -97,7 +97,7 @@ fn ethernet(frame: &[u8]) -> Result<(u16, &[u8]), NonIpKind> {
             _ => Err(NonIpKind::Short),
         }
     }
-    typed(frame.get(12..).ok_or(NonIpKind::Short)?, 0)
+    typed(frame.get(12..).ok_or(NonIpKind::Short)?, tags_beside)
 }
 
 /// An IP packet up to its transport header.
@@ -286,7 +286,19 @@ impl Datagram<'_> {
             None => transport(self.protocol, self.payload),
             note => Transport { note, ..Transport::default() },
         };
-        let (packets, bytes) = on_the_wire(self.length, self.headers + transport.length, offload);
+        let mut headers = self.headers + transport.length;
+        let mut note = transport.note;
+        if offload.size != 0 && note.is_none() {
+            let behind = self.payload.get(transport.length..).unwrap_or_default();
+            let length = self.length.saturating_sub(headers);
+            match tunnel(self.protocol, transport.ports.1, behind, length) {
+                None => {}
+                Some(Ok(inside)) if offload.size != 0xffff && inside.length <= offload.size as usize => {}
+                Some(Ok(inside)) => headers += inside.headers,
+                Some(Err(Hidden)) => note = Some(Note::TunnelUnread),
+            }
+        }
+        let (packets, bytes) = on_the_wire(self.length, headers, offload);
         Outcome::Flow {
             source: self.source,
             destination: self.destination,
@@ -297,9 +309,69 @@ impl Datagram<'_> {
             tcp_flags: transport.tcp_flags,
             packets,
             bytes,
-            note: transport.note,
+            note,
         }
     }
+}
+
+/// What a super-packet in a tunnel has behind the headers outside.
+struct Inside {
+    /// The tunnel's header, and those of the packet in it.
+    headers: usize,
+    /// Bytes of the packet in it, from its IP header on.
+    length: usize,
+}
+
+/// The headers in a tunnel are not known, or not all there.
+struct Hidden;
+
+/// RFC 2003, 2473, 4213, 2784 with 2890, 7348, 8926, and draft-ietf-nvo3-vxlan-gpe: the tunnels that Linux cuts into
+/// segments. `length` is that of `payload` where all of it was captured.
+fn tunnel(protocol: u8, port: u16, payload: &[u8], length: usize) -> Option<Result<Inside, Hidden>> {
+    const ETHERNET: u16 = 0x6558;
+    let header = match (protocol, port, payload) {
+        (4, ..) => Some((0x0800, 0)),
+        (41, ..) => Some((0x86dd, 0)),
+        (47, _, &[flags, version, high, low, ..]) if flags & 0x40 == 0 && version.trailing_zeros() >= 3 => {
+            let words = [0x80, 0x20, 0x10].into_iter().filter(|flag| flags & flag != 0).count();
+            Some((u16::from_be_bytes([high, low]), 4 + 4 * words))
+        }
+        (17, 4789 | 8472, _) => Some((ETHERNET, 8)),
+        (17, 4790, &[flags, _, _, next, _, _, _, _, ..]) => match (flags & 4, next) {
+            (0, _) | (_, 3) => Some((ETHERNET, 8)),
+            (_, 1) => Some((0x0800, 8)),
+            (_, 2) => Some((0x86dd, 8)),
+            _ => None,
+        },
+        (17, 6081, &[options @ 0..=0x3f, _, high, low, _, _, _, _, ..]) => {
+            Some((u16::from_be_bytes([high, low]), 8 + 4 * usize::from(options)))
+        }
+        (47 | 50 | 137, ..) | (17, 4790 | 6081, _) => None,
+        _ => return None,
+    };
+    Some(header.ok_or(Hidden).and_then(|(ether_type, header)| {
+        let frame = payload.get(header..).ok_or(Hidden)?;
+        let (ether_type, packet) = match ether_type {
+            ETHERNET => ethernet(frame, 0).map_err(|_| Hidden)?,
+            bare => (bare, frame),
+        };
+        let link = payload.len() - packet.len();
+        let (reported, plain) = (length - link, Offload::default());
+        let datagram = match ether_type {
+            0x0800 => ipv4(packet, reported, plain),
+            0x86dd => ipv6(packet, reported, plain),
+            _ => return Err(Hidden),
+        };
+        let datagram = datagram.map_err(|_| Hidden)?;
+        let inner = transport(datagram.protocol, datagram.payload);
+        // Nor is a chain of headers followed inside.
+        let is_whole =
+            datagram.fragment == Fragment::None && datagram.note.is_none() && datagram.extensions == 0;
+        if !is_whole || inner.note.is_some() || inner.length == 0 {
+            return Err(Hidden);
+        }
+        Ok(Inside { headers: link + datagram.headers + inner.length, length: datagram.length })
+    }))
 }
 
 /// Packets and bytes: each segment of a super-packet has its share of the payload and all headers again.

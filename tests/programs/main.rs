@@ -28,7 +28,7 @@ use observer::{
 };
 use observer_ebpf::{
     abi::{Clock, Direction, LossReason, Note},
-    packet::Link,
+    packet::{Frame, Link},
 };
 use observer_tests::{need, requires};
 use packets::{Input, Outcome, Sample, corpus, generator::is_taken};
@@ -52,7 +52,9 @@ fn check(loaded: &mut Loaded, direction: Direction, sample: &Sample, input: &Inp
 /// The packets of the corpus that a program can be given.
 fn samples() -> impl Iterator<Item = (Sample, Input)> {
     corpus().into_iter().map(|sample| (sample.input(), sample)).filter_map(|(input, sample)| {
-        (input.frame.link == Link::Ethernet && !input.is_snapped()).then_some((sample, input))
+        let Frame { link, tags_beside, .. } = input.frame;
+        let is_taken = link == Link::Ethernet && tags_beside == 0 && !input.is_snapped();
+        is_taken.then_some((sample, input))
     })
 }
 

@@ -6,9 +6,9 @@ use anyhow::Result;
 use aya::programs::{TestRun as _, TestRunOptions};
 use observer::{
     flow::Delta,
-    kernel::{KernelError, Programs, XdpMode, XdpPlan, ledger::grown},
+    kernel::{Programs, XdpMode, XdpPlan, ledger::grown},
 };
-use observer_ebpf::abi::{Direction, Ledger, LossReason, NonIpKind, Note, names};
+use observer_ebpf::abi::{Direction, Ledger, LossReason, NonIpKind, Note};
 use observer_tests::{need, requires};
 
 use super::{Outcome, check, samples};
@@ -50,26 +50,12 @@ fn counted(loaded: &mut Loaded, run: impl FnOnce(&mut Programs)) -> (Vec<Delta>,
     (loaded.flows(), grown(&loaded.ledger(Direction::Ingress), &before))
 }
 
-/// The XDP programs that this kernel can load.
-fn names_here() -> Vec<&'static str> {
-    let frags = requires::linux(5, 18).is_ok().then_some(names::OBSERVE_XDP_FRAGS);
-    [names::OBSERVE_XDP].into_iter().chain(frags).collect()
-}
-
-fn loaded(plan: XdpPlan, name: &'static str) -> Loaded {
-    Loaded::by(Load::default(), |loader| {
-        let mut programs = loader.load_xdp(INTERFACE, plan)?;
-        let program = programs.xdp_program(name)?;
-        if program.fd().is_err() {
-            let failed = |source| KernelError::Program { action: "loading", program: name, source };
-            program.load().map_err(failed)?;
-        }
-        Ok(programs)
-    })
+fn loaded(plan: XdpPlan) -> Loaded {
+    Loaded::by(Load::default(), |loader| loader.load_xdp(INTERFACE, plan))
 }
 
 /// Sends a packet through a program; `linear` bytes of it lie in the first buffer.
-fn send(programs: &mut Programs, name: &'static str, bytes: &[u8], linear: Option<usize>) {
+fn send(programs: &mut Programs, bytes: &[u8], linear: Option<usize>) {
     let mut out = vec![0; bytes.len() + MARK_LEN];
     let context = linear.map(|linear| {
         // struct xdp_md: data, data_end
@@ -83,11 +69,11 @@ fn send(programs: &mut Programs, name: &'static str, bytes: &[u8], linear: Optio
         ctx_in: context.as_ref().map(|context| &context[..]),
         ..TestRunOptions::new()
     };
-    let result = programs.xdp_program(name).unwrap().test_run(options);
-    let result = result.unwrap_or_else(|error| panic!("{name}, {} bytes, {linear:?}: {error}", bytes.len()));
-    assert_eq!(result.return_value, XDP_PASS, "{name}");
+    let result = programs.xdp_mut().unwrap().test_run(options);
+    let result = result.unwrap_or_else(|error| panic!("{} bytes, {linear:?}: {error}", bytes.len()));
+    assert_eq!(result.return_value, XDP_PASS);
     let written = &out[..result.data_size_out as usize];
-    assert!(written.ends_with(bytes), "{name}: the packet is another one behind the program");
+    assert!(written.ends_with(bytes), "the packet is another one behind the program");
 }
 
 /// Addresses, protocol and ports.
@@ -163,14 +149,12 @@ impl Totals {
 fn xdp_counts_the_corpus_as_the_parser_does() -> Result<()> {
     need!(requires::root());
     for plan in PLANS {
-        for name in names_here() {
-            let mut loaded = loaded(plan, name);
-            for (sample, bytes) in frames() {
-                let (flows, ledger) = counted(&mut loaded, |programs| send(programs, name, &bytes, None));
-                let place = format!("{name}, {plan:?}, {} ({})", sample.name, sample.about);
-                assert_eq!(outcome(&flows, &ledger), parsed(&bytes), "{place}");
-                assert_eq!((ledger.frames, ledger.frame_bytes), (1, bytes.len() as u64), "{place}");
-            }
+        let mut loaded = loaded(plan);
+        for (sample, bytes) in frames() {
+            let (flows, ledger) = counted(&mut loaded, |programs| send(programs, &bytes, None));
+            let place = format!("{plan:?}, {} ({})", sample.name, sample.about);
+            assert_eq!(outcome(&flows, &ledger), parsed(&bytes), "{place}");
+            assert_eq!((ledger.frames, ledger.frame_bytes), (1, bytes.len() as u64), "{place}");
         }
     }
     Ok(())
@@ -179,18 +163,18 @@ fn xdp_counts_the_corpus_as_the_parser_does() -> Result<()> {
 #[test]
 fn xdp_counts_a_frame_cut_anywhere_as_the_parser_does() -> Result<()> {
     need!(requires::root());
-    for name in names_here() {
-        let mut loaded = loaded(PLANS[2], name);
+    for plan in PLANS {
+        let mut loaded = loaded(plan);
         for (sample, whole) in frames() {
             let mut expected = Totals::default();
             let (flows, ledger) = counted(&mut loaded, |programs| {
                 for len in LINK_HEADER..=whole.len() {
-                    send(programs, name, &whole[..len], None);
+                    send(programs, &whole[..len], None);
                     expected.frames = (expected.frames.0 + 1, expected.frames.1 + len as u64);
                     expected.expect(&parsed(&whole[..len]));
                 }
             });
-            assert_eq!(Totals::counted(&flows, &ledger), expected, "{name}, {}", sample.name);
+            assert_eq!(Totals::counted(&flows, &ledger), expected, "{plan:?}, {}", sample.name);
         }
     }
     Ok(())
@@ -203,8 +187,7 @@ fn xdp_counts_generated_packets_as_the_parser_does() -> Result<()> {
     need!(requires::root());
     let Effort { inputs, seed } = Effort::or(100_000, fastrand::u64(..));
     println!("{inputs} packets, seed {seed}");
-    let name = *names_here().last().unwrap();
-    let mut loaded = loaded(PLANS[1], name);
+    let mut loaded = loaded(PLANS[1]);
     let mut generator = Generator::new(Kind::Ethernet, seed);
     for batch in 0..inputs.div_ceil(BATCH) {
         let mut expected = Totals::default();
@@ -216,7 +199,7 @@ fn xdp_counts_generated_packets_as_the_parser_does() -> Result<()> {
                 if bytes.len() < LINK_HEADER {
                     continue;
                 }
-                send(programs, name, bytes, None);
+                send(programs, bytes, None);
                 expected.frames = (expected.frames.0 + 1, expected.frames.1 + bytes.len() as u64);
                 expected.expect(&parsed(bytes));
             }
@@ -231,13 +214,12 @@ fn xdp_counts_a_frame_in_several_buffers_as_the_parser_does() -> Result<()> {
     need!(requires::root());
     // a test run with a first buffer of a size of one's own
     need!(requires::linux(6, 18));
-    let name = names::OBSERVE_XDP_FRAGS;
-    let mut loaded = loaded(PLANS[1], name);
+    let mut loaded = loaded(PLANS[1]);
     for (sample, bytes) in frames().filter(|(_, bytes)| bytes.len() > LINK_HEADER) {
         let mut expected = Totals::default();
         let (flows, ledger) = counted(&mut loaded, |programs| {
             for linear in LINK_HEADER..bytes.len() {
-                send(programs, name, &bytes, Some(linear));
+                send(programs, &bytes, Some(linear));
                 expected.frames = (expected.frames.0 + 1, expected.frames.1 + bytes.len() as u64);
                 expected.expect(&parsed(&bytes));
             }

@@ -19,7 +19,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
-    sys::signal::{Signal, kill},
+    sys::{
+        resource::{Resource, setrlimit},
+        signal::{Signal, kill},
+    },
     unistd::Pid,
 };
 
@@ -190,6 +193,7 @@ pub struct Setup<'lab> {
     by: By,
     inside: Option<&'lab Namespace>,
     hidden: Option<&'static CStr>,
+    descriptors: Option<(u64, u64)>,
     hook: Option<Hook>,
     environment: Vec<(&'static str, OsString)>,
 }
@@ -206,6 +210,7 @@ impl<'lab> Setup<'lab> {
             by: By::Flags,
             inside: None,
             hidden: None,
+            descriptors: None,
             hook: None,
             environment: Vec::new(),
         }
@@ -296,6 +301,13 @@ impl<'lab> Setup<'lab> {
         self
     }
 
+    /// Limits how many descriptors it may have: until it raises that itself, and at all.
+    #[must_use]
+    pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
+        self.descriptors = Some((soft, hard));
+        self
+    }
+
     fn path(&self, kind: &str) -> PathBuf {
         self.lab.path(&format!("{}-{kind}", self.name))
     }
@@ -376,6 +388,12 @@ impl<'lab> Setup<'lab> {
             // SAFETY: between fork and exec only system calls are made.
             unsafe {
                 command.pre_exec(move || Ok(hide(folder)?));
+            }
+        }
+        if let Some((soft, hard)) = self.descriptors {
+            // SAFETY: as above.
+            unsafe {
+                command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?));
             }
         }
         let child = Guard::spawn(&mut command)?;

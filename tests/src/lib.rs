@@ -4,7 +4,7 @@
 //! exactly what they sent, and readers of what the daemon says (records, text files, metrics). In: the binary's
 //! path. Out: sums that can be compared. It knows nothing of the daemon's insides: only the contract.
 //!
-//! - [`lab`], [`netns`], [`veth`], [`offloads`]: the place
+//! - [`lab`], [`netns`], [`veth`], [`tunnel`], [`offloads`]: the place
 //! - [`firewall`], [`foreign`]: what drops packets there
 //! - [`traffic`]: the generators; [`cpus`]: where they run; [`counters`]: what the kernel itself counted;
 //!   [`capture`]: what crossed an interface
@@ -49,4 +49,5 @@ pub mod store;
 pub mod tally;
 pub mod text;
 pub mod traffic;
+pub mod tunnel;
 pub mod veth;

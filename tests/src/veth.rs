@@ -120,9 +120,40 @@ pub struct Interface {
     sinks: Vec<Sink>,
     /// The namespace of the other end.
     other: PathBuf,
+    /// Whether what it sends goes through another interface.
+    is_tunnel: bool,
 }
 
 impl Interface {
+    fn new(
+        namespace: Namespace,
+        name: &'static str,
+        addresses: (Ipv4Addr, Ipv6Addr),
+        mac: Mac,
+        other: PathBuf,
+    ) -> Result<Self> {
+        let index = namespace.run(|| Ok(nix::net::if_::if_nametoindex(name)?))?;
+        let offloads = Offloads::VETH;
+        let sinks = Vec::new();
+        Ok(Self { namespace, name, mac, index, addresses, offloads, sinks, other, is_tunnel: false })
+    }
+
+    /// One end of a tunnel.
+    pub(crate) fn tunnel(
+        namespace: Namespace,
+        name: &'static str,
+        addresses: (Ipv4Addr, Ipv6Addr),
+        mac: Mac,
+        other: PathBuf,
+    ) -> Result<Self> {
+        Ok(Self { is_tunnel: true, ..Self::new(namespace, name, addresses, mac, other)? })
+    }
+
+    /// Whether what it sends goes through another interface: its own counters then are not those of a wire.
+    pub fn is_tunnel(&self) -> bool {
+        self.is_tunnel
+    }
+
     /// The namespace it lies in.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
@@ -249,12 +280,10 @@ impl Task {
         let ipv6 = addresses.ipv6;
         let paths = [outside.path().to_path_buf(), inside.path().to_path_buf()];
         let end = |namespace: Namespace, addresses: (Ipv4Addr, Ipv6Addr), mac, other| -> Result<Interface> {
-            let index = namespace.run(|| Ok(nix::net::if_::if_nametoindex(name)?))?;
             let (v4, v6) = addresses;
             let bound = [Some(v4.into()), ipv6.then(|| v6.into())].into_iter().flatten();
             let sinks = bound.map(|address| Sink::open(&namespace, address)).collect::<Result<_>>()?;
-            let offloads = Offloads::VETH;
-            Ok(Interface { namespace, name, mac, index, addresses, offloads, sinks, other })
+            Ok(Interface { sinks, ..Interface::new(namespace, name, addresses, mac, other)? })
         };
         let [others, ours] = paths;
         Ok(Self {

@@ -86,12 +86,19 @@ pub enum Note {
     ExtensionLimit = 2,
     /// A fragment other than the first, whose first was not seen: ports 0.
     LaterFragment = 3,
+    /// A super-packet in a tunnel, of whose inner headers not all could be read: they are counted in one segment only.
+    TunnelUnread = 4,
 }
 
 impl Note {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] =
-        [Self::TransportTruncated, Self::ExtensionTruncated, Self::ExtensionLimit, Self::LaterFragment];
+    pub const ALL: [Self; 5] = [
+        Self::TransportTruncated,
+        Self::ExtensionTruncated,
+        Self::ExtensionLimit,
+        Self::LaterFragment,
+        Self::TunnelUnread,
+    ];
 
     /// The value of the label `note`.
     pub const fn as_str(self) -> &'static str {
@@ -100,6 +107,7 @@ impl Note {
             Self::ExtensionTruncated => "extension_truncated",
             Self::ExtensionLimit => "extension_limit",
             Self::LaterFragment => "later_fragment",
+            Self::TunnelUnread => "tunnel_unread",
         }
     }
 }
@@ -145,14 +153,12 @@ pub struct Ledger {
     /// IP packets that the host's policy dropped before they reached the hook, whether recorded or lost. They are not
     /// among `packets`.
     pub stopped: Loss,
-    /// Makes the size a multiple of a cache line, by name.
-    pub reserved: [u64; 1],
 }
 
 const _: () = assert!(size_of::<Ledger>() == 256);
 const _: () = assert!(
     size_of::<Ledger>()
-        == 8 * (4 + 2 * LossReason::ALL.len() + NonIpKind::ALL.len() + Note::ALL.len() + 2 + 1 + 2 + 1)
+        == 8 * (4 + 2 * LossReason::ALL.len() + NonIpKind::ALL.len() + Note::ALL.len() + 2 + 1 + 2)
 );
 
 impl Ledger {

@@ -10,7 +10,8 @@ pub const USED: &str = "USED";
 pub const LEDGER: &str = "LEDGER";
 /// Ring buffer of [`FlowSlot`](super::FlowSlot): entries that made room for others.
 pub const SPILL: &str = "SPILL";
-/// Per-CPU array of one element: room for the headers of a packet that is not linear. Used within one packet.
+/// Per-CPU array of one element: what the program of an interface tells its [`Continuation`], and room for the headers of
+/// a packet. Used within one packet.
 pub const HEADERS: &str = "HEADERS";
 /// `Array<u64>`: ports of the first fragments that were seen last. The programs' own.
 pub const FRAGMENTS: &str = "FRAGMENTS";
@@ -34,6 +35,26 @@ pub const DROP_COUNTS: &str = "DROP_COUNTS";
 pub const DROP_STATE: &str = "DROP_STATE";
 /// Ring buffer of diagnostics, laid out by aya-log.
 pub const LOGS: &str = "AYA_LOGS";
+
+/// A program that all interfaces share, and the program array of one element that leads to it from those of an
+/// interface.
+#[derive(Clone, Copy, Debug)]
+pub struct Continuation {
+    /// The name of the array. The loader fills it.
+    pub array: &'static str,
+    /// The name of the program.
+    pub program: &'static str,
+}
+
+/// TC: packets that are not plain.
+pub const UNUSUAL: Continuation = Continuation { array: "UNUSUAL", program: "observe_unusual" };
+/// TC: what a super-packet stands for beyond the packet that XDP in generic mode counted.
+pub const SEGMENTS: Continuation = Continuation { array: "SEGMENTS", program: "add_segments" };
+/// XDP: packets that are not plain.
+pub const UNUSUAL_XDP: Continuation = Continuation { array: "UNUSUAL_XDP", program: "observe_unusual_xdp" };
+/// The same for packets in several buffers.
+pub const UNUSUAL_XDP_FRAGS: Continuation =
+    Continuation { array: "UNUSUAL_XDP_FRAGS", program: "observe_unusual_xdp_frags" };
 
 /// TC program for packets towards the task.
 pub const OBSERVE_INGRESS: &str = "observe_ingress";

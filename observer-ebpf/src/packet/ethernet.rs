@@ -12,18 +12,26 @@ const SERVICE_VLAN: u16 = 0x88a8;
 const HEADER: u32 = 14;
 const TAG: u32 = 4;
 
-/// VLAN tags in the packet that are followed. The kernel usually has the outer one in `skb->vlan_tci` already.
-pub const MAX_VLAN_TAGS: u32 = 2;
+/// VLAN tags that are followed, those counted that lie beside the packet.
+pub const MAX_VLAN_TAGS: u32 = 3;
 
-/// The EtherType behind all tags, and the offset of what follows it.
+/// The EtherType behind all tags of the frame that begins at an offset, and the offset of what follows it.
 #[inline(always)]
-pub(super) fn payload<B: PacketBytes + ?Sized>(bytes: &B) -> Result<(u16, u32), Skip> {
-    let header = bytes.at::<{ HEADER as usize }>(0).ok_or(Skip::NonIp(NonIpKind::Short))?;
+pub(super) fn payload<B: PacketBytes + ?Sized>(
+    bytes: &B,
+    begin: u32,
+    tags_beside: u32,
+) -> Result<(u16, u32), Skip> {
+    let header = bytes.at::<{ HEADER as usize }>(begin).ok_or(Skip::NonIp(NonIpKind::Short))?;
     let ether_type = u16::from_be_bytes(field(header, 12));
     if is_tag(ether_type) {
-        return if B::FOLLOWS_CHAINS { behind_tags(bytes, ether_type) } else { Err(Skip::Chain) };
+        return if B::FOLLOWS_CHAINS {
+            behind_tags(bytes, begin, ether_type, tags_beside)
+        } else {
+            Err(Skip::Chain)
+        };
     }
-    Ok((ether_type, HEADER))
+    Ok((ether_type, begin + HEADER))
 }
 
 #[inline(always)]
@@ -32,10 +40,15 @@ const fn is_tag(ether_type: u16) -> bool {
 }
 
 #[inline(always)]
-fn behind_tags<B: PacketBytes + ?Sized>(bytes: &B, mut ether_type: u16) -> Result<(u16, u32), Skip> {
-    let mut offset = HEADER;
-    for _ in 0..MAX_VLAN_TAGS {
-        if is_tag(ether_type) {
+fn behind_tags<B: PacketBytes + ?Sized>(
+    bytes: &B,
+    begin: u32,
+    mut ether_type: u16,
+    tags_beside: u32,
+) -> Result<(u16, u32), Skip> {
+    let mut offset = begin + HEADER;
+    for followed in 0..MAX_VLAN_TAGS {
+        if is_tag(ether_type) && followed + tags_beside < MAX_VLAN_TAGS {
             let tag = bytes.at::<{ TAG as usize }>(offset).ok_or(Skip::NonIp(NonIpKind::Short))?;
             ether_type = u16::from_be_bytes(field(tag, 2));
             offset += TAG;

@@ -11,12 +11,14 @@ mod ipv4;
 mod ipv6;
 mod segments;
 mod transport;
+mod tunnel;
 
 pub use ethernet::MAX_VLAN_TAGS;
 pub use ipv6::MAX_EXTENSION_HEADERS;
 pub use segments::{Offload, Wire};
 
 use crate::abi::{LossReason, NonIpKind, Note};
+use tunnel::Tunnel;
 
 /// Bytes of one frame, from its link header on.
 pub trait PacketBytes {
@@ -50,6 +52,8 @@ pub struct Frame {
     pub len: u32,
     /// What stands before the IP header.
     pub link: Link,
+    /// VLAN tags that are not among its bytes: 1 where the kernel has put the outer one into `skb->vlan_tci`.
+    pub tags_beside: u32,
     /// Whether it is a GSO or GRO super-packet: the lengths in its IP header say nothing then.
     pub offload: Offload,
 }
@@ -146,7 +150,8 @@ pub fn parse_plain<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Option<P
     if frame.offload.size != 0 || frame.link != Link::Ethernet {
         return None;
     }
-    let plain = Frame { len: frame.len, link: Link::Ethernet, offload: Offload { size: 0, segments: 0 } };
+    let offload = Offload { size: 0, segments: 0 };
+    let plain = Frame { len: frame.len, link: Link::Ethernet, tags_beside: 0, offload };
     parse(bytes, plain).ok().filter(|packet| packet.note.is_none() && packet.fragment.part == Part::Whole)
 }
 
@@ -185,28 +190,19 @@ enum Unreadable {
 /// Reads one frame.
 #[inline(always)]
 pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet, Skip> {
-    let (ether_type, l3) = match frame.link {
-        Link::Ethernet => ethernet::payload(bytes)?,
-        Link::Bare(ether_type) => (ether_type, 0),
-    };
-    let lost = |reason| Skip::Lost(reason, frame.offload.unparsed(frame.len.saturating_sub(l3)));
-    let extent = Extent { behind_link: frame.len.wrapping_sub(l3), is_super: frame.offload.size != 0 };
-    let network = match ether_type {
-        ethernet::IPV4 => ipv4::read(bytes, l3, extent),
-        ethernet::IPV6 => ipv6::read(bytes, l3, extent),
-        ethernet::ARP => return Err(Skip::NonIp(NonIpKind::Arp)),
-        _ => return Err(Skip::NonIp(NonIpKind::Other)),
-    };
-    let network = match network {
-        Ok(network) => network,
-        Err(Unreadable::Lost(reason)) => return Err(lost(reason)),
-        Err(Unreadable::Chain) => return Err(Skip::Chain),
-    };
-
-    let transport = match network.note {
-        None => transport::read(bytes, network.protocol, network.transport, l3 + network.l3_bytes),
+    // Before all else: for the verifier, what is known later would multiply the ways through the headers in the tunnel.
+    let tunnel = if frame.offload.size == 0 { Tunnel::NONE } else { tunnel::look(bytes, frame) };
+    let (network, l3) = network(bytes, frame)?;
+    let end = l3 + network.l3_bytes;
+    let mut transport = match network.note {
+        None => transport::read(bytes, network.protocol, network.transport, end),
         Some(note) => transport::Transport::unread(network.transport, note),
     };
+    match tunnel {
+        Tunnel::NONE => {}
+        Tunnel::UNREAD => transport.note = Some(Note::TunnelUnread),
+        headers => transport.end = headers.end(),
+    }
     let wire = frame.offload.wire(network.l3_bytes, transport.end.wrapping_sub(l3));
     Ok(Packet {
         source: network.source,
@@ -220,6 +216,28 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
         fragment: network.fragment,
         note: transport.note,
     })
+}
+
+/// The headers before the transport header, and where the IP header begins.
+#[inline(always)]
+fn network<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<(Network, u32), Skip> {
+    let (ether_type, l3) = match frame.link {
+        Link::Ethernet => ethernet::payload(bytes, 0, frame.tags_beside)?,
+        Link::Bare(ether_type) => (ether_type, 0),
+    };
+    let lost = |reason| Skip::Lost(reason, frame.offload.unparsed(frame.len.saturating_sub(l3)));
+    let extent = Extent { behind_link: frame.len.wrapping_sub(l3), is_super: frame.offload.size != 0 };
+    let network = match ether_type {
+        ethernet::IPV4 => ipv4::read(bytes, l3, extent),
+        ethernet::IPV6 => ipv6::read(bytes, l3, extent),
+        ethernet::ARP => return Err(Skip::NonIp(NonIpKind::Arp)),
+        _ => return Err(Skip::NonIp(NonIpKind::Other)),
+    };
+    match network {
+        Ok(network) => Ok((network, l3)),
+        Err(Unreadable::Lost(reason)) => Err(lost(reason)),
+        Err(Unreadable::Chain) => Err(Skip::Chain),
+    }
 }
 
 /// Where the headers of a packet lie, as offsets in its frame.
@@ -237,7 +255,7 @@ pub struct Layout {
 /// gives; the programs do not.
 pub fn layout(bytes: &[u8], link: Link) -> Option<Layout> {
     let (ether_type, l3) = match link {
-        Link::Ethernet => ethernet::payload(bytes).ok()?,
+        Link::Ethernet => ethernet::payload(bytes, 0, 0).ok()?,
         Link::Bare(ether_type) => (ether_type, 0),
     };
     // What the header says of its length is no matter: the packet may be a super-packet, and less of it captured.
@@ -253,6 +271,15 @@ pub fn layout(bytes: &[u8], link: Link) -> Option<Layout> {
         Some(_) => network.transport,
     };
     Some(Layout { network: l3, transport: network.transport, payload })
+}
+
+/// Where the headers in a tunnel end that each segment of a super-packet repeats, as an offset in its frame; `None` for
+/// one in no tunnel, or in one that [`parse`] cannot read. For those who must guess how large its segments were.
+pub fn end_in_tunnel(bytes: &[u8], frame: Frame) -> Option<u32> {
+    match tunnel::look(bytes, frame) {
+        Tunnel::NONE | Tunnel::UNREAD => None,
+        headers => Some(headers.end()),
+    }
 }
 
 /// The `N` bytes at `offset`, or `None` where they cannot all be read or the packet ends before: what follows it in the

@@ -28,7 +28,7 @@ impl Wire {
 }
 
 /// `gso_size` of a packet whose segments are its fragments (`GSO_BY_FRAGS`, kernel commit 3953c46c3ac7).
-const BY_FRAGMENTS: u32 = 0xffff;
+pub(super) const BY_FRAGMENTS: u32 = 0xffff;
 
 impl Offload {
     /// What `l3_bytes`, of which `headers` are repeated in every segment, stand for.

@@ -16,7 +16,7 @@ pub(super) struct Transport {
     pub(super) source_port_be: u16,
     pub(super) destination_port_be: u16,
     pub(super) tcp_flags: u8,
-    /// Offset of the end of the header in the frame: what each segment of a super-packet repeats.
+    /// Offset of the end of the header in the frame, or of those in a tunnel: what each segment of a super-packet repeats.
     pub(super) end: u32,
     pub(super) note: Option<Note>,
 }

@@ -1,6 +1,10 @@
 //! The one path that every packet takes: ledger, parser, flow cache.
+//!
+//! It has two programs. That of an interface reads plain packets, which are nearly all; it is small, and quickly loaded for
+//! a new task. For all others it goes on into a program that is loaded once, by a tail call, and leaves in a map where
+//! the packet comes from.
 
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id, maps::ProgramArray};
 use aya_log_ebpf::debug;
 use observer_ebpf::{
     abi::{Control, Direction, FlowKey, FlowSlot, Ledger, LossReason},
@@ -10,15 +14,16 @@ use observer_ebpf::{
 use super::{
     cache::{self, Count, Row},
     fragments,
-    maps::{CONTROL, LEDGER},
+    maps::{CONTROL, HEADERS, Headers, LEDGER},
     owners,
-    settings::{CPUS, interface},
+    settings::{CPUS, LINK_HEADER, interface},
 };
 
 /// The account of one packet: where its counts go.
 pub(super) struct Account {
     ledger: *mut Ledger,
     cpu: u32,
+    interface: u16,
     direction: Direction,
     /// See [`owners::of`].
     owner: u64,
@@ -31,7 +36,7 @@ pub(super) fn ledger_index(interface: u16, direction: Direction, cpu: u32) -> u3
 }
 
 impl Account {
-    /// Counts the frame.
+    /// Counts a frame on the interface of this load.
     #[inline(always)]
     pub(super) fn open(direction: Direction, owner: u64, frame_len: u32) -> Option<Self> {
         let account = Self::reopen(direction, owner)?;
@@ -42,13 +47,49 @@ impl Account {
         Some(account)
     }
 
-    /// The account of a frame that is counted already.
+    /// The account of such a frame that is counted already.
     #[inline(always)]
     pub(super) fn reopen(direction: Direction, owner: u64) -> Option<Self> {
+        Self::of(interface(), direction, owner)
+    }
+
+    #[inline(always)]
+    fn of(interface: u16, direction: Direction, owner: u64) -> Option<Self> {
         // SAFETY: a helper without arguments.
         let cpu = unsafe { bpf_get_smp_processor_id() };
-        let ledger = LEDGER.get_ptr_mut(ledger_index(interface(), direction, cpu))?;
-        Some(Self { ledger, cpu, direction, owner })
+        let ledger = LEDGER.get_ptr_mut(ledger_index(interface, direction, cpu))?;
+        Some(Self { ledger, cpu, interface, direction, owner })
+    }
+
+    /// The account of a frame with which [`Self::go_on`] went on; the room for its headers, and the length of its link
+    /// header.
+    #[inline(always)]
+    pub(super) fn handed_over() -> Option<(Self, *mut Headers, u32)> {
+        let headers = HEADERS.get_ptr_mut(0)?;
+        // SAFETY: this CPU's own room.
+        let origin = unsafe { &(*headers).origin };
+        let direction = if origin.direction == Direction::Ingress as u32 {
+            Direction::Ingress
+        } else {
+            Direction::Egress
+        };
+        let account = Self::of(origin.interface as u16, direction, origin.owner)?;
+        Some((account, headers, origin.link_header))
+    }
+
+    /// Goes on into the program that all interfaces share, and returns only where it is not there.
+    #[inline(always)]
+    pub(super) fn go_on<C: EbpfContext>(&self, ctx: &C, program: &ProgramArray) {
+        let Some(headers) = HEADERS.get_ptr_mut(0) else { return };
+        // SAFETY: this CPU's own room, and the arrays hold programs for this kind of context.
+        unsafe {
+            let origin = &mut (*headers).origin;
+            origin.link_header = LINK_HEADER.load();
+            origin.owner = self.owner;
+            origin.interface = u32::from(self.interface);
+            origin.direction = self.direction as u32;
+            program.tail_call(ctx, 0);
+        }
     }
 
     #[inline(always)]
@@ -68,7 +109,7 @@ impl Account {
     pub(super) fn frame<B: PacketBytes>(&self, bytes: &B, frame: Frame) {
         match parse(bytes, frame) {
             Ok(mut packet) => {
-                fragments::resolve(&mut packet, interface(), self.direction);
+                fragments::resolve(&mut packet, self.interface, self.direction);
                 if let Some(note) = packet.note {
                     self.ledger().notes[note as usize] += 1;
                 }
@@ -122,7 +163,7 @@ impl Account {
         let lost = &mut self.ledger().lost[reason as usize];
         lost.packets += u64::from(wire.packets);
         lost.bytes += wire.bytes;
-        debug!(self.ledger, "interface {}: packet lost, reason {}", interface(), reason as u8);
+        debug!(self.ledger, "interface {}: packet lost, reason {}", self.interface, reason as u8);
     }
 
     /// Accounts a packet.
@@ -150,7 +191,7 @@ impl Account {
             destination_port_be: packet.destination_port_be,
             protocol: packet.protocol,
             generation_and_direction: FlowKey::tag(generation, self.direction),
-            interface: interface(),
+            interface: self.interface,
         };
         let count = Count {
             bytes: packet.wire.bytes,

@@ -19,7 +19,7 @@ use observer_ebpf::{
         Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, FlowKey, KernelLayout,
         Loss, LossReason, Note, UNKNOWN_REASON, WatchKey,
     },
-    packet::{Frame, Link, Offload, Packet, PacketBytes, Skip, Wire, parse},
+    packet::{Frame, Link, Offload, Packet, PacketBytes, Part, Skip, Wire, parse},
 };
 
 use super::{
@@ -198,14 +198,15 @@ impl Skb {
             room: UnsafeCell::new(MaybeUninit::uninit()),
         };
         let protocol = u16::from_be(self.field(offset!(skb_protocol)));
-        let frame = Frame { len, link: Link::Bare(protocol), offload: self.offload(head) };
+        let frame = Frame { len, link: Link::Bare(protocol), tags_beside: 0, offload: self.offload(head) };
         let parsed = parse(&headers, frame);
         let wire = match &parsed {
             Ok(packet)
                 if matches!(cause.policy, Policy::Behind | Policy::Undelivered)
-                    && frame.offload.size == 0 =>
+                    && frame.offload.size == 0
+                    && packet.fragment.part == Part::Whole =>
             {
-                self.fragments(&headers, packet.wire).unwrap_or(packet.wire)
+                self.fragments(&headers, packet.wire, &cause).unwrap_or(packet.wire)
             }
             Ok(packet) => packet.wire,
             Err(Skip::Lost(_, wire)) => *wire,
@@ -253,15 +254,17 @@ impl Skb {
     /// What a packet that was put together on the way in stands for: the fragments that the hook has counted. `None` for
     /// one that came whole.
     ///
-    /// It is longer than the interface could have received it. The size of its largest fragment is kept beside it, and
-    /// all but the last are of that size; only the stack's own place for that must be in use by then.
+    /// The size of its largest fragment is kept beside it, where the stack's own place for that is in use by then: in
+    /// the layer of IP, which a packet with a route has reached, and for what is longer than the interface could have
+    /// received it. Where all but the last fragment are of that size, as senders cut them, this is how many they were;
+    /// where they are not, they were more, and the daemon finds the headers of the others.
     #[inline(always)]
-    fn fragments(&self, headers: &Headers, whole: Wire) -> Option<Wire> {
+    fn fragments(&self, headers: &Headers, whole: Wire, cause: &Cause) -> Option<Wire> {
         const IPV6_HEADER: u32 = 40;
         const IPV6_FRAGMENT_HEADER: u32 = 8;
         let device: *const u8 = self.field(offset!(skb_dev));
         let longest: u32 = member(device, offset!(dev_mtu));
-        if whole.bytes <= u64::from(longest) {
+        if whole.bytes <= u64::from(longest) && !self.is_routed_in(cause) {
             return None;
         }
         let [version_and_length] = *headers.at::<1>(0)?;
@@ -274,8 +277,21 @@ impl Skb {
         let each = u32::from(largest).checked_sub(header + added)? & !7;
         let payload = (whole.bytes as u32).checked_sub(header)?;
         let packets = payload.checked_add(each.checked_sub(1)?)? / each;
+        if packets < 2 {
+            return None;
+        }
         let bytes = u64::from(payload) + u64::from(packets) * u64::from(header + added);
         Some(Wire { packets, bytes })
+    }
+
+    /// Whether it came in and was given a route, and was dropped where packets of IP are.
+    #[inline(always)]
+    fn is_routed_in(&self, cause: &Cause) -> bool {
+        let is_of_ip = cause.reason == word!(REASONS, DropReasons, netfilter)
+            || cause.reason == word!(REASONS, DropReasons, socket_filter);
+        is_of_ip
+            && cause.direction == Direction::Ingress
+            && self.field::<u64>(offset!(skb_dst)) & !UNCOUNTED_REFERENCE != 0
     }
 
     /// Whether it is a super-packet.
@@ -408,10 +424,17 @@ impl PacketBytes for Headers {
     }
 }
 
-/// The same value, of which the verifier knows neither type nor history, because it comes from a helper.
+/// The same value, of which the verifier knows neither type nor history, because it comes from a helper. Whether that
+/// fails, which on the stack it does not, is not asked: each answer would be a way that is verified apart.
 #[inline(always)]
-fn forget<T: Copy + Default>(value: T) -> T {
-    read((&raw const value) as u64).unwrap_or_default()
+fn forget<T: Copy>(value: T) -> T {
+    let mut forgotten = MaybeUninit::<T>::uninit();
+    // SAFETY: room for the value; the helper writes all of it in any case, zeros where it fails.
+    unsafe {
+        let from = (&raw const value).cast();
+        let _ = bpf_probe_read_kernel(forgotten.as_mut_ptr().cast(), size_of::<T>() as u32, from);
+        forgotten.assume_init()
+    }
 }
 
 /// A member of a structure whose type the verifier knows. It checks the place, and makes a load from a stale address 0.

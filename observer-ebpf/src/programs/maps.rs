@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use observer_ebpf::abi::{
     Control, DropCount, DropCountKey, DropKey, DropSlot, DropState, FlowKey, FlowSet, Ledger, Replay,
@@ -28,6 +28,14 @@ pub(super) static FRAGMENTS: Array<u64> = Array::with_max_entries(1 << FRAGMENT_
 pub(super) static REPLAY: Array<Replay> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(super) static HEADERS: PerCpuArray<Headers> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(super) static UNUSUAL: ProgramArray = ProgramArray::with_max_entries(1, 0);
+#[map]
+pub(super) static SEGMENTS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+#[map]
+pub(super) static UNUSUAL_XDP: ProgramArray = ProgramArray::with_max_entries(1, 0);
+#[map]
+pub(super) static UNUSUAL_XDP_FRAGS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 pub(super) static OWNERS: HashMap<FlowKey, u64> = HashMap::with_max_entries(1, 0);
 #[map]
@@ -55,7 +63,19 @@ pub(super) struct Headers {
     pub(super) bytes: [u8; NEAR + HEADER_LEN],
     /// A value that was here has no history for the verifier.
     pub(super) forgotten: u32,
-    pub(super) reserved: u32,
+    pub(super) origin: Origin,
+}
+
+/// Where a packet comes from: all that the programs of interfaces differ in, for the program that they share.
+#[repr(C)]
+pub(super) struct Origin {
+    /// As [`LINK_HEADER`](super::settings::LINK_HEADER).
+    pub(super) link_header: u32,
+    /// See [`owners::of`](super::owners::of).
+    pub(super) owner: u64,
+    pub(super) interface: u32,
+    /// A [`Direction`](observer_ebpf::abi::Direction).
+    pub(super) direction: u32,
 }
 
 /// Bytes that are copied at once: the headers of nearly every packet.

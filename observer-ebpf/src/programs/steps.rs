@@ -11,13 +11,14 @@ use observer_ebpf::{
 use super::{
     account::Account,
     clock::now,
+    settings::LINK_HEADER,
     tc::{GO_ON, InPlace, frame},
 };
 
 /// Finds all fields of the headers.
 #[classifier]
 pub(crate) fn step_parse(ctx: TcContext) -> i32 {
-    if let Some(packet) = parse_plain(&InPlace::new(&ctx), frame(ctx.skb.skb)) {
+    if let Some(packet) = parse_plain(&InPlace::new(&ctx), frame(ctx.skb.skb, LINK_HEADER.load())) {
         keep(&packet);
     }
     GO_ON
@@ -44,7 +45,7 @@ pub(crate) fn step_clock(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn counted(ctx: &TcContext) -> Option<Packet> {
-    let frame = frame(ctx.skb.skb);
+    let frame = frame(ctx.skb.skb, LINK_HEADER.load());
     let account = Account::open(Direction::Ingress, 0, frame.len)?;
     let packet = parse_plain(&InPlace::new(ctx), frame)?;
     account.seen(packet.wire);

@@ -8,7 +8,7 @@ use observer_ebpf::{
 
 use super::{
     account::Account,
-    maps::{HEADER_LEN, HEADERS, Headers, NEAR, REPLAY},
+    maps::{HEADER_LEN, Headers, NEAR, REPLAY, UNUSUAL},
     owners,
     settings::{LINK_HEADER, clock_is},
 };
@@ -25,6 +25,23 @@ pub(crate) fn observe_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn observe_egress(ctx: TcContext) -> i32 {
     observe(&ctx, Direction::Egress);
+    GO_ON
+}
+
+/// The way of frames that are not plain, or whose headers do not lie in the linear part of the buffer.
+#[classifier]
+pub(crate) fn observe_unusual(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    if let Some((account, headers, link_header)) = Account::handed_over() {
+        let frame = frame(skb, link_header);
+        account.copied();
+        // SAFETY: the context of the program. Of a replayed frame there may be less than it was long.
+        let len = unsafe { (*skb).len };
+        match Copied::new(Buffer(skb), headers, len) {
+            Some(bytes) => account.frame(&bytes, frame),
+            None => account.unreadable(frame),
+        }
+    }
     GO_ON
 }
 
@@ -166,38 +183,26 @@ pub(super) fn forget(headers: *mut Headers, value: u32) -> u32 {
 #[inline(always)]
 pub(super) fn observe(ctx: &TcContext, direction: Direction) {
     let skb = ctx.skb.skb;
-    let frame = frame(skb);
+    let frame = frame(skb, LINK_HEADER.load());
     let Some(account) = Account::open(direction, owners::of(skb, direction), frame.len) else { return };
-    match parse_plain(&InPlace::new(ctx), frame) {
-        Some(packet) => account.packet(&packet),
-        None => observe_unusual(skb, direction),
-    }
-}
-
-/// The way of frames that are not plain, or whose headers do not lie in the linear part of the buffer. Out of line,
-/// so that it costs the others nothing.
-#[inline(never)]
-fn observe_unusual(skb: *mut __sk_buff, direction: Direction) {
-    let frame = frame(skb);
-    let Some(account) = Account::reopen(direction, owners::of(skb, direction)) else { return };
-    account.copied();
-    // SAFETY: the context of the program. Of a replayed frame there may be less than it was long.
-    let len = unsafe { (*skb).len };
-    match HEADERS.get_ptr_mut(0).and_then(|headers| Copied::new(Buffer(skb), headers, len)) {
-        Some(bytes) => account.frame(&bytes, frame),
-        None => account.unreadable(frame),
+    if let Some(packet) = parse_plain(&InPlace::new(ctx), frame) {
+        account.packet(&packet);
+    } else {
+        account.go_on(ctx, &UNUSUAL);
+        account.unreadable(frame);
     }
 }
 
 #[inline(always)]
-pub(super) fn frame(skb: *mut __sk_buff) -> Frame {
+pub(super) fn frame(skb: *mut __sk_buff, link_header: u32) -> Frame {
     // SAFETY: the context of the program; the verifier rewrites these reads.
     let (len, protocol, size) = unsafe { ((*skb).len, (*skb).protocol, (*skb).gso_size) };
     let len =
         if clock_is(Clock::Replay) { REPLAY.get(0).map_or(len, |replay| replay.frame_len) } else { len };
-    let link =
-        if LINK_HEADER.load() == 0 { Link::Bare(u16::from_be(protocol as u16)) } else { Link::Ethernet };
+    let link = if link_header == 0 { Link::Bare(u16::from_be(protocol as u16)) } else { Link::Ethernet };
     // SAFETY: as above. Read apart, because it is needed for super-packets only.
     let segments = if size == 0 { 0 } else { unsafe { (*skb).gso_segs } };
-    Frame { len, link, offload: Offload { size, segments } }
+    // SAFETY: as above. Needed for packets with further tags only; for the others the compiler removes it.
+    let tags_beside = unsafe { (*skb).vlan_present };
+    Frame { len, link, tags_beside, offload: Offload { size, segments } }
 }

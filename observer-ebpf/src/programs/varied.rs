@@ -17,6 +17,7 @@ use super::{
     account::{Account, control},
     cache::Count,
     clock::now,
+    settings::LINK_HEADER,
     tc::{GO_ON, InPlace, frame},
 };
 
@@ -43,7 +44,7 @@ fn vary(packet: &mut Packet) -> Option<()> {
 #[inline(always)]
 fn varied(ctx: &TcContext) -> Option<(Account, Packet)> {
     let skb: *mut __sk_buff = ctx.skb.skb;
-    let frame = frame(skb);
+    let frame = frame(skb, LINK_HEADER.load());
     let account = Account::open(Direction::Ingress, 0, frame.len)?;
     let mut packet = parse_plain(&InPlace::new(ctx), frame)?;
     vary(&mut packet)?;

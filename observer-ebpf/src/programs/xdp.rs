@@ -4,6 +4,10 @@
 //! the interface passes it by. So a TC program stands behind it and counts what is left. They share their knowledge by
 //! a mark in front of the packet, in the room that XDP has for that purpose (`data_meta`): a packet with a mark is
 //! counted, but for the segments; one without is not.
+//!
+//! As for TC, packets that are not plain are left to programs that all interfaces share.
+
+use core::arch::asm;
 
 use aya_ebpf::{
     bindings::{__sk_buff, xdp_action, xdp_md},
@@ -21,7 +25,7 @@ use observer_ebpf::{
 
 use super::{
     account::Account,
-    maps::{HEADERS, Headers},
+    maps::{Headers, SEGMENTS, UNUSUAL_XDP, UNUSUAL_XDP_FRAGS},
     settings::{XDP_GENERIC, XDP_MARK},
     tc::{self, Buffer, Copied, InPlace, Source, forget},
 };
@@ -29,14 +33,14 @@ use super::{
 /// Packets in one buffer.
 #[xdp]
 pub(crate) fn observe_xdp(ctx: XdpContext) -> u32 {
-    observe::<false>(ctx.ctx);
+    observe::<false>(&ctx);
     xdp_action::XDP_PASS
 }
 
 /// Packets in one buffer or several.
 #[xdp(frags)]
 pub(crate) fn observe_xdp_frags(ctx: XdpContext) -> u32 {
-    observe::<true>(ctx.ctx);
+    observe::<true>(&ctx);
     xdp_action::XDP_PASS
 }
 
@@ -47,56 +51,59 @@ pub(crate) fn observe_behind_xdp(ctx: TcContext) -> i32 {
         tc::observe(&ctx, Direction::Ingress);
     // SAFETY: the context of the program; the verifier rewrites this read.
     } else if XDP_GENERIC.load() != 0 && unsafe { (*skb).gso_size } != 0 {
-        add_segments(skb);
+        if let Some(account) = Account::reopen(Direction::Ingress, 0) {
+            account.go_on(&ctx, &SEGMENTS);
+        }
+    }
+    tc::GO_ON
+}
+
+/// Adds what a super-packet stands for beyond the one packet that XDP counted it as.
+#[classifier]
+pub(crate) fn add_segments(ctx: TcContext) -> i32 {
+    if let Some((account, headers, link_header)) = Account::handed_over() {
+        let frame = tc::frame(ctx.skb.skb, link_header);
+        if let Some(bytes) = Copied::new(Buffer(ctx.skb.skb), headers, frame.len) {
+            account.segments(&bytes, frame);
+        }
     }
     tc::GO_ON
 }
 
 #[inline(always)]
-fn observe<const FRAGS: bool>(ctx: *mut xdp_md) {
-    if !mark(ctx) {
+fn observe<const FRAGS: bool>(ctx: &XdpContext) {
+    if !mark(ctx.ctx) {
         return;
     }
-    let frame = frame::<FRAGS>(ctx);
+    let frame = frame::<FRAGS>(ctx.ctx);
     let Some(account) = Account::open(Direction::Ingress, 0, frame.len) else { return };
-    match parse_plain(&in_place(ctx), frame) {
-        Some(packet) => account.packet(&packet),
-        None if FRAGS => observe_unusual_frags(ctx),
-        None => observe_unusual(ctx),
+    if let Some(packet) = parse_plain(&in_place(ctx.ctx), frame) {
+        account.packet(&packet);
+    } else {
+        account.go_on(ctx, if FRAGS { &UNUSUAL_XDP_FRAGS } else { &UNUSUAL_XDP });
+        account.unreadable(frame);
     }
 }
 
-/// As for TC, out of line.
-#[inline(never)]
-fn observe_unusual_frags(ctx: *mut xdp_md) {
-    let frame = frame::<true>(ctx);
-    let Some(account) = Account::reopen(Direction::Ingress, 0) else { return };
-    account.copied();
-    match HEADERS.get_ptr_mut(0).and_then(|headers| Copied::new(Buffers(ctx), headers, frame.len)) {
-        Some(bytes) => account.frame(&bytes, frame),
-        None => account.unreadable(frame),
+#[xdp]
+pub(crate) fn observe_unusual_xdp(ctx: XdpContext) -> u32 {
+    if let Some((account, headers, _)) = Account::handed_over() {
+        account.frame(&Anywhere { place: in_place(ctx.ctx), headers }, frame::<false>(ctx.ctx));
     }
+    xdp_action::XDP_PASS
 }
 
-#[inline(never)]
-fn observe_unusual(ctx: *mut xdp_md) {
-    let frame = frame::<false>(ctx);
-    let Some(account) = Account::reopen(Direction::Ingress, 0) else { return };
-    match HEADERS.get_ptr_mut(0) {
-        Some(headers) => account.frame(&Anywhere { place: in_place(ctx), headers }, frame),
-        None => account.unreadable(frame),
+#[xdp(frags)]
+pub(crate) fn observe_unusual_xdp_frags(ctx: XdpContext) -> u32 {
+    if let Some((account, headers, _)) = Account::handed_over() {
+        let frame = frame::<true>(ctx.ctx);
+        account.copied();
+        match Copied::new(Buffers(ctx.ctx), headers, frame.len) {
+            Some(bytes) => account.frame(&bytes, frame),
+            None => account.unreadable(frame),
+        }
     }
-}
-
-/// Adds what a super-packet stands for beyond the one packet that XDP counted it as.
-#[inline(never)]
-fn add_segments(skb: *mut __sk_buff) {
-    let frame = tc::frame(skb);
-    let Some(account) = Account::reopen(Direction::Ingress, 0) else { return };
-    let bytes = HEADERS.get_ptr_mut(0).and_then(|headers| Copied::new(Buffer(skb), headers, frame.len));
-    if let Some(bytes) = bytes {
-        account.segments(&bytes, frame);
-    }
+    xdp_action::XDP_PASS
 }
 
 /// A packet of XDP, in as many buffers as there are.
@@ -148,9 +155,13 @@ fn frame<const FRAGS: bool>(ctx: *mut xdp_md) -> Frame {
         unsafe { bpf_xdp_get_buff_len(ctx) as u32 }
     } else {
         let InPlace { data, end } = in_place(ctx);
-        (end - data) as u32
+        let mut len = end - data;
+        // The compiler must not put this off behind a call: it would keep the half of a pointer, which the verifier refuses.
+        // SAFETY: a move of a register to itself.
+        unsafe { asm!("{0} = {0}", inout(reg) len, options(nomem, nostack)) };
+        len as u32
     };
-    Frame { len, link: Link::Ethernet, offload: Offload { size: 0, segments: 0 } }
+    Frame { len, link: Link::Ethernet, tags_beside: 0, offload: Offload { size: 0, segments: 0 } }
 }
 
 const MARK_LEN: usize = size_of::<u32>();

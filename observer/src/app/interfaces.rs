@@ -354,7 +354,7 @@ impl Interfaces {
             None => loader.load(number.get(), ethernet),
         };
         drop(loader);
-        spare(number, &mut self.numbers.free, programs)
+        spare(number, &mut self.numbers.free, programs.map(Programs::without_maps))
     }
 
     /// Has programs loaded for interfaces to come.

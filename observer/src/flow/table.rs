@@ -175,7 +175,8 @@ impl Table {
     /// the window before; that stands, and the packet is taken out of the rejected flow instead.
     pub fn settle(&mut self) -> Late {
         let mut late = Late::default();
-        for number in std::mem::take(&mut self.rejected) {
+        let rejected = std::mem::take(&mut self.rejected);
+        for &number in &rejected {
             let Delta { key, counters } = *self.at(number);
             let accepted = self.find(&key.with_action(Action::Accept));
             let counted = accepted.map_or((0, 0), |accepted| {
@@ -194,6 +195,9 @@ impl Table {
                 self.set(accepted, (counted.0 - packets, counted.1 - bytes));
             }
         }
+        for number in rejected {
+            self.take_headers(number);
+        }
         late
     }
 
@@ -202,6 +206,21 @@ impl Table {
         let Some(number) = self.find(key) else { return false };
         self.chunks[number as usize / CHUNK][number as usize % CHUNK].counters.undelivered += packets;
         true
+    }
+
+    /// Takes what is left of fragments that were dropped as one packet, if that is all that is left in the flow that
+    /// they were counted in.
+    ///
+    /// The program that sees the drop knows the payload, but not always how many fragments it had come in. Those that
+    /// it does not know of leave their headers, and nothing but these.
+    fn take_headers(&mut self, number: u32) {
+        let Delta { key, counters } = *self.at(number);
+        let Some(accepted) = self.find(&key.with_action(Action::Accept)) else { return };
+        let left = self.at(accepted).counters;
+        if counters.packets != 0 && left.packets != 0 && is_headers_alone(&key, left.packets, left.bytes) {
+            self.set(number, (counters.packets + left.packets, counters.bytes + left.bytes));
+            self.set(accepted, (0, 0));
+        }
     }
 
     fn find(&self, key: &FlowKey) -> Option<u32> {
@@ -234,6 +253,14 @@ impl Table {
     pub fn flows(&self) -> impl Iterator<Item = &Delta> {
         self.chunks.iter().flatten().filter(|flow| flow.counters.packets != 0)
     }
+}
+
+/// Whether so many packets of a flow with so many bytes are IPv4 headers without anything behind them. No packet that
+/// has ports is that short. Of IPv6 it cannot be told: a fragment's headers are as long as those of an empty datagram.
+fn is_headers_alone(key: &FlowKey, packets: u64, bytes: u64) -> bool {
+    const IPV4_HEADER: u64 = 20;
+    let has_ports = (key.source_port(), key.destination_port()) != (0, 0);
+    has_ports && key.source().is_ipv4() && bytes == packets * IPV4_HEADER
 }
 
 #[cfg(test)]
@@ -389,5 +416,65 @@ mod tests {
         let (flows, late) = settled(Direction::Egress, &[7], &rejected);
         assert_eq!(flows, [(Reject(Netfilter), 3), (Reject(CgroupEgress), 2), (Accept, 7)]);
         assert_eq!(late, Late::default());
+    }
+
+    /// What is accepted and rejected of a flow whose fragments, `counted` by the hook, were dropped as `dropped`.
+    fn of_fragments(
+        source: [u64; 2],
+        ports: (u16, u16),
+        counted: (u64, u64),
+        dropped: &[(DropReason, (u64, u64))],
+    ) -> Vec<(Action, (u64, u64))> {
+        let key = FlowKey::new(
+            InterfaceNumber::new(1),
+            Direction::Ingress,
+            17,
+            (source, observer_ebpf::abi::FlowKey::mapped([10, 0, 0, 2])),
+            ports,
+        );
+        let mut table = Table::new();
+        let mut add = |action, (packets, bytes)| {
+            let counters = Counters { packets, bytes, ..delta(1, 1, 0, Icmp::None).counters };
+            table.add(&Delta { key: key.with_action(action), counters });
+        };
+        add(Action::Accept, counted);
+        for (reason, sums) in dropped {
+            add(Action::Reject(*reason), *sums);
+        }
+        assert_eq!(table.settle(), Late::default());
+        assert_eq!(table.flows().count(), table.len());
+        let flows = table.flows();
+        flows.map(|flow| (flow.key.action(), (flow.counters.packets, flow.counters.bytes))).collect()
+    }
+
+    #[test]
+    fn headers_that_unknown_fragments_leave_are_of_the_rejected_flow() {
+        use Action::{Accept, Reject};
+        use DropReason::{Netfilter, SocketFilter};
+        let v4 = observer_ebpf::abi::FlowKey::mapped([10, 0, 0, 1]);
+        // Fragments with 8, 8, 1,480 and 1,104 bytes of payload, of which the kernel says that the largest has 1,480.
+        let (counted, dropped) = ((400, 268_000), (200, 264_000));
+        let of = |source, ports| of_fragments(source, ports, counted, &[(Netfilter, dropped)]);
+        assert_eq!(of(v4, (5, 9)), [(Reject(Netfilter), counted)]);
+        let two = [(Netfilter, (100, 132_000)), (SocketFilter, (100, 132_000))];
+        assert_eq!(
+            of_fragments(v4, (5, 9), counted, &two),
+            [(Reject(Netfilter), (300, 136_000)), (Reject(SocketFilter), (100, 132_000))]
+        );
+        // An IP header alone may be a packet of its own, where there are no ports.
+        let apart = [(Accept, (200, 4_000)), (Reject(Netfilter), dropped)];
+        assert_eq!(of(v4, (0, 0)), apart);
+        // Something else is among it.
+        assert_eq!(
+            of_fragments(v4, (5, 9), (400, 268_001), &[(Netfilter, dropped)]),
+            [(Accept, (200, 4_001)), (Reject(Netfilter), dropped)]
+        );
+        assert_eq!(
+            of_fragments(v4, (5, 9), (200, 4_000), &[]),
+            [(Accept, (200, 4_000))],
+            "nothing was dropped"
+        );
+        let v6 = [u64::from_ne_bytes([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0]), 1];
+        assert_eq!(of(v6, (5, 9)), apart);
     }
 }

@@ -64,6 +64,5 @@ fn combine(a: &Ledger, b: &Ledger, with: fn(u64, u64) -> u64) -> Ledger {
         spilled: with(a.spilled, b.spilled),
         entries_of_generation: 0,
         stopped: loss(a.stopped, b.stopped),
-        reserved: [0; 1],
     }
 }

@@ -1,6 +1,7 @@
 //! The programs of `observer-ebpf`, loaded once per interface over shared maps.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
@@ -9,11 +10,14 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Map, MapData},
-    programs::{ProgramError, SchedClassifier, Xdp},
+    maps::{Map, MapData, ProgramArray},
+    programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
 use observer_ebpf::{
-    abi::{Clock, Direction, DropKey, DropSlot, FlowKey, FlowSet, FlowSlot, Ledger, WAYS, names},
+    abi::{
+        Clock, Direction, DropKey, DropSlot, FlowKey, FlowSet, FlowSlot, Ledger, WAYS, names,
+        names::Continuation,
+    },
     hash,
 };
 
@@ -28,7 +32,7 @@ use super::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT"));
 
 /// The maps that all loads share, by the files that they are pinned to.
-const SHARED: [&str; 15] = [
+const SHARED: [&str; 19] = [
     names::CONTROL,
     names::FLOWS,
     names::USED,
@@ -36,6 +40,10 @@ const SHARED: [&str; 15] = [
     names::SPILL,
     names::FRAGMENTS,
     names::HEADERS,
+    names::UNUSUAL.array,
+    names::SEGMENTS.array,
+    names::UNUSUAL_XDP.array,
+    names::UNUSUAL_XDP_FRAGS.array,
     names::REPLAY,
     names::OWNERS,
     names::WATCHED,
@@ -130,7 +138,7 @@ impl Sizes {
     }
 }
 
-/// Loads the programs; the first load makes the shared maps.
+/// Loads the programs; the first load makes the shared maps, and what the programs of all interfaces go on into.
 ///
 /// One is kept for the daemon's life: making it reads the kernel's BTF, which takes 16 ms.
 pub struct Loader {
@@ -140,6 +148,8 @@ pub struct Loader {
     pins: PathBuf,
     /// By the number of an interface: what XDP marks its packets with.
     marks: &'static [u32; MAX_INTERFACES as usize + 1],
+    /// The arrays that are filled, by name. An array forgets its programs when nobody has it open.
+    continuations: BTreeMap<&'static str, ProgramArray<MapData>>,
 }
 
 impl fmt::Debug for Loader {
@@ -208,7 +218,8 @@ impl Loader {
         // Neither that of another daemon nor what lies there by chance; never 0.
         let mark = random()? as u32 | 1 << 31;
         let marks = leak(std::array::from_fn(|number| mark ^ number as u32));
-        Ok(Self { aya: loader, object: OBJECT, sizes, pins: pins.to_path_buf(), marks })
+        let (pins, continuations) = (pins.to_path_buf(), BTreeMap::new());
+        Ok(Self { aya: loader, object: OBJECT, sizes, pins, marks, continuations })
     }
 
     /// Loads from another object in place of the daemon's, for benchmarks. What it has beyond that is to be set on the
@@ -300,22 +311,33 @@ impl Loader {
     }
 
     fn load_all(&mut self, xdp: Option<XdpPlan>) -> Result<Programs, KernelError> {
-        let failed = |program, source| match source {
-            ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().is_empty() => {
-                KernelError::verifier(program, &verifier_log.to_string())
-            }
-            source => KernelError::Program { action: "loading", program, source },
-        };
         let mut programs = Programs { ebpf: self.aya.load(self.object)?, xdp };
         for direction in Direction::ALL {
-            let name = programs.name(direction);
-            programs.get_mut(direction)?.load().map_err(|source| failed(name, source))?;
+            programs.load(programs.name(direction))?;
         }
         if xdp.is_some() {
-            let name = programs.xdp_name();
-            programs.xdp_program(name)?.load().map_err(|source| failed(name, source))?;
+            programs.load(programs.xdp_name())?;
+        }
+        for continuation in programs.continuations() {
+            self.fill(&mut programs, continuation)?;
         }
         Ok(programs)
+    }
+
+    /// Loads what programs go on into, if no load before has.
+    fn fill(&mut self, programs: &mut Programs, continuation: Continuation) -> Result<(), KernelError> {
+        let Continuation { array, program } = continuation;
+        if self.continuations.contains_key(array) {
+            return Ok(());
+        }
+        programs.load(program)?;
+        let data = programs.take_map(array)?;
+        let mut filled = ProgramArray::try_from(Map::ProgramArray(data)).map_err(aya::EbpfError::from)?;
+        let failed = |source| KernelError::Program { action: "sharing", program, source };
+        let fd = programs.program(program)?.fd().map_err(failed)?;
+        filled.set(0, fd, 0).map_err(|error| failed(error.into()))?;
+        self.continuations.insert(array, filled);
+        Ok(())
     }
 }
 
@@ -342,6 +364,19 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// What they go on into.
+    fn continuations(&self) -> Vec<Continuation> {
+        let mut continuations = vec![names::UNUSUAL];
+        if let Some(plan) = self.xdp {
+            let frags = self.xdp_name() == names::OBSERVE_XDP_FRAGS;
+            continuations.push(if frags { names::UNUSUAL_XDP_FRAGS } else { names::UNUSUAL_XDP });
+            if plan.companion {
+                continuations.push(names::SEGMENTS);
+            }
+        }
+        continuations
+    }
+
     /// How XDP counts ingress; `None` where TC does.
     pub fn xdp(&self) -> Option<XdpPlan> {
         self.xdp
@@ -377,22 +412,48 @@ impl Programs {
 
     /// Any XDP program of the object, by name.
     pub fn xdp_program(&mut self, name: &'static str) -> Result<&mut Xdp, KernelError> {
-        let missing = KernelError::Missing { kind: "program", name };
-        let Some(program) = self.ebpf.program_mut(name) else { return Err(missing) };
-        program.try_into().map_err(|_| missing)
+        self.program(name)?.try_into().map_err(|_| KernelError::Missing { kind: "program", name })
     }
 
     /// Any TC program of the object, by name.
     pub fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, KernelError> {
-        let missing = KernelError::Missing { kind: "program", name };
-        let Some(program) = self.ebpf.program_mut(name) else { return Err(missing) };
-        program.try_into().map_err(|_| missing)
+        self.program(name)?.try_into().map_err(|_| KernelError::Missing { kind: "program", name })
+    }
+
+    fn program(&mut self, name: &'static str) -> Result<&mut Program, KernelError> {
+        self.ebpf.program_mut(name).ok_or(KernelError::Missing { kind: "program", name })
+    }
+
+    /// Has the kernel take a program for TC or XDP.
+    fn load(&mut self, name: &'static str) -> Result<(), KernelError> {
+        let result = match self.program(name)? {
+            Program::Xdp(program) => program.load(),
+            _ => self.classifier(name)?.load(),
+        };
+        result.map_err(|source| match source {
+            ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().is_empty() => {
+                KernelError::verifier(name, &verifier_log.to_string())
+            }
+            source => KernelError::Program { action: "loading", program: name, source },
+        })
+    }
+
+    /// Closes the maps, which the programs hold themselves: twenty descriptors less for each interface.
+    #[must_use]
+    pub fn without_maps(mut self) -> Self {
+        let names: Vec<String> = self.ebpf.maps().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            drop(self.ebpf.take_map(&name));
+        }
+        self
     }
 
     /// Takes a map out of the object.
     pub(super) fn take_map(&mut self, name: &'static str) -> Result<MapData, KernelError> {
         match self.ebpf.take_map(name) {
-            Some(Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data)) => Ok(data),
+            Some(Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data) | Map::ProgramArray(data)) => {
+                Ok(data)
+            }
             _ => Err(KernelError::Missing { kind: "map", name }),
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use nix::sys::{
-    resource::{RLIM_INFINITY, Resource, setrlimit},
+    resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
     sysinfo::sysinfo,
     utsname::uname,
 };
@@ -69,7 +69,7 @@ pub enum Unfit {
     Bpf(String),
 }
 
-/// Checks privilege, kernel and eBPF.
+/// Checks privilege, kernel and eBPF, and raises what limits of this process can be raised.
 pub fn check() -> Result<(), Unfit> {
     let effective = effective_capabilities();
     if let Some((_, name)) = CAPABILITIES.iter().find(|(bit, _)| effective >> bit & 1 == 0) {
@@ -81,6 +81,10 @@ pub fn check() -> Result<(), Unfit> {
     }
     // Before 5.11 maps are charged to the locked memory of the process. It may not be ours to raise.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    // The soft limit of a service is 1,024 descriptors for the sake of select(2), which nothing here calls (systemd.exec(5)).
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
     super::grace::Grace::map_in_map().map_err(|error| Unfit::Bpf(error.to_string()))?;
     Ok(())
 }

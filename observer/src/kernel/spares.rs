@@ -39,7 +39,7 @@ impl Spares {
         let shared = Arc::clone(&loader);
         let thread = thread::Builder::new().name("spares".into()).spawn(move || {
             for number in numbers {
-                let programs = lock(&shared).load(number.get(), true);
+                let programs = lock(&shared).load(number.get(), true).map(Programs::without_maps);
                 if done.send((number, programs)).is_err() {
                     return;
                 }

@@ -324,7 +324,12 @@ impl Replay {
         };
         self.report.at(unix_ms);
         let frame = Frame::of(link, packet, room);
-        let whole = packet::Frame { len: frame.len, link: Link::Ethernet, offload: Offload::default() };
+        let whole = packet::Frame {
+            len: frame.len,
+            link: Link::Ethernet,
+            tags_beside: 0,
+            offload: Offload::default(),
+        };
         let parsed = packet::parse(frame.bytes, whole);
         let Some(direction) = self.direction(&frame, &parsed)? else {
             self.report.no_direction += 1;

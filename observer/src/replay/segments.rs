@@ -1,12 +1,13 @@
 //! Super-packets: what a host with segmentation or receive offload captures in place of the packets on the wire.
 //!
 //! A capture does not say how large the segments were, and the programs must be told. TCP tells when it connects: no
-//! segment is larger than what the receiver announced. Where the capture has no SYN, and for UDP, the MTU is a guess.
+//! segment is larger than what the receiver announced. Where the capture has no SYN, for UDP and in tunnels, the MTU is a
+//! guess.
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use observer_ebpf::packet::{Layout, Link, Packet, Part, layout};
+use observer_ebpf::packet::{Frame, Layout, Link, Offload, Packet, Part, end_in_tunnel, layout};
 
 use crate::flow::InterfaceNumber;
 
@@ -90,7 +91,9 @@ impl Segments {
         let payload = len.saturating_sub(layout.payload);
         let mtu = self.mtu_of(interface);
         let is_long = l3_bytes > mtu && packet.wire.bytes > u64::from(mtu);
-        let by_mtu = mtu.saturating_sub(layout.payload - layout.network);
+        let behind = |headers_end: u32| mtu.saturating_sub(headers_end - layout.network);
+        let by_mtu = behind(layout.payload);
+        let guessed = |size| if size == 0 { Shape::Jumbo } else { Shape::Guessed(size) };
         match packet.protocol {
             TCP if packet.fragment.part == Part::Whole => {
                 let options = (layout.payload - layout.transport).saturating_sub(TCP_HEADER);
@@ -103,9 +106,17 @@ impl Segments {
                     _ => Shape::Single,
                 }
             }
-            UDP if packet.fragment.part == Part::Whole && is_long && by_mtu != 0 => Shape::Guessed(by_mtu),
-            _ if is_long => Shape::Jumbo,
-            _ => Shape::Single,
+            _ if !is_long => Shape::Single,
+            protocol if packet.fragment.part == Part::Whole => {
+                let offload = Offload { size: by_mtu, segments: 0 };
+                let frame = Frame { len, link: Link::Ethernet, tags_beside: 0, offload };
+                match end_in_tunnel(bytes, frame) {
+                    Some(headers_end) => guessed(behind(headers_end)),
+                    None if protocol == UDP => guessed(by_mtu),
+                    None => Shape::Jumbo,
+                }
+            }
+            _ => Shape::Jumbo,
         }
     }
 
@@ -182,7 +193,7 @@ fn announcement(bytes: &[u8], layout: Layout) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use observer_ebpf::packet::{Frame, Offload, parse};
+    use observer_ebpf::packet::parse;
 
     use super::*;
 
@@ -203,7 +214,7 @@ mod tests {
     const INTERFACE: InterfaceNumber = InterfaceNumber::new(1);
 
     fn shape(segments: &mut Segments, own: bool, (bytes, len): &(Vec<u8>, u32)) -> Shape {
-        let frame = Frame { len: *len, link: Link::Ethernet, offload: Offload::default() };
+        let frame = Frame { len: *len, link: Link::Ethernet, tags_beside: 0, offload: Offload::default() };
         let packet = parse(&bytes[..], frame).unwrap();
         segments.shape(INTERFACE, own, &packet, bytes, *len)
     }
@@ -251,6 +262,48 @@ mod tests {
             shape(&mut Segments::new(Some(9001)), true, &segment(3, 4, 16, &[], 9000)),
             Shape::Guessed(8961)
         );
+    }
+
+    /// A TCP segment in GRE, or in VXLAN.
+    fn tunnelled(protocol: u8, payload: u32) -> (Vec<u8>, u32) {
+        let (inside, inside_len) = segment(1, 2, 16, &[1; 12], payload);
+        let (header, inside, inside_len) = if protocol == UDP {
+            (vec![0, 9, 18, 181, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 7, 0], &inside[..], inside_len)
+        } else {
+            (vec![0, 0, 8, 0], &inside[14..], inside_len - 14)
+        };
+        let len = 14 + 20 + header.len() as u32 + inside_len;
+        let mut bytes = vec![0; 12];
+        bytes.extend([8, 0, 0x45, 0]);
+        bytes.extend(((len - 14) as u16).to_be_bytes());
+        bytes.extend([0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        bytes.extend(header);
+        bytes.extend(inside);
+        (bytes, len)
+    }
+
+    #[test]
+    fn segments_in_a_tunnel_leave_room_for_all_headers() {
+        const GRE: u8 = 47;
+        let mut segments = Segments::new(None);
+        let mut of = |protocol, payload| shape(&mut segments, true, &tunnelled(protocol, payload));
+        let (in_vxlan, in_gre) = (1500 - 20 - 16 - 14 - 52, 1500 - 20 - 4 - 52);
+        assert_eq!(of(UDP, in_vxlan), Shape::Single);
+        assert_eq!(of(UDP, 20_000), Shape::Guessed(in_vxlan));
+        assert_eq!(of(GRE, in_gre), Shape::Single);
+        assert_eq!(of(GRE, 20_000), Shape::Guessed(in_gre));
+        assert_eq!(of(50, 20_000), Shape::Jumbo, "what is encrypted is one packet");
+    }
+
+    /// What a program has cut itself is in segments of UDP, each of them with a packet of its own.
+    #[test]
+    fn a_tunnel_of_a_program_has_segments_of_udp() {
+        let mut segments = Segments::new(None);
+        let (mut bytes, _) = tunnelled(UDP, 1000);
+        let l3_bytes: u16 = 28 + 5 * 1122;
+        bytes[16..18].copy_from_slice(&l3_bytes.to_be_bytes());
+        let datagrams = (bytes, 14 + u32::from(l3_bytes));
+        assert_eq!(shape(&mut segments, true, &datagrams), Shape::Guessed(1472));
     }
 
     #[test]

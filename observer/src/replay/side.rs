@@ -132,8 +132,12 @@ mod tests {
                 _ => panic!("two families"),
             }
             let len = bytes.len() as u32;
-            let frame =
-                observer_ebpf::packet::Frame { len, link: Link::Ethernet, offload: Offload::default() };
+            let frame = observer_ebpf::packet::Frame {
+                len,
+                link: Link::Ethernet,
+                tags_beside: 0,
+                offload: Offload::default(),
+            };
             let packet = parse(&bytes[..], frame);
             assert!(packet.is_ok());
             let macs = self.ethernet.then_some((self.destination, self.source));

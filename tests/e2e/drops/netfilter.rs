@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -16,7 +16,11 @@ use observer_tests::{
     records::Status,
     requires,
     tally::{Crossed, Direction, Tally},
-    traffic::{Transfer, Udp, exchange, frames::protocol, ping, segmented},
+    traffic::{
+        PacketSocket, SINK, Transfer, Udp, exchange,
+        frames::{Ipv4, Ipv6, LINK_HEADER, fragment, protocol, udp as datagram},
+        ping, segmented,
+    },
     veth::{Addresses, Family, Task, ip_batch, quiet},
 };
 
@@ -287,18 +291,16 @@ fn a_transfer_whose_super_packets_are_dropped_adds_up() -> Result<()> {
     Ok(())
 }
 
+/// Of a rule: connections are tracked, for which IPv6 is put together as well before the rule is asked.
+const TRACKED: &str = "ct state new,established,related,untracked";
+
 #[test]
 fn fragments_of_datagrams_that_are_dropped_whole_are_all_rejected() -> Result<()> {
     let lab = lab!();
     need!(requires::program("nft"));
     need!(requires::drop_reasons());
     let task = lab.task("task")?;
-    // Tracking connections puts IPv6 together as well before the rule is asked.
-    add_rule(
-        task.inside.namespace(),
-        "input",
-        "ct state new,established,related,untracked udp dport 9000 drop",
-    )?;
+    add_rule(task.inside.namespace(), "input", &format!("{TRACKED} udp dport 9000 drop"))?;
     let daemon = lab.daemon().start()?;
     let large = |family| Udp { family, flows: 3, packets: 10, payload: 10_000 };
     let mut sent = Tally::default();
@@ -310,6 +312,118 @@ fn fragments_of_datagrams_that_are_dropped_whole_are_all_rejected() -> Result<()
     for family in Family::ALL {
         assert_flows_rejected(&books, &task, Direction::Ingress, &large(family), NETFILTER)?;
     }
+    Ok(())
+}
+
+const DATAGRAMS: u16 = 50;
+
+/// Sends so many datagrams of one flow to [`SINK`] in fragments that end at these bytes, and returns what crossed the interface.
+fn in_fragments(task: &Task, family: Family, source_port: u16, ends: &[u16]) -> Result<Tally> {
+    const MORE: u16 = 0x2000;
+    let len = ends.iter().copied().max().unwrap_or(0);
+    let whole = datagram(source_port, SINK, usize::from(len) - 8);
+    let addresses = (task.outside.address(family), task.inside.address(family));
+    let frame = |identification, start: u16, end: u16| {
+        let (is_last, payload) = (end == len, whole[usize::from(start)..usize::from(end)].to_vec());
+        match addresses {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let fragment = (start / 8) | if is_last { 0 } else { MORE };
+                let packet = Ipv4::new(source, protocol::UDP, payload);
+                Ipv4 { destination, identification, fragment, ..packet }.frame_to(task.inside.mac())
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let packet =
+                    Ipv6::new(source, protocol::UDP, payload).behind([fragment(start / 8, !is_last)]);
+                let mut frame = Ipv6 { destination, ..packet }.frame();
+                frame[..6].copy_from_slice(&task.inside.mac().0);
+                frame
+            }
+            _ => unreachable!("two addresses of one family"),
+        }
+    };
+    let starts = || [0].into_iter().chain(ends.iter().copied());
+    let frames = (1..=DATAGRAMS)
+        .flat_map(|id| starts().zip(ends).map(move |(start, end)| (id, start, *end)))
+        .map(|(id, start, end)| frame(id, start, end));
+    let sent = PacketSocket::open(&task.outside)?.send(frames)?;
+    Ok(Tally::new(sent.packets, sent.bytes - sent.packets * LINK_HEADER))
+}
+
+/// Their datagrams are shorter than the MTU, too, and of some no two fragments are alike. IPv6 tells of no others than such
+/// as a sender cuts.
+fn fragments_are_rejected(rule: &str, families: &[Family]) -> Result<()> {
+    let lab = lab!();
+    need!(requires::program("nft"));
+    need!(requires::drop_reasons());
+    let task = lab.task("task")?;
+    add_rule(task.inside.namespace(), "input", rule)?;
+    let daemon = lab.daemon().start()?;
+    let (alike, uneven) = (&[400, 800, 1000], [&[8, 16, 1496, 2600][..], &[24, 1000], &[8, 16, 24, 32]]);
+    let mut sent = Tally::default();
+    for family in families {
+        sent += in_fragments(&task, *family, Udp::FIRST_PORT, alike)?;
+    }
+    for (port, ends) in (Udp::FIRST_PORT + 1..).zip(uneven) {
+        sent += in_fragments(&task, Family::V4, port, ends)?;
+    }
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, Crossed::ingress(sent));
+    assert_eq!(rejected(&books.records, &task.inside, Direction::Ingress, NETFILTER), sent);
+    let accepted = books.records.accepted(task.inside.mac());
+    assert!(accepted.is_empty(), "{accepted:#?}");
+    Ok(())
+}
+
+#[test]
+fn fragments_of_any_size_are_rejected_with_their_datagram() -> Result<()> {
+    fragments_are_rejected("udp dport 9000 drop", &[Family::V4])
+}
+
+#[test]
+fn fragments_of_any_size_that_tracking_puts_together_are_rejected_with_their_datagram() -> Result<()> {
+    fragments_are_rejected(&format!("{TRACKED} udp dport 9000 drop"), &Family::ALL)
+}
+
+/// Without tracking the rule sees the fragments of IPv6 one by one, and drops those that have the ports.
+#[test]
+fn fragments_that_are_dropped_one_by_one_are_rejected_one_by_one() -> Result<()> {
+    let lab = lab!();
+    need!(requires::program("nft"));
+    need!(requires::drop_reasons());
+    let task = lab.task("task")?;
+    add_rule(task.inside.namespace(), "input", "udp dport 9000 drop")?;
+    let daemon = lab.daemon().start()?;
+    let ends = [400, 800, 1000];
+    let sent = in_fragments(&task, Family::V6, Udp::FIRST_PORT, &ends)?;
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, Crossed::ingress(sent));
+    let first = Tally::new(DATAGRAMS.into(), u64::from(DATAGRAMS) * (40 + 8 + 400));
+    assert_eq!(rejected(&books.records, &task.inside, Direction::Ingress, NETFILTER), first);
+    let accepted = books.records.accepted(task.inside.mac());
+    let left = Tally::new(sent.packets - first.packets, sent.bytes - first.bytes);
+    assert_eq!(accepted.values().map(|sum| sum.tally).sum::<Tally>(), left);
+    Ok(())
+}
+
+#[test]
+fn fragments_that_are_rejected_leave_what_is_accepted_of_their_flow() -> Result<()> {
+    let lab = lab!();
+    need!(requires::program("nft"));
+    need!(requires::drop_reasons());
+    let task = lab.task("task")?;
+    let rule = format!("{TRACKED} udp dport 9000 meta length > 500 drop");
+    add_rule(task.inside.namespace(), "input", &rule)?;
+    let daemon = lab.daemon().start()?;
+    let (mut dropped, mut passed) = (Tally::default(), Tally::default());
+    for family in Family::ALL {
+        dropped += in_fragments(&task, family, Udp::FIRST_PORT, &[400, 800, 1000])?;
+        passed += Udp { family, flows: 1, packets: 30, payload: 20 }.send(&task.outside, &task.inside)?;
+    }
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, Crossed::ingress(dropped + passed));
+    assert_eq!(rejected(&books.records, &task.inside, Direction::Ingress, NETFILTER), dropped);
+    let accepted = books.records.accepted(task.inside.mac());
+    assert_eq!(accepted.values().map(|sum| sum.tally).sum::<Tally>(), passed);
     Ok(())
 }
 

@@ -13,7 +13,8 @@ use observer_tests::{
     records::{Flow, Record, Records},
     requires,
     tally::{Crossed, Direction, Tally},
-    traffic::{Transfer, Udp, exchange, ping, segmented},
+    traffic::{SentTwice, Transfer, Udp, bulk, exchange, ping, segmented},
+    tunnel::Tunnel,
     veth::{Family, Mac, Task},
 };
 
@@ -150,6 +151,56 @@ fn packets_cut_behind_their_headers() -> Result<()> {
     assert_eq!(replayed.count("cut"), cut as u64);
     assert!(cut > 100);
     Ok(())
+}
+
+/// What agreed on segments is inside of the tunnel; behind all headers, they fill the MTU.
+fn super_packets_in(lab: &Lab, tunnel: Tunnel) -> Result<()> {
+    const BYTES: u64 = 2_000_000;
+    let task = lab.task("task")?;
+    let through = tunnel.through(lab, &task)?;
+    let daemon = lab.daemon().start()?;
+    let recorder = Recorder::start(&task.inside)?;
+    for (client, server) in [(&through.outside, &through.inside), (&through.inside, &through.outside)] {
+        match bulk(client, server, tunnel.inside, BYTES) {
+            // Nobody knows how much that was; the capture and the daemon have seen the same.
+            Err(error) if error.is::<SentTwice>() => {}
+            sent => drop(sent?),
+        }
+    }
+    let packets = recorder.finish(WHOLE)?;
+    let books = Books::close(daemon, [&task.inside])?;
+    let mac = task.inside.mac();
+    let capture = pcap(Order::Little, ETHERNET, false, &packets);
+    let replayed = replay(lab, &capture, &["--local-mac", &mac.to_string()])?;
+    assert_same(&books, mac, &replayed);
+    assert!(longest(&packets) > 10 * FRAME, "the longest is {}", longest(&packets));
+    assert!(replayed.count("super_packets.by_mtu") > 0, "{}", replayed.report);
+    assert_eq!(replayed.count("super_packets.jumbo"), 0, "{}", replayed.report);
+    assert_eq!(replayed.report["notes"], serde_json::json!({}));
+    Ok(())
+}
+
+#[test]
+fn super_packets_in_vxlan() -> Result<()> {
+    const VXLAN: Tunnel = Tunnel {
+        words: "vxlan id 7 dstport 4789",
+        outside: Family::V4,
+        inside: Family::V4,
+        header: 16,
+        ethernet: true,
+    };
+    let lab = lab!();
+    need!(VXLAN.is_known(&lab.other_namespace("probe")?));
+    super_packets_in(&lab, VXLAN)
+}
+
+#[test]
+fn super_packets_in_gre() -> Result<()> {
+    const GRE: Tunnel =
+        Tunnel { words: "gre key 7", outside: Family::V4, inside: Family::V4, header: 8, ethernet: false };
+    let lab = lab!();
+    need!(GRE.is_known(&lab.other_namespace("probe")?));
+    super_packets_in(&lab, GRE)
 }
 
 /// How large the segments of UDP are, only the sender knows: the report says that it is guessed.

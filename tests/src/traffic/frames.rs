@@ -104,6 +104,8 @@ pub struct Ipv4 {
     pub protocol: u8,
     /// Options: whole words.
     pub options: Vec<u8>,
+    /// The same in all fragments of a packet.
+    pub identification: u16,
     /// Flags and fragment offset as they lie in the header.
     pub fragment: u16,
     /// What the header says instead of the true length.
@@ -122,6 +124,7 @@ impl Ipv4 {
             destination: Ipv4Addr::new(10, 0, 4, 200),
             protocol,
             options: Vec::new(),
+            identification: 0x1234,
             fragment: 0,
             total_length: None,
             version_and_length: None,
@@ -135,7 +138,7 @@ impl Ipv4 {
         let true_length = (header + self.payload.len()) as u16;
         let mut bytes = vec![self.version_and_length.unwrap_or(0x40 | (header / 4) as u8), 0];
         bytes.extend(self.total_length.unwrap_or(true_length).to_be_bytes());
-        bytes.extend([0x12, 0x34]);
+        bytes.extend(self.identification.to_be_bytes());
         bytes.extend(self.fragment.to_be_bytes());
         bytes.extend([64, self.protocol, 0, 0]);
         bytes.extend(self.source.octets());

@@ -12,7 +12,7 @@ mod udp;
 
 pub use icmp::{Pings, ping};
 pub use packet::PacketSocket;
-pub use tcp::{Connection, Conversation, Streams, Transfer, bulk, exchange, streams};
+pub use tcp::{Connection, Conversation, SentTwice, Streams, Transfer, bulk, exchange, streams};
 pub use udp::{Echo, SINK, Sink, Udp, segmented};
 
 use std::{io, thread, time::Duration};
