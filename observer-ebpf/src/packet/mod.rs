@@ -32,7 +32,7 @@ pub trait PacketBytes {
     /// The same value. In the kernel, one of whose history the verifier knows nothing: without it every way to reach
     /// a header of a chain is verified apart, and their number doubles with each header.
     #[inline(always)]
-    fn forget(&self, value: u32) -> u32 {
+    fn forget(&self, value: u64) -> u64 {
         value
     }
 }
@@ -142,6 +142,18 @@ struct Network {
     note: Option<Note>,
 }
 
+impl Network {
+    /// See [`PacketBytes::forget`]. Of packets without a note, which are alike otherwise.
+    #[inline(always)]
+    fn forget<B: PacketBytes + ?Sized>(&mut self, bytes: &B) {
+        self.source = [bytes.forget(self.source[0]), bytes.forget(self.source[1])];
+        self.destination = [bytes.forget(self.destination[0]), bytes.forget(self.destination[1])];
+        self.protocol = bytes.forget(self.protocol.into()) as u8;
+        self.transport = bytes.forget(self.transport.into()) as u32;
+        self.l3_bytes = bytes.forget(self.l3_bytes.into()) as u32;
+    }
+}
+
 /// Reads one frame if it is plain: an IP packet behind an Ethernet header, whole, without chains of headers, neither
 /// a fragment nor a super-packet. That is nearly every packet, and this is the short way for it; [`parse`] is the way
 /// for all others.
@@ -190,18 +202,20 @@ enum Unreadable {
 /// Reads one frame.
 #[inline(always)]
 pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet, Skip> {
-    // Before all else: for the verifier, what is known later would multiply the ways through the headers in the tunnel.
-    let tunnel = if frame.offload.size == 0 { Tunnel::NONE } else { tunnel::look(bytes, frame) };
-    let (network, l3) = network(bytes, frame)?;
+    let (mut network, l3) = network(bytes, frame)?;
     let end = l3 + network.l3_bytes;
     let mut transport = match network.note {
         None => transport::read(bytes, network.protocol, network.transport, end),
         Some(note) => transport::Transport::unread(network.transport, note),
     };
-    match tunnel {
-        Tunnel::NONE => {}
-        Tunnel::UNREAD => transport.note = Some(Note::TunnelUnread),
-        headers => transport.end = headers.end(),
+    if frame.offload.size != 0 && transport.note.is_none() {
+        network.forget(bytes);
+        transport.forget(bytes);
+        match tunnel::look(bytes, (&network, l3), frame.offload.size) {
+            Tunnel::NONE => {}
+            Tunnel::UNREAD => transport.note = Some(Note::TunnelUnread),
+            headers => transport.end = headers.end(),
+        }
     }
     let wire = frame.offload.wire(network.l3_bytes, transport.end.wrapping_sub(l3));
     Ok(Packet {
@@ -225,6 +239,7 @@ fn network<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<(Network,
         Link::Ethernet => ethernet::payload(bytes, 0, frame.tags_beside)?,
         Link::Bare(ether_type) => (ether_type, 0),
     };
+    let l3 = bytes.forget(l3.into()) as u32;
     let lost = |reason| Skip::Lost(reason, frame.offload.unparsed(frame.len.saturating_sub(l3)));
     let extent = Extent { behind_link: frame.len.wrapping_sub(l3), is_super: frame.offload.size != 0 };
     let network = match ether_type {
@@ -276,7 +291,8 @@ pub fn layout(bytes: &[u8], link: Link) -> Option<Layout> {
 /// Where the headers in a tunnel end that each segment of a super-packet repeats, as an offset in its frame; `None` for
 /// one in no tunnel, or in one that [`parse`] cannot read. For those who must guess how large its segments were.
 pub fn end_in_tunnel(bytes: &[u8], frame: Frame) -> Option<u32> {
-    match tunnel::look(bytes, frame) {
+    let outer = network(bytes, frame).ok()?;
+    match tunnel::look(bytes, (&outer.0, outer.1), frame.offload.size) {
         Tunnel::NONE | Tunnel::UNREAD => None,
         headers => Some(headers.end()),
     }

@@ -33,6 +33,17 @@ impl Transport {
     }
 }
 
+impl Transport {
+    /// See [`PacketBytes::forget`]. Of headers without a note, which are alike otherwise.
+    #[inline(always)]
+    pub(super) fn forget<B: PacketBytes + ?Sized>(&mut self, bytes: &B) {
+        self.source_port_be = bytes.forget(self.source_port_be.into()) as u16;
+        self.destination_port_be = bytes.forget(self.destination_port_be.into()) as u16;
+        self.tcp_flags = bytes.forget(self.tcp_flags.into()) as u8;
+        self.end = bytes.forget(self.end.into()) as u32;
+    }
+}
+
 /// Reads the header of `protocol` at `offset`, in a packet that ends at `end`.
 #[inline(always)]
 pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32, end: u32) -> Transport {

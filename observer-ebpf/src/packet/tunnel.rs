@@ -4,8 +4,8 @@
 //! The kernel keeps the headers of one tunnel apart, so a super-packet is never in two.
 
 use super::{
-    Extent, Frame, PacketBytes, Part, ethernet, field, ipv4, ipv6, network, segments::BY_FRAGMENTS,
-    transport, within,
+    Extent, Network, PacketBytes, Part, ethernet, field, ipv4, ipv6, segments::BY_FRAGMENTS, transport,
+    within,
 };
 
 const IP_IN_IP: u8 = 4;
@@ -44,23 +44,14 @@ impl Tunnel {
     }
 }
 
-/// Looks whether a super-packet lies in a tunnel.
+/// Looks whether a super-packet, with segments of `size`, lies in a tunnel.
 #[inline(always)]
-pub(super) fn look<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Tunnel {
-    let tunnel = match network(bytes, frame) {
-        Ok((outer, l3)) if outer.note.is_none() => {
-            // All ways to here are one from here on.
-            let protocol = bytes.forget(outer.protocol.into()) as u8;
-            let (begin, end) = (bytes.forget(outer.transport), bytes.forget(l3 + outer.l3_bytes));
-            inside(bytes, protocol, (begin, end), frame.offload.size)
-        }
-        _ => Tunnel::NONE,
-    };
-    Tunnel(bytes.forget(tunnel.0))
+pub(super) fn look<B: PacketBytes + ?Sized>(bytes: &B, (outer, l3): (&Network, u32), size: u32) -> Tunnel {
+    let tunnel = inside(bytes, outer.protocol, (outer.transport, l3 + outer.l3_bytes), size);
+    Tunnel(bytes.forget(tunnel.0.into()) as u32)
 }
 
-/// The same for one whose transport header, of `protocol`, begins at `begin`, and that ends at `end`. `size` is that of
-/// the segments.
+/// The same for one whose transport header, of `protocol`, begins at `begin`, and that ends at `end`.
 #[inline(always)]
 fn inside<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, (begin, end): (u32, u32), size: u32) -> Tunnel {
     let inside = match protocol {
@@ -142,7 +133,7 @@ struct Inner {
 /// The headers of the packet at an offset, of this EtherType; `None` where they cannot all be read.
 #[inline(always)]
 fn headers<B: PacketBytes + ?Sized>(bytes: &B, (ether_type, begin): (u16, u32), end: u32) -> Option<Inner> {
-    let (ether_type, begin) = (bytes.forget(ether_type.into()) as u16, bytes.forget(begin));
+    let (ether_type, begin) = (bytes.forget(ether_type.into()) as u16, bytes.forget(begin.into()) as u32);
     let (ether_type, l3) =
         if ether_type == ETHERNET { ethernet::payload(bytes, begin, 0).ok()? } else { (ether_type, begin) };
     let extent = Extent { behind_link: end.checked_sub(l3)?, is_super: false };

@@ -68,12 +68,12 @@ impl Account {
         let headers = HEADERS.get_ptr_mut(0)?;
         // SAFETY: this CPU's own room.
         let origin = unsafe { &(*headers).origin };
-        let direction = if origin.direction == Direction::Ingress as u32 {
-            Direction::Ingress
-        } else {
-            Direction::Egress
+        // Without a branch, behind which everything would be verified twice.
+        let direction = match origin.direction & 1 {
+            0 => Direction::Ingress,
+            _ => Direction::Egress,
         };
-        let account = Self::of(origin.interface as u16, direction, origin.owner)?;
+        let account = Self::of(origin.interface, direction, origin.owner)?;
         Some((account, headers, origin.link_header))
     }
 
@@ -84,10 +84,10 @@ impl Account {
         // SAFETY: this CPU's own room, and the arrays hold programs for this kind of context.
         unsafe {
             let origin = &mut (*headers).origin;
-            origin.link_header = LINK_HEADER.load();
             origin.owner = self.owner;
-            origin.interface = u32::from(self.interface);
-            origin.direction = self.direction as u32;
+            origin.link_header = LINK_HEADER.load();
+            origin.interface = self.interface;
+            origin.direction = self.direction as u16;
             program.tail_call(ctx, 0);
         }
     }

@@ -71,6 +71,7 @@ pub(crate) fn observe_drop(ctx: BtfTracePointContext) -> Option<()> {
 }
 
 /// Why a buffer was dropped.
+#[derive(Clone, Copy)]
 struct Cause {
     /// As it is counted.
     reason: u32,
@@ -186,6 +187,8 @@ impl Skb {
     #[inline(always)]
     fn count(&self, interface: u16, cause: Cause) -> Option<()> {
         let state = DROP_STATE.get_ptr_mut(0)?;
+        // Else the parser is verified for each cause apart.
+        let cause = forget(cause);
         let head: u64 = self.field(offset!(skb_head));
         let network = u64::from(self.field::<u16>(offset!(skb_network_header)));
         let (len, paged): (u32, u32) = (self.field(offset!(skb_len)), self.field(offset!(skb_data_len)));
@@ -419,7 +422,7 @@ impl PacketBytes for Headers {
     }
 
     #[inline(always)]
-    fn forget(&self, value: u32) -> u32 {
+    fn forget(&self, value: u64) -> u64 {
         forget(value)
     }
 }

@@ -62,20 +62,20 @@ pub(super) struct Headers {
     /// The first bytes of the packet, and behind them the header that was read last of those that lie farther back.
     pub(super) bytes: [u8; NEAR + HEADER_LEN],
     /// A value that was here has no history for the verifier.
-    pub(super) forgotten: u32,
+    pub(super) forgotten: u64,
     pub(super) origin: Origin,
 }
 
 /// Where a packet comes from: all that the programs of interfaces differ in, for the program that they share.
 #[repr(C)]
 pub(super) struct Origin {
-    /// As [`LINK_HEADER`](super::settings::LINK_HEADER).
-    pub(super) link_header: u32,
     /// See [`owners::of`](super::owners::of).
     pub(super) owner: u64,
-    pub(super) interface: u32,
+    /// As [`LINK_HEADER`](super::settings::LINK_HEADER).
+    pub(super) link_header: u32,
+    pub(super) interface: u16,
     /// A [`Direction`](observer_ebpf::abi::Direction).
-    pub(super) direction: u32,
+    pub(super) direction: u16,
 }
 
 /// Bytes that are copied at once: the headers of nearly every packet.

@@ -156,7 +156,7 @@ impl<P: Source> PacketBytes for Copied<P> {
             place = NEAR as u32;
         }
         // Both ways meet here, and are one from here on.
-        let place = self.forget(place);
+        let place = self.forget(place.into()) as u32;
         if place > NEAR as u32 {
             return None;
         }
@@ -165,14 +165,14 @@ impl<P: Source> PacketBytes for Copied<P> {
     }
 
     #[inline(always)]
-    fn forget(&self, value: u32) -> u32 {
+    fn forget(&self, value: u64) -> u64 {
         forget(self.headers, value)
     }
 }
 
 /// The same value, without a history for the verifier.
 #[inline(always)]
-pub(super) fn forget(headers: *mut Headers, value: u32) -> u32 {
+pub(super) fn forget(headers: *mut Headers, value: u64) -> u64 {
     // SAFETY: this CPU's own room. Volatile, or the compiler would know the value again.
     unsafe {
         (&raw mut (*headers).forgotten).write_volatile(value);

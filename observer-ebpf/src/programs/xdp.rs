@@ -132,12 +132,12 @@ impl PacketBytes for Anywhere {
 
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
-        let offset = self.forget(offset);
+        let offset = self.forget(offset.into()) as u32;
         if offset > FARTHEST { None } else { self.place.at(offset) }
     }
 
     #[inline(always)]
-    fn forget(&self, value: u32) -> u32 {
+    fn forget(&self, value: u64) -> u64 {
         forget(self.headers, value)
     }
 }
