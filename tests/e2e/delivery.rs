@@ -140,6 +140,12 @@ fn a_store_that_answers_500_gets_all_of_it_later() -> Result<()> {
 }
 
 #[test]
+fn a_page_in_the_place_of_an_answer_is_no_delivery() -> Result<()> {
+    need!(observer_tests::requires::root());
+    survives(Fault::Page, observer_tests::test_name!())
+}
+
+#[test]
 fn a_store_that_hangs_gets_all_of_it_later() -> Result<()> {
     need!(observer_tests::requires::root());
     survives(Fault::Hang, observer_tests::test_name!())
@@ -409,8 +415,15 @@ fn a_folder_takes_files_like_a_bucket() -> Result<()> {
 #[test]
 fn a_place_that_is_none_is_refused_before_anything_starts() -> Result<()> {
     let lab = lab!();
+    let out = lab.path("daemon-out");
+    let link = lab.path("link");
+    std::os::unix::fs::symlink(lab.path("."), &link)?;
+    let [over, within] =
+        [link.join("daemon-out"), out.join("store")].map(|it| format!("file://{}", it.display()));
     for (flags, word) in [
         (&["--deliver", "bucket"][..], "s3://BUCKET/PREFIX"),
+        (&["--deliver", &over], "outside of it"),
+        (&["--deliver", &within], "outside of it"),
         (&["--deliver", "s3://Bad_Bucket/x"], "Bad_Bucket"),
         (&["--deliver", "s3://bucket/AWSLogs"], "leave AWSLogs out"),
         (&["--deliver", "ftp://bucket/x"], "ftp://bucket/x"),
@@ -430,7 +443,7 @@ fn a_place_that_is_none_is_refused_before_anything_starts() -> Result<()> {
         assert_eq!(exit.status.code(), Some(2), "{flags:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{flags:?}: {said}");
         assert!(said.starts_with("observer: ") && said.contains(word), "{flags:?}: {said}");
-        assert!(!lab.path("daemon-out").exists(), "{flags:?}: something was started");
+        assert!(!out.exists(), "{flags:?}: something was started");
     }
     Ok(())
 }

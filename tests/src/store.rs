@@ -110,6 +110,8 @@ pub enum Fault {
     Refuse,
     /// It is answered with 500.
     Error,
+    /// It is answered with a page, as a proxy does that wants somebody to sign in.
+    Page,
     /// It is taken in, and never answered.
     Hang,
     /// So many bytes pass, then the connection is cut.
@@ -208,6 +210,18 @@ fn carry(mut from: TcpStream, store: SocketAddr, fault: Fault) {
             let _ = from.read(&mut [0; 4096]);
             let answer =
                 "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = from.write_all(answer.as_bytes());
+            let _ = from.shutdown(Shutdown::Both);
+        }
+        Fault::Page => {
+            // All of the request: who answers before that and hangs up is not heard.
+            let _ = from.set_read_timeout(Some(Duration::from_millis(200)));
+            while matches!(from.read(&mut [0; 4096]), Ok(1..)) {}
+            let page = "<html>sign in</html>";
+            let length = page.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nETag: \"0\"\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
+            );
             let _ = from.write_all(answer.as_bytes());
             let _ = from.shutdown(Shutdown::Both);
         }

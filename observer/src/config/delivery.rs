@@ -1,5 +1,7 @@
 //! Where finished files are put.
 
+use std::path::{Path, PathBuf};
+
 use bytesize::ByteSize;
 
 use super::{ConfigError, OutputConfig};
@@ -40,6 +42,13 @@ impl DeliveryConfig {
         if spool_size.as_u64() < output.file_size.as_u64().saturating_mul(2) {
             return Err(ConfigError::SpoolSize(spool_size.as_u64()));
         }
+        if let Some(folder) = url.strip_prefix("file://").map(Path::new)
+            && folder.is_absolute()
+            && resolved(folder).starts_with(resolved(&output.directory))
+        {
+            let (folder, directory) = (folder.to_path_buf(), output.directory.clone());
+            return Err(ConfigError::Inside { folder, directory });
+        }
         let store = Store::new(&url, endpoint.as_deref(), output.context.region.as_deref())?;
         Ok(Some(Self { store, endpoint, spool_size }))
     }
@@ -62,4 +71,14 @@ impl DeliveryConfig {
         }
         line("spool-size", format!("\"{}B\"", self.spool_size.as_u64()));
     }
+}
+
+/// A path without symbolic links, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let whole = path.ancestors().find_map(|there| {
+        let rest = path.strip_prefix(there).ok()?;
+        Some(there.canonicalize().ok()?.join(rest))
+    });
+    whole.unwrap_or(path)
 }

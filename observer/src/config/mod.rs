@@ -130,6 +130,16 @@ pub enum ConfigError {
     /// There is nothing to deliver.
     #[error("--deliver is for files: give --output jsonl, text or parquet too")]
     NoFiles,
+    /// Files would be delivered over themselves, and removed.
+    #[error(
+        "--deliver file://{folder} lies in the output directory {directory}: give a folder outside of it"
+    )]
+    Inside {
+        /// Where files were to go.
+        folder: PathBuf,
+        /// Where they are.
+        directory: PathBuf,
+    },
     /// Every file would be dropped at once.
     #[error("--spool-size {0}B: give more than twice --file-size, such as 1GiB")]
     SpoolSize(u64),

@@ -83,8 +83,9 @@ fn name_and_mac(name: &str, mac: &str) -> Box<str> {
     if !mac.is_empty() {
         let _ = write!(id, "@{mac}");
     }
-    // A name may hold any byte but two kinds; a record is split at spaces, and every reader takes ASCII.
-    id.replace(|c: char| !c.is_ascii_graphic(), "_").into()
+    // A name may hold any byte but two kinds; a record is split at spaces, every reader takes ASCII, and some take what is
+    // between quotation marks for one word.
+    id.replace(|c: char| !c.is_ascii_graphic() || c == '"', "_").into()
 }
 
 /// Whether an address is one of the VPC's, rather than of the link alone.

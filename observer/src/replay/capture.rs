@@ -494,7 +494,7 @@ fn number(options: &[PcapNGOption<'_>], code: OptionCode, big_endian: bool) -> O
 
 /// A name becomes a part of records, which are split at spaces.
 fn printable(name: &str) -> String {
-    name.trim_end_matches('\0').replace(|c: char| c.is_whitespace() || c.is_control(), "_")
+    name.trim_end_matches('\0').replace(|c: char| c.is_whitespace() || c.is_control() || c == '"', "_")
 }
 
 impl Source {

@@ -241,7 +241,7 @@ impl Replay {
         let nameless = if stem == "-" {
             "stdin".into()
         } else {
-            stem.replace(|c: char| c.is_whitespace() || c.is_control(), "_")
+            stem.replace(|c: char| c.is_whitespace() || c.is_control() || c == '"', "_")
         };
         Ok(Self {
             runs: TestRuns::new()?,

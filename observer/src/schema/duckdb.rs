@@ -23,7 +23,9 @@ pub(super) fn view(layout: &Layout<'_>) -> String {
              auto_detect = false, hive_partitioning = {hive}, columns = {{\n{}\n}})",
             types()
         ),
-        Output::Parquet => format!("read_parquet({files}, hive_partitioning = {hive})"),
+        Output::Parquet => {
+            format!("read_parquet({files}, union_by_name = true, hive_partitioning = {hive})")
+        }
         Output::Jsonl | Output::Stdout => format!(
             "read_json({files}, format = 'newline_delimited', hive_partitioning = {hive}, columns = {{\n{}\n}})",
             types()

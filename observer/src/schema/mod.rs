@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Why there is nothing to print. Each is one line that says what to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
     /// Nothing goes into files.
     #[error("a schema is one of files: give --output jsonl, text or parquet")]
@@ -42,6 +42,11 @@ pub enum SchemaError {
     /// The reader cannot read from there.
     #[error("Athena reads from S3: say where the files are with --deliver s3://BUCKET/PREFIX")]
     NotInS3,
+    /// Nobody has tried whether it reads from there.
+    #[error(
+        "this schema is for s3:// and for folders: mount {0:?}, or copy the files, and name that place with --deliver"
+    )]
+    Elsewhere(String),
 }
 
 /// How and where files are written.
@@ -97,6 +102,10 @@ impl<'a> Layout<'a> {
 
     /// What a reader is told.
     pub fn print(&self, reader: Reader) -> Result<String, SchemaError> {
+        let is_elsewhere = self.place.contains("://") && self.s3().is_none();
+        if is_elsewhere && !matches!(reader, Reader::Athena | Reader::Json) {
+            return Err(SchemaError::Elsewhere(self.place.to_string()));
+        }
         match reader {
             Reader::Athena => athena::table(self),
             Reader::Duckdb => Ok(duckdb::view(self)),
@@ -223,6 +232,15 @@ mod tests {
         }
         let layout = Layout { place: "/var/log/observer".into(), ..layout(&format, Output::Text) };
         assert_eq!(layout.print(Reader::Athena), Err(SchemaError::NotInS3));
+    }
+
+    #[test]
+    fn nothing_is_printed_that_would_read_from_nowhere() {
+        let format = Format::v2();
+        for reader in READERS.into_iter().filter(|reader| *reader != Reader::Json) {
+            let layout = Layout { place: "gs://logs/fleet".into(), ..layout(&format, Output::Text) };
+            layout.print(reader).unwrap_err();
+        }
     }
 
     #[test]

@@ -36,9 +36,10 @@ pub(super) fn pipeline(layout: &Layout<'_>) -> Result<String, SchemaError> {
             serde_json::Value::from(layout.glob())
         ),
     };
+    let has_end = layout.output != Output::Text || names.contains(&"end");
+    let time = if has_end { "      .timestamp = from_unix_timestamp!(.end)\n" } else { "" };
     Ok(format!(
         "sources:\n  flow_logs:\n{source}transforms:\n  flow_log_records:\n    type: remap\n    inputs: [flow_logs]\n    \
-         drop_on_abort: true\n    drop_on_error: true\n    source: |\n{program}      \
-         .timestamp = from_unix_timestamp!(.end)\n"
+         drop_on_abort: true\n    drop_on_error: true\n    source: |\n{program}{time}"
     ))
 }

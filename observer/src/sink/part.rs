@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Counts, direct::Direct};
+use super::{Counts, Output, direct::Direct};
 
 /// Ends the name of a file that is being written; a dot begins it.
 pub(super) const PART: &str = ".part";
@@ -164,8 +164,16 @@ pub(super) fn set_aside(part: &Path) -> PathBuf {
     part.with_extension(&INCOMPLETE[1..])
 }
 
-/// The final name of a part.
+/// The final name of a part, if it is one of ours.
 pub(super) fn finished(part: &Path) -> Option<PathBuf> {
     let name = part.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(PART)?;
-    Some(part.with_file_name(name))
+    is_ours(name).then(|| part.with_file_name(name))
+}
+
+/// Whether a file that is called so is a finished one of ours.
+pub(super) fn is_ours(name: &str) -> bool {
+    let ending = name.split_once('.').map(|(_, ending)| ending);
+    !name.starts_with('.')
+        && name.contains("_vpcflowlogs_")
+        && Output::ALL.iter().any(|output| output.ending().is_some() && output.ending() == ending)
 }

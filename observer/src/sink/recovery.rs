@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _},
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -94,18 +94,23 @@ fn recover(part: &Path) -> io::Result<Option<Recovered>> {
     } else if is_of(Output::Parquet) && parquet::is_whole(&file) {
         finish(part, &file)?
     } else {
-        fs::rename(part, part::set_aside(part))?;
         Recovered::SetAside
     };
-    if how == Recovered::Empty {
-        fs::remove_file(part)?;
+    match how {
+        Recovered::Finished => {}
+        Recovered::Empty => fs::remove_file(part)?,
+        Recovered::SetAside => fs::rename(part, part::set_aside(part))?,
     }
     Ok(Some(how))
 }
 
 fn finish(part: &Path, file: &File) -> io::Result<Recovered> {
+    let finished = part::finished(part).ok_or(io::ErrorKind::InvalidFilename)?;
+    if finished.exists() {
+        return Ok(Recovered::SetAside);
+    }
     file.sync_all()?;
-    fs::rename(part, part::finished(part).ok_or(io::ErrorKind::InvalidFilename)?)?;
+    fs::rename(part, finished)?;
     if let Some(folder) = part.parent() {
         File::open(folder)?.sync_all()?;
     }
@@ -123,7 +128,8 @@ fn json(part: &Path, file: &File) -> io::Result<Recovered> {
         line.clear();
     }
     if whole == 0 {
-        return Ok(Recovered::Empty);
+        // A whole line that is none of ours is somebody's.
+        return Ok(if line.ends_with(b"\n") { Recovered::SetAside } else { Recovered::Empty });
     }
     file.set_len(whole)?;
     finish(part, file)
@@ -138,7 +144,12 @@ fn text(part: &Path, mut file: File) -> io::Result<Recovered> {
         return finish(part, &file);
     }
     // Our header has no parts that vary.
-    file.seek(SeekFrom::Start(HEADER.len() as u64))?;
+    let mut header = Vec::new();
+    file.rewind()?;
+    (&file).take(HEADER.len() as u64).read_to_end(&mut header)?;
+    if !HEADER.starts_with(&header) {
+        return Ok(Recovered::SetAside);
+    }
     let mut lines = BufReader::new(Readable { input: BufReader::new(file), inflate: Decompress::new(false) });
     let words = |line: &[u8]| line.split(|byte| *byte == b' ').count();
     let (mut head, mut line) = (Vec::new(), Vec::new());
@@ -281,17 +292,45 @@ mod tests {
             let text = unpacked(&content);
             assert!(text.starts_with("end action\n1 ACCEPT\n2 ACCEPT\n") && text.ends_with('\n'), "{text:?}");
         }
-        for broken in [&b""[..], b"no gzip", &file[..11]] {
+        for broken in [&b""[..], &file[..5], &file[..11]] {
             let (how, names, _) = after("log.gz", broken);
             assert_eq!((how, names.len()), (vec![Recovered::Empty], 0));
         }
     }
 
     #[test]
-    fn what_is_of_no_kind_of_ours_is_set_aside() {
+    fn what_none_of_ours_can_have_left_is_set_aside() {
+        for (ending, content) in [
+            ("jsonl", &b"\n{\"version\":2,\"end\":1}\n"[..]),
+            ("jsonl", b"x\n"),
+            ("log.gz", b"no gzip"),
+            ("log.parquet", b"PAR1"),
+        ] {
+            let (how, names, left) = after(ending, content);
+            assert_eq!((how, &left[..]), (vec![Recovered::SetAside], content));
+            assert_eq!(names, [format!(".{STEM}_0123abcd.{ending}.incomplete")]);
+        }
+    }
+
+    #[test]
+    fn what_is_called_as_none_of_ours_is_left_alone() {
         let (how, names, content) = after("csv", b"1,2");
-        assert_eq!((how, content), (vec![Recovered::SetAside], b"1,2".to_vec()));
-        assert_eq!(names, [format!(".{STEM}_0123abcd.csv.incomplete")]);
+        assert_eq!((how, content), (Vec::new(), b"1,2".to_vec()));
+        assert_eq!(names, [format!(".{STEM}_0123abcd.csv{PART}")]);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("AWSLogs");
+        fs::create_dir_all(&folder).unwrap();
+        let finished = folder.join(format!("{STEM}_0123abcd.jsonl"));
+        fs::write(&finished, "mine").unwrap();
+        fs::write(folder.join(format!(".{STEM}_0123abcd.jsonl{PART}")), "{\"version\":2}\n").unwrap();
+        let seen = Arc::new(Seen::default());
+        Leftovers::find(directory.path()).recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
+        assert_eq!(*seen.0.lock().unwrap(), [Recovered::SetAside]);
+        assert_eq!(fs::read(&finished).unwrap(), b"mine");
     }
 
     #[test]

@@ -187,6 +187,9 @@ pub struct Conflict {
     pub value: Box<str>,
 }
 
+/// What stands for a value that is not there in the text of VPC Flow Logs.
+const ABSENT: &str = "-";
+
 /// All that is known of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -204,13 +207,15 @@ impl Identity {
     ///
     /// The weightiest source is believed, whatever the order of the facts; of several facts of one source the first.
     /// What was known gives way to a weightier source alone; where an attribute may change, also to a new word of
-    /// the same source. Nothing is overwritten by an empty value, nor forgotten.
+    /// the same source. Nothing is overwritten by an empty value or a hyphen, which is AWS's word for none, nor forgotten.
     #[must_use]
     pub fn merge(&self, facts: impl IntoIterator<Item = Fact>) -> (Self, Vec<Conflict>) {
         let mut said = [const { Vec::<Fact>::new() }; Attribute::COUNT];
         for mut fact in facts {
             let of_attribute = &mut said[fact.attribute as usize];
-            if !fact.value.is_empty() && of_attribute.iter().all(|other| other.source != fact.source) {
+            if !matches!(&*fact.value, "" | ABSENT)
+                && of_attribute.iter().all(|other| other.source != fact.source)
+            {
                 fact.value = one_word(fact.value);
                 of_attribute.push(fact);
             }
@@ -260,9 +265,10 @@ impl Identity {
     }
 }
 
-/// Text records are split at spaces and lines, so a value must hold neither, whatever a source may say.
+/// Text records are split at spaces and lines, and some readers take what is between quotation marks for one word: a value
+/// must hold none of these, whatever a source may say.
 fn one_word(value: Box<str>) -> Box<str> {
-    let breaks = |c: char| c.is_whitespace() || c.is_control();
+    let breaks = |c: char| c.is_whitespace() || c.is_control() || c == '"';
     if value.contains(breaks) { value.replace(breaks, "_").into() } else { value }
 }
 
@@ -333,8 +339,11 @@ mod tests {
 
     #[test]
     fn emptiness_is_no_word_and_silence_forgets_nothing() {
-        let (identity, conflicts) =
-            Identity::default().merge([eni("", Source::Agent), eni("eni-1", Source::File)]);
+        let (identity, conflicts) = Identity::default().merge([
+            eni("", Source::Agent),
+            eni("-", Source::Imds),
+            eni("eni-1", Source::File),
+        ]);
         assert_eq!(identity.get(Attribute::InterfaceId), Some("eni-1"));
         assert_eq!(conflicts, []);
         let (later, conflicts) = identity.merge([eni("", Source::File)]);
@@ -369,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_value_stays_one_word() {
-        let (identity, _) = Identity::default().merge([eni("eni-1 2\n3", Source::File)]);
-        assert_eq!(identity.get(Attribute::InterfaceId), Some("eni-1_2_3"));
+        let (identity, _) = Identity::default().merge([eni("\"eni-1 2\n3", Source::File)]);
+        assert_eq!(identity.get(Attribute::InterfaceId), Some("_eni-1_2_3"));
     }
 }

@@ -9,6 +9,7 @@
 
 mod spool;
 mod store;
+mod strict;
 
 use std::{
     fs, io,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Finished;
-use crate::sink::{Counts, Output, files_below};
+use crate::sink::{Counts, Output, files_below, part::is_ours};
 
 /// Finished files that wait to be delivered, the oldest first.
 #[derive(Debug, Default)]
@@ -80,10 +80,7 @@ impl Spool {
 /// Whether a file is one of ours and finished.
 fn is_finished(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let ending = name.split_once('.').map(|(_, ending)| ending);
-    !name.starts_with('.')
-        && name.contains("_vpcflowlogs_")
-        && Output::ALL.iter().any(|output| output.ending().is_some() && output.ending() == ending)
+    is_ours(name)
 }
 
 #[cfg(test)]

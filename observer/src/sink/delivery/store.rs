@@ -4,6 +4,7 @@ use std::{
     fmt, fs,
     fs::File,
     io::{self, Read},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,6 +18,8 @@ use object_store::{
     multipart::MultipartStore,
     path::Path as Key,
 };
+
+use super::strict::Strict;
 
 /// A bucket and the folder in it that files go to.
 #[derive(Clone)]
@@ -44,7 +47,7 @@ pub enum StoreError {
     )]
     Url(String),
     /// No bucket is called so.
-    #[error("{0:?} is no bucket's name: give 3 to 63 lower-case letters, digits, hyphens and dots")]
+    #[error("{0:?} is no bucket's name: give 3 to 63 lower-case letters, digits, hyphens and single dots")]
     Bucket(String),
     /// The prefix could not stand in a key.
     #[error("the prefix {0:?} will not do: give folders with a single / between them, and leave AWSLogs out")]
@@ -118,7 +121,7 @@ impl Store {
             return Self::folder(url, place);
         }
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-        if !is_bucket(bucket) {
+        if !is_bucket(bucket, scheme) {
             return Err(StoreError::Bucket(bucket.into()));
         }
         let prefix = key_prefix(prefix)?;
@@ -126,11 +129,13 @@ impl Store {
             "s3" => Ok(Self::bucket(url, prefix, s3(bucket, endpoint, region)?.build()?)),
             "gs" => {
                 let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+                let builder = builder.with_http_connector(Strict);
                 let builder = builder.with_client_options(patient(false)).with_retry(once());
                 Ok(Self::bucket(url, prefix, builder.build()?))
             }
             "az" => {
                 let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
+                let builder = builder.with_http_connector(Strict);
                 let builder = builder.with_client_options(patient(false)).with_retry(once());
                 Ok(Self::bucket(url, prefix, builder.build()?))
             }
@@ -266,7 +271,7 @@ fn s3(bucket: &str, endpoint: Option<&str>, region: Option<&str>) -> Result<Amaz
         may_be_plain = endpoint.starts_with("http://");
         builder = builder.with_endpoint(endpoint);
     }
-    Ok(builder.with_client_options(patient(may_be_plain)))
+    Ok(builder.with_client_options(patient(may_be_plain)).with_http_connector(Strict))
 }
 
 /// Requests take as long as whoever waits for them lets them.
@@ -279,8 +284,10 @@ fn once() -> RetryConfig {
     RetryConfig { max_retries: 0, backoff: BackoffConfig::default(), ..RetryConfig::default() }
 }
 
-fn is_bucket(name: &str) -> bool {
-    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
+/// Amazon S3, "Bucket naming rules"; Google allows underscores beside.
+fn is_bucket(name: &str, scheme: &str) -> bool {
+    let others: &[u8] = if scheme == "gs" { b"-._" } else { b"-." };
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(&byte);
     let ends =
         |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     let bytes = name.as_bytes();
@@ -288,6 +295,8 @@ fn is_bucket(name: &str) -> bool {
         && bytes.iter().copied().all(letter)
         && ends(bytes.first())
         && ends(bytes.last())
+        && !name.contains("..")
+        && name.parse::<Ipv4Addr>().is_err()
 }
 
 /// AWS's readers look for the first folder of this name.
@@ -318,6 +327,9 @@ mod tests {
             ("s3://user:word@bucket", "\"user:word@bucket\""),
             ("s3://bucket:9000/x", "\"bucket:9000\""),
             ("s3://bucket-/x", "\"bucket-\""),
+            ("s3://my_bucket", "\"my_bucket\""),
+            ("s3://my..bucket", "\"my..bucket\""),
+            ("s3://192.168.1.1/x", "\"192.168.1.1\""),
             ("s3://bucket/a//b", "\"a//b\""),
             ("s3://bucket/../b", "\"../b\""),
             ("s3://bucket/AWSLogs", "leave AWSLogs out"),
@@ -338,7 +350,7 @@ mod tests {
 
     #[test]
     fn places_of_all_kinds_are_taken() {
-        for url in ["s3://bucket", "s3://my.bucket-1/logs/host/", "gs://bucket/logs"] {
+        for url in ["s3://bucket", "s3://my.bucket-1/logs/host/", "gs://my_bucket/logs"] {
             assert_eq!(Store::new(url, None, Some("eu-west-1")).unwrap().url(), url);
         }
         assert_eq!(Store::new("s3://bucket/a/b/", None, None).unwrap().prefix.as_ref(), "a/b");
