@@ -17,6 +17,8 @@ const INSTRUCTION_LEN: usize = 8;
 /// Loads 64 bits and takes the room of two instructions.
 const LOAD_WIDE: u8 = 0x18;
 const CALL: u8 = 0x85;
+/// The number of the helper `bpf_tail_call`.
+const TAIL_CALL: i32 = 12;
 /// In the source register of a call: of a function, not of a helper.
 const CALL_FUNCTION: u8 = 1;
 
@@ -65,6 +67,25 @@ pub(crate) fn functions(object: &[u8]) -> Option<Vec<Function<'_>>> {
             Some(Function { name: symbol.name, code: object.bytes.get(start..start + symbol.size)? })
         })
         .collect()
+}
+
+/// Programs that go on into another and call functions, too.
+pub(crate) fn mixed_calls(object: &[u8]) -> Result<Vec<String>> {
+    let functions = functions(object).context("the object is no 64-bit ELF file")?;
+    let mixed = functions.iter().filter(|it| goes_on(it.code) && !calls_in(it.code).is_empty());
+    Ok(mixed.map(|function| function.name.to_owned()).collect())
+}
+
+/// Whether it calls `bpf_tail_call`.
+fn goes_on(code: &[u8]) -> bool {
+    let mut offset = 0;
+    while let Some(&[opcode, registers, _, _, a, b, c, d]) = code.get(offset..offset + INSTRUCTION_LEN) {
+        if opcode == CALL && registers >> 4 == 0 && i32::from_le_bytes([a, b, c, d]) == TAIL_CALL {
+            return true;
+        }
+        offset += if opcode == LOAD_WIDE { 2 * INSTRUCTION_LEN } else { INSTRUCTION_LEN };
+    }
+    false
 }
 
 struct Call {
@@ -285,6 +306,13 @@ mod tests {
     fn a_helper_and_the_second_half_of_a_wide_load_are_no_calls() {
         let load = [[LOAD_WIDE, 0, 0, 0, 0, 0, 0, 0], call(1)];
         assert!(callers(&object(helper(1), &[load[0], load[1], EXIT])).is_empty());
+    }
+
+    #[test]
+    fn a_program_that_goes_on_and_has_functions_is_found() {
+        let mixed = |program: &[[u8; 8]]| mixed_calls(&object(EXIT, program)).unwrap();
+        assert_eq!(mixed(&[call(-1), helper(12), EXIT]), ["observe"]);
+        assert!(mixed(&[helper(12), EXIT]).is_empty() && mixed(&[call(-1), helper(1), EXIT]).is_empty());
     }
 
     #[test]

@@ -100,6 +100,7 @@ fn finish(paths: &Paths, toolchain: BpfToolchain, unstripped: &Path, object: &Pa
     let bytes = fs::read(&stripped)?;
     refuse_memory_calls(&bytes)?;
     refuse_silent_loops(&bytes)?;
+    refuse_mixed_calls(&bytes)?;
     if fs::read(object).is_ok_and(|old| old == bytes) {
         fs::remove_file(stripped)?;
     } else {
@@ -131,6 +132,16 @@ fn refuse_silent_loops(object: &[u8]) -> Result<()> {
         first.head - 1,
         first.head,
         loops.len()
+    )
+}
+
+/// Nothing that this machine runs would tell: x86 takes them.
+fn refuse_mixed_calls(object: &[u8]) -> Result<()> {
+    let programs = elf::mixed_calls(object)?;
+    let Some(first) = programs.first() else { return Ok(()) };
+    bail!(
+        "before Linux 6.0 arm64 would refuse {first}, which goes on into another program and calls functions of its own; \
+         have them inlined, and leave log lines to the other program"
     )
 }
 

@@ -78,6 +78,9 @@ impl Account {
     }
 
     /// Goes on into the program that all interfaces share, and returns only where it is not there.
+    ///
+    /// A program that does so must have no functions of its own: before Linux 6.0 only x86 can do both (kernel commit
+    /// d4609a5d8c70).
     #[inline(always)]
     pub(super) fn go_on<C: EbpfContext>(&self, ctx: &C, program: &ProgramArray) {
         let Some(headers) = HEADERS.get_ptr_mut(0) else { return };
@@ -119,6 +122,8 @@ impl Account {
             Err(Skip::Lost(reason, wire)) => {
                 self.seen(wire);
                 self.lost(reason, wire);
+                // Only here: what is said becomes a function, and none may be in a program that goes on into another.
+                debug!(self.ledger, "interface {}: packet lost, reason {}", self.interface, reason as u8);
             }
             Err(Skip::Chain) => self.unreadable(frame),
         }
@@ -163,7 +168,6 @@ impl Account {
         let lost = &mut self.ledger().lost[reason as usize];
         lost.packets += u64::from(wire.packets);
         lost.bytes += wire.bytes;
-        debug!(self.ledger, "interface {}: packet lost, reason {}", self.interface, reason as u8);
     }
 
     /// Accounts a packet.
