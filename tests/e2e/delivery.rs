@@ -308,7 +308,13 @@ fn parts_that_a_killed_daemon_has_sent_are_removed_by_the_next() -> Result<()> {
     let large = Large::new(&lab, &python)?;
     large.way.set(Fault::Slow);
     let daemon = deliver(&lab, &large.way).start()?;
-    poll::until_true("an upload is begun", poll::PATIENCE, || Ok(large.store.unfinished()? == 1))?;
+    // Begun, and noted: between the two the store alone knows of it.
+    let name = large.file.file_name().context("a name")?.to_string_lossy();
+    let note = large.file.with_file_name(format!(".{name}.upload"));
+    poll::until_true("an upload is begun", poll::PATIENCE, || {
+        let noted = fs::read(&note).is_ok_and(|id| !id.is_empty());
+        Ok(noted && large.store.unfinished()? == 1)
+    })?;
     daemon.kill();
     large.way.set(Fault::None);
     assert_eq!(large.store.keys()?, Vec::<String>::new(), "a part is taken for a file");

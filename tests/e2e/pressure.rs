@@ -278,8 +278,8 @@ fn packets_of_known_flows_raise_no_event() -> Result<()> {
 #[test]
 fn no_map_of_the_daemon_is_an_lru_that_evicts_by_itself() -> Result<()> {
     // `enum bpf_map_type`: hash maps, which refuse what does not fit (those of the drops), arrays, arrays for each CPU,
-    // arrays of maps, ring buffers.
-    const KEEPING: [&str; 5] = ["1", "2", "6", "12", "27"];
+    // arrays of maps, of programs, ring buffers.
+    const KEEPING: [&str; 6] = ["1", "2", "3", "6", "12", "27"];
     let lab = lab!();
     let task = lab.task("task")?;
     let daemon = lab.daemon().start()?;

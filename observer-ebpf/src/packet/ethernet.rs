@@ -57,5 +57,5 @@ fn behind_tags<B: PacketBytes + ?Sized>(
     if is_tag(ether_type) {
         return Err(Skip::NonIp(NonIpKind::VlanDepth));
     }
-    Ok((ether_type, bytes.forget(offset.into()) as u32))
+    Ok((ether_type, bytes.forget(offset)))
 }

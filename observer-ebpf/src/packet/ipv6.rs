@@ -73,7 +73,7 @@ fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network, l3: u32) {
     let Network { protocol, transport, fragment, note, .. } = network;
     for followed in 0..=MAX_EXTENSION_HEADERS {
         *protocol = bytes.forget((*protocol).into()) as u8;
-        *transport = bytes.forget((*transport).into()) as u32;
+        *transport = bytes.forget(*transport);
         if !is_extension(*protocol) {
             return;
         }

@@ -32,7 +32,13 @@ pub trait PacketBytes {
     /// The same value. In the kernel, one of whose history the verifier knows nothing: without it every way to reach
     /// a header of a chain is verified apart, and their number doubles with each header.
     #[inline(always)]
-    fn forget(&self, value: u64) -> u64 {
+    fn forget(&self, value: u32) -> u32 {
+        value
+    }
+
+    /// The same of a longer one.
+    #[inline(always)]
+    fn forget_long(&self, value: u64) -> u64 {
         value
     }
 }
@@ -146,11 +152,11 @@ impl Network {
     /// See [`PacketBytes::forget`]. Of packets without a note, which are alike otherwise.
     #[inline(always)]
     fn forget<B: PacketBytes + ?Sized>(&mut self, bytes: &B) {
-        self.source = [bytes.forget(self.source[0]), bytes.forget(self.source[1])];
-        self.destination = [bytes.forget(self.destination[0]), bytes.forget(self.destination[1])];
+        self.source = [bytes.forget_long(self.source[0]), bytes.forget_long(self.source[1])];
+        self.destination = [bytes.forget_long(self.destination[0]), bytes.forget_long(self.destination[1])];
         self.protocol = bytes.forget(self.protocol.into()) as u8;
-        self.transport = bytes.forget(self.transport.into()) as u32;
-        self.l3_bytes = bytes.forget(self.l3_bytes.into()) as u32;
+        self.transport = bytes.forget(self.transport);
+        self.l3_bytes = bytes.forget(self.l3_bytes);
     }
 }
 
@@ -239,7 +245,7 @@ fn network<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<(Network,
         Link::Ethernet => ethernet::payload(bytes, 0, frame.tags_beside)?,
         Link::Bare(ether_type) => (ether_type, 0),
     };
-    let l3 = bytes.forget(l3.into()) as u32;
+    let l3 = bytes.forget(l3);
     let lost = |reason| Skip::Lost(reason, frame.offload.unparsed(frame.len.saturating_sub(l3)));
     let extent = Extent { behind_link: frame.len.wrapping_sub(l3), is_super: frame.offload.size != 0 };
     let network = match ether_type {

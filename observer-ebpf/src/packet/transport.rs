@@ -40,7 +40,7 @@ impl Transport {
         self.source_port_be = bytes.forget(self.source_port_be.into()) as u16;
         self.destination_port_be = bytes.forget(self.destination_port_be.into()) as u16;
         self.tcp_flags = bytes.forget(self.tcp_flags.into()) as u8;
-        self.end = bytes.forget(self.end.into()) as u32;
+        self.end = bytes.forget(self.end);
     }
 }
 

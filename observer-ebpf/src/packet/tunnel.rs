@@ -48,7 +48,7 @@ impl Tunnel {
 #[inline(always)]
 pub(super) fn look<B: PacketBytes + ?Sized>(bytes: &B, (outer, l3): (&Network, u32), size: u32) -> Tunnel {
     let tunnel = inside(bytes, outer.protocol, (outer.transport, l3 + outer.l3_bytes), size);
-    Tunnel(bytes.forget(tunnel.0.into()) as u32)
+    Tunnel(bytes.forget(tunnel.0))
 }
 
 /// The same for one whose transport header, of `protocol`, begins at `begin`, and that ends at `end`.
@@ -133,7 +133,7 @@ struct Inner {
 /// The headers of the packet at an offset, of this EtherType; `None` where they cannot all be read.
 #[inline(always)]
 fn headers<B: PacketBytes + ?Sized>(bytes: &B, (ether_type, begin): (u16, u32), end: u32) -> Option<Inner> {
-    let (ether_type, begin) = (bytes.forget(ether_type.into()) as u16, bytes.forget(begin.into()) as u32);
+    let (ether_type, begin) = (bytes.forget(ether_type.into()) as u16, bytes.forget(begin));
     let (ether_type, l3) =
         if ether_type == ETHERNET { ethernet::payload(bytes, begin, 0).ok()? } else { (ether_type, begin) };
     let extent = Extent { behind_link: end.checked_sub(l3)?, is_super: false };

@@ -422,7 +422,12 @@ impl PacketBytes for Headers {
     }
 
     #[inline(always)]
-    fn forget(&self, value: u64) -> u64 {
+    fn forget(&self, value: u32) -> u32 {
+        forget(value)
+    }
+
+    #[inline(always)]
+    fn forget_long(&self, value: u64) -> u64 {
         forget(value)
     }
 }

@@ -156,7 +156,7 @@ impl<P: Source> PacketBytes for Copied<P> {
             place = NEAR as u32;
         }
         // Both ways meet here, and are one from here on.
-        let place = self.forget(place.into()) as u32;
+        let place = self.forget(place);
         if place > NEAR as u32 {
             return None;
         }
@@ -165,14 +165,29 @@ impl<P: Source> PacketBytes for Copied<P> {
     }
 
     #[inline(always)]
-    fn forget(&self, value: u64) -> u64 {
+    fn forget(&self, value: u32) -> u32 {
         forget(self.headers, value)
+    }
+
+    #[inline(always)]
+    fn forget_long(&self, value: u64) -> u64 {
+        forget_long(self.headers, value)
     }
 }
 
-/// The same value, without a history for the verifier.
+/// The same value, without a history for the verifier. Of 32 bits from end to end: older ones take nothing else for bounded.
 #[inline(always)]
-pub(super) fn forget(headers: *mut Headers, value: u64) -> u64 {
+pub(super) fn forget(headers: *mut Headers, value: u32) -> u32 {
+    // SAFETY: as below.
+    unsafe {
+        let place = (&raw mut (*headers).forgotten).cast::<u32>();
+        place.write_volatile(value);
+        place.read_volatile()
+    }
+}
+
+#[inline(always)]
+pub(super) fn forget_long(headers: *mut Headers, value: u64) -> u64 {
     // SAFETY: this CPU's own room. Volatile, or the compiler would know the value again.
     unsafe {
         (&raw mut (*headers).forgotten).write_volatile(value);

@@ -27,7 +27,7 @@ use super::{
     account::Account,
     maps::{Headers, SEGMENTS, UNUSUAL_XDP, UNUSUAL_XDP_FRAGS},
     settings::{XDP_GENERIC, XDP_MARK},
-    tc::{self, Buffer, Copied, InPlace, Source, forget},
+    tc::{self, Buffer, Copied, InPlace, Source, forget, forget_long},
 };
 
 /// Packets in one buffer.
@@ -132,13 +132,18 @@ impl PacketBytes for Anywhere {
 
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
-        let offset = self.forget(offset.into()) as u32;
+        let offset = self.forget(offset);
         if offset > FARTHEST { None } else { self.place.at(offset) }
     }
 
     #[inline(always)]
-    fn forget(&self, value: u64) -> u64 {
+    fn forget(&self, value: u32) -> u32 {
         forget(self.headers, value)
+    }
+
+    #[inline(always)]
+    fn forget_long(&self, value: u64) -> u64 {
+        forget_long(self.headers, value)
     }
 }
 
