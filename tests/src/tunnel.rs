@@ -96,7 +96,8 @@ impl Tunnel {
             ];
             ip_batch(here.namespace(), &lines.concat())?;
             let namespace = here.namespace().also(&lab.path("peers").join(format!("tunnel-{name}")))?;
-            Interface::tunnel(namespace, tunnel, own, mac, there.namespace().path().to_path_buf())
+            let other = there.namespace().path().to_path_buf();
+            Interface::new(namespace, tunnel, own, mac, other).map(Interface::into_tunnel)
         };
         let Addresses { inside, outside, .. } = Self::ADDRESSES;
         Ok(Task { inside: end(0, "inside", inside, outside)?, outside: end(1, "outside", outside, inside)? })

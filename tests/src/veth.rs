@@ -125,7 +125,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    fn new(
+    pub(crate) fn new(
         namespace: Namespace,
         name: &'static str,
         addresses: (Ipv4Addr, Ipv6Addr),
@@ -138,15 +138,9 @@ impl Interface {
         Ok(Self { namespace, name, mac, index, addresses, offloads, sinks, other, is_tunnel: false })
     }
 
-    /// One end of a tunnel.
-    pub(crate) fn tunnel(
-        namespace: Namespace,
-        name: &'static str,
-        addresses: (Ipv4Addr, Ipv6Addr),
-        mac: Mac,
-        other: PathBuf,
-    ) -> Result<Self> {
-        Ok(Self { is_tunnel: true, ..Self::new(namespace, name, addresses, mac, other)? })
+    /// The same as one end of a tunnel.
+    pub(crate) fn into_tunnel(self) -> Self {
+        Self { is_tunnel: true, ..self }
     }
 
     /// Whether what it sends goes through another interface: its own counters then are not those of a wire.

@@ -2,6 +2,8 @@
 //!
 //! LLVM turns the copy of a large struct into a call of `memcpy`, which is a loop over bytes on this target.
 
+use std::iter;
+
 use anyhow::{Context as _, Result};
 
 const ROUTINES: [&str; 4] = ["memcpy", "memmove", "memset", "memcmp"];
@@ -32,23 +34,23 @@ pub(crate) struct MemoryCall {
 /// The calls of memory routines from anything but each other.
 pub(crate) fn memory_calls(object: &[u8]) -> Result<Vec<MemoryCall>> {
     let object = Object::read(object).context("the object is no 64-bit ELF file")?;
-    let mut calls = Vec::new();
+    let mut found = Vec::new();
     for (index, section) in object.sections.iter().enumerate() {
         if section.flags & EXECUTABLE == 0 {
             continue;
         }
         let code =
             object.bytes.get(section.offset..section.offset + section.size).context("a section is cut")?;
-        for call in calls_in(code) {
+        for call in calls(code).filter(|call| call.of_function) {
             let (target_section, target) = object.target(index, &call);
             let routine = object.function_at(target_section, target);
             let caller = object.function_at(index, call.offset);
             if ROUTINES.contains(&routine) && !ROUTINES.contains(&caller) {
-                calls.push(MemoryCall { caller: caller.to_owned(), routine: routine.to_owned() });
+                found.push(MemoryCall { caller: caller.to_owned(), routine: routine.to_owned() });
             }
         }
     }
-    Ok(calls)
+    Ok(found)
 }
 
 /// A function of the object.
@@ -72,37 +74,32 @@ pub(crate) fn functions(object: &[u8]) -> Option<Vec<Function<'_>>> {
 /// Programs that go on into another and call functions, too.
 pub(crate) fn mixed_calls(object: &[u8]) -> Result<Vec<String>> {
     let functions = functions(object).context("the object is no 64-bit ELF file")?;
-    let mixed = functions.iter().filter(|it| goes_on(it.code) && !calls_in(it.code).is_empty());
+    let mixed = functions.iter().filter(|it| {
+        let goes_on = calls(it.code).any(|call| !call.of_function && call.immediate == TAIL_CALL);
+        goes_on && calls(it.code).any(|call| call.of_function)
+    });
     Ok(mixed.map(|function| function.name.to_owned()).collect())
-}
-
-/// Whether it calls `bpf_tail_call`.
-fn goes_on(code: &[u8]) -> bool {
-    let mut offset = 0;
-    while let Some(&[opcode, registers, _, _, a, b, c, d]) = code.get(offset..offset + INSTRUCTION_LEN) {
-        if opcode == CALL && registers >> 4 == 0 && i32::from_le_bytes([a, b, c, d]) == TAIL_CALL {
-            return true;
-        }
-        offset += if opcode == LOAD_WIDE { 2 * INSTRUCTION_LEN } else { INSTRUCTION_LEN };
-    }
-    false
 }
 
 struct Call {
     offset: usize,
+    /// Else of a helper.
+    of_function: bool,
     immediate: i32,
 }
 
-fn calls_in(code: &[u8]) -> Vec<Call> {
-    let mut calls = Vec::new();
-    let mut offset = 0;
-    while let Some(&[opcode, registers, _, _, a, b, c, d]) = code.get(offset..offset + INSTRUCTION_LEN) {
-        if opcode == CALL && registers >> 4 == CALL_FUNCTION {
-            calls.push(Call { offset, immediate: i32::from_le_bytes([a, b, c, d]) });
-        }
-        offset += if opcode == LOAD_WIDE { 2 * INSTRUCTION_LEN } else { INSTRUCTION_LEN };
-    }
-    calls
+fn calls(code: &[u8]) -> impl Iterator<Item = Call> {
+    let mut next = 0;
+    let instructions = iter::from_fn(move || {
+        let offset = next;
+        let &[opcode, registers, _, _, a, b, c, d] = code.get(offset..offset + INSTRUCTION_LEN)? else {
+            return None;
+        };
+        next += if opcode == LOAD_WIDE { 2 * INSTRUCTION_LEN } else { INSTRUCTION_LEN };
+        let of_function = registers >> 4 == CALL_FUNCTION;
+        Some((opcode, Call { offset, of_function, immediate: i32::from_le_bytes([a, b, c, d]) }))
+    });
+    instructions.filter(|(opcode, _)| *opcode == CALL).map(|(_, call)| call)
 }
 
 struct Object<'a> {
