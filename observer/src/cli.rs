@@ -119,7 +119,7 @@ pub struct Settings {
     #[arg(long, value_name = "URL", env = "OBSERVER_DELIVER_ENDPOINT")]
     pub deliver_endpoint: Option<String>,
     /// Files that may wait to be delivered; beyond it the oldest are dropped [default: 1GiB]
-    #[arg(long, value_name = "SIZE", env = "OBSERVER_SPOOL_SIZE")]
+    #[arg(long, value_name = "SIZE", env = "OBSERVER_SPOOL_SIZE", value_parser = size)]
     pub spool_size: Option<ByteSize>,
     /// Address of /metrics, /healthz and /readyz [default: 127.0.0.1:9810]
     #[arg(long, value_name = "ADDR", env = "OBSERVER_LISTEN")]
@@ -143,7 +143,7 @@ pub struct Settings {
     #[arg(long, value_name = "WHETHER", env = "OBSERVER_DROPS")]
     pub drops: Option<DropsName>,
     /// Kernel memory for flows, for the whole host [default: 64MiB]
-    #[arg(long, value_name = "SIZE", env = "OBSERVER_FLOW_MEMORY")]
+    #[arg(long, value_name = "SIZE", env = "OBSERVER_FLOW_MEMORY", value_parser = size)]
     pub flow_memory: Option<ByteSize>,
     /// Who is asked about namespaces and tasks; may be given several times [default: all that answer]
     #[arg(long, value_name = "NAME", env = "OBSERVER_SOURCE", value_delimiter = ',')]
@@ -215,7 +215,7 @@ pub struct RecordSettings {
     #[arg(long, value_name = "ID", env = "OBSERVER_FLOW_LOG_ID")]
     pub flow_log_id: Option<String>,
     /// Size at which a file is finished before its five minutes are over [default: 75MB]
-    #[arg(long, value_name = "SIZE", env = "OBSERVER_FILE_SIZE")]
+    #[arg(long, value_name = "SIZE", env = "OBSERVER_FILE_SIZE", value_parser = size)]
     pub file_size: Option<ByteSize>,
     /// Leave out NODATA records
     #[arg(
@@ -246,7 +246,7 @@ pub struct RecordSettings {
     #[arg(long, value_name = "FILE", env = "OBSERVER_IP_RANGES")]
     pub ip_ranges: Option<PathBuf>,
     /// Addresses of the VPC, the primary block first, for traffic-path; may be given several times
-    #[arg(long, value_name = "CIDR", env = "OBSERVER_VPC_CIDR", value_delimiter = ',')]
+    #[arg(long, value_name = "CIDR", env = "OBSERVER_VPC_CIDR", value_delimiter = ',', value_parser = block)]
     pub vpc_cidr: Vec<IpNet>,
 }
 
@@ -276,6 +276,16 @@ pub struct ReplayArgs {
     /// What becomes of records. Without any of it they are printed.
     #[command(flatten)]
     pub records: RecordSettings,
+}
+
+/// A number of bytes.
+fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|_| "give a number of bytes, or one with a unit such as 75MB or 64MiB".into())
+}
+
+/// A network.
+fn block(text: &str) -> Result<IpNet, String> {
+    text.parse().map_err(|_| "give a CIDR block such as 10.0.0.0/16".into())
 }
 
 /// A network, or an address as a network of its own.

@@ -14,7 +14,7 @@ use std::{
 
 use observer::{
     flow::{Counters, Delta, Direction, FlowKey, Icmp, InterfaceNumber, Table, Window},
-    record::{Batch, Context, Format, JsonLines, Owners, Subject, TextLines},
+    record::{Batch, Context, Format, JsonLines, Subject, TextLines},
     sink::{Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions},
 };
 
@@ -94,14 +94,7 @@ fn batch(flows: u32) -> Batch {
         (InterfaceNumber::new(number as u16), Arc::new(subject))
     };
     let subjects: BTreeMap<_, _> = (1..=INTERFACES).map(subject).collect();
-    Batch {
-        window: WINDOW,
-        flows: table,
-        subjects,
-        owners: Owners::default(),
-        silent: Vec::new(),
-        lossy: Vec::new(),
-    }
+    Batch { flows: table, subjects, ..Batch::new(WINDOW) }
 }
 
 /// Listens, and needs no memory for it.

@@ -16,7 +16,7 @@ use flate2::read::GzDecoder;
 use nix::time::{ClockId, clock_gettime};
 use observer::{
     flow::{Counters, Delta, Direction, FlowKey, Icmp, InterfaceNumber, Table, Window},
-    record::{Batch, Context, Format, Owners, Subject},
+    record::{Batch, Context, Format, Subject},
     sink::{Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions},
     tasks::{Attribute, Fact, Identity, Source},
 };
@@ -167,14 +167,7 @@ fn batch(of_tasks: bool) -> Batch {
     }
     let subject = |number: u16| (InterfaceNumber::new(number), Arc::new(subject(number, of_tasks)));
     let subjects: BTreeMap<_, _> = (1..=INTERFACES).map(subject).collect();
-    Batch {
-        window: WINDOW,
-        flows,
-        subjects,
-        owners: Owners::default(),
-        silent: Vec::new(),
-        lossy: Vec::new(),
-    }
+    Batch { flows, subjects, ..Batch::new(WINDOW) }
 }
 
 fn delta(number: u32, random: u64) -> Delta {

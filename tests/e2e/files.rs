@@ -5,12 +5,15 @@ use std::{
     fs::{self, File},
     io::Write as _,
     path::Path,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 use observer_tests::{
     books::Books,
+    daemon::Daemon,
     fake_ecs::{self, FakeTask},
     lab,
     metrics::Metrics,
@@ -108,6 +111,10 @@ fn without_nodata_a_silent_interface_has_no_record() -> Result<()> {
     Ok(())
 }
 
+fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
 fn written(page: &Metrics) -> u64 {
     page.sum("observer_records_total", &[("log_status", "OK")])
 }
@@ -137,6 +144,69 @@ fn what_a_killed_daemon_had_written_is_read_after_the_next_start() -> Result<()>
     let (lines, _) = text::read(&out)?;
     assert_eq!(lines.len(), records.all.len());
     assert_eq!(finished(&out, "log.parquet")?.len(), records.files.len());
+    Ok(())
+}
+
+#[test]
+fn what_passes_while_no_daemon_runs_is_a_gap_in_the_records() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let mac = task.inside.mac();
+    let traffic = || UDP.send(&task.inside, &task.outside);
+    let wait_written = |daemon: &Daemon<'_>| {
+        daemon.wait("the flows are written", |page| written(page) >= u64::from(UDP.flows)).map(drop)
+    };
+    // None has run before: what passed then is nobody's.
+    traffic()?;
+    let setup = || lab.daemon().window(1);
+    let daemon = setup().start()?;
+    daemon.wait_attached(&task.inside)?;
+    let mut sent = traffic()?;
+    wait_written(&daemon)?;
+    let out = daemon.out().to_path_buf();
+    let killed = unix_seconds();
+    daemon.kill();
+    traffic()?;
+    // Longer than a window.
+    thread::sleep(Duration::from_millis(1500));
+
+    let started = unix_seconds();
+    let daemon = setup().start()?;
+    daemon.wait_attached(&task.inside)?;
+    sent += traffic()?;
+    wait_written(&daemon)?;
+    let younger = lab.task("younger")?;
+    daemon.wait_attached(&younger.inside)?;
+    daemon.wait_windows(2)?;
+    let before = unix_seconds();
+    daemon.stop()?;
+    let stopped = unix_seconds();
+    traffic()?;
+    thread::sleep(Duration::from_millis(1500));
+
+    // So little time that no window ends.
+    let daemon = setup().window(600).start()?;
+    daemon.wait_attached(&task.inside)?;
+    daemon.stop()?;
+    let records = Records::read(&out)?;
+    assert_eq!(records.recorded(mac), Crossed::egress(sent));
+    let gaps: Vec<_> = records
+        .with_status(mac, Status::SkipData)
+        .into_iter()
+        .map(|record| (record.start, record.end, record.tally))
+        .collect();
+    let [(first_start, first_end, first), (second_start, second_end, second)] = gaps[..] else {
+        panic!("two gaps, not {gaps:?}");
+    };
+    assert_eq!((first, second), (Tally::default(), Tally::default()), "nobody knows how much passed");
+    // The open window of a daemon that is killed goes with it.
+    assert!((killed - 2..=killed + 1).contains(&first_start), "{first_start}, killed at {killed}");
+    assert!((started..before).contains(&first_end), "{first_end}, started at {started}");
+    assert!((before..=stopped).contains(&second_start), "{second_start}, stopped at {before} to {stopped}");
+    assert!(second_end > stopped, "{second_end}, stopped at {stopped}");
+    // Of a task that came later all is known, up to the stop.
+    let late = records.with_status(younger.inside.mac(), Status::SkipData);
+    assert_eq!(late.iter().map(|it| it.start).collect::<Vec<_>>(), [second_start]);
     Ok(())
 }
 

@@ -91,6 +91,7 @@ fn a_schema_that_cannot_be_says_what_to_do() -> Result<()> {
         (&["schema", "vector", "--output", "parquet"], "--output jsonl or text"),
         (&["schema", "duckdb", "--output", "jsonl", "--output", "text"], "--output once"),
         (&["schema", "duckdb", "--output", "stdout"], "--output jsonl"),
+        (&["schema", "vector", "--output", "text", "--deliver", "s3://logs"], "--region"),
         (&["schema", "excel"], "excel"),
         (&["schema", "duckdb", "--log-format", "${bits}"], "bits"),
     ] {

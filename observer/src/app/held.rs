@@ -1,4 +1,4 @@
-//! Records that wait for the id of their ENI.
+//! Records that wait until it is known whose they are.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::{
     record::Batch,
 };
 
-/// What a closed window holds of interfaces whose ENI's id is not known yet.
+/// What a closed window holds of interfaces of which it may yet become known whose they are.
 #[derive(Debug)]
 pub(super) struct Held(pub(super) Batch);
 
@@ -22,13 +22,15 @@ impl Held {
         batch.flows = ready;
         let subjects = batch.subjects.iter().filter(|(number, _)| waiting.contains(number));
         Self(Batch {
-            window: batch.window,
             flows: held,
             // Those that stay lose nothing by being named twice: no record of theirs is left.
             subjects: subjects.map(|(number, subject)| (*number, subject.clone())).collect(),
             owners: batch.owners.clone(),
             silent: batch.silent.extract_if(.., |number| waiting.contains(number)).collect(),
             lossy: batch.lossy.extract_if(.., |(number, _)| waiting.contains(number)).collect(),
+            gaps: batch.gaps.extract_if(.., |(number, _)| waiting.contains(number)).collect(),
+            mark: batch.mark.clone(),
+            ..Batch::new(batch.window)
         })
     }
 

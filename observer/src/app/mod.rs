@@ -18,6 +18,7 @@ mod owners;
 mod plan;
 mod tasks;
 mod tick;
+mod watermark;
 
 use std::{
     fs,
@@ -41,6 +42,7 @@ use self::{
     interfaces::Interfaces,
     owners::Senders,
     tick::{Tick, TickOptions},
+    watermark::Watermark,
 };
 use crate::{
     cgroup::Cgroups,
@@ -175,12 +177,12 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let leftovers =
         outputs.has_files().then(|| (Leftovers::find(&outputs.directory), outputs.delivery.clone()));
     let sinks = Sinks::start(&outputs, Arc::clone(&told))
+        .and_then(|sinks| Ok((sinks, Watermark::start(&config.state_dir)?)))
         .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
     // The delivery ends when nobody is left who could tell of a file.
     drop(outputs);
     let ledgers = drain.ledgers();
-    let (events, tick_events) = channel();
-    let (freed, free) = channel();
+    let ((events, tick_events), (freed, free)) = (channel(), channel());
     let tick = Tick::new(
         TickOptions {
             window_seconds: config.window,

@@ -62,7 +62,8 @@ mod tests {
             appeared: None,
             identity: Arc::new(Identity::default().merge([fact]).0),
             tenants: Arc::default(),
-            awaits_eni: false,
+            awaits_identity: false,
+            older: false,
         }
     }
 

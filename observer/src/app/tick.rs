@@ -1,7 +1,7 @@
 //! The thread that drains the kernel each second and closes windows on their edges. Nothing can block it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     hash::BuildHasher,
     sync::{
         Arc,
@@ -12,7 +12,7 @@ use std::{
 
 use observer_ebpf::abi::{Ledger, Loss};
 
-use super::{held::Held, owners::Senders};
+use super::{held::Held, owners::Senders, watermark::Watermark};
 use crate::{
     clock,
     flow::{Added, Delta, InterfaceNumber, Table, Window},
@@ -48,13 +48,19 @@ pub(super) enum Event {
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     subject: Arc<Subject>,
-    /// Its ENI's id is not known and may yet be.
-    awaits_eni: bool,
+    /// Whose they are is not all known and may yet be.
+    awaits_identity: bool,
+    /// It was there before the daemon.
+    older: bool,
 }
 
 impl Named {
     fn new(observed: &Observed) -> Self {
-        Self { subject: Arc::new(Subject::new(observed)), awaits_eni: observed.awaits_eni }
+        Self {
+            subject: Arc::new(Subject::new(observed)),
+            awaits_identity: observed.awaits_identity,
+            older: observed.older,
+        }
     }
 }
 
@@ -102,8 +108,9 @@ pub(super) struct Tick {
     interfaces: Tracked,
     /// `None` where nobody knows who sends.
     senders: Option<Senders>,
-    /// Batches of interfaces whose ENI's id is waited for.
+    /// Batches of interfaces of which it may yet become known whose they are.
     held: Vec<Held>,
+    watermark: Watermark,
 }
 
 /// The interfaces by their numbers.
@@ -174,6 +181,8 @@ struct Interface {
     window_flows: usize,
     /// What was lost up to the end of the last window.
     lost_before: Loss,
+    /// When its packets were first counted, in UNIX seconds, where it was there before that and it is to be told.
+    observed_from: Option<i64>,
     stage: Stage,
 }
 
@@ -182,7 +191,7 @@ impl Tick {
         options: TickOptions,
         drain: Drain,
         senders: Option<Senders>,
-        sinks: Sinks,
+        (sinks, watermark): (Sinks, Watermark),
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Self {
@@ -199,6 +208,7 @@ impl Tick {
             flows: Table::new(),
             senders,
             held: Vec::new(),
+            watermark,
         }
     }
 
@@ -213,6 +223,7 @@ impl Tick {
             Some(sinks) => sinks.finish(batch),
             None => Ok(()),
         };
+        self.watermark.finish();
         result.and(last).map_err(|error| error.to_string())?;
         written.map_err(|error| format!("the last records were not written: {error}"))
     }
@@ -261,6 +272,9 @@ impl Tick {
                 if let Some(interface) = self.interfaces.get(number) {
                     interface.hook = Some(hook);
                     interface.missed = missed;
+                    if interface.named.older {
+                        interface.observed_from = Some(clock::unix_ms().div_euclid(1000));
+                    }
                     for missed in missed {
                         self.metrics.missed(missed);
                     }
@@ -304,7 +318,7 @@ impl Tick {
         self.handle_waiting();
         let now = clock::unix_ms();
         let over = !last && self.window.is_over(now);
-        let next = Window::holding(now, self.options.window_seconds);
+        let next = self.window.next(now, self.options.window_seconds);
         let mut early = Table::new();
         let retired: Vec<_> = self
             .interfaces
@@ -433,12 +447,10 @@ impl Tick {
             window.end = now.clamp(window.start, window.end);
         }
         let mut batch = Batch {
-            window,
             flows: std::mem::take(&mut self.flows),
-            subjects: BTreeMap::new(),
             owners: self.senders.as_mut().map(Senders::close).unwrap_or_default(),
-            silent: Vec::new(),
-            lossy: Vec::new(),
+            mark: Some(self.watermark.mark(window.end)),
+            ..Batch::new(window)
         };
         for interface in self.interfaces.all().filter(|interface| interface.stage != Stage::Closed) {
             batch.subjects.insert(interface.number, Arc::clone(&interface.named.subject));
@@ -455,6 +467,11 @@ impl Tick {
                 batch.lossy.push((interface.number, newly));
             } else if interface.window_packets == 0 && interface.hook.is_some() {
                 batch.silent.push(interface.number);
+            }
+            if let Some(end) = interface.observed_from.take()
+                && let Some(start) = self.watermark.left().filter(|start| *start < end)
+            {
+                batch.gaps.push((interface.number, Window { start, end }));
             }
             interface.lost_before = ever;
             interface.window_packets = 0;
@@ -532,9 +549,9 @@ impl Tracked {
         }
     }
 
-    /// Interfaces whose records are to wait for an ENI's id.
+    /// Interfaces whose records are to wait until it is known whose they are.
     fn waiting(&mut self, unix_ms: i64) -> BTreeSet<InterfaceNumber> {
-        let waits = |it: &&mut Interface| it.named.awaits_eni && unix_ms < it.patience_ms;
+        let waits = |it: &&mut Interface| it.named.awaits_identity && unix_ms < it.patience_ms;
         self.all().filter(waits).map(|interface| interface.number).collect()
     }
 
@@ -621,6 +638,7 @@ impl Interface {
             window_packets: 0,
             window_flows: 0,
             lost_before: Loss::default(),
+            observed_from: None,
             stage: Stage::Counted,
         }
     }

@@ -1,3 +1,6 @@
+/// Nobody looks this late, in seconds.
+const CLOCK_SET: i64 = 600;
+
 /// A span of time over which flows are summed: aligned to the epoch, but for the first, which begins with the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -13,6 +16,18 @@ impl Window {
         let now = unix_ms.div_euclid(1000);
         let aligned = now.div_euclid(i64::from(seconds)) * i64::from(seconds);
         Self { start: now, end: aligned + i64::from(seconds) }
+    }
+
+    /// The window that follows at this time. It begins where this one ended, so that nothing lies between the two, and is
+    /// longer than others if whole windows have passed unseen; unless the clock was set.
+    #[must_use]
+    pub fn next(&self, unix_ms: i64, seconds: u32) -> Self {
+        let next = Self::holding(unix_ms, seconds);
+        if (0..=CLOCK_SET).contains(&(next.start - self.end)) {
+            Self { start: self.end, ..next }
+        } else {
+            next
+        }
     }
 
     /// Whether a window is over at this time, or the clock was set back to before it.
@@ -32,15 +47,26 @@ mod tests {
         assert_eq!(first, Window { start: 1_700_000_017, end: 1_700_000_040 });
         assert!(!first.is_over(1_700_000_039_999));
         assert!(first.is_over(1_700_000_040_000));
-        let next = Window::holding(1_700_000_040_000, 60);
-        assert_eq!(next, Window { start: first.end, end: first.end + 60 });
+        for late in [0, 1, 59] {
+            let next = first.next(1_700_000_040_000 + late * 1000, 60);
+            assert_eq!(next, Window { start: first.end, end: first.end + 60 });
+        }
+        let long = first.next(1_700_000_040_000 + 61_000, 60);
+        assert_eq!(long, Window { start: first.end, end: first.end + 120 });
+    }
+
+    #[test]
+    fn a_clock_set_forward_makes_no_window_of_the_time_that_never_was() {
+        let first = Window::holding(1_700_000_000_000, 10);
+        let later = Window::holding(1_800_000_000_000, 10);
+        assert_eq!(first.next(1_800_000_000_000, 10), later);
     }
 
     #[test]
     fn a_clock_set_back_ends_the_window() {
         let window = Window::holding(1_700_000_000_000, 10);
         assert!(window.is_over(1_699_996_400_000));
-        let next = Window::holding(1_699_996_400_000, 10);
+        let next = window.next(1_699_996_400_000, 10);
         assert!(next.start < next.end);
     }
 }

@@ -5,7 +5,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{Content, Context, Lost, Record, Subject, parity::is_unlogged};
+use super::{Content, Context, Lost, Mark, Record, Subject, parity::is_unlogged};
 use crate::flow::{Action, FlowKey, InterfaceNumber, Table, Window};
 
 /// The container that each flow is of.
@@ -27,12 +27,30 @@ pub struct Batch {
     pub silent: Vec<InterfaceNumber>,
     /// Interfaces with packets that are in no record.
     pub lossy: Vec<(InterfaceNumber, Lost)>,
+    /// Interfaces that were there while nothing was observed, and when that was: before the window, or in it.
+    pub gaps: Vec<(InterfaceNumber, Window)>,
+    /// Tells when the outputs are done with it.
+    pub mark: Option<Mark>,
 }
 
 impl Batch {
+    /// Of a window that holds nothing yet.
+    pub fn new(window: Window) -> Self {
+        Self {
+            window,
+            flows: Table::new(),
+            subjects: BTreeMap::new(),
+            owners: Owners::default(),
+            silent: Vec::new(),
+            lossy: Vec::new(),
+            gaps: Vec::new(),
+            mark: None,
+        }
+    }
+
     /// Whether there is nothing to record.
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty() && self.silent.is_empty() && self.lossy.is_empty()
+        self.flows.is_empty() && self.silent.is_empty() && self.lossy.is_empty() && self.gaps.is_empty()
     }
 
     /// The records that are written, each with a number that those of one subject share: flows, then NODATA, then SKIPDATA.
@@ -49,21 +67,26 @@ impl Batch {
     }
 
     fn all<'a>(&'a self, context: &'a Context) -> impl Iterator<Item = (InterfaceNumber, Record<'a>)> {
-        let flows = self.flows.flows().map(|flow| (flow.key.interface(), Content::Flow(flow)));
-        let silent = self.silent(context).into_iter().map(|interface| (interface, Content::NoData));
-        let lossy = self.lossy.iter().map(|(interface, lost)| (*interface, Content::SkipData(*lost)));
+        let flows = self.flows.flows().map(|flow| (flow.key.interface(), self.window, Content::Flow(flow)));
+        let silent =
+            self.silent(context).into_iter().map(|interface| (interface, self.window, Content::NoData));
+        let lossy =
+            self.lossy.iter().map(|(interface, lost)| (*interface, self.window, Content::SkipData(*lost)));
+        // Nobody knows how much that was.
+        let unknown = Content::SkipData(Lost::default());
+        let gaps = self.gaps.iter().map(move |(interface, gap)| (*interface, *gap, unknown));
         // A flow's interface is mostly that of the flow before.
         let mut last: Option<(InterfaceNumber, &Subject)> = None;
         // Beyond the numbers of interfaces.
         let mut numbers = BTreeMap::new();
         let beyond = self.subjects.keys().next_back().map_or(0, |last| last.get());
-        flows.chain(silent).chain(lossy).filter_map(move |(interface, content)| {
+        flows.chain(silent).chain(lossy).chain(gaps).filter_map(move |(interface, window, content)| {
             let subject = match last {
                 Some((known, subject)) if known == interface => subject,
                 _ => self.subjects.get(&interface)?,
             };
             last = Some((interface, subject));
-            let record = Record { context, window: self.window, subject, content };
+            let record = Record { context, window, subject, content };
             let Some((container, tenant)) = self.tenant(subject, content) else {
                 return Some((interface, record));
             };

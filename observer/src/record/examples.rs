@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Batch, Context, Format, Lost, Owners, ServiceRanges, Subject};
+use super::{Batch, Context, Format, Lost, ServiceRanges, Subject};
 use crate::{
     flow::{Counters, Delta, Direction, FlowKey, Icmp, InterfaceNumber, Table, Window},
     tasks::{Attribute, Fact, Identity, Source},
@@ -123,14 +123,13 @@ pub(crate) fn batch() -> Batch {
     }
     let silent = InterfaceNumber::new(4);
     Batch {
-        window: WINDOW,
         flows: table,
         subjects: [(ENI, eni()), (PLAIN, plain()), (silent, eni())]
             .map(|(number, subject)| (number, Arc::new(subject)))
             .into(),
-        owners: Owners::default(),
         silent: vec![silent],
         lossy: vec![(PLAIN, Lost { packets: 7, bytes: 700 })],
+        ..Batch::new(WINDOW)
     }
 }
 

@@ -221,7 +221,8 @@ fn blocks(key: &str, values: &str) -> Result<Vec<IpNet>, FilterError> {
 fn ports(key: &str, values: &str) -> Result<Vec<RangeInclusive<u16>>, FilterError> {
     list(key, values, "a port, or a range such as 8000-8999", |value| {
         let (first, last) = value.split_once('-').unwrap_or((value, value));
-        let range = first.parse().ok()?..=last.parse().ok()?;
+        let port = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
+        let range = port(first)?..=port(last)?;
         (!range.is_empty()).then_some(range)
     })
 }

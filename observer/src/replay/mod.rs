@@ -54,7 +54,7 @@ use crate::{
         preflight,
         test_run::{Captured, Taken, TestRuns},
     },
-    record::{Batch, Lost, Owners, Subject},
+    record::{Batch, Lost, Subject},
     sink::{Counts, Output, Recovered, SinkLoss, SinkObserver, Sinks},
     tasks::{Identity, Mac, TasksFile},
 };
@@ -475,14 +475,8 @@ impl Replay {
         }
         let subject = Arc::clone(&self.interfaces[usize::from(interface.get()) - 1].subject);
         let lossy = if lost == Lost::default() { Vec::new() } else { vec![(interface, lost)] };
-        let batch = Batch {
-            window,
-            flows,
-            subjects: BTreeMap::from([(interface, subject)]),
-            owners: Owners::default(),
-            silent: Vec::new(),
-            lossy,
-        };
+        let subjects = BTreeMap::from([(interface, subject)]);
+        let batch = Batch { flows, subjects, lossy, ..Batch::new(window) };
         if !batch.is_empty()
             && let Some(sinks) = &self.sinks
         {

@@ -27,6 +27,10 @@ pub(super) fn table(layout: &Layout<'_>) -> Result<String, SchemaError> {
     };
     let (partitions, folders, mut pairs) = partitions(layout);
     let partitions: Vec<String> = partitions.iter().map(|(name, kind)| format!("`{name}` {kind}")).collect();
+    if layout.account.is_none() || layout.region.is_none() {
+        let comment = "each query has to say which: WHERE aws_account = ... AND aws_region = ...";
+        pairs.push(("comment".into(), comment.into()));
+    }
     pairs.push(("storage.location.template".into(), format!("{root}{folders}")));
     if layout.output == Output::Text {
         pairs.push(("skip.header.line.count".into(), "1".into()));

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::{
-    Layout,
+    Layout, SchemaError,
     sql::{columns, quoted},
 };
 use crate::sink::Output;
 
-pub(super) fn view(layout: &Layout<'_>) -> String {
+pub(super) fn view(layout: &Layout<'_>) -> Result<String, SchemaError> {
     let types = columns(
         &layout.columns(),
         ["Nullable(Int32)", "Nullable(Int64)", "Nullable(String)"],
@@ -32,17 +32,15 @@ pub(super) fn view(layout: &Layout<'_>) -> String {
         Some((bucket, prefix)) => {
             let base = match layout.endpoint {
                 Some(endpoint) => format!("{endpoint}/{bucket}"),
-                None => {
-                    format!("https://{bucket}.s3.{}.amazonaws.com", layout.region.unwrap_or("us-east-1"))
-                }
+                None => format!("https://{bucket}.s3.{}.amazonaws.com", layout.region()?),
             };
             let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
             ("s3", format!("{base}/{prefix}AWSLogs/**/*.{ending}"))
         }
         None => ("file", layout.glob()),
     };
-    format!(
+    Ok(format!(
         "CREATE OR REPLACE VIEW flow_logs AS\nSELECT *\nFROM {function}({}, '{format}', '\n{types}\n'){settings};\n",
         quoted(&files)
-    )
+    ))
 }

@@ -42,6 +42,9 @@ pub enum SchemaError {
     /// The reader cannot read from there.
     #[error("Athena reads from S3: say where the files are with --deliver s3://BUCKET/PREFIX")]
     NotInS3,
+    /// Amazon's address of a bucket has its region in it.
+    #[error("this schema names the bucket's region: give it with --region")]
+    NoRegion,
     /// Nobody has tried whether it reads from there.
     #[error(
         "this schema is for s3:// and for folders: mount {0:?}, or copy the files, and name that place with --deliver"
@@ -109,7 +112,7 @@ impl<'a> Layout<'a> {
         match reader {
             Reader::Athena => athena::table(self),
             Reader::Duckdb => Ok(duckdb::view(self)),
-            Reader::Clickhouse => Ok(clickhouse::view(self)),
+            Reader::Clickhouse => clickhouse::view(self),
             Reader::Vector => vector::pipeline(self),
             Reader::Otel => otel::pipeline(self),
             Reader::Json => Ok(json::schema()),
@@ -122,6 +125,11 @@ impl<'a> Layout<'a> {
             Output::Jsonl | Output::Stdout => keys().collect(),
             Output::Text | Output::Parquet => self.format.fields().iter().copied().map(of_field).collect(),
         }
+    }
+
+    /// The region of the bucket.
+    fn region(&self) -> Result<&'a str, SchemaError> {
+        self.region.ok_or(SchemaError::NoRegion)
     }
 
     /// All files of all accounts, regions and days.
@@ -173,7 +181,7 @@ mod tests {
             place: "s3://logs/fleet".into(),
             endpoint: None,
             account: Some("123456789012"),
-            region: None,
+            region: Some("eu-west-1"),
         }
     }
 
@@ -223,12 +231,13 @@ mod tests {
                  month=${month}/day=${day}/hour=${hour}/",
             ),
         ] {
-            let layout = Layout { partition, ..layout(&format, Output::Text) };
+            let layout = Layout { partition, region: None, ..layout(&format, Output::Text) };
             let table = layout.print(Reader::Athena).unwrap();
             let expected = format!("'storage.location.template' = 's3://logs/fleet/AWSLogs{template}'");
             assert!(table.contains(&expected), "{table}");
             assert!(table.contains("'projection.aws_account.values' = '123456789012'"), "{table}");
             assert!(table.contains("'projection.aws_region.type' = 'injected'"), "{table}");
+            assert!(table.contains("'comment' = 'each query has to say which:"), "{table}");
         }
         let layout = Layout { place: "/var/log/observer".into(), ..layout(&format, Output::Text) };
         assert_eq!(layout.print(Reader::Athena), Err(SchemaError::NotInS3));

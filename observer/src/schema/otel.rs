@@ -12,12 +12,12 @@ pub(super) fn pipeline(layout: &Layout<'_>) -> Result<String, SchemaError> {
         });
     }
     Ok(match layout.s3() {
-        Some((bucket, prefix)) => of_bucket(layout, bucket, prefix),
+        Some((bucket, prefix)) => of_bucket(layout, (bucket, prefix), layout.region()?),
         None => of_folder(layout),
     })
 }
 
-fn of_bucket(layout: &Layout<'_>, bucket: &str, prefix: &str) -> String {
+fn of_bucket(layout: &Layout<'_>, (bucket, prefix): (&str, &str), region: &str) -> String {
     let (extension, settings) = match layout.output {
         Output::Text => {
             ("awslogs_encoding/flow_logs", "{format: vpcflow, vpcflow: {file_format: plain-text}}")
@@ -25,7 +25,6 @@ fn of_bucket(layout: &Layout<'_>, bucket: &str, prefix: &str) -> String {
         _ => ("text_encoding/flow_logs", "{unmarshaling_separator: \"\\n\"}"),
     };
     let ending = layout.output.ending().unwrap_or_default();
-    let region = layout.region.unwrap_or("us-east-1");
     format!(
         "extensions:
   {extension}: {settings}

@@ -28,7 +28,7 @@ pub(super) fn pipeline(layout: &Layout<'_>) -> Result<String, SchemaError> {
             "    type: aws_s3\n    region: {}\n    compression: auto\n    sqs:\n      \
              # The queue that the bucket notifies of new objects.\n      \
              queue_url: ${{FLOW_LOGS_QUEUE_URL}}\n",
-            layout.region.unwrap_or("us-east-1")
+            layout.region()?
         ),
         None => format!(
             "    type: file\n    include: [{}]\n    # Files begin alike: their first lines would not tell them apart.\n    \

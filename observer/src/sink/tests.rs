@@ -137,8 +137,7 @@ fn lines(file: &Path) -> Vec<String> {
 
 /// A window of as many flows, one after the other.
 fn flows(window: Window, count: u32) -> Batch {
-    let mut batch =
-        Batch { window, flows: Table::new(), silent: Vec::new(), lossy: Vec::new(), ..examples::batch() };
+    let mut batch = Batch { subjects: examples::batch().subjects, ..Batch::new(window) };
     for number in 0..count {
         let ports = (number as u16, (number >> 16) as u16);
         let mut flow = examples::flow(ENI, Direction::Egress, 17, ("10.0.0.5", "192.0.2.7"), ports);

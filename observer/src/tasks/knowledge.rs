@@ -172,7 +172,8 @@ impl Knowledge {
                 appeared: known.appeared,
                 identity: Arc::clone(&known.identity),
                 tenants: Arc::clone(&known.tenants),
-                awaits_eni: known.awaits_eni(&self.states),
+                awaits_identity: known.awaits_identity(&self.states),
+                older: known.sight.appeared.is_none(),
             };
             if known.departed.is_none() { present.push(observed) } else { departed.push(observed) }
         }
@@ -281,9 +282,13 @@ impl Known {
         }
     }
 
-    /// Whether its ENI's id is not known and may yet be.
-    fn awaits_eni(&self, states: &BTreeMap<Source, State>) -> bool {
+    /// Whether its task, or its ENI's id, is not known and may yet be.
+    fn awaits_identity(&self, states: &BTreeMap<Source, State>) -> bool {
         let may_tell = |source: &Source| !matches!(states.get(source), None | Some(State::Down(_)));
+        // A namespace is seen before those who made it say what it is for.
+        if self.appeared.is_some() && self.task.is_none() && !self.sight.interface.on_host {
+            return [Source::Docker, Source::Agent, Source::Introspection].iter().any(may_tell);
+        }
         let mode = self.identity.get(Attribute::NetworkMode);
         let has_eni = self.sight.interface.on_host || self.task.is_some() && mode != Some("none");
         has_eni

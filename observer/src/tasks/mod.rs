@@ -63,12 +63,14 @@ pub struct Observed {
     pub key: InterfaceKey,
     /// What the kernel says of it.
     pub interface: Interface,
-    /// When it appeared; `None` where it was there before the daemon.
+    /// When it appeared; `None` where it was there before the daemon, or long before it was to be observed.
     pub appeared: Option<Appeared>,
     /// What the sources say.
     pub identity: Arc<Identity>,
     /// Of an interface of the host, what they say of those whose flows may pass it, by container.
     pub tenants: Arc<BTreeMap<Box<str>, Arc<Identity>>>,
-    /// Whether it should have an ENI whose id is not known yet, and there is somebody who may still tell.
-    pub awaits_eni: bool,
+    /// Whether its task, or its ENI's id, is not known yet, and there is somebody who may still tell.
+    pub awaits_identity: bool,
+    /// Whether it was there before the daemon.
+    pub older: bool,
 }

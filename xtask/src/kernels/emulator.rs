@@ -31,7 +31,9 @@ pub(super) enum Accelerator {
 impl Accelerator {
     const fn argument(self) -> &'static str {
         match self {
-            Self::Emulation => "tcg,thread=multi",
+            // With a thread for each processor, one may still run the breakpoint by which the kernel rewrites its own
+            // code when the other has removed it again, and the kernel ends in `Oops: int3`.
+            Self::Emulation => "tcg,thread=single",
             Self::Kvm => "kvm",
         }
     }

@@ -99,7 +99,7 @@ impl Delivery {
         // Now: what is finished from here on is told of, and would be found twice.
         let spool = Spool::find(&options.directory);
         let thread = thread::Builder::new().name("delivery".into()).spawn(move || {
-            let courier = Courier { options, observer, inbox, spool, farewell: None, failing: false };
+            let courier = Courier { options, observer, inbox, spool, farewell: None, failing: None };
             runtime.block_on(courier.run());
             // A name that is still being looked up must not hold up the end.
             runtime.shutdown_background();
@@ -121,7 +121,8 @@ struct Courier {
     spool: Spool,
     /// When the end is no longer put off.
     farewell: Option<Instant>,
-    failing: bool,
+    /// Why the last attempt failed.
+    failing: Option<String>,
 }
 
 impl Courier {
@@ -140,19 +141,22 @@ impl Courier {
             match self.attempt(&file).await {
                 Ok(()) => {
                     self.remove(&file);
-                    self.told(false);
+                    self.told(None);
                     pause = FIRST_PAUSE;
                 }
                 Err(Attempt::Gone) => {}
                 Err(Attempt::Failed(error)) => {
                     self.spool.put_back(file);
-                    if !self.failing {
+                    if self.failing.as_ref() != Some(&error) {
                         tracing::error!(
-                            to = self.options.store.url(), files = self.spool.len(), %error,
+                            to = self.options.store.url(),
+                            files = self.spool.len(),
+                            error,
+                            mend = mend(&error),
                             "a file cannot be delivered; it waits, and is tried again"
                         );
                     }
-                    self.told(true);
+                    self.told(Some(error));
                     if self.farewell.is_some() {
                         tracing::warn!(
                             files = self.spool.len(),
@@ -233,12 +237,23 @@ impl Courier {
         unlink(&file.path);
     }
 
-    fn told(&mut self, failing: bool) {
-        if self.failing && !failing {
+    fn told(&mut self, failing: Option<String>) {
+        if self.failing.is_some() && failing.is_none() {
             tracing::info!(to = self.options.store.url(), "files are delivered again");
         }
+        self.observer.delivery_failing(failing.is_some());
         self.failing = failing;
-        self.observer.delivery_failing(failing);
+    }
+}
+
+/// What helps against an error that does not say so itself.
+fn mend(error: &str) -> Option<&'static str> {
+    if error.contains("169.254.") {
+        Some("give the host or the task a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    } else if error.contains("LOCATION") || error.contains("301") {
+        Some("is --region the bucket's?")
+    } else {
+        None
     }
 }
 

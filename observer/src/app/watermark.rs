@@ -1,0 +1,146 @@
+//! How far everything is recorded, kept in the state directory: what passes between the end of one run, however it
+//! ended, and the start of the next is said to be missing.
+
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, Sender, channel},
+    thread::{self, JoinHandle},
+};
+
+use crate::record::Mark;
+
+/// In the state directory: UNIX seconds, as text.
+const FILE: &str = "recorded-until";
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Note {
+    /// A window is closed that ended then.
+    Closed(i64),
+    /// The outputs are done with the window of this number.
+    Done(u64),
+}
+
+/// Keeps the end of the last window that the outputs are done with. A thread of its own writes it, so that nothing else
+/// waits for a disk.
+#[derive(Debug)]
+pub(super) struct Watermark {
+    left: Option<i64>,
+    notes: Sender<Note>,
+    closed: u64,
+    thread: JoinHandle<()>,
+}
+
+impl Watermark {
+    /// Reads what the run before left, and starts the thread.
+    pub(super) fn start(state_dir: &Path) -> io::Result<Self> {
+        let (sender, notes) = channel();
+        let file = state_dir.join(FILE);
+        let left = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+        let thread = thread::Builder::new().name("watermark".into()).spawn(move || follow(&notes, &file))?;
+        Ok(Self { left, notes: sender, closed: 0, thread })
+    }
+
+    /// Until when the run before recorded everything, in UNIX seconds; `None` where there was none.
+    pub(super) const fn left(&self) -> Option<i64> {
+        self.left
+    }
+
+    /// The mark of a window that ended at `until`, in UNIX seconds, and of which nothing has reached an output yet.
+    pub(super) fn mark(&mut self, until: i64) -> Mark {
+        let (number, notes) = (self.closed, self.notes.clone());
+        self.closed += 1;
+        let _ = notes.send(Note::Closed(until));
+        Mark::new(move || drop(notes.send(Note::Done(number))))
+    }
+
+    /// Waits until the last one is written. No mark may be left.
+    pub(super) fn finish(self) {
+        drop(self.notes);
+        let _ = self.thread.join();
+    }
+}
+
+fn follow(notes: &Receiver<Note>, file: &PathBuf) {
+    let mut open = Open::default();
+    let mut failed = false;
+    for note in notes {
+        let Some(until) = open.take(&note) else { continue };
+        let new = file.with_extension("new");
+        match fs::write(&new, format!("{until}\n")).and_then(|()| fs::rename(&new, file)) {
+            Ok(()) => failed = false,
+            Err(error) if !failed => {
+                tracing::warn!(
+                    file = %file.display(), %error,
+                    "what passes until the next start cannot be told from what was recorded"
+                );
+                failed = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Closed windows that are not recorded, or not all before them, in their order.
+#[derive(Debug, Default)]
+struct Open {
+    /// How many came before these.
+    first: u64,
+    /// When each ended, and whether the outputs are done with it.
+    windows: VecDeque<(i64, bool)>,
+}
+
+impl Open {
+    /// Until when everything is recorded, where that has changed.
+    fn take(&mut self, note: &Note) -> Option<i64> {
+        match note {
+            Note::Closed(until) => self.windows.push_back((*until, false)),
+            Note::Done(number) => {
+                let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
+                self.windows.get_mut(place)?.1 = true;
+            }
+        }
+        let mut recorded = None;
+        while let Some((until, true)) = self.windows.front() {
+            recorded = Some(*until);
+            self.windows.pop_front();
+            self.first += 1;
+        }
+        recorded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_counts_once_all_before_it_are_recorded() {
+        let mut open = Open::default();
+        for until in [10, 20, 30] {
+            assert_eq!(open.take(&Note::Closed(until)), None);
+        }
+        assert_eq!(open.take(&Note::Done(1)), None);
+        assert_eq!(open.take(&Note::Done(0)), Some(20));
+        assert_eq!(open.take(&Note::Done(2)), Some(30));
+        // The clock was set back.
+        assert_eq!(open.take(&Note::Closed(25)), None);
+        assert_eq!(open.take(&Note::Done(3)), Some(25));
+    }
+
+    #[test]
+    fn the_next_run_reads_what_the_last_one_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watermark = Watermark::start(folder.path()).unwrap();
+        assert_eq!(watermark.left(), None);
+        let (mark, later) = (watermark.mark(1_700_000_000), watermark.mark(1_700_000_060));
+        drop((mark.clone(), mark));
+        drop(later);
+        watermark.finish();
+        assert_eq!(Watermark::start(folder.path()).unwrap().left(), Some(1_700_000_060));
+        fs::write(folder.path().join(FILE), "no time").unwrap();
+        assert_eq!(Watermark::start(folder.path()).unwrap().left(), None);
+    }
+}
