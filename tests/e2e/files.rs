@@ -190,11 +190,12 @@ fn what_passes_while_no_daemon_runs_is_a_gap_in_the_records() -> Result<()> {
     daemon.stop()?;
     let records = Records::read(&out)?;
     assert_eq!(records.recorded(mac), Crossed::egress(sent));
-    let gaps: Vec<_> = records
+    let mut gaps: Vec<_> = records
         .with_status(mac, Status::SkipData)
         .into_iter()
         .map(|record| (record.start, record.end, record.tally))
         .collect();
+    gaps.sort_by_key(|(start, ..)| *start);
     let [(first_start, first_end, first), (second_start, second_end, second)] = gaps[..] else {
         panic!("two gaps, not {gaps:?}");
     };

@@ -354,8 +354,10 @@ impl Spaces {
                         continue;
                     };
                     let carried = LinkCounters::of(link).unwrap_or_default();
-                    // With another address it is another ENI: what it carries now is not the other's.
-                    let is_other = before.get(&interface.ifindex).is_some_and(|mac| *mac != interface.mac);
+                    // With another address it is another ENI: what it carries now is not the other's. Whoever makes a pair
+                    // for a container may give it its address a moment later, when it has carried nothing.
+                    let is_other = before.get(&interface.ifindex).is_some_and(|mac| *mac != interface.mac)
+                        && carried != LinkCounters::default();
                     if is_other || !space.births.contains_key(&interface.ifindex) {
                         self.births += 1;
                         let appeared = if is_other {
