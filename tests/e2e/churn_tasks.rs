@@ -228,6 +228,47 @@ impl Held {
     }
 }
 
+/// Records of all tasks but the instance have their task's names, and with the losses they are all that its interface
+/// carried.
+fn assert_accounts(records: &Records, instance: Mac, ended: &BTreeMap<String, Ended>) -> Result<()> {
+    let mut accounts = BTreeMap::<&str, Tally>::new();
+    let mut reports = BTreeMap::<&str, u64>::new();
+    for record in records.all.iter().filter(|record| record.text("mac") != instance.to_string()) {
+        let task = ended.get(record.text("ecs_task_id"));
+        let task = task.with_context(|| format!("a record of no task: {:?}", record.fields))?;
+        assert_names(record, &task.ecs);
+        // A window may end before its container starts.
+        let container = record.text("ecs_container_id");
+        assert!(["", &task.ecs.containers[0]].contains(&container), "{container} in {}", task.ecs.id);
+        // A new bridge reports its groups by IGMP, each time 40 bytes, which may be after its task's interface was read.
+        if record.text("dstaddr") == "224.0.0.22" {
+            *reports.entry(&task.ecs.id).or_default() += record.tally.packets;
+        } else {
+            *accounts.entry(&task.ecs.id).or_default() += record.tally;
+        }
+    }
+    for (id, task) in ended {
+        let account = accounts.get(id.as_str()).copied().unwrap_or_default();
+        let reports = reports.get(id.as_str()).copied().unwrap_or_default();
+        let account = (0..=reports)
+            .map(|read| account + Tally::new(read, 40 * read))
+            .find(|account| *account == task.carried)
+            .unwrap_or(account);
+        let of_it: Vec<_> = records
+            .all
+            .iter()
+            .filter(|record| record.text("ecs_task_id") == id)
+            .map(|it| &it.fields)
+            .collect();
+        assert_eq!(
+            account, task.carried,
+            "records and losses of task {id} ({}), and its interface; {of_it:?}",
+            task.ecs.mode
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> Result<()> {
     let lab = lab!();
@@ -295,30 +336,7 @@ fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> R
         records.all.len()
     );
     assert_eq!(records.recorded(eni_mac).egress, sent, "what the host sent");
-    let mut accounts = BTreeMap::<&str, Tally>::new();
-    for record in records.all.iter().filter(|record| record.text("mac") != eni_mac.to_string()) {
-        let task = ended.get(record.text("ecs_task_id"));
-        let task = task.with_context(|| format!("a record of no task: {:?}", record.fields))?;
-        assert_names(record, &task.ecs);
-        // A window may end before its container starts.
-        let container = record.text("ecs_container_id");
-        assert!(["", &task.ecs.containers[0]].contains(&container), "{container} in {}", task.ecs.id);
-        *accounts.entry(&task.ecs.id).or_default() += record.tally;
-    }
-    for (id, task) in &ended {
-        let account = accounts.get(id.as_str()).copied().unwrap_or_default();
-        let of_it: Vec<_> = records
-            .all
-            .iter()
-            .filter(|record| record.text("ecs_task_id") == id)
-            .map(|it| &it.fields)
-            .collect();
-        assert_eq!(
-            account, task.carried,
-            "records and losses of task {id} ({}), and its interface; {of_it:?}; {}",
-            task.ecs.mode, stopped.said
-        );
-    }
+    assert_accounts(&records, eni_mac, &ended).with_context(|| stopped.said.clone())?;
     assert_eq!(
         (after.descriptors, after.programs, after.links, after.threads),
         (before.descriptors, before.programs, before.links, before.threads),

@@ -114,13 +114,8 @@ impl<'lab> EcsHost<'lab> {
         if self.docker.output(["network", "inspect", BRIDGE]).is_err() {
             let name = format!("com.docker.network.bridge.name={BRIDGE}");
             self.docker.output(["network", "create", "--subnet", "10.77.0.0/24", "-o", &name, BRIDGE])?;
-            // Else its address changes with the containers, and it says at times of its own that it is in 224.0.0.106.
-            ip_batch(
-                &self.host,
-                &format!(
-                    "link set {BRIDGE} address {BRIDGE_MAC}\nlink set {BRIDGE} type bridge mcast_snooping 0\n"
-                ),
-            )?;
+            // Else it changes with the containers.
+            ip_batch(&self.host, &format!("link set {BRIDGE} address {BRIDGE_MAC}\n"))?;
         }
         ecs.mode = "bridge".into();
         let containers = self.apps(&mut ecs, count, BRIDGE)?;
