@@ -96,7 +96,7 @@ fn tasks_that_come_and_go_leave_nothing_in_the_daemon() -> Result<()> {
     const ROUNDS: u64 = 10;
     let lab = lab!();
     let daemon = lab.daemon().window(2).start()?;
-    let descriptors = || -> Result<usize> { Ok(fs::read_dir(format!("/proc/{}/fd", daemon.pid()))?.count()) };
+    let descriptors = || Ok::<_, anyhow::Error>(daemon.descriptors()?.len());
     let mut visits = vec![visit(&lab, &daemon, "first", 10)?];
     daemon.wait_windows(2)?;
     // Programs for the next interfaces are still being loaded.

@@ -189,13 +189,7 @@ struct Held {
 impl Held {
     fn read(daemon: &Daemon<'_>) -> Result<Self> {
         let process = format!("/proc/{}", daemon.pid());
-        let leads: Vec<String> = fs::read_dir(format!("{process}/fd"))?
-            .flatten()
-            .filter_map(|entry| fs::read_link(entry.path()).ok())
-            // One more of each format is open where one period of files ends and the next one begins.
-            .filter(|lead| !lead.starts_with(daemon.out()))
-            .map(|lead| lead.to_string_lossy().into_owned())
-            .collect();
+        let leads = daemon.descriptors()?;
         let count = |what: &str| leads.iter().filter(|lead| lead.contains(what)).count();
         let status = fs::read_to_string(format!("{process}/status"))?;
         let number = |name: &str| -> Result<u64> {

@@ -442,6 +442,15 @@ impl Daemon<'_> {
         self.child.0.id()
     }
 
+    /// What its descriptors lead to, but for files of records: how many of those are open depends on the time of day.
+    pub fn descriptors(&self) -> Result<Vec<String>> {
+        let leads = fs::read_dir(format!("/proc/{}/fd", self.pid()))?
+            .flatten()
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .filter(|lead| !lead.starts_with(&self.out));
+        Ok(leads.map(|lead| lead.to_string_lossy().into_owned()).collect())
+    }
+
     /// The end of what it said, for messages.
     pub fn said(&self) -> String {
         const LINES: usize = 30;

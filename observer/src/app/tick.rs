@@ -111,6 +111,8 @@ pub(super) struct Tick {
     /// Batches of interfaces of which it may yet become known whose they are.
     held: Vec<Held>,
     watermark: Watermark,
+    /// Interfaces that were there before the daemon, of which the gap is told: it may leave one and come back to it.
+    gaps_told: BTreeSet<InterfaceKey>,
 }
 
 /// The interfaces by their numbers.
@@ -209,6 +211,7 @@ impl Tick {
             senders,
             held: Vec::new(),
             watermark,
+            gaps_told: BTreeSet::new(),
         }
     }
 
@@ -272,7 +275,7 @@ impl Tick {
                 if let Some(interface) = self.interfaces.get(number) {
                     interface.hook = Some(hook);
                     interface.missed = missed;
-                    if interface.named.older {
+                    if interface.named.older && self.gaps_told.insert(interface.key) {
                         interface.observed_from = Some(clock::unix_ms().div_euclid(1000));
                     }
                     for missed in missed {
