@@ -206,7 +206,9 @@ fn an_interface_that_moves_out_of_its_namespace_is_no_longer_observed() -> Resul
         )?;
         daemon.wait("the interface that moved is off the page", |page| page.info(&task.inside).is_none())?;
         let said = daemon.said();
-        let of_interface = |line: &&str| line.contains("WARN") && line.contains("interface");
+        let of_interface = |line: &&str| {
+            ["WARN", "ERROR"].iter().any(|level| line.contains(level)) && line.contains("interface")
+        };
         assert_eq!(said.lines().find(of_interface), None);
         ip_batch(&host, "link set ecs639 up\n")?;
         let frame = Ipv4::new([10, 9, 0, 1].into(), protocol::UDP, Vec::new()).frame();
@@ -214,9 +216,14 @@ fn an_interface_that_moves_out_of_its_namespace_is_no_longer_observed() -> Resul
             PacketSocket::open(&task.outside)?.send([&frame])?;
             Ok(Counters::read(&host, "ecs639")?.frames.ingress.packets > 0)
         })?;
-        let records = Records::read(&daemon.stop()?.out)?;
-        let recorded = records.recorded(task.inside.mac());
-        assert_eq!(recorded, Crossed::egress(sent), "records, and what was sent before it moved ({attach})");
+        let stopped = daemon.stop()?;
+        let recorded = Records::read(&stopped.out)?.recorded(task.inside.mac());
+        let said = stopped.said;
+        assert_eq!(
+            recorded,
+            Crossed::egress(sent),
+            "records, and what was sent before it moved ({attach}); {said}"
+        );
     }
     Ok(())
 }
