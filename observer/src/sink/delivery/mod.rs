@@ -250,7 +250,7 @@ impl Courier {
 fn mend(error: &str) -> Option<&'static str> {
     if error.contains("169.254.") {
         Some("give the host or the task a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    } else if error.contains("LOCATION") || error.contains("301") {
+    } else if error.contains("LOCATION") {
         Some("is --region the bucket's?")
     } else {
         None
