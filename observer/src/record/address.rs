@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::digits::in_place;
+
 /// Appends an address.
 pub(super) fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     match address {
@@ -29,45 +31,47 @@ const DECIMAL: [([u8; 3], u8); 256] = {
 };
 
 fn write_v4(octets: [u8; 4], out: &mut Vec<u8>) {
-    let mut text = [b'.'; 16];
-    let mut length = 0;
-    for octet in octets {
-        let (digits, count) = DECIMAL[usize::from(octet)];
-        text[length..length + 3].copy_from_slice(&digits);
-        length += usize::from(count);
-        text[length] = b'.';
-        length += 1;
-    }
-    out.extend_from_slice(&text[..length - 1]);
+    in_place::<16>(out, |text| {
+        let mut length = 0;
+        for octet in octets {
+            let (digits, count) = DECIMAL[usize::from(octet)];
+            text[length..length + 3].copy_from_slice(&digits);
+            length += usize::from(count);
+            text[length] = b'.';
+            length += 1;
+        }
+        length - 1
+    });
 }
 
 fn write_v6(address: Ipv6Addr, out: &mut Vec<u8>) {
     let segments = address.segments();
     let (zeros, count) = longest_zeros(segments);
-    let mut text = [0; 40];
-    let mut length = 0;
-    let mut at = 0;
-    while at < segments.len() {
-        if at == zeros && count > 1 {
-            text[length..length + 2].copy_from_slice(b"::");
-            length += 2;
-            at += count;
-            continue;
+    in_place::<40>(out, |text| {
+        let mut length = 0;
+        let mut at = 0;
+        while at < segments.len() {
+            if at == zeros && count > 1 {
+                text[length..length + 2].copy_from_slice(b"::");
+                length += 2;
+                at += count;
+                continue;
+            }
+            // None behind a `::`, which ends with one.
+            if at != 0 && !(count > 1 && at == zeros + count) {
+                text[length] = b':';
+                length += 1;
+            }
+            let segment = segments[at];
+            let digits = (16 - segment.leading_zeros()).div_ceil(4).max(1);
+            for digit in (0..digits).rev() {
+                text[length] = b"0123456789abcdef"[usize::from(segment >> (4 * digit) & 0xf)];
+                length += 1;
+            }
+            at += 1;
         }
-        // None behind a `::`, which ends with one.
-        if at != 0 && !(count > 1 && at == zeros + count) {
-            text[length] = b':';
-            length += 1;
-        }
-        let segment = segments[at];
-        let digits = (16 - segment.leading_zeros()).div_ceil(4).max(1);
-        for digit in (0..digits).rev() {
-            text[length] = b"0123456789abcdef"[usize::from(segment >> (4 * digit) & 0xf)];
-            length += 1;
-        }
-        at += 1;
-    }
-    out.extend_from_slice(&text[..length]);
+        length
+    });
 }
 
 /// Where the first of the longest runs of zeros begins, and how long it is.

@@ -7,6 +7,7 @@ mod address;
 mod batch;
 mod community;
 mod context;
+mod digits;
 mod extensions;
 mod fields;
 mod filter;

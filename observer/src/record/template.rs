@@ -1,4 +1,4 @@
-use super::{Extension, Field, Origin, Record, Value};
+use super::{Extension, Field, Origin, Record, Value, digits::in_place};
 use crate::flow::Delta;
 
 /// A line of one interface and window: what all its flows share is written, with holes for what they do not.
@@ -87,11 +87,24 @@ impl Template {
         self.holes.push(Hole { at, key: self.text.len() - at, what, how: How::Pair });
     }
 
+    /// Appends a piece of the text. Most are short: then a copy of a known size is some stores, and no call.
+    #[inline]
+    fn copy(&self, from: usize, to: usize, out: &mut Vec<u8>) {
+        const SHORT: usize = 32;
+        match self.text[from..].first_chunk::<SHORT>() {
+            Some(short) if to - from <= SHORT => in_place(out, |place| {
+                *place = *short;
+                to - from
+            }),
+            _ => out.extend_from_slice(&self.text[from..to]),
+        }
+    }
+
     /// Appends the line of a flow.
     pub(super) fn write(&self, record: &Record<'_>, flow: &Delta, out: &mut Vec<u8>) {
         let mut from = 0;
         for Hole { at, key, what, how } in &self.holes {
-            out.extend_from_slice(&self.text[from..*at]);
+            self.copy(from, *at, out);
             from = at + key;
             let value = what.of_flow(record, flow);
             match how {
@@ -99,7 +112,7 @@ impl Template {
                 How::Bare => value.write_bare(out),
                 How::Pair if matches!(value, Value::Absent) => {}
                 How::Pair => {
-                    out.extend_from_slice(&self.text[*at..from]);
+                    self.copy(*at, from, out);
                     value.write_json(out);
                 }
             }

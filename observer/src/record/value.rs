@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{address::write_address, community::CommunityId};
+use super::{address::write_address, community::CommunityId, digits::write_number};
 
 /// A field's value in one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Value<'_> {
     pub fn write_bare(self, out: &mut Vec<u8>) {
         match self {
             Self::Absent => {}
-            Self::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+            Self::Number(number) => write_number(number, out),
             Self::Word(text) | Self::Text(text) => out.extend_from_slice(text.as_bytes()),
             Self::Address(address) => write_address(address, out),
             Self::Community(id) => out.extend_from_slice(id.as_bytes()),

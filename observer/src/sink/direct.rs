@@ -15,8 +15,8 @@ use std::{
 pub(super) const BLOCK: usize = 4096;
 /// Bytes that are worth waiting for the disk; fewer go through the cache.
 const LEAST: usize = 64 << 10;
-/// Bytes of one request.
-const MOST: usize = 1 << 20;
+/// Bytes of one request, at most.
+const MOST: usize = 4 << 20;
 
 /// A second way into a file that is open.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Direct {
             blocks
         } else {
             // Made when it is first needed, which may be never.
-            buffer.resize(MOST + BLOCK, 0);
+            buffer.resize(buffer.len().max(blocks.len() + BLOCK), 0);
             let start = buffer.as_ptr().align_offset(BLOCK);
             let aligned = &mut buffer[start..start + blocks.len()];
             aligned.copy_from_slice(blocks);

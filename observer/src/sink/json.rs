@@ -20,6 +20,10 @@ impl JsonSink {
     }
 }
 
+/// Bytes of lines in one unit, which is one request of the disk. A request costs the processor as much as to render 150
+/// records: it goes to sleep, and comes back to caches that others have used.
+const UNIT: usize = 2 << 20;
+
 /// Lines as they are.
 struct Plain;
 
@@ -37,6 +41,7 @@ impl Sink for JsonSink {
         gather(
             batch,
             &self.context,
+            UNIT,
             |interface, record, out| lines.write(interface, record, out),
             |slot, unit, counts| self.files.append(&mut Plain, slot, unit.as_slice(), counts),
         );

@@ -8,8 +8,8 @@ use crate::{
     record::{Batch, Context, Record},
 };
 
-/// Bytes of lines in one unit: few enough to stay in the processor's cache until they are written, enough to be worth a
-/// request of a disk.
+/// Bytes of lines in one unit, where many wait at a time: few enough to stay in a processor's cache until another thread
+/// takes them.
 pub(super) const UNIT: usize = 512 << 10;
 
 /// Lines that lie in memory, within a block, as they will lie in their file: so the disk can take them from there.
@@ -21,10 +21,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new() -> Self {
+    /// None yet, with room for those of a unit of `size` bytes.
+    pub(super) fn new(size: usize) -> Self {
         // Of most records, the longest line.
         const LINE: usize = 8 << 10;
-        let mut lines = Self { bytes: Vec::with_capacity(BLOCK + UNIT + LINE), filler: 0 };
+        let mut lines = Self { bytes: Vec::with_capacity(BLOCK + size + LINE), filler: 0 };
         lines.restart(0);
         lines
     }
@@ -41,19 +42,20 @@ impl Lines {
     }
 }
 
-/// Renders all records of a batch and hands over what is gathered; `take` may keep the lines and leave others, and says
-/// where in their file the next ones will lie.
+/// Renders all records of a batch and hands over what is gathered, in units of `size` bytes; `take` may keep the lines and
+/// leave others, and says where in their file the next ones will lie.
 pub(super) fn gather(
     batch: &Batch,
     context: &Context,
+    size: usize,
     mut render: impl FnMut(InterfaceNumber, &Record<'_>, &mut Vec<u8>),
     mut take: impl FnMut(&Slot, &mut Lines, &Counts) -> u64,
 ) {
     let mut units = Units::new();
     for (interface, record) in batch.records(context) {
-        let unit = units.of(interface, &record, Lines::new);
+        let unit = units.of(interface, &record, || Lines::new(size));
         render(interface, &record, &mut unit.content.bytes);
-        if unit.content.bytes.len() >= UNIT {
+        if unit.content.bytes.len() >= size {
             let place = take(&unit.slot, &mut unit.content, &mem::take(&mut unit.counts));
             unit.content.restart(place);
         }

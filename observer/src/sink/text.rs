@@ -11,7 +11,7 @@ use super::{
     Counts, ObserverRef, Output, Sink, SinkOptions,
     files::Files,
     gzip::Gzip,
-    lines::{Lines, gather},
+    lines::{Lines, UNIT, gather},
     place::Slot,
 };
 use crate::record::{Batch, Context, TextLines, write_header};
@@ -69,9 +69,10 @@ impl Sink for TextSink {
         gather(
             batch,
             &self.context,
+            UNIT,
             |interface, record, out| text.write(interface, record, out),
             |slot, unit, counts| {
-                let other = self.spare.try_recv().unwrap_or_else(|_| Lines::new());
+                let other = self.spare.try_recv().unwrap_or_else(|_| Lines::new(UNIT));
                 let _ = work.send(Work::Append(slot.clone(), mem::replace(unit, other), *counts));
                 // They lie in the file as they are compressed.
                 0
