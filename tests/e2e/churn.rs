@@ -190,6 +190,29 @@ fn a_task_that_ends_while_the_daemon_stands_still_is_free_at_once() -> Result<()
 }
 
 #[test]
+fn a_task_that_ends_while_the_tick_is_late_has_its_last_records_in_the_next_window() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().window(1).start()?;
+    daemon.wait_attached(&task.inside)?;
+    let tick = daemon.freeze_thread("tick")?;
+    // The window is over when the packets pass, and when the task ends, but still open.
+    thread::sleep(Duration::from_millis(1500));
+    let udp = Udp { family: Family::V4, flows: 2, packets: 50, payload: 64 };
+    let sent = udp.send(&task.inside, &task.outside)?;
+    let mac = task.inside.mac();
+    drop(task);
+    daemon.wait_said("no longer observing an interface")?;
+    // It says so just before the tick is told.
+    thread::sleep(Duration::from_millis(200));
+    drop(tick);
+    daemon.wait_windows(2)?;
+    let records = Records::read(&daemon.stop()?.out)?;
+    assert_eq!(records.recorded(mac), Crossed::egress(sent), "records, and what was sent");
+    Ok(())
+}
+
+#[test]
 fn an_interface_that_moves_out_of_its_namespace_is_no_longer_observed() -> Result<()> {
     // As the ECS agent does with the ENI of a task that has stopped.
     for attach in ["auto", "clsact"] {

@@ -20,8 +20,10 @@ use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
     sys::{
+        ptrace,
         resource::{Resource, setrlimit},
         signal::{Signal, kill},
+        wait::{WaitPidFlag, waitpid},
     },
     unistd::Pid,
 };
@@ -409,6 +411,17 @@ fn hide(folder: &CStr) -> nix::Result<()> {
     mount(Some(c"none"), folder, Some(c"tmpfs"), MsFlags::empty(), None::<&CStr>)
 }
 
+/// A thread of the daemon that stands still as long as this lives, which is to be on the thread that made it.
+#[derive(Debug)]
+pub struct FrozenThread(Pid);
+
+impl Drop for FrozenThread {
+    fn drop(&mut self) {
+        // One that is gone needs nothing.
+        let _ = ptrace::detach(self.0, None);
+    }
+}
+
 /// A daemon that runs.
 #[derive(Debug)]
 pub struct Daemon<'lab> {
@@ -544,6 +557,23 @@ impl Daemon<'_> {
     /// Lets it go on.
     pub fn thaw(&self) -> Result<()> {
         self.signal(Signal::SIGCONT)
+    }
+
+    /// Stops one of its threads until what is returned goes, while the others run on.
+    pub fn freeze_thread(&self, name: &str) -> Result<FrozenThread> {
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let path = task?.path();
+            if fs::read_to_string(path.join("comm"))?.trim_end() == name {
+                let number = path.file_name().and_then(OsStr::to_str).context("a thread without a number")?;
+                let thread = Pid::from_raw(number.parse()?);
+                ptrace::seize(thread, ptrace::Options::empty())?;
+                let frozen = FrozenThread(thread);
+                ptrace::interrupt(thread)?;
+                waitpid(thread, Some(WaitPidFlag::__WALL))?;
+                return Ok(frozen);
+            }
+        }
+        bail!("the daemon has no thread {name:?}")
     }
 
     fn process(&self) -> Pid {

@@ -147,7 +147,7 @@ enum Stage {
     Counted,
     /// No more packets come.
     Retired,
-    /// A drain has passed since then: all that was counted is in the window.
+    /// A drain has passed since then: all that was counted is in the open window, or in one before.
     Complete,
     /// The window that held the last of it is closed; only records that wait keep its number.
     Closed,
@@ -354,7 +354,9 @@ impl Tick {
                 self.senders = None;
             }
         }
-        for number in retired {
+        // One that left while the tick was late may have flows that belong to the next window, and stays until then.
+        let in_next: BTreeSet<_> = early.flows().map(|delta| delta.key.interface()).collect();
+        for number in retired.into_iter().filter(|number| !in_next.contains(number)) {
             if let Some(interface) = self.interfaces.get(number) {
                 interface.stage = Stage::Complete;
             }
