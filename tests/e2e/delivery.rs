@@ -249,10 +249,9 @@ impl Large {
         Ok(Self { store, way, file, key, content })
     }
 
-    /// Delivers it with nothing in the way, and asserts that it is one object, whole and in parts, and that nothing else is
-    /// left of it anywhere.
-    fn deliver(self, lab: &Lab, daemon: Daemon) -> Result<()> {
-        self.way.set(Fault::None);
+    /// Waits until it is delivered, and asserts that it is one object, whole and in parts, and that nothing else is left of
+    /// it anywhere.
+    fn assert_delivered(self, lab: &Lab, daemon: Daemon) -> Result<()> {
         daemon.wait("it is delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
         daemon.stop()?;
         let Self { store, file, key, content, .. } = self;
@@ -298,11 +297,12 @@ fn a_large_file_whose_parts_are_cut_is_delivered_whole() -> Result<()> {
     daemon.wait("the delivery fails", failing)?;
     assert_eq!(large.store.keys()?, Vec::<String>::new(), "a part is taken for a file");
     assert!(large.file.exists());
-    large.deliver(&lab, daemon)
+    large.way.set(Fault::None);
+    large.assert_delivered(&lab, daemon)
 }
 
-#[test]
-fn parts_that_a_killed_daemon_has_sent_are_removed_by_the_next() -> Result<()> {
+/// Kills a daemon in the middle of an upload, and starts another while the way to the store is as given.
+fn assert_parts_of_a_killed_daemon_are_removed(fault: Fault) -> Result<()> {
     let lab = lab!();
     let python = need!(Python::find());
     let large = Large::new(&lab, &python)?;
@@ -316,12 +316,23 @@ fn parts_that_a_killed_daemon_has_sent_are_removed_by_the_next() -> Result<()> {
         Ok(noted && large.store.unfinished()? == 1)
     })?;
     daemon.kill();
-    large.way.set(Fault::None);
+    large.way.set(fault);
     assert_eq!(large.store.keys()?, Vec::<String>::new(), "a part is taken for a file");
     assert_eq!(large.store.unfinished()?, 1, "what is to be removed");
     assert!(fs::read(&large.file)? == large.content);
     let daemon = deliver(&lab, &large.way).start()?;
-    large.deliver(&lab, daemon)
+    large.assert_delivered(&lab, daemon)
+}
+
+#[test]
+fn parts_that_a_killed_daemon_has_sent_are_removed_by_the_next() -> Result<()> {
+    assert_parts_of_a_killed_daemon_are_removed(Fault::None)
+}
+
+#[test]
+fn parts_that_the_store_does_not_remove_at_once_are_removed_with_the_file() -> Result<()> {
+    // What the second daemon asks for first is that they are removed.
+    assert_parts_of_a_killed_daemon_are_removed(Fault::RefuseOne)
 }
 
 #[test]

@@ -108,6 +108,8 @@ pub enum Fault {
     None,
     /// The connection is closed as soon as it is made.
     Refuse,
+    /// The next connection is closed as soon as it is made; the others pass.
+    RefuseOne,
     /// It is answered with 500.
     Error,
     /// It is answered with a page, as a proxy does that wants somebody to sign in.
@@ -155,7 +157,11 @@ impl Way {
                     return;
                 }
                 state.requests += 1;
-                let fault = state.fault;
+                let mut fault = state.fault;
+                if fault == Fault::RefuseOne {
+                    fault = Fault::Refuse;
+                    state.fault = Fault::None;
+                }
                 if let Ok(copy) = connection.try_clone() {
                     state.open.push(copy);
                 }
@@ -225,7 +231,7 @@ fn carry(mut from: TcpStream, store: SocketAddr, fault: Fault) {
             let _ = from.write_all(answer.as_bytes());
             let _ = from.shutdown(Shutdown::Both);
         }
-        Fault::None | Fault::Cut(_) | Fault::Slow => {
+        Fault::None | Fault::RefuseOne | Fault::Cut(_) | Fault::Slow => {
             let Ok(to) = TcpStream::connect(store) else { return };
             let (Ok(answers), Ok(back)) = (to.try_clone(), from.try_clone()) else { return };
             let (done, ended) = mpsc::channel::<()>();

@@ -198,17 +198,39 @@ async fn put_parts(
     content: &mut File,
 ) -> Result<(), PutError> {
     let note = Note::of(file);
-    if let Some(left) = note.read() {
-        // One that is gone is no failure, and one that may not be removed must not hold up the file.
-        let _ = store.abort_multipart(key, &left).await;
-    }
+    // What cannot be removed must not hold up the file.
+    let mut left = abort(store, key, note.read()).await;
     let id = store.create_multipart(key).await?;
-    note.write(&id);
+    left.push(id.clone());
+    note.write(&left);
     let sent = send_parts(store, key, &id, content).await;
-    if sent.is_ok() || store.abort_multipart(key, &id).await.is_ok() {
-        note.remove();
+    if sent.is_ok() {
+        left.pop();
+    }
+    // Once more, for what the store would not remove before: a file that is sent goes, and its note with it.
+    let left = abort(store, key, left).await;
+    note.write(&left);
+    if sent.is_ok() && !left.is_empty() {
+        tracing::warn!(
+            object = key.as_ref(),
+            uploads = left.len(),
+            mend = "allow s3:AbortMultipartUpload, or give the bucket a rule that removes uploads without an end",
+            "parts of earlier attempts stay in the store, and cost"
+        );
     }
     sent
+}
+
+/// Removes the parts of uploads; gives those that stay.
+async fn abort(store: &dyn MultipartStore, key: &Key, uploads: Vec<MultipartId>) -> Vec<MultipartId> {
+    let mut left = Vec::new();
+    for id in uploads {
+        match store.abort_multipart(key, &id).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(_) => left.push(id),
+        }
+    }
+    left
 }
 
 async fn send_parts(
@@ -232,7 +254,7 @@ fn next_part(content: &mut File) -> io::Result<Option<Vec<u8>>> {
     Ok((!part.is_empty()).then_some(part))
 }
 
-/// Where the upload that a file is sent by is noted: beside it, under a name that is no file's of ours.
+/// Where the uploads that a file was sent by are noted, a line each: beside it, under a name that is no file's of ours.
 pub(super) struct Note(PathBuf);
 
 impl Note {
@@ -241,13 +263,18 @@ impl Note {
         Self(file.with_file_name(format!(".{name}.upload")))
     }
 
-    fn read(&self) -> Option<MultipartId> {
-        fs::read_to_string(&self.0).ok().filter(|id| !id.is_empty())
+    fn read(&self) -> Vec<MultipartId> {
+        let noted = fs::read_to_string(&self.0).unwrap_or_default();
+        noted.lines().filter(|id| !id.is_empty()).map(Into::into).collect()
     }
 
     /// A full disk has no room for it: then parts may stay, and not the file.
-    fn write(&self, id: &MultipartId) {
-        let _ = fs::write(&self.0, id);
+    fn write(&self, uploads: &[MultipartId]) {
+        if uploads.is_empty() {
+            self.remove();
+        } else {
+            let _ = fs::write(&self.0, uploads.join("\n"));
+        }
     }
 
     pub(super) fn remove(&self) {
