@@ -157,9 +157,8 @@ impl Way {
                     return;
                 }
                 state.requests += 1;
-                let mut fault = state.fault;
+                let fault = state.fault;
                 if fault == Fault::RefuseOne {
-                    fault = Fault::Refuse;
                     state.fault = Fault::None;
                 }
                 if let Ok(copy) = connection.try_clone() {
@@ -204,7 +203,7 @@ impl Drop for Way {
 fn carry(mut from: TcpStream, store: SocketAddr, fault: Fault) {
     const LONG: Duration = Duration::from_mins(5);
     match fault {
-        Fault::Refuse => {
+        Fault::Refuse | Fault::RefuseOne => {
             let _ = from.shutdown(Shutdown::Both);
         }
         Fault::Hang => {
@@ -231,7 +230,7 @@ fn carry(mut from: TcpStream, store: SocketAddr, fault: Fault) {
             let _ = from.write_all(answer.as_bytes());
             let _ = from.shutdown(Shutdown::Both);
         }
-        Fault::None | Fault::RefuseOne | Fault::Cut(_) | Fault::Slow => {
+        Fault::None | Fault::Cut(_) | Fault::Slow => {
             let Ok(to) = TcpStream::connect(store) else { return };
             let (Ok(answers), Ok(back)) = (to.try_clone(), from.try_clone()) else { return };
             let (done, ended) = mpsc::channel::<()>();
