@@ -10,6 +10,7 @@ use crate::{
     paths::Paths,
     process,
     stages::Stages,
+    walls,
 };
 
 pub(crate) fn run(paths: &Paths) -> Result<()> {
@@ -24,6 +25,7 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
         build::object(paths, Object::Bench, Warnings::Denied)
     });
     stages.run("clippy", || clippy(paths));
+    stages.run("rooms", || walls::check(&paths.root));
     stages.run("unfinished code", || unfinished(paths));
     stages.finish()
 }

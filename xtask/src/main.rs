@@ -28,6 +28,7 @@ mod stages;
 mod test;
 mod toolchain;
 mod tools;
+mod walls;
 
 use paths::Paths;
 
@@ -76,6 +77,7 @@ fn run(verb: Verb) -> Result<()> {
         return demo::as_root(daemon);
     }
     let paths = Paths::find()?;
+    if let Ok(root)=std::env::var("WALLS") { return walls::check(std::path::Path::new(&root)); }
     match verb {
         Verb::Setup(args) => setup::run(&paths, &args),
         Verb::Doctor => doctor::run(&paths),
