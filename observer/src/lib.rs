@@ -17,6 +17,7 @@
 //!
 //! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them.
 
+pub mod accounts;
 pub mod app;
 pub mod cgroup;
 pub mod cli;

@@ -4,7 +4,7 @@ use aya::programs::{TestRun, TestRunOptions};
 use observer::{
     flow::{Delta, Icmp, InterfaceNumber},
     kernel::{
-        Drain, KernelError, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, ledger::grown,
+        Drain, KernelError, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace,
         object::LoaderOptions, preflight,
     },
 };
@@ -75,7 +75,7 @@ impl Loaded {
         let result = self.programs.get_mut(direction).unwrap().test_run(options);
         let result = result.unwrap_or_else(|error| panic!("{error}: {} bytes\n{input}", bytes.len()));
         assert_eq!(result.return_value as i32, -1, "the chain must go on\n{input}");
-        grown(&self.ledger(direction), &before)
+        self.ledger(direction).since(&before)
     }
 
     /// Sends a packet through a program, and returns what it counted: flows and the account.

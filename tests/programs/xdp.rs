@@ -6,7 +6,7 @@ use anyhow::Result;
 use aya::programs::{TestRun as _, TestRunOptions};
 use observer::{
     flow::Delta,
-    kernel::{Programs, XdpMode, XdpPlan, ledger::grown},
+    kernel::{Programs, XdpMode, XdpPlan},
 };
 use observer_ebpf::abi::{Direction, Ledger, LossReason, NonIpKind, Note};
 use observer_tests::{need, requires};
@@ -47,7 +47,7 @@ fn frames() -> impl Iterator<Item = (Sample, Vec<u8>)> {
 fn counted(loaded: &mut Loaded, run: impl FnOnce(&mut Programs)) -> (Vec<Delta>, Ledger) {
     let before = loaded.ledger(Direction::Ingress);
     run(&mut loaded.programs);
-    (loaded.flows(), grown(&loaded.ledger(Direction::Ingress), &before))
+    (loaded.flows(), loaded.ledger(Direction::Ingress).since(&before))
 }
 
 fn loaded(plan: XdpPlan) -> Loaded {

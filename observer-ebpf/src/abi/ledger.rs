@@ -164,6 +164,35 @@ const _: () = assert!(
 impl Ledger {
     const GENERATION_SHIFT: u32 = 32;
 
+    /// Both together: two CPUs of one interface and direction, or an earlier reading and the growth since.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.combined(other, u64::wrapping_add)
+    }
+
+    /// Growth since an earlier reading. Wraps with the counters.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        self.combined(before, u64::wrapping_sub)
+    }
+
+    fn combined(&self, other: &Self, with: fn(u64, u64) -> u64) -> Self {
+        let loss = |a: Loss, b: Loss| Loss { packets: with(a.packets, b.packets), bytes: with(a.bytes, b.bytes) };
+        Self {
+            frames: with(self.frames, other.frames),
+            frame_bytes: with(self.frame_bytes, other.frame_bytes),
+            packets: with(self.packets, other.packets),
+            bytes: with(self.bytes, other.bytes),
+            lost: core::array::from_fn(|reason| loss(self.lost[reason], other.lost[reason])),
+            non_ip: core::array::from_fn(|kind| with(self.non_ip[kind], other.non_ip[kind])),
+            notes: core::array::from_fn(|note| with(self.notes[note], other.notes[note])),
+            copied: with(self.copied, other.copied),
+            spilled: with(self.spilled, other.spilled),
+            entries_of_generation: 0,
+            stopped: loss(self.stopped, other.stopped),
+        }
+    }
+
     /// Counts an entry made in this generation, of which the low bits do.
     #[inline(always)]
     pub const fn add_entry(&mut self, generation: u8) {

@@ -11,8 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{leaving::Leaving, plan::plan, tick::Event};
+use super::{leaving::Leaving, plan::plan};
 use crate::{
+    accounts::Event,
     flow::InterfaceNumber,
     kernel::{
         Attachment, Hook, KernelError, Loader, Programs, XdpPlan, XdpWish,
@@ -88,12 +89,12 @@ impl Begun {
         let gap =
             observed.appeared.and_then(|appeared| Gap::open(appeared.carried, netns, *ifindex, account));
         let (attachment, refusal) = Attachment::attach(programs, hook, netns.clone(), *ifindex)
-            .inspect_err(|_| drop(tick.send(Event::Retire(number))))?;
+            .inspect_err(|_| drop(tick.send(Event::Retire { number })))?;
         if let Some(appeared) = observed.appeared {
             metrics.attached_after(appeared.at.elapsed());
         }
         let missed = gap.map_or_else(Default::default, |gap| gap.close(netns, *ifindex, *ethernet, account));
-        let _ = tick.send(Event::Attached(number, attachment.ingress(), missed));
+        let _ = tick.send(Event::Attached { number, hook: attachment.ingress().as_str(), missed });
         Ok(Done { number, attachment, refusal })
     }
 }

@@ -7,8 +7,11 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{interfaces::Attached, tick::Event};
-use crate::kernel::attachment::{OwnQdisc, remove_quiet};
+use super::interfaces::Attached;
+use crate::{
+    accounts::Event,
+    kernel::attachment::{OwnQdisc, remove_quiet},
+};
 
 /// What leaves, and whoever waits until it has left.
 type Job = (Vec<Attached>, Option<Sender<()>>);
@@ -77,7 +80,7 @@ fn take_off(attached: Attached, tick: &Sender<Event>) -> Option<OwnQdisc> {
         "no longer observing an interface"
     );
     // Whatever they counted is in the maps now, and the next drain brings it.
-    let _ = tick.send(Event::Retire(number));
+    let _ = tick.send(Event::Retire { number });
     qdisc
 }
 

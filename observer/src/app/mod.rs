@@ -11,7 +11,6 @@
 //! left behind.
 
 mod check;
-mod held;
 mod interfaces;
 mod leaving;
 mod owners;

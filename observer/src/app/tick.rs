@@ -1,8 +1,6 @@
 //! The thread that drains the kernel each second and closes windows on their edges. Nothing can block it.
 
 use std::{
-    collections::BTreeSet,
-    hash::BuildHasher,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
@@ -10,73 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use observer_ebpf::abi::{Ledger, Loss};
-
-use super::{held::Held, owners::Senders, watermark::Watermark};
+use super::{owners::Senders, watermark::Watermark};
 use crate::{
+    accounts::{Accounts, Annex, Event, Limits, Outcome, Turn},
     clock,
-    flow::{Added, Delta, InterfaceNumber, Table, Window},
-    kernel::{
-        Drain, IngressHook, KernelError,
-        drain::Side,
-        drops::Dropped,
-        ledger::{grown, lost, sum},
-        object::MAX_INTERFACES,
-    },
-    record::{Batch, Lost, Subject},
+    flow::InterfaceNumber,
+    record::Batch,
+    kernel::{Drain, KernelError, drain::Side, object::MAX_INTERFACES},
     sink::Sinks,
-    tasks::{InterfaceKey, Observed},
-    telemetry::{Health, InterfaceStats, Metrics, Protocol},
+    telemetry::{Health, InterfaceStats, Metrics},
 };
-
-/// What the tick is told.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// Packets will be counted under this number.
-    Register(InterfaceNumber, InterfaceKey, Named),
-    /// From now on all packets are, those towards the task by this hook; this passed each way before.
-    Attached(InterfaceNumber, IngressHook, [Loss; 2]),
-    /// It was gone before any packet could be counted under this number.
-    Missed(InterfaceNumber, InterfaceKey, Named),
-    /// What is known of an interface has changed, if it still has this number.
-    Rename(InterfaceNumber, InterfaceKey, Named),
-    /// No more packets will be counted under this number.
-    Retire(InterfaceNumber),
-}
-
-/// What an interface's records are to say of it.
-#[derive(Clone, Debug)]
-pub(super) struct Named {
-    subject: Arc<Subject>,
-    /// Whose they are is not all known and may yet be.
-    awaits_identity: bool,
-    /// It was there before the daemon.
-    older: bool,
-}
-
-impl Named {
-    fn new(observed: &Observed) -> Self {
-        Self {
-            subject: Arc::new(Subject::new(observed)),
-            awaits_identity: observed.awaits_identity,
-            older: observed.older,
-        }
-    }
-}
-
-impl Event {
-    pub(super) fn register(number: InterfaceNumber, observed: &Observed) -> Self {
-        Self::Register(number, observed.key, Named::new(observed))
-    }
-
-    pub(super) fn missed(number: InterfaceNumber, observed: &Observed) -> Self {
-        Self::Missed(number, observed.key, Named::new(observed))
-    }
-
-    pub(super) fn rename(number: InterfaceNumber, observed: &Observed) -> Self {
-        Self::Rename(number, observed.key, Named::new(observed))
-    }
-}
 
 /// What the tick is made for.
 #[derive(Debug)]
@@ -91,101 +32,23 @@ pub(super) struct TickOptions {
     pub(super) freed: Sender<InterfaceNumber>,
 }
 
-/// The ring is looked at this often while it is busy, and this often while it is not. Looking busily makes each entry
-/// dearer for the programs, and a wake-up for each entry dearer still.
+/// Pauses between two looks at the spill ring: while it is busy, and while it is not. Looking without a pause makes each
+/// entry dearer for the programs, and a wake-up for each entry dearer still.
 const RING_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
 
 /// The state of the tick's thread.
 #[derive(Debug)]
 pub(super) struct Tick {
-    options: TickOptions,
+    events: Receiver<Event>,
+    freed: Sender<InterfaceNumber>,
+    accounts: Accounts,
     drain: Drain,
     sinks: Option<Sinks>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    window: Window,
-    flows: Table,
-    interfaces: Tracked,
-    /// `None` where nobody knows who sends.
+    /// `None` where the senders of shared interfaces are not known.
     senders: Option<Senders>,
-    /// Batches of interfaces of which it may yet become known whose they are.
-    held: Vec<Held>,
     watermark: Watermark,
-    /// Interfaces that were there before the daemon, of which the gap is told: it may leave one and come back to it.
-    gaps_told: BTreeSet<InterfaceKey>,
-}
-
-/// The interfaces by their numbers.
-#[derive(Debug)]
-struct Tracked {
-    places: Vec<Place>,
-    /// Counts of interfaces whose registration is still on its way.
-    early: Vec<Delta>,
-    max_flows: usize,
-    /// Of the flows, for each interface.
-    share: usize,
-    /// What the window had no room for, until it is told.
-    refused: Loss,
-    /// Packets of this window among them.
-    refused_in_window: u64,
-    /// Packets that were rejected behind the hook, and for whose own flow the window had no room, until it is told.
-    rejects_refused: u64,
-}
-
-/// A number, and who has it.
-#[derive(Debug, Default)]
-struct Place {
-    interface: Option<Box<Interface>>,
-    /// The account under this number when its last holder left: ledgers are never reset.
-    base: [Ledger; 2],
-}
-
-/// How far an interface is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Packets come.
-    Counted,
-    /// No more packets come.
-    Retired,
-    /// A drain has passed since then: all that was counted is in the open window, or in one before.
-    Complete,
-    /// The window that held the last of it is closed; only records that wait keep its number.
-    Closed,
-}
-
-/// An interface that packets are counted for.
-#[derive(Debug)]
-struct Interface {
-    number: InterfaceNumber,
-    key: InterfaceKey,
-    id: Arc<str>,
-    named: Named,
-    /// UNIX milliseconds until which its records may wait.
-    patience_ms: i64,
-    /// [`None`] until all packets are counted: from then on it is on the metrics page.
-    hook: Option<IngressHook>,
-    /// The account under its number before it came.
-    base: [Ledger; 2],
-    /// The account at the last tick, less the base.
-    ledger: [Ledger; 2],
-    recorded: [[Lost; Protocol::ALL.len()]; 2],
-    /// What passed before the programs were there.
-    missed: [Loss; 2],
-    /// All that it carried passed uncounted, and nobody knows how much that was.
-    unseen: bool,
-    /// What went into no window, because it was full.
-    refused: [Loss; 2],
-    /// What the kernel dropped of it, and why.
-    dropped: Vec<Dropped>,
-    /// Packets that went into the open window.
-    window_packets: u64,
-    /// Flows that it has there.
-    window_flows: usize,
-    /// What was lost up to the end of the last window.
-    lost_before: Loss,
-    /// When its packets were first counted, in UNIX seconds, where it was there before that and it is to be told.
-    observed_from: Option<i64>,
-    stage: Stage,
 }
 
 impl Tick {
@@ -197,34 +60,27 @@ impl Tick {
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Self {
+        let TickOptions { window_seconds, max_flows, events, freed } = options;
         let now = clock::unix_ms();
         health.ticked(now);
-        Self {
-            window: Window::holding(now, options.window_seconds),
-            interfaces: Tracked::new(options.max_flows),
-            options,
-            drain,
-            sinks: Some(sinks),
-            metrics,
-            health,
-            flows: Table::new(),
-            senders,
-            held: Vec::new(),
-            watermark,
-            gaps_told: BTreeSet::new(),
-        }
+        let limits = Limits {
+            window_seconds,
+            max_flows,
+            interfaces: MAX_INTERFACES,
+            recorded_until: watermark.left(),
+        };
+        let (accounts, sinks) = (Accounts::new(limits, now), Some(sinks));
+        Self { events, freed, accounts, drain, sinks, metrics, health, senders, watermark }
     }
 
     /// Ticks until the interfaces' thread is gone; then records what is left.
     pub(super) fn run(mut self) -> Result<(), String> {
         let result = self.tick_until_stopped();
         // Whatever happened: what was counted is written.
-        let last = self.tick(true);
-        self.offer_held(true);
-        let batch = self.close_window(true);
-        let written = match self.sinks.take() {
-            Some(sinks) => sinks.finish(batch),
-            None => Ok(()),
+        let (last, batch) = self.last_tick();
+        let written = match (self.sinks.take(), batch) {
+            (Some(sinks), Some(batch)) => sinks.finish(batch),
+            _ => Ok(()),
         };
         self.watermark.finish();
         result.and(last).map_err(|error| error.to_string())?;
@@ -238,8 +94,8 @@ impl Tick {
             let until_tick = next_tick - clock::unix_ms();
             // A clock that was set back must not stop the ticks.
             let until_tick = Duration::from_millis(until_tick.clamp(0, 1000) as u64);
-            match self.options.events.recv_timeout(until_tick.min(ring_pause)) {
-                Ok(event) => self.handle(event),
+            match self.events.recv_timeout(until_tick.min(ring_pause)) {
+                Ok(event) => self.accounts.handle(event, clock::unix_ms()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
@@ -248,102 +104,66 @@ impl Tick {
             ring_pause = if spilled == 0 { (ring_pause * 2).min(RING_PAUSES[1]) } else { RING_PAUSES[0] };
             let now = clock::unix_ms();
             if now >= next_tick || next_tick - now > 1000 {
-                self.tick(false)?;
+                self.tick()?;
                 next_tick = next_second();
             }
         }
     }
 
-    fn handle(&mut self, event: Event) {
-        match event {
-            Event::Register(number, key, named) => {
-                self.put(number, key, named);
-            }
-            Event::Missed(number, key, named) => {
-                self.put(number, key, named);
-                if let Some(interface) = self.interfaces.get(number) {
-                    interface.unseen = true;
-                    interface.stage = Stage::Retired;
-                }
-            }
-            Event::Rename(number, key, named) => {
-                if let Some(interface) = self.interfaces.get(number).filter(|it| it.key == key) {
-                    interface.named = named;
-                }
-            }
-            Event::Attached(number, hook, missed) => {
-                if let Some(interface) = self.interfaces.get(number) {
-                    interface.hook = Some(hook);
-                    interface.missed = missed;
-                    if interface.named.older && self.gaps_told.insert(interface.key) {
-                        interface.observed_from = Some(clock::unix_ms().div_euclid(1000));
-                    }
-                    for missed in missed {
-                        self.metrics.missed(missed);
-                    }
-                }
-            }
-            Event::Retire(number) => {
-                if let Some(interface) = self.interfaces.get(number) {
-                    interface.stage = Stage::Retired;
-                }
-            }
-        }
-    }
-
-    fn put(&mut self, number: InterfaceNumber, key: InterfaceKey, named: Named) {
-        // Records of its first window may wait for as long as a window is.
-        let patience = self.window.end + i64::from(self.options.window_seconds);
-        self.interfaces.put(number, key, named, patience * 1000);
-        self.share();
-    }
-
-    /// All that waits; then what came before its registration finds its interface.
+    /// Handles all events that wait; then counts that came before their registration find their interface.
     fn handle_waiting(&mut self) {
-        while let Ok(event) = self.options.events.try_recv() {
-            self.handle(event);
+        while let Ok(event) = self.events.try_recv() {
+            self.accounts.handle(event, clock::unix_ms());
         }
-        for delta in std::mem::take(&mut self.interfaces.early) {
-            self.interfaces.add(&mut self.flows, self.window, delta);
-        }
+        self.accounts.add_early();
+        self.drain.share_among(self.accounts.open_interfaces());
     }
 
     fn take_ring(&mut self) -> u64 {
-        let Self { drain, flows, interfaces, window, .. } = self;
-        let spilled = drain.read_ring(|_, delta| interfaces.add(flows, *window, delta));
+        let Self { drain, accounts, .. } = self;
+        let spilled = drain.read_ring(|_, delta| accounts.add(delta));
         self.metrics.spilled(spilled);
         spilled
     }
 
-    /// Drains, and closes the window if it is over. With `last`, the window is left to the caller.
-    fn tick(&mut self, last: bool) -> Result<(), KernelError> {
-        // Events that are waiting were sent before this: what retired before the flip is complete after the drain.
+    /// Drains, and closes the window where it is over.
+    fn tick(&mut self) -> Result<(), KernelError> {
+        // Events that wait were sent before this: what retired before the flip is complete after the drain.
         self.handle_waiting();
-        let now = clock::unix_ms();
-        let over = !last && self.window.is_over(now);
-        let next = self.window.next(now, self.options.window_seconds);
-        let mut early = Table::new();
-        let retired: Vec<_> = self
-            .interfaces
-            .all()
-            .filter(|interface| interface.stage == Stage::Retired)
-            .map(|i| i.number)
-            .collect();
+        let mut turn = self.accounts.begin(clock::unix_ms());
+        self.drain(&mut turn)?;
+        let start = Instant::now();
+        let closes = turn.closes(&self.accounts);
+        let annex = closes.map(|window| self.annex(window.end)).unwrap_or_default();
+        let outcome = self.accounts.end(turn, annex);
+        self.take_in(outcome);
+        if closes.is_some() {
+            self.metrics.window_closed(start.elapsed());
+        }
+        Ok(())
+    }
 
-        let Self { drain, flows, interfaces, window, .. } = self;
-        let end_ms = window.end * 1000;
-        let report = drain.drain(|side, delta| {
-            // A tick that is late finds flows that began when the window was over.
-            if over && (side == Side::After || delta.counters.first_ms >= end_ms) {
-                interfaces.add(&mut early, next, delta);
-            } else {
-                interfaces.add(flows, *window, delta);
-            }
-        })?;
+    /// Drains once more, and closes the window. The last batch is left to the caller.
+    fn last_tick(&mut self) -> (Result<(), KernelError>, Option<Batch>) {
+        self.handle_waiting();
+        let mut turn = self.accounts.begin_last(clock::unix_ms());
+        let drained = self.drain(&mut turn);
+        let annex = self.annex(self.accounts.last_window(&turn).end);
+        let mut outcome = self.accounts.finish(turn, annex);
+        let last = outcome.batches.pop();
+        self.take_in(outcome);
+        (drained, last)
+    }
+
+    /// Adds all that the kernel has counted.
+    fn drain(&mut self, turn: &mut Turn) -> Result<(), KernelError> {
+        let Self { drain, accounts, metrics, .. } = self;
+        let report = drain.drain(|side, delta| accounts.add_drained(turn, side == Side::After, delta))?;
+        metrics.drained(&report);
         if let Some(drops) = drain.drops() {
             for (key, packets) in drops.take_undelivered() {
-                if !flows.note_undelivered(&key, packets) && !early.note_undelivered(&key, packets) {
-                    self.metrics.drops().undelivered_late(packets);
+                if !accounts.note_undelivered(turn, &key, packets) {
+                    metrics.drops().undelivered_late(packets);
                 }
             }
         }
@@ -354,297 +174,63 @@ impl Tick {
                 self.senders = None;
             }
         }
-        // One that left while the tick was late may have flows that belong to the next window, and stays until then.
-        let in_next: BTreeSet<_> = early.flows().map(|delta| delta.key.interface()).collect();
-        for number in retired.into_iter().filter(|number| !in_next.contains(number)) {
-            if let Some(interface) = self.interfaces.get(number) {
-                interface.stage = Stage::Complete;
-            }
-        }
-        self.metrics.drained(&report);
-        self.read_ledgers();
-        self.metrics.window_refused(std::mem::take(&mut self.interfaces.refused));
-        self.metrics.drops().refused(std::mem::take(&mut self.interfaces.rejects_refused));
-        self.read_drops();
-        if over {
-            let start = Instant::now();
-            let mut batch = self.close_window(false);
-            let waiting = self.interfaces.waiting(now);
-            if !waiting.is_empty() {
-                self.held.push(Held::split(&mut batch, &waiting));
-            }
-            if let Some(sinks) = &self.sinks {
-                sinks.offer(batch);
-            }
-            self.window = next;
-            // Its packets were counted for the window that closed, as seen from their interface.
-            for delta in early.flows() {
-                if let Some(interface) = self.interfaces.get(delta.key.interface()) {
-                    if !delta.key.is_rejected_behind_hook() {
-                        interface.window_packets += delta.counters.packets;
-                    }
-                    interface.window_flows += 1;
-                }
-            }
-            self.flows = early;
-            self.metrics.window_closed(start.elapsed());
-        }
-        self.offer_held(false);
-        self.publish();
-        self.health.ticked(clock::unix_ms());
+        accounts.read(|number| drain.ledger(number), |growth| metrics.ledger_grew(growth));
         Ok(())
     }
 
-    /// Offers the held batches that need not wait any longer; all of them with `last`.
-    fn offer_held(&mut self, last: bool) {
-        let waiting = if last { BTreeSet::new() } else { self.interfaces.waiting(clock::unix_ms()) };
-        let (wait, ready) = std::mem::take(&mut self.held).into_iter().partition(|held| held.waits(&waiting));
-        self.held = wait;
-        let ready: Vec<Held> = ready;
-        for mut held in ready {
-            for (number, subject) in &mut held.0.subjects {
-                if let Some(interface) = self.interfaces.get(*number) {
-                    *subject = Arc::clone(&interface.named.subject);
-                }
-            }
+    /// Parts of a window's batch that the accounts do not know.
+    fn annex(&mut self, end: i64) -> Annex {
+        Annex {
+            owners: self.senders.as_mut().map(Senders::close).unwrap_or_default(),
+            mark: Some(self.watermark.mark(end)),
+        }
+    }
+
+    /// Hands on the results of a tick.
+    fn take_in(&mut self, outcome: Outcome) {
+        let Outcome { batches, freed, late, missed, refused, rejects_refused, refused_in_window } = outcome;
+        for batch in batches {
             if let Some(sinks) = &self.sinks {
-                sinks.offer(held.0);
+                sinks.offer(batch);
             }
         }
-        let held: BTreeSet<_> = self.held.iter().flat_map(|held| held.0.subjects.keys().copied()).collect();
-        let gone = self.interfaces.all().filter(|it| it.stage == Stage::Closed && !held.contains(&it.number));
-        for number in gone.map(|interface| interface.number).collect::<Vec<_>>() {
-            self.interfaces.remove(number);
+        for number in freed {
             if let Some(drops) = self.drain.drops()
                 && let Err(error) = drops.forget(number)
             {
                 tracing::warn!(%error, "counts of drops could not be removed");
             }
-            let _ = self.options.freed.send(number);
+            let _ = self.freed.send(number);
         }
-    }
-
-    fn read_ledgers(&mut self) {
-        for interface in self.interfaces.all() {
-            let now = self.drain.ledger(interface.number);
-            for (direction, now) in now.iter().enumerate() {
-                let ledger = grown(now, &interface.base[direction]);
-                self.metrics.ledger_grew(&grown(&ledger, &interface.ledger[direction]));
-                interface.ledger[direction] = ledger;
-            }
-        }
-    }
-
-    fn read_drops(&mut self) {
-        let Some(drops) = self.drain.drops() else { return };
-        for interface in self.interfaces.all() {
-            interface.dropped = drops.of(interface.number).collect();
-        }
-        self.metrics.drops().set_totals(&drops.totals(), drops.of_none());
-    }
-
-    /// All that is to be recorded of the window; interfaces that are complete are forgotten.
-    fn close_window(&mut self, last: bool) -> Batch {
-        self.metrics.drops().late(self.flows.settle());
-        let mut window = self.window;
-        if last {
-            let now = clock::unix_ms().div_euclid(1000);
-            window.end = now.clamp(window.start, window.end);
-        }
-        let mut batch = Batch {
-            flows: std::mem::take(&mut self.flows),
-            owners: self.senders.as_mut().map(Senders::close).unwrap_or_default(),
-            mark: Some(self.watermark.mark(window.end)),
-            ..Batch::new(window)
-        };
-        for interface in self.interfaces.all().filter(|interface| interface.stage != Stage::Closed) {
-            batch.subjects.insert(interface.number, Arc::clone(&interface.named.subject));
-            let mut ever = lost(&interface.ledger);
-            for other in interface.refused.into_iter().chain(interface.missed) {
-                ever.packets += other.packets;
-                ever.bytes += other.bytes;
-            }
-            let newly = Lost {
-                packets: ever.packets - interface.lost_before.packets,
-                bytes: ever.bytes - interface.lost_before.bytes,
-            };
-            if newly != Lost::default() || interface.unseen {
-                batch.lossy.push((interface.number, newly));
-            } else if interface.window_packets == 0 && interface.hook.is_some() {
-                batch.silent.push(interface.number);
-            }
-            if let Some(end) = interface.observed_from.take()
-                && let Some(start) = self.watermark.left().filter(|start| *start < end)
-            {
-                batch.gaps.push((interface.number, Window { start, end }));
-            }
-            interface.lost_before = ever;
-            interface.window_packets = 0;
-            interface.window_flows = 0;
-            // Its number is given back once no record waits.
-            if interface.stage == Stage::Complete {
-                interface.stage = Stage::Closed;
-            }
-        }
-        self.share();
-        let packets = std::mem::take(&mut self.interfaces.refused_in_window);
-        if packets != 0 {
+        self.drain.share_among(self.accounts.open_interfaces());
+        self.metrics.drops().late(late);
+        self.metrics.missed(missed);
+        self.metrics.window_refused(refused);
+        self.metrics.drops().refused(rejects_refused);
+        if refused_in_window != 0 {
             tracing::warn!(
-                packets,
+                packets = refused_in_window,
                 "lost: more flows than a window may hold; --max-flows sets how many that are"
             );
         }
-        batch
-    }
-
-    /// Divides the cache and the window among the interfaces that there are.
-    fn share(&mut self) {
-        let count = self.interfaces.all().filter(|interface| interface.stage != Stage::Closed).count().max(1);
-        self.interfaces.share = self.interfaces.max_flows / count;
-        self.drain.share_among(count);
+        self.publish();
+        self.health.ticked(clock::unix_ms());
     }
 
     fn publish(&mut self) {
-        let interfaces = self
-            .interfaces
-            .all()
-            .filter(|interface| interface.stage != Stage::Closed)
-            .filter_map(|interface| {
-                Some(InterfaceStats {
-                    id: Arc::clone(&interface.id),
-                    subject: Arc::clone(&interface.named.subject),
-                    hook: interface.hook?.as_str(),
-                    ledger: interface.ledger,
-                    recorded: interface.recorded,
-                    missed: interface.missed,
-                    refused: interface.refused,
-                    dropped: interface.dropped.clone(),
-                })
-            })
-            .collect();
-        self.metrics.publish(self.flows.len(), interfaces);
+        let drops = self.drain.drops();
+        if let Some(drops) = &drops {
+            self.metrics.drops().set_totals(&drops.totals(), drops.of_none());
+        }
+        let dropped = |number| drops.as_ref().map(|drops| drops.of(number).collect()).unwrap_or_default();
+        let figures = self.accounts.figures().into_iter();
+        let interfaces =
+            figures.map(|figures| InterfaceStats { dropped: dropped(figures.number), figures }).collect();
+        self.metrics.publish(self.accounts.flows(), interfaces);
     }
 }
 
 /// UNIX milliseconds of the next whole second, on which every window's edge lies.
 fn next_second() -> i64 {
     (clock::unix_ms().div_euclid(1000) + 1) * 1000
-}
-
-impl Tracked {
-    fn new(max_flows: usize) -> Self {
-        Self {
-            places: (0..=MAX_INTERFACES).map(|_| Place::default()).collect(),
-            early: Vec::new(),
-            max_flows,
-            share: max_flows,
-            refused: Loss::default(),
-            refused_in_window: 0,
-            rejects_refused: 0,
-        }
-    }
-
-    fn get(&mut self, number: InterfaceNumber) -> Option<&mut Interface> {
-        self.places.get_mut(usize::from(number.get()))?.interface.as_deref_mut()
-    }
-
-    fn put(&mut self, number: InterfaceNumber, key: InterfaceKey, named: Named, patience_ms: i64) {
-        if let Some(place) = self.places.get_mut(usize::from(number.get())) {
-            place.interface = Some(Box::new(Interface::new(number, key, named, patience_ms, &place.base)));
-        }
-    }
-
-    /// Interfaces whose records are to wait until it is known whose they are.
-    fn waiting(&mut self, unix_ms: i64) -> BTreeSet<InterfaceNumber> {
-        let waits = |it: &&mut Interface| it.named.awaits_identity && unix_ms < it.patience_ms;
-        self.all().filter(waits).map(|interface| interface.number).collect()
-    }
-
-    fn remove(&mut self, number: InterfaceNumber) {
-        if let Some(place) = self.places.get_mut(usize::from(number.get()))
-            && let Some(interface) = place.interface.take()
-        {
-            for (base, ledger) in place.base.iter_mut().zip(&interface.ledger) {
-                *base = sum(base, ledger);
-            }
-        }
-    }
-
-    fn all(&mut self) -> impl Iterator<Item = &mut Interface> {
-        self.places.iter_mut().filter_map(|place| place.interface.as_deref_mut())
-    }
-
-    /// Adds to a flow of the window, and to the interface's own sums.
-    fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) {
-        let (max_flows, share) = (self.max_flows, self.share);
-        let Some(interface) = self.get(delta.key.interface()) else {
-            // It is registered before its first packet, but we may not have read that yet.
-            self.early.push(delta);
-            return;
-        };
-        // The coarse clock lags by up to 10 ms, so a packet behind a window's edge may carry a time before it.
-        delta.counters.begin_no_earlier_than(window.start * 1000);
-        let may_grow = flows.len() < max_flows || interface.window_flows < share;
-        let direction = delta.key.direction() as usize;
-        // Recorded as a part of what was accepted: `Table::settle` divides them.
-        let is_part = delta.key.is_rejected_behind_hook();
-        match flows.add_if(&delta, may_grow) {
-            Added::Known => {}
-            Added::New => interface.window_flows += 1,
-            Added::Refused if is_part => {
-                self.rejects_refused += delta.counters.packets;
-                return;
-            }
-            Added::Refused => {
-                interface.refused[direction].packets += delta.counters.packets;
-                interface.refused[direction].bytes += delta.counters.bytes;
-                self.refused.packets += delta.counters.packets;
-                self.refused.bytes += delta.counters.bytes;
-                self.refused_in_window += delta.counters.packets;
-                return;
-            }
-        }
-        if is_part {
-            return;
-        }
-        let protocol = Protocol::of(delta.key.protocol()) as usize;
-        let recorded = &mut interface.recorded[direction][protocol];
-        recorded.packets += delta.counters.packets;
-        recorded.bytes += delta.counters.bytes;
-        interface.window_packets += delta.counters.packets;
-    }
-}
-
-impl Interface {
-    fn new(
-        number: InterfaceNumber,
-        key: InterfaceKey,
-        named: Named,
-        patience_ms: i64,
-        base: &[Ledger; 2],
-    ) -> Self {
-        // The same after a restart of the daemon, so that its series go on.
-        let identity = (key.netns, key.ifindex, &named.subject.mac);
-        let hash = foldhash::quality::FixedState::default().hash_one(identity);
-        Self {
-            number,
-            key,
-            id: format!("{:08x}", hash as u32).into(),
-            named,
-            patience_ms,
-            hook: None,
-            base: *base,
-            ledger: [Ledger::default(); 2],
-            recorded: [[Lost::default(); Protocol::ALL.len()]; 2],
-            missed: [Loss::default(); 2],
-            unseen: false,
-            refused: [Loss::default(); 2],
-            dropped: Vec::new(),
-            window_packets: 0,
-            window_flows: 0,
-            lost_before: Loss::default(),
-            observed_from: None,
-            stage: Stage::Counted,
-        }
-    }
 }

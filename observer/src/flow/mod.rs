@@ -6,8 +6,10 @@
 
 mod key;
 mod table;
+mod traffic;
 mod window;
 
 pub use key::{Action, Direction, DropReason, FlowKey, InterfaceNumber};
-pub use table::{Added, Counters, Delta, Icmp, Late, Table};
+pub use table::{Added, Counters, Delta, Icmp, Table};
+pub use traffic::Traffic;
 pub use window::Window;

@@ -3,7 +3,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::{Action, FlowKey};
+use super::{Action, FlowKey, Traffic};
 
 /// Type and code of the ICMP messages of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,15 +107,6 @@ pub struct Table {
     empty: usize,
 }
 
-/// What was dropped later than it could be taken out of its flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Late {
-    /// Packets as on the wire.
-    pub packets: u64,
-    /// Bytes of layer 3.
-    pub bytes: u64,
-}
-
 const CHUNK: usize = 4096;
 
 impl Table {
@@ -172,9 +163,9 @@ impl Table {
     /// one flow: to be called once, when all that belongs to the window is in.
     ///
     /// The hook counts a packet before it is dropped. One whose flow is not here any more was recorded as accepted in
-    /// the window before; that stands, and the packet is taken out of the rejected flow instead.
-    pub fn settle(&mut self) -> Late {
-        let mut late = Late::default();
+    /// the window before; that stands, and the packet is taken out of the rejected flow instead: such packets are returned.
+    pub fn settle(&mut self) -> Traffic {
+        let mut late = Traffic::NONE;
         let rejected = std::mem::take(&mut self.rejected);
         for &number in &rejected {
             let Delta { key, counters } = *self.at(number);
@@ -345,7 +336,7 @@ mod tests {
         direction: Direction,
         accepted: &[u64],
         rejected: &[(DropReason, u64)],
-    ) -> (Vec<(Action, u64)>, Late) {
+    ) -> (Vec<(Action, u64)>, Traffic) {
         let mut table = Table::new();
         let add = |table: &mut Table, action, packets| {
             let mut delta = delta(1, packets, 0, Icmp::None);
@@ -415,7 +406,7 @@ mod tests {
         let rejected = [(Netfilter, 3), (CgroupEgress, 2)];
         let (flows, late) = settled(Direction::Egress, &[7], &rejected);
         assert_eq!(flows, [(Reject(Netfilter), 3), (Reject(CgroupEgress), 2), (Accept, 7)]);
-        assert_eq!(late, Late::default());
+        assert_eq!(late, Traffic::NONE);
     }
 
     /// What is accepted and rejected of a flow whose fragments, `counted` by the hook, were dropped as `dropped`.
@@ -441,7 +432,7 @@ mod tests {
         for (reason, sums) in dropped {
             add(Action::Reject(*reason), *sums);
         }
-        assert_eq!(table.settle(), Late::default());
+        assert_eq!(table.settle(), Traffic::NONE);
         assert_eq!(table.flows().count(), table.len());
         let flows = table.flows();
         flows.map(|flow| (flow.key.action(), (flow.counters.packets, flow.counters.bytes))).collect()

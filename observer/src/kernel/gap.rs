@@ -3,10 +3,14 @@
 use std::{fs, thread, time::Duration};
 
 use nix::net::if_::if_indextoname;
-use observer_ebpf::abi::{Ledger, Loss};
+use observer_ebpf::abi::Ledger;
 
 use super::ledger::Ledgers;
-use crate::{flow::InterfaceNumber, netlink::LinkCounters, netns::Netns};
+use crate::{
+    flow::{InterfaceNumber, Traffic},
+    netlink::LinkCounters,
+    netns::Netns,
+};
 
 /// A look at an interface's own counters just before the programs are put on it.
 ///
@@ -48,7 +52,7 @@ impl Gap {
         ifindex: u32,
         ethernet: bool,
         (ledgers, number): (&Ledgers, InterfaceNumber),
-    ) -> [Loss; 2] {
+    ) -> [Traffic; 2] {
         // Of one that is gone by now at least the first look is known.
         let after = counters(netns, ifindex).unwrap_or(self.before);
         let mut missed = self.missed(after, &ledgers.of(number));
@@ -75,18 +79,18 @@ impl Gap {
                 missed[side].packets.clamp(frames(&self.before), frames(&after).max(frames(&self.before)));
             let bytes = missed[side].bytes.clamp(bytes(&self.before), bytes(&after).max(bytes(&self.before)));
             let header = if ethernet { ETHERNET } else { 0 };
-            Loss { packets, bytes: bytes.saturating_sub(packets * header) }
+            Traffic { packets, bytes: bytes.saturating_sub(packets * header) }
         })
     }
 
     /// What the interface counted since it appeared and the programs did not, with link headers.
-    fn missed(&self, counters: LinkCounters, ledgers: &[Ledger; 2]) -> [Loss; 2] {
+    fn missed(&self, counters: LinkCounters, ledgers: &[Ledger; 2]) -> [Traffic; 2] {
         std::array::from_fn(|side| {
             let seen = ledgers[side].frames.wrapping_sub(self.ledgers[side].frames);
             let seen_bytes = ledgers[side].frame_bytes.wrapping_sub(self.ledgers[side].frame_bytes);
             let carried = counters.frames[side].saturating_sub(self.base.frames[side]);
             let carried_bytes = counters.bytes[side].saturating_sub(self.base.bytes[side]);
-            Loss { packets: carried.saturating_sub(seen), bytes: carried_bytes.saturating_sub(seen_bytes) }
+            Traffic { packets: carried.saturating_sub(seen), bytes: carried_bytes.saturating_sub(seen_bytes) }
         })
     }
 }
@@ -133,8 +137,8 @@ mod tests {
     #[test]
     fn what_the_interface_counted_and_the_programs_did_not_is_missed() {
         let gap = Gap { base: link(3), before: link(5), ledgers: seen(100) };
-        assert_eq!(gap.missed(link(9), &seen(103))[0], Loss { packets: 3, bytes: 342 });
+        assert_eq!(gap.missed(link(9), &seen(103))[0], Traffic { packets: 3, bytes: 342 });
         // A frame that the programs saw first is not missed.
-        assert_eq!(gap.missed(link(5), &seen(104))[0], Loss::default());
+        assert_eq!(gap.missed(link(5), &seen(104))[0], Traffic::NONE);
     }
 }

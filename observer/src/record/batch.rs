@@ -5,8 +5,8 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{Content, Context, Lost, Mark, Record, Subject, parity::is_unlogged};
-use crate::flow::{Action, FlowKey, InterfaceNumber, Table, Window};
+use super::{Content, Context, Mark, Record, Subject, parity::is_unlogged};
+use crate::flow::{Action, FlowKey, InterfaceNumber, Table, Traffic, Window};
 
 /// The container that each flow is of.
 pub type Owners = HashMap<FlowKey, Arc<str>, RandomState>;
@@ -26,7 +26,7 @@ pub struct Batch {
     /// Interfaces that were observed and saw no packet.
     pub silent: Vec<InterfaceNumber>,
     /// Interfaces with packets that are in no record.
-    pub lossy: Vec<(InterfaceNumber, Lost)>,
+    pub lossy: Vec<(InterfaceNumber, Traffic)>,
     /// Interfaces that were there while nothing was observed, and when that was: before the window, or in it.
     pub gaps: Vec<(InterfaceNumber, Window)>,
     /// Tells when the outputs are done with it.
@@ -73,7 +73,7 @@ impl Batch {
         let lossy =
             self.lossy.iter().map(|(interface, lost)| (*interface, self.window, Content::SkipData(*lost)));
         // Nobody knows how much that was.
-        let unknown = Content::SkipData(Lost::default());
+        let unknown = Content::SkipData(Traffic::NONE);
         let gaps = self.gaps.iter().map(move |(interface, gap)| (*interface, *gap, unknown));
         // A flow's interface is mostly that of the flow before.
         let mut last: Option<(InterfaceNumber, &Subject)> = None;

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Batch, Context, Format, Lost, ServiceRanges, Subject};
+use super::{Batch, Context, Format, ServiceRanges, Subject};
 use crate::{
     flow::{Counters, Delta, Direction, FlowKey, Icmp, InterfaceNumber, Table, Window},
     tasks::{Attribute, Fact, Identity, Source},
@@ -128,7 +128,7 @@ pub(crate) fn batch() -> Batch {
             .map(|(number, subject)| (number, Arc::new(subject)))
             .into(),
         silent: vec![silent],
-        lossy: vec![(PLAIN, Lost { packets: 7, bytes: 700 })],
+        lossy: vec![(PLAIN, crate::flow::Traffic { packets: 7, bytes: 700 })],
         ..Batch::new(WINDOW)
     }
 }

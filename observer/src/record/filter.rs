@@ -249,7 +249,7 @@ fn name(word: &str) -> Option<Box<str>> {
 mod tests {
     use super::*;
     use crate::record::{
-        Context, Format, Lost, Subject,
+        Context, Format, Subject,
         examples::{ENI, WINDOW, eni, flow, identity},
     };
 
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn records_without_a_flow_follow_their_interface_and_are_kept_in_doubt() {
         let subject = Subject { identity: identity(&[(Attribute::ServiceName, "web")]), ..eni() };
-        for content in [Content::NoData, Content::SkipData(Lost::default())] {
+        for content in [Content::NoData, Content::SkipData(crate::flow::Traffic::NONE)] {
             for (rules, kept) in [
                 (&["drop port=53"][..], true),
                 (&["drop port!=53"], true),

@@ -43,18 +43,9 @@ pub use text::{TextLines, write_header, write_text};
 pub use value::Value;
 
 use crate::{
-    flow::{Delta, Window},
+    flow::{Delta, Traffic, Window},
     tasks::Attribute,
 };
-
-/// Packets and bytes that are in no record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lost {
-    /// Packets as on the wire.
-    pub packets: u64,
-    /// Bytes of layer 3.
-    pub bytes: u64,
-}
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +55,7 @@ pub enum Content<'a> {
     /// No packet crossed the interface in the window.
     NoData,
     /// Packets of the window are in no record.
-    SkipData(Lost),
+    SkipData(Traffic),
 }
 
 impl Content<'_> {

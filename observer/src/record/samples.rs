@@ -113,7 +113,7 @@ impl<'a> Line<'a> {
         let delta = is_flow.then(|| self.flow());
         let kind = match (&delta, self.text(Field::LogStatus)) {
             (_, "NODATA") => Content::NoData,
-            (_, "SKIPDATA") => Content::SkipData(super::Lost::default()),
+            (_, "SKIPDATA") => Content::SkipData(crate::flow::Traffic::NONE),
             (Some(delta), _) => Content::Flow(delta),
             it => panic!("{it:?}"),
         };

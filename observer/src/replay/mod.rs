@@ -8,7 +8,6 @@
 //! - `link`: packets to Ethernet frames
 //! - `side`: which way a frame went
 //! - `segments`: super-packets
-//! - `windows`: the windows of the capture's time
 //! - `report`: what became of every packet
 
 mod capture;
@@ -16,7 +15,6 @@ mod link;
 mod report;
 mod segments;
 mod side;
-mod windows;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,7 +29,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ipnet::IpNet;
 use observer_ebpf::{
-    abi::{Direction, Ledger},
+    abi::Direction,
     packet::{self, Link, Offload},
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -43,18 +41,17 @@ use self::{
     report::Report,
     segments::{Segments, Shape},
     side::{Side, Sides},
-    windows::{Closed, Windows},
 };
 use crate::{
+    accounts::{Account, CaptureWindows, ClosedWindow},
     app::{self, Failure},
     config::Config,
-    flow::InterfaceNumber,
+    flow::{InterfaceNumber, Traffic},
     kernel::{
-        ledger::{grown, lost},
         preflight,
         test_run::{Captured, Taken, TestRuns},
     },
-    record::{Batch, Lost, Subject},
+    record::{Batch, Subject},
     sink::{Counts, Output, Recovered, SinkLoss, SinkObserver, Sinks},
     tasks::{Identity, Mac, TasksFile},
 };
@@ -196,8 +193,7 @@ struct Place {
 #[derive(Debug)]
 struct Interface {
     subject: Arc<Subject>,
-    /// The programs' account when it was last looked at.
-    ledger: [Ledger; 2],
+    account: Account,
 }
 
 /// A replay under way.
@@ -206,7 +202,7 @@ struct Replay {
     runs: TestRuns,
     sides: Sides,
     segments: Segments,
-    windows: Windows,
+    windows: CaptureWindows,
     sinks: Option<Sinks>,
     report: Report,
     mac: Option<Mac>,
@@ -247,7 +243,7 @@ impl Replay {
             runs: TestRuns::new()?,
             sides: Sides::new(options.local_mac, &options.local),
             segments: Segments::new(options.mtu),
-            windows: Windows::new(config.window),
+            windows: CaptureWindows::new(config.window),
             sinks: Some(sinks),
             report: Report { capture: name.into(), ..Report::default() },
             mac: options.local_mac,
@@ -351,7 +347,7 @@ impl Replay {
             (Taken::Yes, _) => self.taken(number, shape),
             (Taken::TooShort, Err(skip)) => {
                 if let Some(wire) = self.report.refuse(skip) {
-                    self.windows.lose(number, Lost { packets: wire.packets.into(), bytes: wire.bytes });
+                    self.windows.lose(number, Traffic { packets: wire.packets.into(), bytes: wire.bytes });
                 }
             }
             (Taken::TooShort, Ok(_)) => {
@@ -402,7 +398,7 @@ impl Replay {
             name = format!("{name}:{}", place.number);
         }
         let subject = Arc::new(Subject::named(&name, self.mac, Arc::clone(&self.identity)));
-        self.interfaces.push(Interface { subject, ledger: [Ledger::default(); 2] });
+        self.interfaces.push(Interface { subject, account: Account::default() });
         let number = InterfaceNumber::new(number);
         self.places.insert(place, number);
         Ok(number)
@@ -458,23 +454,21 @@ impl Replay {
         for (interface, number) in
             interfaces.iter_mut().zip(1..).map(|(it, number)| (it, InterfaceNumber::new(number)))
         {
-            let now = runs.ledger(number);
-            let newly = lost(&[grown(&now[0], &interface.ledger[0]), grown(&now[1], &interface.ledger[1])]);
-            windows.lose(number, Lost { packets: newly.packets, bytes: newly.bytes });
-            interface.ledger = now;
+            interface.account.read(&runs.ledger(number));
+            windows.lose(number, interface.account.report_losses());
         }
         Ok(())
     }
 
     /// Hands the records of a window to the sinks, when they have room.
-    fn hand_over(&mut self, closed: Closed) {
-        let Closed { interface, window, flows, lost } = closed;
+    fn hand_over(&mut self, closed: ClosedWindow) {
+        let ClosedWindow { interface, window, flows, lost } = closed;
         for flow in flows.flows() {
             self.report.recorded.packets += flow.counters.packets;
             self.report.recorded.bytes += flow.counters.bytes;
         }
         let subject = Arc::clone(&self.interfaces[usize::from(interface.get()) - 1].subject);
-        let lossy = if lost == Lost::default() { Vec::new() } else { vec![(interface, lost)] };
+        let lossy = if lost.is_none() { Vec::new() } else { vec![(interface, lost)] };
         let subjects = BTreeMap::from([(interface, subject)]);
         let batch = Batch { flows, subjects, lossy, ..Batch::new(window) };
         if !batch.is_empty()
@@ -500,7 +494,7 @@ impl Replay {
         report.dropped_by_capture = capture.dropped();
         report.reopened_windows = self.windows.reopened();
         report.recorded.records = written.records.load(Ordering::Relaxed);
-        report.complete(self.run, self.interfaces.iter().flat_map(|interface| interface.ledger));
+        report.complete(self.run, self.interfaces.iter().flat_map(|interface| *interface.account.ledger()));
         let result = match closed {
             Err(error) => Err(Failure::Running(format!("the last records were not written: {error}"))),
             Ok(()) if written.failed.load(Ordering::Relaxed) => {

@@ -12,7 +12,7 @@ use observer_ebpf::{
 };
 use serde::Serialize;
 
-use crate::kernel::ledger::sum;
+use crate::flow::Traffic;
 
 /// The account of a replay.
 ///
@@ -37,7 +37,7 @@ pub(super) struct Report {
     /// What is in records.
     pub(super) recorded: Recorded,
     /// Packets that are in no record, because their IP header is unsound, by reason.
-    pub(super) lost: BTreeMap<&'static str, Tally>,
+    pub(super) lost: BTreeMap<&'static str, Traffic>,
     /// Packets that carry no IP, by kind.
     pub(super) non_ip: BTreeMap<&'static str, u64>,
     /// Packets of which neither end is local.
@@ -72,15 +72,6 @@ pub(super) struct Recorded {
     pub(super) records: u64,
 }
 
-/// Packets and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Tally {
-    /// How many.
-    pub(super) packets: u64,
-    /// Their bytes of layer 3.
-    pub(super) bytes: u64,
-}
-
 /// Packets that stand for several on the wire, by how it is known for how many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct SuperPackets {
@@ -106,9 +97,8 @@ impl Report {
         self.refused += 1;
         match skip {
             Skip::Lost(reason, wire) => {
-                let lost = self.lost.entry(reason.as_str()).or_default();
-                lost.packets += u64::from(wire.packets);
-                lost.bytes += wire.bytes;
+                let lost = Traffic { packets: wire.packets.into(), bytes: wire.bytes };
+                *self.lost.entry(reason.as_str()).or_default() += lost;
                 Some(wire)
             }
             Skip::NonIp(kind) => {
@@ -122,14 +112,12 @@ impl Report {
 
     /// Completes the account by the programs' own: `run` packets were handed to them.
     pub(super) fn complete(&mut self, run: u64, ledgers: impl IntoIterator<Item = Ledger>) {
-        let all = ledgers.into_iter().fold(Ledger::default(), |all, ledger| sum(&all, &ledger));
+        let all = ledgers.into_iter().fold(Ledger::default(), |all, ledger| all.plus(&ledger));
         self.recorded.captured = run;
         for reason in LossReason::ALL {
             let lost = all.lost[reason as usize];
             if lost.packets != 0 {
-                let entry = self.lost.entry(reason.as_str()).or_default();
-                entry.packets += lost.packets;
-                entry.bytes += lost.bytes;
+                *self.lost.entry(reason.as_str()).or_default() += lost.into();
                 self.recorded.captured -= lost.packets;
             }
         }

@@ -7,7 +7,7 @@ use super::{
     metrics::{counter, counters, register},
 };
 use crate::{
-    flow::Late,
+    flow::Traffic,
     kernel::drops::{DropTotals, Dropped, Sight},
 };
 
@@ -113,7 +113,7 @@ impl DropMetrics {
     }
 
     /// Packets that policy dropped behind the hook, and that could not be taken out of the flow that counted them.
-    pub fn late(&self, late: Late) {
+    pub fn late(&self, late: Traffic) {
         self.unbooked.with_label_values(&[LATE]).inc_by(late.packets);
     }
 

@@ -5,41 +5,26 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use observer_ebpf::abi::{Direction, Ledger, Loss, LossReason};
+use observer_ebpf::abi::{Direction, LossReason};
 use prometheus::{
     IntCounterVec, IntGaugeVec, Opts,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
 
-use super::{
-    Protocol,
-    labels::{BEFORE_ATTACH, WINDOW_FULL},
-};
+use super::labels::{BEFORE_ATTACH, WINDOW_FULL};
 use crate::{
+    accounts::{Figures, Protocol},
     kernel::drops::Dropped,
-    record::{Lost, Subject},
     tasks::Attribute,
 };
 
-/// What is counted of one interface since it was attached.
+/// Counts of one interface since it was attached.
 #[derive(Clone, Debug)]
 pub struct InterfaceStats {
-    /// A short id that stays with the interface as long as it is observed.
-    pub id: Arc<str>,
-    /// Whose it is.
-    pub subject: Arc<Subject>,
-    /// Where packets towards it are counted.
-    pub hook: &'static str,
-    /// The kernel's account, by direction.
-    pub ledger: [Ledger; 2],
-    /// What went into records, by direction and protocol.
-    pub recorded: [[Lost; Protocol::ALL.len()]; 2],
-    /// What passed before the programs were there, by direction.
-    pub missed: [Loss; 2],
-    /// What the window had no room for, by direction.
-    pub refused: [Loss; 2],
-    /// What the kernel dropped of it, and why.
+    /// The sums of its account.
+    pub figures: Figures,
+    /// Drops in the kernel, by direction and reason.
     pub dropped: Vec<Dropped>,
 }
 
@@ -174,11 +159,11 @@ impl Families {
     }
 
     fn add(&self, stats: &InterfaceStats) {
-        let subject = &stats.subject;
+        let InterfaceStats { figures: Figures { id, subject, hook, account, .. }, dropped } = stats;
         let known = |attribute| subject.identity.get(attribute).unwrap_or("");
         for direction in Direction::ALL {
-            let ledger = &stats.ledger[direction as usize];
-            let by_direction = [&*stats.id, direction.as_str()];
+            let ledger = &account.ledger()[direction as usize];
+            let by_direction = [&**id, direction.as_str()];
             self.frames.with_label_values(&by_direction).inc_by(ledger.frames);
             self.frame_bytes.with_label_values(&by_direction).inc_by(ledger.frame_bytes);
             self.seen_packets.with_label_values(&by_direction).inc_by(ledger.packets);
@@ -187,23 +172,23 @@ impl Families {
             self.stopped_bytes.with_label_values(&by_direction).inc_by(ledger.stopped.bytes);
             for reason in LossReason::ALL {
                 let lost = ledger.lost[reason as usize];
-                let by_reason = [&*stats.id, direction.as_str(), reason.as_str()];
+                let by_reason = [&**id, direction.as_str(), reason.as_str()];
                 self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
                 self.lost_bytes.with_label_values(&by_reason).inc_by(lost.bytes);
             }
-            for (reason, lost) in [(BEFORE_ATTACH, stats.missed), (WINDOW_FULL, stats.refused)] {
+            for (reason, lost) in [(BEFORE_ATTACH, account.missed()), (WINDOW_FULL, account.refused())] {
                 let lost = lost[direction as usize];
-                let by_reason = [&*stats.id, direction.as_str(), reason];
+                let by_reason = [&**id, direction.as_str(), reason];
                 self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
                 self.lost_bytes.with_label_values(&by_reason).inc_by(lost.bytes);
             }
             for protocol in Protocol::ALL {
-                let recorded = stats.recorded[direction as usize][protocol as usize];
+                let recorded = account.recorded()[direction as usize][protocol as usize];
                 if recorded.packets == 0 {
                     continue;
                 }
                 let by_task = [
-                    &*stats.id,
+                    &**id,
                     known(Attribute::ClusterName),
                     known(Attribute::ServiceName),
                     known(Attribute::Family),
@@ -215,19 +200,19 @@ impl Families {
                 self.bytes.with_label_values(&by_task).inc_by(recorded.bytes);
             }
         }
-        for dropped in &stats.dropped {
-            let by_reason = [&*stats.id, dropped.direction.as_str(), &dropped.reason];
+        for dropped in dropped {
+            let by_reason = [&**id, dropped.direction.as_str(), &dropped.reason];
             self.dropped_packets.with_label_values(&by_reason).inc_by(dropped.count.packets);
             self.dropped_bytes.with_label_values(&by_reason).inc_by(dropped.count.bytes);
         }
         let netns = subject.netns.to_string();
         let mut info = vec![
-            &*stats.id,
+            &**id,
             &*subject.interface_id,
             &*subject.interface_name,
             &*subject.mac,
             &netns,
-            stats.hook,
+            hook,
         ];
         info.extend(INFO.map(|(_, attribute)| known(attribute)));
         self.info.with_label_values(&info).set(1);

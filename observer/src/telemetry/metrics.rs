@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use observer_ebpf::abi::{Ledger, Loss, LossReason, NonIpKind, Note};
+use observer_ebpf::abi::{Ledger, LossReason, NonIpKind, Note};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, core::Collector,
@@ -21,6 +21,7 @@ use super::{
     sources::SourceMetrics,
 };
 use crate::{
+    flow::Traffic,
     kernel::{drain::DrainReport, xdp::Reason},
     sink::SinkLoss,
     tasks::{Attribute, Source, SourceObserver},
@@ -164,8 +165,8 @@ impl Metrics {
             self.lost_packets.with_label_values(&[KERNEL, reason.as_str()]);
             self.lost_bytes.with_label_values(&[KERNEL, reason.as_str()]);
         }
-        self.missed(Loss::default());
-        self.window_refused(Loss::default());
+        self.missed(Traffic::NONE);
+        self.window_refused(Traffic::NONE);
         for reason in SinkLoss::ALL {
             self.lost_packets.with_label_values(&[SINK, reason.as_str()]);
             self.lost_bytes.with_label_values(&[SINK, reason.as_str()]);
@@ -206,13 +207,13 @@ impl Metrics {
     }
 
     /// A new interface carried this before the programs were on it.
-    pub fn missed(&self, by: Loss) {
+    pub fn missed(&self, by: Traffic) {
         self.lost_packets.with_label_values(&[ATTACH, BEFORE_ATTACH]).inc_by(by.packets);
         self.lost_bytes.with_label_values(&[ATTACH, BEFORE_ATTACH]).inc_by(by.bytes);
     }
 
     /// A window had no room for this.
-    pub fn window_refused(&self, by: Loss) {
+    pub fn window_refused(&self, by: Traffic) {
         self.lost_packets.with_label_values(&[WINDOW, WINDOW_FULL]).inc_by(by.packets);
         self.lost_bytes.with_label_values(&[WINDOW, WINDOW_FULL]).inc_by(by.bytes);
     }

@@ -18,5 +18,4 @@ mod sources;
 pub use drops::DropMetrics;
 pub use http::{Server, fetch_tasks, serve};
 pub use interfaces::InterfaceStats;
-pub use labels::Protocol;
 pub use metrics::{Health, Metrics, Phase};

@@ -1,5 +1,3 @@
-//! Records that wait until it is known whose they are.
-
 use std::collections::BTreeSet;
 
 use crate::{
@@ -7,12 +5,12 @@ use crate::{
     record::Batch,
 };
 
-/// What a closed window holds of interfaces of which it may yet become known whose they are.
+/// Records of a closed window, held until their interfaces are identified.
 #[derive(Debug)]
-pub(super) struct Held(pub(super) Batch);
+pub(super) struct Held(Batch);
 
 impl Held {
-    /// Takes what a batch holds of these interfaces out of it.
+    /// Takes the records of these interfaces out of a batch.
     pub(super) fn split(batch: &mut Batch, waiting: &BTreeSet<InterfaceNumber>) -> Self {
         let (mut ready, mut held) = (Table::new(), Table::new());
         for flow in batch.flows.flows() {
@@ -23,7 +21,7 @@ impl Held {
         let subjects = batch.subjects.iter().filter(|(number, _)| waiting.contains(number));
         Self(Batch {
             flows: held,
-            // Those that stay lose nothing by being named twice: no record of theirs is left.
+            // The batch keeps these subjects too: it has no record left that would use them.
             subjects: subjects.map(|(number, subject)| (*number, subject.clone())).collect(),
             owners: batch.owners.clone(),
             silent: batch.silent.extract_if(.., |number| waiting.contains(number)).collect(),
@@ -34,8 +32,18 @@ impl Held {
         })
     }
 
-    /// Whether one of its interfaces is among those that wait.
-    pub(super) fn waits(&self, waiting: &BTreeSet<InterfaceNumber>) -> bool {
+    /// Whether it must be held further, for one of these interfaces.
+    pub(super) fn is_for(&self, waiting: &BTreeSet<InterfaceNumber>) -> bool {
         self.0.subjects.keys().any(|number| waiting.contains(number))
+    }
+
+    /// Numbers that its records need.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = InterfaceNumber> {
+        self.0.subjects.keys().copied()
+    }
+
+    /// The records, for writing.
+    pub(super) fn release(self) -> Batch {
+        self.0
     }
 }

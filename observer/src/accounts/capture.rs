@@ -6,26 +6,27 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use crate::{
-    flow::{Delta, InterfaceNumber, Table, Window},
-    record::Lost,
-};
+use crate::flow::{Delta, InterfaceNumber, Table, Traffic, Window};
 
 /// Seconds of the capture for which a window stays open behind its end.
 const PATIENCE: i64 = 10;
 
 /// A window of one interface, with all that is to be recorded.
 #[derive(Debug)]
-pub(super) struct Closed {
-    pub(super) interface: InterfaceNumber,
-    pub(super) window: Window,
-    pub(super) flows: Table,
-    pub(super) lost: Lost,
+pub struct ClosedWindow {
+    /// The interface.
+    pub interface: InterfaceNumber,
+    /// Its time.
+    pub window: Window,
+    /// Its flows.
+    pub flows: Table,
+    /// Traffic of it that is in no record.
+    pub lost: Traffic,
 }
 
 /// The windows of all interfaces.
 #[derive(Debug)]
-pub(super) struct Windows {
+pub struct CaptureWindows {
     seconds: i64,
     /// By the numbers of the interfaces, from 1.
     interfaces: Vec<Clocked>,
@@ -46,22 +47,23 @@ struct Clocked {
 #[derive(Debug, Default)]
 struct Open {
     flows: Table,
-    lost: Lost,
+    lost: Traffic,
 }
 
-impl Windows {
-    pub(super) fn new(seconds: u32) -> Self {
+impl CaptureWindows {
+    /// Windows of so many seconds.
+    pub fn new(seconds: u32) -> Self {
         Self { seconds: seconds.into(), interfaces: Vec::new(), reopened: 0 }
     }
 
     /// Whether a packet of this time is for another window than the one before it: then all that was counted must be
     /// added before [`enter`](Self::enter).
-    pub(super) fn is_other(&self, interface: InterfaceNumber, unix_ms: i64) -> bool {
+    pub fn is_other(&self, interface: InterfaceNumber, unix_ms: i64) -> bool {
         self.place(interface).is_none_or(|clocked| clocked.current != Some(self.start(unix_ms)))
     }
 
     /// Goes to the window of this time, and returns those that are over.
-    pub(super) fn enter(&mut self, interface: InterfaceNumber, unix_ms: i64) -> Vec<Closed> {
+    pub fn enter(&mut self, interface: InterfaceNumber, unix_ms: i64) -> Vec<ClosedWindow> {
         let (start, seconds) = (self.start(unix_ms), self.seconds);
         let index = usize::from(interface.get()) - 1;
         if self.interfaces.len() <= index {
@@ -80,7 +82,7 @@ impl Windows {
     }
 
     /// Adds what was counted of a flow of the current window; its times are milliseconds modulo 2^32.
-    pub(super) fn add(&mut self, mut delta: Delta) {
+    pub fn add(&mut self, mut delta: Delta) {
         let Some((start, open)) = self.current(delta.key.interface()) else { return };
         let start_ms = start * 1000;
         let complete = |ms: i64| start_ms + i64::from((ms as u32).wrapping_sub(start_ms as u32));
@@ -90,15 +92,14 @@ impl Windows {
     }
 
     /// Adds what was lost in the current window.
-    pub(super) fn lose(&mut self, interface: InterfaceNumber, lost: Lost) {
+    pub fn lose(&mut self, interface: InterfaceNumber, lost: Traffic) {
         if let Some((_, open)) = self.current(interface) {
-            open.lost.packets += lost.packets;
-            open.lost.bytes += lost.bytes;
+            open.lost += lost;
         }
     }
 
     /// All that are still open.
-    pub(super) fn close(&mut self) -> Vec<Closed> {
+    pub fn close(&mut self) -> Vec<ClosedWindow> {
         let seconds = self.seconds;
         let numbered = self.interfaces.iter_mut().zip(1..);
         numbered
@@ -114,7 +115,7 @@ impl Windows {
     }
 
     /// Windows that were opened again.
-    pub(super) fn reopened(&self) -> u64 {
+    pub fn reopened(&self) -> u64 {
         self.reopened
     }
 
@@ -135,11 +136,11 @@ impl Windows {
 }
 
 impl Clocked {
-    fn close(&mut self, interface: InterfaceNumber, start: i64, seconds: i64) -> Option<Closed> {
+    fn close(&mut self, interface: InterfaceNumber, start: i64, seconds: i64) -> Option<ClosedWindow> {
         let Open { flows, lost } = self.open.remove(&start)?;
         let window = Window { start, end: start + seconds };
         self.closed_to = self.closed_to.max(Some(window.end));
-        Some(Closed { interface, window, flows, lost })
+        Some(ClosedWindow { interface, window, flows, lost })
     }
 }
 
@@ -153,7 +154,7 @@ mod tests {
     /// A multiple of 60 s, in milliseconds.
     const T: i64 = 1_700_000_040_000;
 
-    fn packet(windows: &mut Windows, interface: InterfaceNumber, unix_ms: i64) -> Vec<i64> {
+    fn packet(windows: &mut CaptureWindows, interface: InterfaceNumber, unix_ms: i64) -> Vec<i64> {
         let closed =
             if windows.is_other(interface, unix_ms) { windows.enter(interface, unix_ms) } else { vec![] };
         let now = i64::from(unix_ms as u32);
@@ -173,7 +174,7 @@ mod tests {
         closed.iter().map(|closed| (closed.window.start * 1000 - T) / 1000).collect()
     }
 
-    fn times(closed: &Closed) -> (i64, i64, u64) {
+    fn times(closed: &ClosedWindow) -> (i64, i64, u64) {
         let flows: Vec<_> = closed.flows.flows().collect();
         assert_eq!(flows.len(), 1);
         let counters = flows[0].counters;
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn windows_stay_open_for_late_packets_and_close_in_order() {
-        let mut windows = Windows::new(60);
+        let mut windows = CaptureWindows::new(60);
         assert!(packet(&mut windows, ONE, T + 59_999).is_empty());
         assert!(packet(&mut windows, ONE, T + 60_000).is_empty());
         assert!(packet(&mut windows, ONE, T + 59_000).is_empty(), "late");
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn times_are_completed_across_the_wrap_of_32_bits() {
         let wrap = (T >> 32 << 32) + (1 << 32);
-        let mut windows = Windows::new(600);
+        let mut windows = CaptureWindows::new(600);
         packet(&mut windows, ONE, wrap + 5);
         packet(&mut windows, ONE, wrap - 5);
         assert_eq!(times(&windows.close()[0]), (wrap - 5, wrap + 5, 2));
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn short_windows_wait_as_long() {
-        let mut windows = Windows::new(1);
+        let mut windows = CaptureWindows::new(1);
         let mut over = Vec::new();
         for second in 0..20 {
             over.extend(packet(&mut windows, ONE, T + second * 1000));
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_clock_set_back_opens_windows_again_and_loses_nothing() {
-        let mut windows = Windows::new(60);
+        let mut windows = CaptureWindows::new(60);
         packet(&mut windows, ONE, T);
         packet(&mut windows, ONE, T + 3_600_000);
         assert_eq!(packet(&mut windows, ONE, T + 1), [3600], "an hour back");
@@ -227,15 +228,15 @@ mod tests {
 
     #[test]
     fn interfaces_have_clocks_of_their_own() {
-        let mut windows = Windows::new(60);
+        let mut windows = CaptureWindows::new(60);
         for minute in 0..3 {
             assert!(packet(&mut windows, ONE, T + minute).is_empty());
             assert!(packet(&mut windows, TWO, T - 3_600_000 + minute).is_empty());
         }
-        windows.lose(TWO, Lost { packets: 2, bytes: 80 });
+        windows.lose(TWO, Traffic { packets: 2, bytes: 80 });
         let closed = windows.close();
         assert_eq!(closed.iter().map(|closed| closed.interface).collect::<Vec<_>>(), [ONE, TWO]);
-        assert_eq!(closed[1].lost, Lost { packets: 2, bytes: 80 });
+        assert_eq!(closed[1].lost, Traffic { packets: 2, bytes: 80 });
         assert_eq!(times(&closed[0]).2 + times(&closed[1]).2, 6);
     }
 }

@@ -1,0 +1,183 @@
+use observer_ebpf::abi::{Direction, Ledger};
+
+use super::Protocol;
+use crate::flow::Traffic;
+
+/// Packets and bytes of one interface, by direction, from all that counts them.
+///
+/// The kernel's ledgers are never reset, so an account that is opened under a number that another interface had before
+/// starts from a base.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Account {
+    base: [Ledger; 2],
+    ledger: [Ledger; 2],
+    recorded: [[Traffic; Protocol::ALL.len()]; 2],
+    refused: [Traffic; 2],
+    missed: [Traffic; 2],
+    /// All losses up to the end of the last window.
+    reported: Traffic,
+}
+
+/// The equation of one interface and direction.
+///
+/// It holds once a drain has brought all that the programs have counted; until then `recorded` is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statement {
+    /// Traffic that the hook saw.
+    pub seen: Traffic,
+    /// Traffic that host policy dropped before it reached the hook.
+    pub stopped: Traffic,
+    /// Traffic in records.
+    pub recorded: Traffic,
+    /// Traffic that was seen or stopped, and is in the loss ledger.
+    pub lost: Traffic,
+}
+
+impl Statement {
+    /// Whether every packet and byte that was seen or stopped is recorded or lost.
+    pub fn is_exact(&self) -> bool {
+        self.seen + self.stopped == self.recorded + self.lost
+    }
+}
+
+impl Account {
+    /// Opens an account on ledgers that stand at `base`.
+    pub fn opened_at(base: [Ledger; 2]) -> Self {
+        Self { base, ..Self::default() }
+    }
+
+    /// Takes a reading of the ledgers, and returns their growth since the last one.
+    pub fn read(&mut self, now: &[Ledger; 2]) -> [Ledger; 2] {
+        std::array::from_fn(|direction| {
+            let ledger = now[direction].since(&self.base[direction]);
+            let growth = ledger.since(&self.ledger[direction]);
+            self.ledger[direction] = ledger;
+            growth
+        })
+    }
+
+    /// Where the ledgers stand, as the base of the next account under the same number.
+    pub fn close(&self) -> [Ledger; 2] {
+        std::array::from_fn(|direction| self.base[direction].plus(&self.ledger[direction]))
+    }
+
+    /// Adds traffic that went into a record.
+    pub fn record(&mut self, direction: Direction, protocol: u8, traffic: Traffic) {
+        self.recorded[direction as usize][Protocol::of(protocol) as usize] += traffic;
+    }
+
+    /// Adds traffic that the window had no room for.
+    pub fn refuse(&mut self, direction: Direction, traffic: Traffic) {
+        self.refused[direction as usize] += traffic;
+    }
+
+    /// Notes the traffic that crossed the interface before its programs were attached. No ledger has seen it.
+    pub fn miss(&mut self, missed: [Traffic; 2]) {
+        self.missed = missed;
+    }
+
+    /// Growth of the kernel's ledgers since the account was opened, by direction.
+    pub const fn ledger(&self) -> &[Ledger; 2] {
+        &self.ledger
+    }
+
+    /// Traffic in records, by direction and protocol.
+    pub const fn recorded(&self) -> &[[Traffic; Protocol::ALL.len()]; 2] {
+        &self.recorded
+    }
+
+    /// Traffic that the window had no room for, by direction.
+    pub const fn refused(&self) -> [Traffic; 2] {
+        self.refused
+    }
+
+    /// Traffic from before the programs were attached, by direction.
+    pub const fn missed(&self) -> [Traffic; 2] {
+        self.missed
+    }
+
+    /// Losses that no window has reported yet; from now on they are reported.
+    pub fn report_losses(&mut self) -> Traffic {
+        let ever = Direction::ALL.into_iter().map(|direction| self.lost(direction)).sum::<Traffic>()
+            + self.missed.into_iter().sum();
+        ever - std::mem::replace(&mut self.reported, ever)
+    }
+
+    /// The equation of one direction.
+    pub fn statement(&self, direction: Direction) -> Statement {
+        let Ledger { packets, bytes, stopped, .. } = self.ledger[direction as usize];
+        Statement {
+            seen: Traffic { packets, bytes },
+            stopped: stopped.into(),
+            recorded: self.recorded[direction as usize].into_iter().sum(),
+            lost: self.lost(direction),
+        }
+    }
+
+    /// Losses of the kernel, for all reasons, and of the window.
+    fn lost(&self, direction: Direction) -> Traffic {
+        let kernel = self.ledger[direction as usize].lost;
+        kernel.into_iter().map(Traffic::from).sum::<Traffic>() + self.refused[direction as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use observer_ebpf::abi::{Loss, LossReason};
+
+    use super::*;
+
+    const IN: Direction = Direction::Ingress;
+
+    fn traffic(packets: u64) -> Traffic {
+        Traffic { packets, bytes: packets * 100 }
+    }
+
+    fn ledger(seen: u64, lost: u64) -> Ledger {
+        let mut ledger = Ledger { packets: seen, bytes: seen * 100, ..Ledger::default() };
+        ledger.lost[LossReason::TableFull as usize] = Loss { packets: lost, bytes: lost * 100 };
+        ledger
+    }
+
+    #[test]
+    fn what_was_under_the_number_before_does_not_count() {
+        let mut account = Account::opened_at([ledger(50, 7), ledger(0, 0)]);
+        let growth = account.read(&[ledger(60, 9), ledger(0, 0)]);
+        assert_eq!((growth[0].packets, growth[0].lost[0].packets), (10, 2));
+        account.record(IN, 6, traffic(8));
+        let statement = account.statement(IN);
+        assert_eq!((statement.seen, statement.lost), (traffic(10), traffic(2)));
+        assert!(statement.is_exact());
+        assert_eq!(account.close()[0], ledger(60, 9));
+    }
+
+    #[test]
+    fn a_packet_that_is_in_neither_breaks_the_equation() {
+        let mut account = Account::default();
+        account.read(&[ledger(10, 2), ledger(0, 0)]);
+        account.record(IN, 17, traffic(7));
+        assert!(!account.statement(IN).is_exact());
+        account.refuse(IN, traffic(1));
+        assert!(account.statement(IN).is_exact());
+    }
+
+    #[test]
+    fn packets_that_were_stopped_are_recorded_or_lost_like_those_seen() {
+        let mut account = Account::default();
+        let stopped = Ledger { stopped: Loss { packets: 3, bytes: 300 }, ..ledger(1, 0) };
+        account.read(&[stopped, ledger(0, 0)]);
+        account.record(IN, 6, traffic(4));
+        assert!(account.statement(IN).is_exact());
+    }
+
+    #[test]
+    fn each_loss_is_reported_once() {
+        let mut account = Account::default();
+        account.read(&[ledger(10, 2), ledger(5, 1)]);
+        account.miss([traffic(4), Traffic::NONE]);
+        assert_eq!(account.report_losses(), traffic(7));
+        assert!(account.report_losses().is_none());
+        account.refuse(IN, traffic(1));
+        assert_eq!(account.report_losses(), traffic(1));
+    }
+}

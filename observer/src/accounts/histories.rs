@@ -1,0 +1,318 @@
+//! Random histories: whatever the order of drains, ring reads, registrations, renames, retirements, late ticks and clock
+//! changes, every packet is in one record or in one loss.
+//!
+//! A [`Kernel`] that counts as the programs do stands beside the accounts. Its own sums are the truth.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use fastrand::Rng;
+use observer_ebpf::abi::{Direction, Ledger, Loss, LossReason};
+
+use super::{
+    Accounts, Annex, Event, Limits, Named, Outcome, Turn,
+    examples::{delta, key, named, number},
+};
+use crate::flow::{Action, Delta, DropReason, FlowKey, InterfaceNumber, Traffic, Window};
+
+const NUMBERS: u16 = 4;
+const HISTORIES: u64 = 100_000;
+const START_MS: i64 = 1_700_000_000_000;
+
+/// A mistake that a history makes once, on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    Dropped,
+    Twice,
+    Late,
+}
+
+/// Programs, maps and the thread that attaches, as far as the accounts see them.
+#[derive(Debug, Default)]
+struct Kernel {
+    /// Never reset, by number and direction.
+    ledgers: [[Ledger; 2]; NUMBERS as usize + 1],
+    cache: Vec<Delta>,
+    ring: Vec<Delta>,
+    /// Events on their way.
+    events: VecDeque<Event>,
+    /// The interface under each number that counts: its key, which no other interface ever has.
+    counting: BTreeMap<u16, u64>,
+    free: Vec<u16>,
+    born: u64,
+    /// Traffic that each interface carried.
+    carried: BTreeMap<u64, Traffic>,
+}
+
+struct History {
+    rng: Rng,
+    kernel: Kernel,
+    accounts: Accounts,
+    now_ms: i64,
+    /// Traffic in records and in SKIPDATA, by interface.
+    written: BTreeMap<u64, Traffic>,
+    fault: Fault,
+    /// A count that the fault holds back.
+    late: Option<Delta>,
+}
+
+impl Kernel {
+    fn attach(&mut self, rng: &mut Rng) {
+        let Some(one) = self.free.pop() else { return };
+        self.born += 1;
+        let mut named = self.named(self.born);
+        named.awaits_identity = rng.u8(..4) == 0;
+        named.older = rng.bool();
+        let (number, key) = (number(one), key(self.born));
+        if rng.u8(..10) == 0 {
+            self.events.push_back(Event::Missed { number, key, named });
+            return;
+        }
+        self.counting.insert(one, self.born);
+        self.events.push_back(Event::Register { number, key, named });
+        // Packets may come between the two.
+        if rng.bool() {
+            self.packet(rng, START_MS);
+        }
+        let packets = if rng.u8(..4) == 0 { rng.u64(1..9) } else { 0 };
+        let missed = Traffic { packets, bytes: packets * 100 };
+        *self.carried.entry(self.born).or_default() += missed;
+        self.events.push_back(Event::Attached { number, hook: "tc", missed: [missed, Traffic::NONE] });
+    }
+
+    fn named(&self, netns: u64) -> Named {
+        let mut named = named("eth0");
+        let subject = crate::record::Subject { netns, ..(*named.subject).clone() };
+        named.subject = subject.into();
+        named
+    }
+
+    fn some_interface(&self, rng: &mut Rng) -> Option<(u16, u64)> {
+        let place = rng.usize(..self.counting.len().max(1));
+        self.counting.iter().nth(place).map(|(number, netns)| (*number, *netns))
+    }
+
+    fn rename(&mut self, rng: &mut Rng) {
+        let Some((one, netns)) = self.some_interface(rng) else { return };
+        let named = self.named(netns);
+        self.events.push_back(Event::Rename { number: number(one), key: key(netns), named });
+    }
+
+    fn retire(&mut self, rng: &mut Rng) {
+        let Some((one, _)) = self.some_interface(rng) else { return };
+        self.counting.remove(&one);
+        self.events.push_back(Event::Retire { number: number(one) });
+    }
+
+    /// A packet of some flow of some interface, with every fate that one can have.
+    fn packet(&mut self, rng: &mut Rng, now_ms: i64) {
+        let Some((one, netns)) = self.some_interface(rng) else { return };
+        let mut delta = delta(one, rng.u64(..6), rng.u64(1..4));
+        (delta.counters.first_ms, delta.counters.last_ms) = (now_ms, now_ms);
+        let direction = if rng.bool() { Direction::Ingress } else { Direction::Egress };
+        delta.key = FlowKey::new(number(one), direction, 17, ([0, rng.u64(..6)], [0, 1]), (7, 53));
+        let traffic = Traffic { packets: delta.counters.packets, bytes: delta.counters.bytes };
+        let loss = Loss { packets: traffic.packets, bytes: traffic.bytes };
+        let ledger = &mut self.ledgers[usize::from(one)][direction as usize];
+        *self.carried.entry(netns).or_default() += traffic;
+        let rejected = |reason| Delta { key: delta.key.with_action(Action::Reject(reason)), ..delta };
+        let fate = rng.u8(..16);
+        if fate == 0 {
+            // Dropped by host policy before the hook.
+            ledger.stopped.packets += loss.packets;
+            ledger.stopped.bytes += loss.bytes;
+            self.cache.push(rejected(DropReason::CgroupEgress));
+            return;
+        }
+        ledger.packets += traffic.packets;
+        ledger.bytes += traffic.bytes;
+        match fate {
+            1 => {
+                let lost = &mut ledger.lost[LossReason::TableFull as usize];
+                lost.packets += loss.packets;
+                lost.bytes += loss.bytes;
+            }
+            2 | 3 => self.ring.push(delta),
+            4 => self.cache.extend([delta, rejected(DropReason::TcIngress)]),
+            _ => self.cache.push(delta),
+        }
+    }
+}
+
+impl History {
+    fn new(seed: u64, fault: Fault) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let limits = Limits {
+            window_seconds: rng.u32(1..5),
+            max_flows: rng.usize(1..20),
+            interfaces: NUMBERS,
+            recorded_until: rng.bool().then_some(START_MS / 1000 - 5),
+        };
+        Self {
+            kernel: Kernel { free: (1..=NUMBERS).collect(), ..Kernel::default() },
+            accounts: Accounts::new(limits, START_MS),
+            rng,
+            now_ms: START_MS,
+            written: BTreeMap::new(),
+            fault,
+            late: None,
+        }
+    }
+
+    fn live(&mut self) {
+        for _ in 0..self.rng.u32(10..60) {
+            let (now_ms, rng) = (self.now_ms, &mut self.rng);
+            match rng.u8(..16) {
+                0 | 1 => self.kernel.attach(rng),
+                2 => self.kernel.rename(rng),
+                3 => self.kernel.retire(rng),
+                4 => self.handle_events(),
+                5 => self.read_ring(),
+                6..=8 => {
+                    self.pass_time();
+                    self.tick();
+                }
+                _ => self.kernel.packet(rng, now_ms),
+            }
+        }
+        self.last_tick();
+    }
+
+    fn pass_time(&mut self) {
+        self.now_ms += match self.rng.u8(..20) {
+            0 => 60_000,
+            1 => 86_400_000,
+            2 => -3_600_000,
+            _ => self.rng.i64(200..1500),
+        };
+    }
+
+    fn handle_events(&mut self) {
+        while let Some(event) = self.kernel.events.pop_front() {
+            self.accounts.handle(event, self.now_ms);
+        }
+        self.accounts.add_early();
+    }
+
+    /// The ring is read also while an event is on its way.
+    fn read_ring(&mut self) {
+        for delta in std::mem::take(&mut self.kernel.ring) {
+            self.accounts.add(delta);
+        }
+    }
+
+    fn drain(&mut self, turn: &mut Turn) {
+        let mut counted = std::mem::take(&mut self.kernel.cache);
+        self.rng.shuffle(&mut counted);
+        // A part of what was accepted is in no sum of its own.
+        let is_whole = |delta: &Delta| !delta.key.is_rejected_behind_hook();
+        if let Some(place) = counted.iter().position(is_whole) {
+            let victim = counted.swap_remove(place);
+            match std::mem::replace(&mut self.fault, Fault::None) {
+                Fault::None => counted.push(victim),
+                Fault::Dropped => {}
+                Fault::Twice => counted.extend([victim, victim]),
+                Fault::Late => self.late = Some(victim),
+            }
+        }
+        for delta in std::mem::take(&mut self.kernel.ring) {
+            self.accounts.add_drained(turn, false, delta);
+        }
+        // Packets go on while the old half is read, and some of them spill.
+        for _ in 0..self.rng.u8(..3) {
+            self.kernel.packet(&mut self.rng, self.now_ms);
+        }
+        let spilled = std::mem::take(&mut self.kernel.ring);
+        for (after_flip, delta) in
+            spilled.into_iter().map(|delta| (true, delta)).chain(counted.into_iter().map(|delta| (false, delta)))
+        {
+            self.accounts.add_drained(turn, after_flip, delta);
+        }
+        let ledgers = self.kernel.ledgers;
+        self.accounts.read(|number| ledgers[usize::from(number.get())], |_| {});
+    }
+
+    fn tick(&mut self) {
+        self.handle_events();
+        let mut turn = self.accounts.begin(self.now_ms);
+        self.drain(&mut turn);
+        let outcome = self.accounts.end(turn, Annex::default());
+        self.write(outcome);
+    }
+
+    fn last_tick(&mut self) {
+        self.handle_events();
+        // Nothing is counted any more.
+        self.kernel.counting.clear();
+        let mut turn = self.accounts.begin_last(self.now_ms);
+        self.drain(&mut turn);
+        for figures in self.accounts.figures() {
+            for direction in Direction::ALL {
+                assert!(figures.account.statement(direction).is_exact(), "{figures:?}");
+            }
+        }
+        let outcome = self.accounts.finish(turn, Annex::default());
+        self.write(outcome);
+        if let Some(late) = self.late.take() {
+            self.accounts.add(late);
+        }
+    }
+
+    fn write(&mut self, outcome: Outcome) {
+        for batch in &outcome.batches {
+            let mut heard = BTreeSet::new();
+            let netns = |interface: InterfaceNumber| batch.subjects[&interface].netns;
+            for flow in batch.flows.flows() {
+                let interface = flow.key.interface();
+                heard.insert(interface);
+                let traffic = Traffic { packets: flow.counters.packets, bytes: flow.counters.bytes };
+                *self.written.entry(netns(interface)).or_default() += traffic;
+                let Window { start, .. } = batch.window;
+                assert!(flow.counters.first_ms >= start * 1000, "a flow begins before its window");
+            }
+            for (interface, lost) in &batch.lossy {
+                *self.written.entry(netns(*interface)).or_default() += *lost;
+            }
+            for interface in &batch.silent {
+                assert!(!heard.contains(interface), "NODATA for an interface with flows");
+            }
+        }
+        self.kernel.free.extend(outcome.freed.iter().map(|number| number.get()));
+    }
+
+    /// Whether every interface's traffic is written, and no more.
+    fn is_exact(&self) -> bool {
+        let of = |sums: &BTreeMap<u64, Traffic>, netns| sums.get(&netns).copied().unwrap_or_default();
+        (1..=self.kernel.born).all(|netns| of(&self.kernel.carried, netns) == of(&self.written, netns))
+    }
+}
+
+#[test]
+fn every_packet_of_every_history_is_recorded_or_lost_once() {
+    for seed in 0..HISTORIES {
+        let mut history = History::new(seed, Fault::None);
+        history.live();
+        assert!(
+            history.is_exact(),
+            "seed {seed}: carried {:?}, written {:?}",
+            history.kernel.carried,
+            history.written
+        );
+    }
+}
+
+#[test]
+fn a_count_that_is_dropped_doubled_or_late_is_found() {
+    for fault in [Fault::Dropped, Fault::Twice, Fault::Late] {
+        let mut made = 0;
+        for seed in 0..1000 {
+            let mut history = History::new(seed, fault);
+            let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| history.live())).is_err();
+            if history.fault == Fault::None {
+                made += 1;
+                assert!(found || !history.is_exact(), "seed {seed}: {fault:?} is not found");
+            }
+        }
+        assert!(made > 500, "{fault:?}: made {made} times");
+    }
+}

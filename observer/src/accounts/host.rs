@@ -1,0 +1,358 @@
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+};
+
+use observer_ebpf::abi::Ledger;
+
+use super::{
+    Event, Figures, Named,
+    held::Held,
+    interface::{Line, Stage},
+    register::Register,
+};
+use crate::{
+    flow::{Delta, FlowKey, InterfaceNumber, Table, Traffic, Window},
+    record::{Batch, Mark, Owners},
+    tasks::InterfaceKey,
+};
+
+/// Bounds of the accounts of a host.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Seconds per window.
+    pub window_seconds: u32,
+    /// Flows in a window. An interface within its share may make more, so a window can hold twice as many.
+    pub max_flows: usize,
+    /// The highest interface number.
+    pub interfaces: u16,
+    /// End of the last window that an earlier run recorded, in UNIX seconds.
+    pub recorded_until: Option<i64>,
+}
+
+/// The accounts of all interfaces of a host.
+///
+/// Between two ticks, [`handle`](Self::handle) takes events and [`add`](Self::add) entries of the spill ring. A tick is
+/// [`begin`](Self::begin), [`add_drained`](Self::add_drained) for all that the drain brings, [`read`](Self::read), and
+/// [`end`](Self::end); the last one of a run ends by [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct Accounts {
+    limits: Limits,
+    window: Window,
+    flows: Table,
+    register: Register,
+    held: Vec<Held>,
+    /// Packets that the open window had no room for.
+    refused_packets: u64,
+    /// Traffic from before programs were attached, since the last tick.
+    missed: Traffic,
+    /// Interfaces older than the daemon whose gap was reported: one may leave a namespace and come back to it.
+    gaps_reported: BTreeSet<InterfaceKey>,
+}
+
+/// A tick under way.
+#[derive(Debug)]
+pub struct Turn {
+    now_ms: i64,
+    /// The window that follows, where the open one is over.
+    next: Option<Window>,
+    /// Flows of the next window: a late tick finds some that began after the edge.
+    next_flows: Table,
+    /// Interfaces that were retired before the flip.
+    retired: Vec<InterfaceNumber>,
+}
+
+/// Parts of a batch that other rooms add.
+#[derive(Debug, Default)]
+pub struct Annex {
+    /// Containers of flows on shared interfaces.
+    pub owners: Owners,
+    /// Tells when all outputs are done with the window.
+    pub mark: Option<Mark>,
+}
+
+/// Results of a tick.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// To be written, in this order.
+    pub batches: Vec<Batch>,
+    /// Numbers under which everything is recorded. They may be given again.
+    pub freed: Vec<InterfaceNumber>,
+    /// Traffic that was dropped too late to be taken out of its accepted flow.
+    pub late: Traffic,
+    /// Traffic that crossed interfaces before their programs were attached, since the last tick.
+    pub missed: Traffic,
+    /// Traffic that the window had no room for, since the last tick.
+    pub refused: Traffic,
+    /// Packets rejected behind the hook that had no room for a flow of their own, since the last tick.
+    pub rejects_refused: u64,
+    /// Packets that the window that was closed had no room for.
+    pub refused_in_window: u64,
+}
+
+impl Turn {
+    /// The window that this tick closes.
+    pub fn closes(&self, accounts: &Accounts) -> Option<Window> {
+        self.next.map(|_| accounts.window)
+    }
+}
+
+impl Accounts {
+    /// No interfaces yet, and a window that begins now.
+    pub fn new(limits: Limits, now_ms: i64) -> Self {
+        Self {
+            window: Window::holding(now_ms, limits.window_seconds),
+            register: Register::new(limits.interfaces, limits.max_flows),
+            limits,
+            flows: Table::new(),
+            held: Vec::new(),
+            refused_packets: 0,
+            missed: Traffic::NONE,
+            gaps_reported: BTreeSet::new(),
+        }
+    }
+
+    /// The window that [`finish`](Self::finish) closes at this tick.
+    pub fn last_window(&self, turn: &Turn) -> Window {
+        let end = turn.now_ms.div_euclid(1000).clamp(self.window.start, self.window.end);
+        Window { end, ..self.window }
+    }
+
+    /// Flows in the open window.
+    pub fn flows(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Interfaces whose accounts are not closed: among so many the cache is to be divided.
+    pub fn open_interfaces(&mut self) -> usize {
+        self.register.open()
+    }
+
+    /// The sums of each interface that is in the metrics.
+    pub fn figures(&mut self) -> Vec<Figures> {
+        self.register.all().filter_map(|interface| interface.figures()).collect()
+    }
+
+    /// Takes news of an interface.
+    pub fn handle(&mut self, event: Event, now_ms: i64) {
+        match event {
+            Event::Register { number, key, named } => self.put(number, key, named),
+            Event::Missed { number, key, named } => {
+                self.put(number, key, named);
+                if let Some(interface) = self.register.get(number) {
+                    interface.missed();
+                }
+            }
+            Event::Rename { number, key, named } => {
+                if let Some(interface) = self.register.get(number).filter(|it| it.key == key) {
+                    interface.named = named;
+                }
+            }
+            Event::Attached { number, hook, missed } => {
+                if let Some(interface) = self.register.get(number) {
+                    interface.attached(hook, missed);
+                    self.missed += missed.into_iter().sum();
+                    if interface.named.older && self.gaps_reported.insert(interface.key) {
+                        interface.report_gap_until(now_ms.div_euclid(1000));
+                    }
+                }
+            }
+            Event::Retire { number } => {
+                if let Some(interface) = self.register.get(number) {
+                    interface.advance(Stage::Retired);
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, number: InterfaceNumber, key: InterfaceKey, named: Named) {
+        // Records of its first window may be held for as long as a window is.
+        let patience = self.window.end + i64::from(self.limits.window_seconds);
+        self.register.put(number, key, named, patience * 1000);
+        self.share();
+    }
+
+    /// Adds counts whose interface was not registered when they came: to be called once all waiting events are handled.
+    pub fn add_early(&mut self) {
+        for delta in self.register.take_early() {
+            self.register.add(&mut self.flows, self.window, delta);
+        }
+    }
+
+    /// Adds an entry of the spill ring.
+    pub fn add(&mut self, delta: Delta) {
+        self.register.add(&mut self.flows, self.window, delta);
+    }
+
+    /// Begins a tick, before the cache is flipped and after all waiting events are handled.
+    pub fn begin(&mut self, now_ms: i64) -> Turn {
+        let is_over = self.window.is_over(now_ms);
+        Turn { next: is_over.then(|| self.window.next(now_ms, self.limits.window_seconds)), ..self.begin_last(now_ms) }
+    }
+
+    /// Begins the last tick of a run, which leaves the window to [`finish`](Self::finish).
+    pub fn begin_last(&mut self, now_ms: i64) -> Turn {
+        let retired = self.register.all().filter(|interface| interface.stage() == Stage::Retired);
+        Turn {
+            now_ms,
+            next: None,
+            next_flows: Table::new(),
+            retired: retired.map(|interface| interface.number).collect(),
+        }
+    }
+
+    /// Adds a count that the drain brought; `after_flip` where it was counted after the flip of this tick.
+    pub fn add_drained(&mut self, turn: &mut Turn, after_flip: bool, delta: Delta) {
+        match turn.next {
+            // A late tick finds flows that began when the window was over.
+            Some(next) if after_flip || delta.counters.first_ms >= self.window.end * 1000 => {
+                self.register.add(&mut turn.next_flows, next, delta);
+            }
+            _ => self.add(delta),
+        }
+    }
+
+    /// Notes on an accepted flow that so many of its packets were not delivered; false where no window has it.
+    pub fn note_undelivered(&mut self, turn: &mut Turn, key: &FlowKey, packets: u64) -> bool {
+        self.flows.note_undelivered(key, packets) || turn.next_flows.note_undelivered(key, packets)
+    }
+
+    /// Reads the ledgers of all interfaces, and hands on the growth of each.
+    pub fn read(
+        &mut self,
+        ledgers_of: impl Fn(InterfaceNumber) -> [Ledger; 2],
+        mut grew: impl FnMut(&Ledger),
+    ) {
+        for interface in self.register.all() {
+            for growth in interface.account.read(&ledgers_of(interface.number)) {
+                grew(&growth);
+            }
+        }
+    }
+
+    /// Ends a tick; closes the window where it is over.
+    pub fn end(&mut self, turn: Turn, annex: Annex) -> Outcome {
+        let Turn { now_ms, next, next_flows, retired } = turn;
+        self.complete(&retired, &next_flows);
+        let mut outcome = self.outcome();
+        if let Some(next) = next {
+            let mut batch = self.close_window(self.window, annex, &mut outcome);
+            let waiting = self.waiting(now_ms);
+            if !waiting.is_empty() {
+                self.held.push(Held::split(&mut batch, &waiting));
+            }
+            outcome.batches.push(batch);
+            self.open_window(next, next_flows);
+        }
+        let waiting = self.waiting(now_ms);
+        self.release(&waiting, &mut outcome);
+        outcome
+    }
+
+    /// Ends the last tick of a run: all that is held is released, and the window ends now.
+    pub fn finish(&mut self, turn: Turn, annex: Annex) -> Outcome {
+        self.complete(&turn.retired, &turn.next_flows);
+        let mut outcome = self.outcome();
+        self.release(&BTreeSet::new(), &mut outcome);
+        let window = self.last_window(&turn);
+        let batch = self.close_window(window, annex, &mut outcome);
+        outcome.batches.push(batch);
+        outcome
+    }
+
+    /// The drain has brought all counts of interfaces that were retired before the flip. One with flows in the next
+    /// window stays until that is closed.
+    fn complete(&mut self, retired: &[InterfaceNumber], next_flows: &Table) {
+        let in_next: BTreeSet<_> = next_flows.flows().map(|delta| delta.key.interface()).collect();
+        for number in retired.iter().filter(|number| !in_next.contains(number)) {
+            if let Some(interface) = self.register.get(*number) {
+                interface.advance(Stage::Complete);
+            }
+        }
+    }
+
+    /// Counts since the last tick.
+    fn outcome(&mut self) -> Outcome {
+        let refused = self.register.take_refused();
+        self.refused_packets += refused.traffic.packets;
+        Outcome {
+            missed: std::mem::take(&mut self.missed),
+            refused: refused.traffic,
+            rejects_refused: refused.rejected_packets,
+            ..Outcome::default()
+        }
+    }
+
+    /// All records of the open window, which ended as `window` says.
+    fn close_window(&mut self, window: Window, annex: Annex, outcome: &mut Outcome) -> Batch {
+        outcome.late += self.flows.settle();
+        outcome.refused_in_window = std::mem::take(&mut self.refused_packets);
+        let Annex { owners, mark } = annex;
+        let flows = std::mem::take(&mut self.flows);
+        let mut batch = Batch { flows, owners, mark, ..Batch::new(window) };
+        for interface in self.register.all().filter(|interface| interface.stage() != Stage::Closed) {
+            batch.subjects.insert(interface.number, Arc::clone(&interface.named.subject));
+            let (line, gap_until) = interface.end_window();
+            match line {
+                Line::Flows => {}
+                Line::Silent => batch.silent.push(interface.number),
+                Line::Lossy(lost) => batch.lossy.push((interface.number, lost)),
+            }
+            if let Some(end) = gap_until
+                && let Some(start) = self.limits.recorded_until.filter(|start| *start < end)
+            {
+                batch.gaps.push((interface.number, Window { start, end }));
+            }
+        }
+        self.share();
+        batch
+    }
+
+    /// Opens a window that holds these flows already. Their packets were counted for the window before it.
+    fn open_window(&mut self, window: Window, flows: Table) {
+        self.window = window;
+        for delta in flows.flows() {
+            if let Some(interface) = self.register.get(delta.key.interface()) {
+                if !delta.key.is_rejected_behind_hook() {
+                    interface.window_packets += delta.counters.packets;
+                }
+                interface.window_flows += 1;
+            }
+        }
+        self.flows = flows;
+    }
+
+    /// Interfaces whose records are to be held at this time.
+    fn waiting(&mut self, now_ms: i64) -> BTreeSet<InterfaceNumber> {
+        self.register.all().filter(|it| it.is_waiting(now_ms)).map(|it| it.number).collect()
+    }
+
+    /// Releases held records that need not wait for one of these interfaces, and frees the numbers of closed accounts
+    /// that no held record needs.
+    fn release(&mut self, waiting: &BTreeSet<InterfaceNumber>, outcome: &mut Outcome) {
+        let (held, ready): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.held).into_iter().partition(|held| held.is_for(waiting));
+        self.held = held;
+        for held in ready {
+            let mut batch = held.release();
+            for (number, subject) in &mut batch.subjects {
+                if let Some(interface) = self.register.get(*number) {
+                    *subject = Arc::clone(&interface.named.subject);
+                }
+            }
+            outcome.batches.push(batch);
+        }
+        let needed: BTreeSet<_> = self.held.iter().flat_map(Held::numbers).collect();
+        let is_free = |number: &InterfaceNumber| !needed.contains(number);
+        let closed = self.register.all().filter(|interface| interface.stage() == Stage::Closed);
+        outcome.freed = closed.map(|interface| interface.number).filter(is_free).collect();
+        for number in &outcome.freed {
+            self.register.remove(*number);
+        }
+    }
+
+    fn share(&mut self) {
+        let open = self.register.open();
+        self.register.share_among(open);
+    }
+}

@@ -1,0 +1,189 @@
+use observer_ebpf::abi::Ledger;
+
+use super::{
+    Named,
+    interface::{Interface, Stage},
+};
+use crate::{
+    flow::{Added, Delta, InterfaceNumber, Table, Traffic, Window},
+    tasks::InterfaceKey,
+};
+
+/// The interfaces by their numbers, and the room that they share in a window.
+#[derive(Debug)]
+pub(super) struct Register {
+    places: Vec<Place>,
+    /// Counts that came before the registration of their interface.
+    early: Vec<Delta>,
+    max_flows: usize,
+    /// Flows that an interface may have in a full window.
+    share: usize,
+    refused: Refused,
+}
+
+/// A number, and the interface that has it.
+#[derive(Debug, Default)]
+struct Place {
+    interface: Option<Box<Interface>>,
+    /// Where the ledgers stood when the last interface gave up the number: they are never reset.
+    base: [Ledger; 2],
+}
+
+/// Counts that a full window had no room for, until they are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// Traffic, all of it in the loss ledgers of the interfaces.
+    pub(super) traffic: Traffic,
+    /// Packets that were rejected behind the hook: recorded as accepted.
+    pub(super) rejected_packets: u64,
+}
+
+impl Register {
+    /// Room for numbers up to `numbers`, and for this many flows in a window.
+    pub(super) fn new(numbers: u16, max_flows: usize) -> Self {
+        Self {
+            places: (0..=numbers).map(|_| Place::default()).collect(),
+            early: Vec::new(),
+            max_flows,
+            share: max_flows,
+            refused: Refused::default(),
+        }
+    }
+
+    pub(super) fn get(&mut self, number: InterfaceNumber) -> Option<&mut Interface> {
+        self.places.get_mut(usize::from(number.get()))?.interface.as_deref_mut()
+    }
+
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Interface> {
+        self.places.iter_mut().filter_map(|place| place.interface.as_deref_mut())
+    }
+
+    /// Opens an account under a number.
+    pub(super) fn put(&mut self, number: InterfaceNumber, key: InterfaceKey, named: Named, patience_ms: i64) {
+        if let Some(place) = self.places.get_mut(usize::from(number.get())) {
+            place.interface = Some(Box::new(Interface::new(number, key, named, patience_ms, place.base)));
+        }
+    }
+
+    /// Gives up a number; the next account under it starts where the ledgers stand now.
+    pub(super) fn remove(&mut self, number: InterfaceNumber) {
+        if let Some(place) = self.places.get_mut(usize::from(number.get()))
+            && let Some(interface) = place.interface.take()
+        {
+            place.base = interface.account.close();
+        }
+    }
+
+    /// Interfaces whose accounts are not closed.
+    pub(super) fn open(&mut self) -> usize {
+        self.all().filter(|interface| interface.stage() != Stage::Closed).count()
+    }
+
+    /// Divides the room of a window among so many interfaces.
+    pub(super) fn share_among(&mut self, count: usize) {
+        self.share = self.max_flows / count.max(1);
+    }
+
+    /// Counts whose interface was not registered when they came; the caller adds them again.
+    pub(super) fn take_early(&mut self) -> Vec<Delta> {
+        std::mem::take(&mut self.early)
+    }
+
+    pub(super) fn take_refused(&mut self) -> Refused {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Adds a count to the flows of a window, and to the account of its interface.
+    pub(super) fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) {
+        let (max_flows, share) = (self.max_flows, self.share);
+        let Some(interface) = self.get(delta.key.interface()) else {
+            // Registered before its first packet, by a message that is still on its way.
+            self.early.push(delta);
+            return;
+        };
+        // The coarse clock lags by up to 10 ms, so a packet after a window's edge may carry a time before it.
+        delta.counters.begin_no_earlier_than(window.start * 1000);
+        let traffic = Traffic { packets: delta.counters.packets, bytes: delta.counters.bytes };
+        // Counted as accepted too: `Table::settle` divides the two.
+        let is_part = delta.key.is_rejected_behind_hook();
+        let may_grow = flows.len() < max_flows || interface.window_flows < share;
+        let added = flows.add_if(&delta, may_grow);
+        if added == Added::New {
+            interface.window_flows += 1;
+        }
+        match (added, is_part) {
+            (Added::Known | Added::New, false) => {
+                interface.account.record(delta.key.direction(), delta.key.protocol(), traffic);
+                interface.window_packets += traffic.packets;
+            }
+            (Added::Known | Added::New, true) => {}
+            (Added::Refused, true) => self.refused.rejected_packets += traffic.packets,
+            (Added::Refused, false) => {
+                interface.account.refuse(delta.key.direction(), traffic);
+                self.refused.traffic += traffic;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use observer_ebpf::abi::Direction;
+
+    use super::*;
+    use crate::accounts::examples::{delta, key, named, number};
+
+    const WINDOW: Window = Window { start: 60, end: 120 };
+
+    fn register(max_flows: usize) -> Register {
+        let mut register = Register::new(3, max_flows);
+        for one in [1, 2] {
+            register.put(number(one), key(one.into()), named("eth0"), 0);
+        }
+        register.share_among(2);
+        register
+    }
+
+    #[test]
+    fn counts_before_the_registration_are_kept() {
+        let (mut register, mut flows) = (register(10), Table::new());
+        register.add(&mut flows, WINDOW, delta(3, 1, 5));
+        assert!(flows.is_empty());
+        register.put(number(3), key(3), named("eth0"), 0);
+        for delta in register.take_early() {
+            register.add(&mut flows, WINDOW, delta);
+        }
+        assert_eq!(flows.flows().map(|flow| flow.counters.packets).sum::<u64>(), 5);
+    }
+
+    #[test]
+    fn a_full_window_refuses_flows_beyond_the_share_and_counts_them() {
+        let (mut register, mut flows) = (register(4), Table::new());
+        for flow in 0..4 {
+            register.add(&mut flows, WINDOW, delta(1, flow, 1));
+        }
+        // The window is full: the interface beyond its share is refused, the other one is not.
+        register.add(&mut flows, WINDOW, delta(1, 4, 3));
+        register.add(&mut flows, WINDOW, delta(2, 0, 1));
+        // A known flow goes on.
+        register.add(&mut flows, WINDOW, delta(1, 0, 1));
+        assert_eq!(flows.len(), 5);
+        let refused = register.take_refused();
+        assert_eq!(refused.traffic, Traffic { packets: 3, bytes: 300 });
+        assert_eq!(register.take_refused(), Refused::default());
+        let account = &register.get(number(1)).unwrap().account;
+        assert_eq!(account.refused()[Direction::Ingress as usize].packets, 3);
+    }
+
+    #[test]
+    fn an_account_starts_where_the_one_before_it_under_its_number_ended() {
+        let mut register = register(4);
+        let ledgers = [Ledger { packets: 5, bytes: 500, ..Ledger::default() }, Ledger::default()];
+        register.get(number(1)).unwrap().account.read(&ledgers);
+        register.remove(number(1));
+        assert!(register.get(number(1)).is_none());
+        register.put(number(1), key(9), named("eth1"), 0);
+        let account = &mut register.get(number(1)).unwrap().account;
+        assert_eq!(account.read(&ledgers)[0], Ledger::default());
+    }
+}
