@@ -380,8 +380,6 @@ fn transport(ours: &Outcome, payload: usize, theirs: &Dissection) -> Result<Opti
     Ok(reason)
 }
 
-/// A flow is known by an IPv4 address, also where it stands in the form of an IPv6 one (RFC 4291, 2.5.5.2).
 fn address(text: &str) -> Option<IpAddr> {
-    let address: IpAddr = text.parse().ok()?;
-    Some(address.to_canonical())
+    text.parse().ok()
 }
