@@ -52,14 +52,12 @@ mod tests {
 
     #[test]
     fn other_encodings_are_named() {
-        let sixteen = |text: &str, to_bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
-            text.encode_utf16().flat_map(to_bytes).collect()
-        };
         for text in ["\u{feff}{}", "{ }", "{}"] {
-            let little = utf8(&sixteen(text, u16::to_le_bytes));
-            assert_eq!(little, Err(EncodingError::Other("UTF-16 (little-endian)")), "{text:?}");
-            let big = utf8(&sixteen(text, u16::to_be_bytes));
-            assert_eq!(big, Err(EncodingError::Other("UTF-16 (big-endian)")), "{text:?}");
+            let units = || text.encode_utf16();
+            let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
+            assert_eq!(utf8(&little), Err(EncodingError::Other("UTF-16 (little-endian)")), "{text:?}");
+            let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+            assert_eq!(utf8(&big), Err(EncodingError::Other("UTF-16 (big-endian)")), "{text:?}");
         }
         let thirty_two: Vec<u8> = "\u{feff}{}".chars().flat_map(|c| (c as u32).to_le_bytes()).collect();
         assert_eq!(utf8(&thirty_two), Err(EncodingError::Other("UTF-32 (little-endian)")));

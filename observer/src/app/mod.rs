@@ -318,6 +318,8 @@ async fn stopped<T>(terminate: &mut Signal, interrupt: &mut Signal, tick: &threa
 fn async_runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        // Names are resolved and files are read on these. A control group may have few threads.
+        .max_blocking_threads(8)
         .enable_all()
         .build()
         .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))

@@ -126,6 +126,6 @@ mod tests {
         assert_eq!(fill(&mut shares, &[500]), [300 - 75]);
         // What was counted for the next window before the last one was closed is in memory too.
         shares.close(390);
-        assert_eq!(fill(&mut shares, &[500]), [0]);
+        assert_eq!(fill(&mut shares, &[500]), [10]);
     }
 }

@@ -163,7 +163,7 @@ const HOST_PART: u64 = 4;
 const ALLOCATOR_PART: u64 = 8;
 
 /// Memory of the daemon without flows and outputs: heap, stacks, programs, sockets, answers of sources and scrapes.
-const BASE: u64 = 24 * MIB;
+const BASE: u64 = 32 * MIB;
 
 /// Memory that an output renders in, and writes from.
 const fn of_output(output: Output) -> u64 {

@@ -449,7 +449,9 @@ fn write_table(
     let widths: Vec<_> = (0..head.len()).map(width).collect();
     let line = |cells: &[String]| {
         let mut line = String::new();
-        for (cell, width) in cells.iter().zip(&widths) {
+        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+            // The last one may be longer than a width can be.
+            let width = if column == last { 0 } else { *width };
             let _ = write!(line, "{cell:<width$}  ");
         }
         line.trim_end().to_owned()

@@ -138,7 +138,7 @@ fn parse(text: &str) -> Result<View, serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::{Attribute, view::EniView};
+    use crate::tasks::{Attribute, hostile, view::EniView};
 
     const ANSWER: &str = r#"{"tasks": [{
         "taskArn": "arn:aws:ecs:eu-west-1:111122223333:task/lab/0123456789abcdef0123456789abcdef",
@@ -213,5 +213,10 @@ mod tests {
         fs::write(&path, "{").unwrap();
         file.refresh().unwrap_err();
         assert_eq!(file.view().tasks.len(), 1);
+    }
+
+    #[test]
+    fn texts_of_every_kind_become_single_words() {
+        hostile::assert_words(ANSWER, |text| parse(text).ok());
     }
 }
