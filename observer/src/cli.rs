@@ -1,7 +1,7 @@
 //! The command line. What a flag means and its default stand in [`config`](crate::config).
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
 };
@@ -121,9 +121,9 @@ pub struct Settings {
     /// Files that may wait to be delivered; beyond it the oldest are dropped [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "OBSERVER_SPOOL_SIZE", value_parser = size)]
     pub spool_size: Option<ByteSize>,
-    /// Address of /metrics, /healthz and /readyz [default: 127.0.0.1:9810]
+    /// IP address, or localhost, and port of /metrics, /healthz and /readyz [default: 127.0.0.1:9810]
     #[arg(long, value_name = "ADDR", env = "OBSERVER_LISTEN")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
     /// Where packets are counted [default: tc]
     #[arg(long, value_name = "HOOK", env = "OBSERVER_HOOK")]
     pub hook: Option<HookName>,
@@ -136,13 +136,14 @@ pub struct Settings {
     /// How TC programs are attached: TCX where the kernel has it (Linux 6.6), else clsact [default: auto]
     #[arg(long, value_name = "HOW", env = "OBSERVER_ATTACH")]
     pub attach: Option<AttachName>,
-    /// Flows in one window, each of about 100 bytes; an interface within its share may make more [default: 2000000]
+    /// Flows in one window, each of about 100 bytes; an interface within its share may make more [default: 2000000, or
+    /// as many as fit into the memory limit of the control group or a quarter of the host's memory]
     #[arg(long, value_name = "COUNT", env = "OBSERVER_MAX_FLOWS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_flows: Option<u32>,
     /// Whether packets that the host's policy drops become REJECT records; auto: where the kernel shows them [default: auto]
     #[arg(long, value_name = "WHETHER", env = "OBSERVER_DROPS")]
     pub drops: Option<DropsName>,
-    /// Kernel memory for flows, for the whole host [default: 64MiB]
+    /// Kernel memory for flows, for the whole host [default: 64MiB, or an eighth of the memory limit if that is less]
     #[arg(long, value_name = "SIZE", env = "OBSERVER_FLOW_MEMORY", value_parser = size)]
     pub flow_memory: Option<ByteSize>,
     /// Who is asked about namespaces and tasks; may be given several times [default: all that answer]
@@ -398,6 +399,47 @@ pub enum SourceName {
     Api,
     /// The file of --tasks-file
     File,
+}
+
+/// Where the HTTP server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ListenAddress(SocketAddr);
+
+/// A text is no address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "give an IP address and a port, such as 127.0.0.1:9810, localhost:9810, or 0.0.0.0:9810 for all IPv4 addresses"
+)]
+pub struct NoListenAddress;
+
+impl ListenAddress {
+    /// The address.
+    pub const fn get(self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = NoListenAddress;
+
+    fn from_str(text: &str) -> Result<Self, NoListenAddress> {
+        // Other names may be of several addresses, or of none by the time of the next start.
+        let port = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+        let address = match port {
+            Some(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            None => text.parse(),
+        };
+        address.map(Self).map_err(|_| NoListenAddress)
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = NoListenAddress;
+
+    fn try_from(text: String) -> Result<Self, NoListenAddress> {
+        text.parse()
+    }
 }
 
 /// `http://host[:port]`: what link-local endpoints speak.

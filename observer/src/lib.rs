@@ -11,11 +11,13 @@
 //! | [`sink`] | files, standard output, delivery | record |
 //! | [`schema`] | what readers of the files are told; pure | record, sink's layout |
 //! | [`telemetry`] | metrics, health | handles that each room gives it |
-//! | [`config`], [`cli`] | flags, variables, file | – |
+//! | [`limits`] | limits of memory, CPU time, threads and descriptors, and sizes that fit | sizes that the rooms need |
+//! | [`config`], [`cli`], [`given`] | flags, variables, file | – |
 //! | [`app`] | wiring | all |
 //! | [`replay`] | captures in place of interfaces | all but tasks' watch and telemetry |
 //!
-//! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them.
+//! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them, [`text_file`] reads what users
+//! write.
 
 pub mod app;
 pub mod cgroup;
@@ -24,7 +26,9 @@ pub mod clock;
 pub mod config;
 pub mod ethtool;
 pub mod flow;
+pub mod given;
 pub mod kernel;
+pub mod limits;
 pub mod netlink;
 pub mod netns;
 pub mod record;
@@ -33,3 +37,4 @@ pub mod schema;
 pub mod sink;
 pub mod tasks;
 pub mod telemetry;
+pub mod text_file;

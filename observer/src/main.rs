@@ -1,13 +1,14 @@
 //! The `observer` command.
 
-use std::{io, process::ExitCode};
+use std::{io, path::Path, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use observer::{
     app::{self, Failure},
-    cli::{CheckArgs, Cli, Command, LogLevel, ReplayArgs},
-    config::Config,
+    cli::{CheckArgs, Cli, Command, LogLevel, ReplayArgs, RunArgs},
+    config::{Config, ConfigError},
+    given::Invocation,
     replay,
     schema::Layout,
 };
@@ -33,50 +34,68 @@ fn main() -> ExitCode {
 }
 
 fn parse() -> Result<Cli, Failure> {
-    Cli::try_parse().map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp
-        | ErrorKind::DisplayVersion
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
-        _ => {
-            let text = error.to_string();
-            let said = text.lines().map(str::trim).filter(|line| {
-                !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
-            });
-            let line = said.collect::<Vec<_>>().join("; ");
-            Failure::Usage(format!("{} (see `observer --help`)", line.trim_start_matches("error: ")))
-        }
+    let parsed = Cli::try_parse();
+    if let Err(error) = &parsed
+        && matches!(
+            error.kind(),
+            ErrorKind::DisplayHelp
+                | ErrorKind::DisplayVersion
+                | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        )
+    {
+        error.exit();
+    }
+    let invocation = Invocation::current();
+    if let Some(name) = invocation.empty_variable() {
+        return Err(Failure::Usage(format!("the variable {name} is empty: unset it, or give it a value")));
+    }
+    parsed.map_err(|error| {
+        Failure::Usage(format!("{} (see `observer --help`)", invocation.described(&error)))
     })
+}
+
+/// The configuration of a verb with the flags of `run`.
+fn configured(args: RunArgs) -> Result<Config, Failure> {
+    let file = args.config.clone();
+    Config::new(args).map_err(|error| refused(&error, file.as_deref()))
+}
+
+/// Names the place where a wrong setting was given.
+fn refused(error: &ConfigError, file: Option<&Path>) -> Failure {
+    let given = error.flag().map(|flag| Invocation::current().given(flag, file).to_string());
+    Failure::Usage(format!("{error}{}", given.unwrap_or_default()))
 }
 
 fn execute(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Run(args) => {
-            let config = Config::new(*args)?;
+            let config = configured(*args)?;
             log_to_stderr(config.log_level);
             app::run(&config)
         }
         Command::Replay(args) => {
             let ReplayArgs { file, local, local_mac, mtu, tasks_file, json, records } = *args;
-            let config = Config::for_replay(records, tasks_file)?;
+            let config =
+                Config::for_replay(records, tasks_file).map_err(|error| refused(&error, None))?;
             log_to_stderr(LogLevel::Warn);
             replay::run(&replay::Options { file, local, local_mac, mtu, json }, &config)
         }
         Command::Check(args) => {
             let CheckArgs { json, run } = *args;
-            app::check(&Config::new(run)?, json)
+            app::check(&configured(run)?, json)
         }
         Command::Schema(args) => {
-            let config = Config::new(args.run)?;
+            let config = configured(args.run)?;
             print!("{}", Layout::of(&config)?.print(args.reader)?);
             Ok(())
         }
         Command::Tasks(args) => {
-            let config = Config::new(args.run)?;
+            let config = configured(args.run)?;
             log_to_stderr(config.log_level);
             app::show_tasks(&config, args.json, args.no_daemon)
         }
         Command::Config(args) => {
-            print!("{}", Config::new(*args)?.to_toml());
+            print!("{}", configured(*args)?.to_toml());
             Ok(())
         }
     }

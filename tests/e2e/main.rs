@@ -24,6 +24,7 @@ mod harmless;
 mod hooks;
 mod host;
 mod identity;
+mod limits;
 mod metrics;
 mod names;
 mod peers;

@@ -29,6 +29,7 @@ use nix::{
 };
 
 use crate::{
+    control_group::ControlGroup,
     hook::Hook,
     http,
     lab::Lab,
@@ -196,6 +197,7 @@ pub struct Setup<'lab> {
     inside: Option<&'lab Namespace>,
     hidden: Option<&'static CStr>,
     descriptors: Option<(u64, u64)>,
+    group: Option<&'lab ControlGroup>,
     hook: Option<Hook>,
     environment: Vec<(&'static str, OsString)>,
 }
@@ -213,6 +215,7 @@ impl<'lab> Setup<'lab> {
             inside: None,
             hidden: None,
             descriptors: None,
+            group: None,
             hook: None,
             environment: Vec::new(),
         }
@@ -310,6 +313,13 @@ impl<'lab> Setup<'lab> {
         self
     }
 
+    /// Starts it in a control group.
+    #[must_use]
+    pub fn in_group(mut self, group: &'lab ControlGroup) -> Self {
+        self.group = Some(group);
+        self
+    }
+
     fn path(&self, kind: &str) -> PathBuf {
         self.lab.path(&format!("{}-{kind}", self.name))
     }
@@ -397,6 +407,9 @@ impl<'lab> Setup<'lab> {
             unsafe {
                 command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?));
             }
+        }
+        if let Some(group) = self.group {
+            group.place(&mut command)?;
         }
         let child = Guard::spawn(&mut command)?;
         Ok(Daemon { child, listen, hook, inside: self.inside, out: self.path("out"), stdout, stderr })

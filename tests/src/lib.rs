@@ -6,6 +6,7 @@
 //!
 //! - [`lab`], [`netns`], [`veth`], [`tunnel`], [`offloads`]: the place
 //! - [`firewall`], [`foreign`]: what drops packets there
+//! - [`control_group`]: limits of the daemon
 //! - [`traffic`]: the generators; [`cpus`]: where they run; [`counters`]: what the kernel itself counted;
 //!   [`capture`]: what crossed an interface
 //! - [`docker`], [`ecs_host`]: tasks in containers, as the ECS agent starts them
@@ -21,6 +22,7 @@
 pub mod books;
 pub mod briefs;
 pub mod capture;
+pub mod control_group;
 pub mod counters;
 pub mod cpus;
 pub mod daemon;

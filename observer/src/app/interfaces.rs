@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io, panic,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     thread,
@@ -31,6 +31,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Interfaces {
     spares: Spares,
+    /// Interfaces that are attached at the same time, and for which programs are loaded in advance.
+    at_once: usize,
     ledgers: Arc<Ledgers>,
     hook: Hook,
     watchlist: Option<Watchlist>,
@@ -111,7 +113,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(3
 
 impl Interfaces {
     pub(super) fn new(
-        (loader, ledgers): (Loader, Arc<Ledgers>),
+        (loader, ledgers, at_once): (Loader, Arc<Ledgers>, usize),
         (hook, xdp, tell_senders): (Hook, Option<XdpWish>, bool),
         watchlist: Option<Watchlist>,
         grace: Grace,
@@ -121,6 +123,7 @@ impl Interfaces {
         let numbers = Numbers { last: loader.sizes().interfaces - 1, next: 1, free: Vec::new(), freed };
         Ok(Self {
             spares: Spares::start(loader)?,
+            at_once,
             ledgers,
             hook,
             watchlist,
@@ -191,7 +194,7 @@ impl Interfaces {
         let due = |key| self.failed.get(key).is_none_or(|failed| failed.again <= now);
         let attach: Vec<_> = plan.attach.iter().copied().filter(|observed| due(&observed.key)).collect();
         // As many at once as there are programs for.
-        for together in attach.chunks(Spares::MOST) {
+        for together in attach.chunks(self.at_once) {
             self.attach(together);
             self.prepare();
         }
@@ -242,19 +245,29 @@ impl Interfaces {
     fn attach(&mut self, together: &[&Observed]) {
         let (hook, ledgers, metrics) = (self.hook, Arc::clone(&self.ledgers), Arc::clone(&self.metrics));
         let (ledgers, metrics) = (&*ledgers, &*metrics);
+        let begun: Vec<_> = together.iter().map(|_| Mutex::new(None)).collect();
+        let attach = |observed: &Observed, begun: &Mutex<Option<Result<Begun, KernelError>>>| {
+            let begun = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Some(begun?.and_then(|begun| begun.attach(observed, hook, ledgers, metrics)))
+        };
         let done: Vec<_> = thread::scope(|scope| {
             let mut started = Vec::new();
-            for observed in together {
-                let begun = self.begin(observed);
-                let attach = move || begun.and_then(|begun| begun.attach(observed, hook, ledgers, metrics));
-                started.push((*observed, scope.spawn(attach)));
+            for (observed, begun) in together.iter().zip(&begun) {
+                *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.begin(observed));
+                let thread = thread::Builder::new().name("attach".into());
+                // `None` where the system has no thread to give.
+                let thread = thread.spawn_scoped(scope, move || attach(observed, begun)).ok();
+                started.push((*observed, begun, thread));
             }
             let join = |thread: thread::ScopedJoinHandle<'_, _>| {
                 thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
             };
-            started.into_iter().map(|(observed, thread)| (observed, join(thread))).collect()
+            let done = started.into_iter().map(|(observed, begun, thread)| {
+                (observed, thread.map_or_else(|| attach(observed, begun), join))
+            });
+            done.collect()
         });
-        for (observed, done) in done {
+        for (observed, done) in done.into_iter().filter_map(|(observed, done)| Some((observed, done?))) {
             let attached = done.map(|done| self.complete(observed, done));
             self.note(observed, attached);
         }
@@ -368,7 +381,7 @@ impl Interfaces {
 
     /// None for XDP: what it loads depends on the interface.
     const fn spares_wanted(&self) -> usize {
-        if self.xdp.is_some() { 0 } else { Spares::MOST }
+        if self.xdp.is_some() { 0 } else { self.at_once }
     }
 
     fn xdp_refused(&self, observed: &Observed, refusal: &Refusal) {

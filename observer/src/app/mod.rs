@@ -16,6 +16,7 @@ mod interfaces;
 mod leaving;
 mod owners;
 mod plan;
+mod shares;
 mod tasks;
 mod tick;
 mod watermark;
@@ -48,6 +49,7 @@ use crate::{
     cgroup::Cgroups,
     cli::{AttachName, DropsName, HookName, LogLevel, XdpChanges, XdpModeName},
     config::{Config, ConfigError},
+    flow::Room,
     kernel::{
         Drain, Hook, KernelError, Loader, Sizes, XdpMode, XdpPlan, XdpWish,
         bpffs::PinDirectory,
@@ -57,10 +59,11 @@ use crate::{
         object::LoaderOptions,
         preflight,
     },
+    limits::{Budget, BudgetError, Limits, Wanted},
     schema::SchemaError,
     sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
     tasks::{Board, SourceObserver, SourceOptions, TasksFile, TasksFileError, Watch, WatchOptions},
-    telemetry::{self, Health, Metrics, Server},
+    telemetry::{self, Health, Metrics, Pages, Server},
 };
 
 /// Why the daemon ended, or did not start. Each is one line that says what to do.
@@ -112,6 +115,15 @@ impl From<preflight::Unfit> for Failure {
     }
 }
 
+impl From<BudgetError> for Failure {
+    fn from(error: BudgetError) -> Self {
+        match error {
+            BudgetError::FlowMemory { .. } => Self::Usage(error.to_string()),
+            BudgetError::Memory { .. } | BudgetError::LockedMemory { .. } => Self::Host(error.to_string()),
+        }
+    }
+}
+
 impl From<KernelError> for Failure {
     fn from(error: KernelError) -> Self {
         match error {
@@ -130,6 +142,7 @@ fn listen(address: SocketAddr) -> Result<Server, Failure> {
 /// Runs until a signal says to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
     preflight::check()?;
+    let budget = budget(config)?;
     let watch_options = watch_options(config)?;
     let lock = lock(&config.state_dir)?;
     let mut outputs = sink_options(config);
@@ -139,7 +152,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     // Before anything is touched: a signal that comes early must not leave it behind.
     let (runtime, mut terminate, mut interrupt) = runtime()?;
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
-    let sizes = sizes(config)?;
+    let sizes = Sizes::from_budget(budget.flow_memory, preflight::possible_cpus())?;
     let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: Clock::Ticks };
     let mut loader = Loader::new(options, pins.path())?;
     if config.drops == DropsName::Auto {
@@ -155,7 +168,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     }
     // A host without control groups of version 2 has tasks of `host` mode without names.
     let cgroups = Cgroups::find().ok().filter(|_| loader.load_shared(1, true, None).is_ok());
-    let (tell_senders, senders) = (cgroups.is_some(), cgroups.map(Senders::new));
+    let flows_in_memory = budget.flows_in_memory;
+    let (tell_senders, senders) =
+        (cgroups.is_some(), cgroups.map(|cgroups| Senders::new(cgroups, flows_in_memory)));
     let preferred = if xdp.is_some() { "xdp" } else { hook.as_str() };
     let metrics = Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?;
     let (metrics, health, board) =
@@ -169,7 +184,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         diagnostics::start(&mut first)?;
     }
     drop(first);
-    runtime.spawn(telemetry::serve(server, Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&board)));
+    let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&board));
+    runtime.spawn(telemetry::serve(server, pages, budget.connections));
 
     metrics.outputs(&outputs.outputs);
     let told = Arc::clone(&metrics) as Arc<dyn SinkObserver>;
@@ -186,7 +202,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let tick = Tick::new(
         TickOptions {
             window_seconds: config.window,
-            max_flows: config.max_flows as usize,
+            max_flows: budget.max_flows,
+            room: Room::new(flows_in_memory),
             events: tick_events,
             freed,
         },
@@ -198,7 +215,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     );
     let source_observer = Arc::clone(&metrics) as Arc<dyn SourceObserver>;
     let interfaces = Interfaces::new(
-        (loader, ledgers),
+        (loader, ledgers, budget.attach_at_once),
         (hook, xdp, tell_senders),
         watchlist,
         Grace::new()?,
@@ -239,15 +256,24 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     result.and(delivered)
 }
 
-/// How the memory for flows is divided.
-fn sizes(config: &Config) -> Result<Sizes, Failure> {
-    let (given, total) = (config.flow_memory.as_u64(), preflight::memory());
-    if given > total {
-        return Err(Failure::Usage(format!(
-            "--flow-memory {given} is more than this host has ({total}): give less"
-        )));
+/// Sizes that fit into the limits of this process; says which limits these are.
+fn budget(config: &Config) -> Result<Budget, Failure> {
+    let limits = Limits::read();
+    let budget = Budget::of(&limits, wanted(config))?;
+    tracing::info!("limits: {limits}; sizes: {budget}");
+    for tight in &budget.tight {
+        tracing::warn!("{tight}");
     }
-    Ok(Sizes::from_budget(given, preflight::possible_cpus())?)
+    Ok(budget)
+}
+
+fn wanted(config: &Config) -> Wanted<'_> {
+    Wanted {
+        flow_memory: config.flow_memory.map(|size| size.as_u64()),
+        max_flows: config.max_flows,
+        outputs: &config.output.outputs,
+        cpus: preflight::possible_cpus(),
+    }
 }
 
 /// Starts the delivery of finished files, where they are to be delivered.
@@ -292,6 +318,8 @@ async fn stopped<T>(terminate: &mut Signal, interrupt: &mut Signal, tick: &threa
 fn async_runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        // Names are resolved and files are read on these. A control group may have few threads.
+        .max_blocking_threads(8)
         .enable_all()
         .build()
         .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))

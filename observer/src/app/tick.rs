@@ -12,10 +12,15 @@ use std::{
 
 use observer_ebpf::abi::{Ledger, Loss};
 
-use super::{held::Held, owners::Senders, watermark::Watermark};
+use super::{
+    held::Held,
+    owners::Senders,
+    shares::{Growth, Shares},
+    watermark::Watermark,
+};
 use crate::{
     clock,
-    flow::{Added, Delta, InterfaceNumber, Table, Window},
+    flow::{Added, Delta, InterfaceNumber, Room, Table, Window},
     kernel::{
         Drain, IngressHook, KernelError,
         drain::Side,
@@ -85,6 +90,8 @@ pub(super) struct TickOptions {
     pub(super) window_seconds: u32,
     /// Flows in a window; an interface within its share may make more, so it can be twice as many.
     pub(super) max_flows: usize,
+    /// Room for the flows of all windows.
+    pub(super) room: Room,
     /// Ends the tick when its other end is gone.
     pub(super) events: Receiver<Event>,
     /// Numbers under which everything is recorded.
@@ -121,9 +128,7 @@ struct Tracked {
     places: Vec<Place>,
     /// Counts of interfaces whose registration is still on its way.
     early: Vec<Delta>,
-    max_flows: usize,
-    /// Of the flows, for each interface.
-    share: usize,
+    shares: Shares,
     /// What the window had no room for, until it is told.
     refused: Loss,
     /// Packets of this window among them.
@@ -201,7 +206,7 @@ impl Tick {
         health.ticked(now);
         Self {
             window: Window::holding(now, options.window_seconds),
-            interfaces: Tracked::new(options.max_flows),
+            interfaces: Tracked::new(Shares::new(options.max_flows, options.room.clone())),
             options,
             drain,
             sinks: Some(sinks),
@@ -221,7 +226,7 @@ impl Tick {
         // Whatever happened: what was counted is written.
         let last = self.tick(true);
         self.offer_held(true);
-        let batch = self.close_window(true);
+        let batch = self.close_window(true, 0);
         let written = match self.sinks.take() {
             Some(sinks) => sinks.finish(batch),
             None => Ok(()),
@@ -368,10 +373,10 @@ impl Tick {
         self.read_drops();
         if over {
             let start = Instant::now();
-            let mut batch = self.close_window(false);
+            let mut batch = self.close_window(false, early.in_memory());
             let waiting = self.interfaces.waiting(now);
             if !waiting.is_empty() {
-                self.held.push(Held::split(&mut batch, &waiting));
+                self.held.push(Held::split(&mut batch, &waiting, &self.options.room));
             }
             if let Some(sinks) = &self.sinks {
                 sinks.offer(batch);
@@ -443,17 +448,22 @@ impl Tick {
         self.metrics.drops().set_totals(&drops.totals(), drops.of_none());
     }
 
-    /// All that is to be recorded of the window; interfaces that are complete are forgotten.
-    fn close_window(&mut self, last: bool) -> Batch {
+    /// All that is to be recorded of the window; interfaces that are complete are forgotten. The next window holds
+    /// `of_next` flows already.
+    fn close_window(&mut self, last: bool, of_next: usize) -> Batch {
         self.metrics.drops().late(self.flows.settle());
         let mut window = self.window;
         if last {
             let now = clock::unix_ms().div_euclid(1000);
             window.end = now.clamp(window.start, window.end);
         }
+        let (flows, owners) =
+            (std::mem::take(&mut self.flows), self.senders.as_mut().map(Senders::close).unwrap_or_default());
+        let room = &self.options.room;
         let mut batch = Batch {
-            flows: std::mem::take(&mut self.flows),
-            owners: self.senders.as_mut().map(Senders::close).unwrap_or_default(),
+            room: (Some(room.claim(flows.in_memory())), Some(Arc::new(room.claim(owners.len())))),
+            flows,
+            owners: Arc::new(owners),
             mark: Some(self.watermark.mark(window.end)),
             ..Batch::new(window)
         };
@@ -486,9 +496,15 @@ impl Tick {
                 interface.stage = Stage::Closed;
             }
         }
+        let out_of_memory = self.interfaces.shares.close(of_next);
         self.share();
         let packets = std::mem::take(&mut self.interfaces.refused_in_window);
-        if packets != 0 {
+        if packets != 0 && out_of_memory {
+            tracing::warn!(
+                packets,
+                "lost: more flows than fit into memory; a higher memory limit, a shorter --window or faster outputs help"
+            );
+        } else if packets != 0 {
             tracing::warn!(
                 packets,
                 "lost: more flows than a window may hold; --max-flows sets how many that are"
@@ -500,7 +516,7 @@ impl Tick {
     /// Divides the cache and the window among the interfaces that there are.
     fn share(&mut self) {
         let count = self.interfaces.all().filter(|interface| interface.stage != Stage::Closed).count().max(1);
-        self.interfaces.share = self.interfaces.max_flows / count;
+        self.interfaces.shares.divide(count);
         self.drain.share_among(count);
     }
 
@@ -532,12 +548,11 @@ fn next_second() -> i64 {
 }
 
 impl Tracked {
-    fn new(max_flows: usize) -> Self {
+    fn new(shares: Shares) -> Self {
         Self {
             places: (0..=MAX_INTERFACES).map(|_| Place::default()).collect(),
             early: Vec::new(),
-            max_flows,
-            share: max_flows,
+            shares,
             refused: Loss::default(),
             refused_in_window: 0,
             rejects_refused: 0,
@@ -576,26 +591,30 @@ impl Tracked {
 
     /// Adds to a flow of the window, and to the interface's own sums.
     fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) {
-        let (max_flows, share) = (self.max_flows, self.share);
-        let Some(interface) = self.get(delta.key.interface()) else {
+        let number = usize::from(delta.key.interface().get());
+        let Some(interface) = self.places.get_mut(number).and_then(|place| place.interface.as_deref_mut()) else {
             // It is registered before its first packet, but we may not have read that yet.
             self.early.push(delta);
             return;
         };
         // The coarse clock lags by up to 10 ms, so a packet behind a window's edge may carry a time before it.
         delta.counters.begin_no_earlier_than(window.start * 1000);
-        let may_grow = flows.len() < max_flows || interface.window_flows < share;
+        let growth = self.shares.growth(flows.len(), interface.window_flows);
         let direction = delta.key.direction() as usize;
         // Recorded as a part of what was accepted: `Table::settle` divides them.
         let is_part = delta.key.is_rejected_behind_hook();
-        match flows.add_if(&delta, may_grow) {
+        match flows.add_if(&delta, growth == Growth::Allowed) {
             Added::Known => {}
-            Added::New => interface.window_flows += 1,
+            Added::New => {
+                interface.window_flows += 1;
+                self.shares.grew();
+            }
             Added::Refused if is_part => {
                 self.rejects_refused += delta.counters.packets;
                 return;
             }
             Added::Refused => {
+                self.shares.refused(growth);
                 interface.refused[direction].packets += delta.counters.packets;
                 interface.refused[direction].bytes += delta.counters.bytes;
                 self.refused.packets += delta.counters.packets;

@@ -19,12 +19,13 @@ use bytesize::ByteSize;
 pub use self::{delivery::DeliveryConfig, output::OutputConfig};
 use crate::{
     cli::{
-        self, AttachName, DropsName, HookName, HttpUrl, LogLevel, RecordSettings, RunArgs, Settings,
+        self, AttachName, DropsName, HookName, HttpUrl, ListenAddress, LogLevel, RecordSettings, RunArgs, Settings,
         SourceName, XdpChanges, XdpModeName,
     },
     record::{FilterError, FormatError, ServiceRangesError},
     sink::StoreError,
     tasks::{Endpoint, PROC},
+    text_file::EncodingError,
 };
 
 /// How `observer run` runs.
@@ -46,12 +47,12 @@ pub struct Config {
     pub xdp_changes: XdpChanges,
     /// How TC programs are attached.
     pub attach: AttachName,
-    /// Flows in one window.
-    pub max_flows: u32,
+    /// Flows in one window; `None` where the limit of memory decides.
+    pub max_flows: Option<u32>,
     /// Whether drops are seen.
     pub drops: DropsName,
-    /// Bytes of kernel memory.
-    pub flow_memory: ByteSize,
+    /// Bytes of kernel memory for flows; `None` where the limit of memory decides.
+    pub flow_memory: Option<ByteSize>,
     /// Observe the namespaces of containers and tasks.
     pub netns: bool,
     /// Observe the host's own interfaces.
@@ -90,6 +91,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// The file is no text in UTF-8.
+    #[error("configuration file {path}: {source}")]
+    Encoding {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        source: EncodingError,
     },
     /// The file says something that is not understood.
     #[error(
@@ -174,6 +183,29 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// The flag of the setting that is wrong.
+    pub const fn flag(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Read { .. } | Self::Encoding { .. } | Self::Parse { .. } => "config",
+            Self::NoTasksFile => "source",
+            Self::NoOutputDir | Self::NoFiles => "output",
+            Self::Window(_) => "window",
+            Self::MaxFlows => "max-flows",
+            Self::LogFormat(_) => "log-format",
+            Self::Filter(_) => "filter",
+            Self::Deliver(_) | Self::Inside { .. } => "deliver",
+            Self::NoDelivery(flag) | Self::Name { flag, .. } => flag,
+            Self::SpoolSize(_) => "spool-size",
+            Self::FileSize => "file-size",
+            Self::IpRanges { .. } | Self::Services { .. } => "ip-ranges",
+        })
+    }
+}
+
+/// Where the HTTP server listens.
+const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9810));
+
 impl Config {
     /// Completes the flags from the file and the defaults.
     pub fn new(args: RunArgs) -> Result<Self, ConfigError> {
@@ -227,14 +259,14 @@ impl Config {
             output,
             delivery,
             window,
-            listen: settings.listen.unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9810))),
+            listen: settings.listen.map_or(LISTEN, ListenAddress::get),
             hook: settings.hook.unwrap_or(HookName::Tc),
             xdp_mode: settings.xdp_mode.unwrap_or(XdpModeName::Auto),
             xdp_changes: settings.xdp_changes.unwrap_or(XdpChanges::Refuse),
             attach: settings.attach.unwrap_or(AttachName::Auto),
-            max_flows: settings.max_flows.unwrap_or(2_000_000),
+            max_flows: settings.max_flows,
             drops: settings.drops.unwrap_or(DropsName::Auto),
-            flow_memory: settings.flow_memory.unwrap_or(ByteSize::mib(64)),
+            flow_memory: settings.flow_memory,
             netns: asked(SourceName::Netns),
             host: asked(SourceName::Host),
             netns_dirs,
@@ -289,9 +321,14 @@ impl Config {
         line("xdp-mode", name(&self.xdp_mode));
         line("xdp-changes", name(&self.xdp_changes));
         line("attach", name(&self.attach));
-        line("max-flows", self.max_flows.to_string());
+        // Unless they are given, `run` takes them from the limits of the host that it starts on.
+        if let Some(max_flows) = self.max_flows {
+            line("max-flows", max_flows.to_string());
+        }
         line("drops", name(&self.drops));
-        line("flow-memory", format!("\"{}B\"", self.flow_memory.as_u64()));
+        if let Some(size) = self.flow_memory {
+            line("flow-memory", format!("\"{}B\"", size.as_u64()));
+        }
         line("source", list(sources));
         line("netns-dir", list(self.netns_dirs.iter().map(|directory| quoted(directory))));
         for (key, path) in [("docker-socket", &self.docker_socket), ("agent-data", &self.agent_data)] {
@@ -394,7 +431,7 @@ mod tests {
         let merged = over(flags, read("window = 10\nflow-memory = \"8MiB\"\noutput = [\"text\"]").unwrap());
         let config = Config::from_settings(merged).unwrap();
         assert_eq!(config.window, 5);
-        assert_eq!(config.flow_memory, ByteSize::mib(8));
+        assert_eq!(config.flow_memory, Some(ByteSize::mib(8)));
         assert_eq!(config.output.outputs, [Output::Text]);
         assert_eq!(config.listen.port(), 9810);
     }

@@ -5,9 +5,11 @@
 //! types, and nothing that can fail.
 
 mod key;
+mod room;
 mod table;
 mod window;
 
 pub use key::{Action, Direction, DropReason, Family, FlowKey, InterfaceNumber, address};
+pub use room::{Claim, Room};
 pub use table::{Added, Counters, Delta, Icmp, Late, Table};
 pub use window::Window;

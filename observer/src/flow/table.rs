@@ -119,6 +119,10 @@ pub struct Late {
 const CHUNK: usize = 4096;
 
 impl Table {
+    /// Memory of a flow at most: its entry, and its part of the index, which has up to 16/7 buckets per flow, and half as
+    /// many more while it grows.
+    pub const BYTES_PER_FLOW: u64 = size_of::<Delta>() as u64 + 18;
+
     /// An empty table.
     pub fn new() -> Self {
         Self::default()
@@ -247,6 +251,18 @@ impl Table {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Flows that take memory: those of which nothing is left, too.
+    pub fn in_memory(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Takes the flows out, in the order in which they were first seen, and gives their memory back on the way.
+    pub fn into_flows(self) -> impl Iterator<Item = Delta> {
+        let Self { index, chunks, .. } = self;
+        drop(index);
+        chunks.into_iter().flatten().filter(|flow| flow.counters.packets != 0)
     }
 
     /// The flows, in the order in which they were first seen.

@@ -91,7 +91,7 @@ impl Sizes {
     /// 64th for what was not delivered, another for who sends, the rest for flows.
     pub fn from_budget(budget: u64, cpus: u32) -> Result<Self, KernelError> {
         let rows = Self::HALVES * u64::from(cpus);
-        let per_interface = 2 * u64::from(cpus) * size_of::<Ledger>() as u64;
+        let per_interface = Self::per_interface(cpus);
         let quarter = budget / 4;
         let ring_bytes =
             if quarter < Self::MIN_RING { Self::MIN_RING } else { 1 << quarter.min(Self::MAX_RING).ilog2() };
@@ -106,8 +106,7 @@ impl Sizes {
             + owners * Self::OWNER;
         let groups = budget.saturating_sub(fixed) / (rows * Self::GROUP);
         if groups == 0 {
-            let least = (Self::MIN_RING + 64 * per_interface + rows * Self::GROUP) * 64 / 42;
-            return Err(KernelError::Memory { given: budget, cpus, least });
+            return Err(KernelError::Memory { given: budget, cpus, least: Self::least(cpus) });
         }
         Ok(Self {
             cpus,
@@ -119,6 +118,17 @@ impl Sizes {
             undelivered: undelivered.clamp(1, u32::MAX.into()) as u32,
             owners: owners.clamp(1, u32::MAX.into()) as u32,
         })
+    }
+
+    /// The least budget that can be divided.
+    pub fn least(cpus: u32) -> u64 {
+        let rows = Self::HALVES * u64::from(cpus);
+        (Self::MIN_RING + 64 * Self::per_interface(cpus) + rows * Self::GROUP) * 64 / 42
+    }
+
+    /// Bytes of the ledger.
+    fn per_interface(cpus: u32) -> u64 {
+        2 * u64::from(cpus) * size_of::<Ledger>() as u64
     }
 
     /// Entries that each of so many interfaces may make in one direction, on one CPU and in one half.

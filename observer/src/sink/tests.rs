@@ -21,6 +21,7 @@ use crate::{
     record::{
         Batch, Context, Filter, Format, Status,
         examples::{self, ENI, PLAIN},
+        hostile,
     },
 };
 
@@ -372,4 +373,35 @@ fn a_window_that_waits_too_long_is_counted() {
         assert_eq!(told.written.records() + lost, 200 * 2000 + 1);
         assert!(told.lost.keys().all(|reason| *reason == "queue_full"));
     });
+}
+
+#[test]
+fn columns_and_rows_of_every_output_do_not_depend_on_values() {
+    for (seed, format) in [Format::v2(), Format::ecs(), Format::all()].into_iter().enumerate() {
+        let columns = format.fields().len();
+        let mut place = Place::new(&[Output::Jsonl, Output::Text, Output::Parquet]);
+        place.options.context = Arc::new(examples::context(format));
+        let (hostile, plain) = hostile::windows(&mut fastrand::Rng::with_seed(1000 + seed as u64));
+        let records = plain.records(&place.options.context).count();
+        place.start().finish(hostile).unwrap();
+        let files = place.files();
+        let of_kind = |ending: &str| -> Vec<PathBuf> {
+            files.iter().filter(|file| file.extension().is_some_and(|it| it == ending)).cloned().collect()
+        };
+        let text: Vec<_> = of_kind("gz").iter().flat_map(|file| lines(file).split_off(1)).collect();
+        let mut rows = parquet_rows(&of_kind("parquet"));
+        assert_eq!(of_kind("jsonl").iter().flat_map(|file| lines(file)).count(), records);
+        assert_eq!((text.len(), rows.len()), (records, records));
+        for line in text.iter().chain(&rows) {
+            assert_eq!(line.split(' ').count(), columns, "{line:?}");
+        }
+        let mut text = text;
+        text.sort();
+        rows.sort();
+        assert!(text == rows, "rows of text and of Parquet");
+        for file in of_kind("parquet") {
+            let reader = SerializedFileReader::new(fs::File::open(file).unwrap()).unwrap();
+            assert_eq!(reader.metadata().file_metadata().schema_descr().num_columns(), columns);
+        }
+    }
 }

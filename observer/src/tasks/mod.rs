@@ -8,6 +8,9 @@
 
 mod arn;
 mod board;
+mod folders;
+#[cfg(test)]
+pub(crate) mod hostile;
 mod identity;
 mod interface;
 mod knowledge;
@@ -18,6 +21,7 @@ mod resolve;
 mod selection;
 mod sources;
 mod spaces;
+mod told;
 mod view;
 mod watch;
 
@@ -25,6 +29,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 pub use board::{AttachState, Board};
 pub use identity::{Attribute, Conflict, Fact, Identity, Source};
+pub(crate) use identity::{one_word, printable};
 pub use interface::{Interface, LinkKind, Mac};
 pub use processes::{PROC, container_in};
 pub use report::Report;

@@ -204,17 +204,18 @@ impl Spaces {
 
     /// Adds what is new in folders of namespace files and, where asked to, the namespaces of processes and what these
     /// tell. What was told before is applied in between by `catch_up`: an inode that is used again must not be taken for
-    /// the one that is gone.
+    /// the one that is gone. Says whether a namespace is in the making.
     pub(super) fn scan<'a>(
         &mut self,
         folders: impl Iterator<Item = &'a Path>,
         processes: bool,
         catch_up: impl FnOnce(&mut Self),
-    ) {
+    ) -> bool {
         let known = self.known.values().map(|space| (space.netns.inode, space.netns.path.clone())).collect();
         let mut found = BTreeMap::new();
+        let mut in_the_making = false;
         for folder in folders {
-            super::namespaces::scan(folder, &known, &mut found);
+            in_the_making |= super::namespaces::scan(folder, &known, &mut found);
         }
         if processes {
             self.processes.scan(self.own.inode, &mut found);
@@ -226,6 +227,7 @@ impl Spaces {
             self.changed |= members != self.members;
             self.members = members;
         }
+        in_the_making
     }
 
     fn take_found(&mut self, mut found: BTreeMap<u64, PathBuf>) {

@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use inotify::{Inotify, WatchMask};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::{EfdFlags, EventFd},
@@ -24,6 +23,7 @@ use tokio::{runtime::Handle, sync::watch};
 use super::{
     Attribute, InterfaceKey, LinkKind, Mac, Observed, Source, SourceObserver,
     board::Board,
+    folders::Folders,
     knowledge::{Knowledge, Sight},
     processes::PROC,
     selection::{self, Choice},
@@ -73,7 +73,8 @@ struct Look {
 const SCAN: Duration = Duration::from_secs(1);
 /// Processes are listed this often: nothing tells of a process that enters a namespace.
 const SCAN_PROCESSES: Duration = Duration::from_secs(5);
-/// A namespace file appears empty and becomes a namespace a moment later, when it is mounted over.
+/// A namespace file appears empty and becomes a namespace when it is mounted over: the folders are listed this often for
+/// so long after a notice, and longer as long as a file is about to become one.
 const HURRY: Duration = Duration::from_millis(200);
 const HURRY_STEP: Duration = Duration::from_millis(2);
 
@@ -103,8 +104,8 @@ pub struct Watch {
     linger: Duration,
     spaces: Spaces,
     events: Events,
-    inotify: Option<Inotify>,
-    watched: BTreeSet<PathBuf>,
+    /// `None` where inotify is not to be had: then scans do its work.
+    folders: Option<Folders>,
     knowledge: Knowledge,
     news: Receiver<(Source, News)>,
     scene: watch::Sender<Arc<Scene>>,
@@ -135,9 +136,7 @@ impl Watch {
             // Listening before the first look: nothing falls in between.
             events: Events::new()?,
             spaces: Spaces::new()?,
-            // Where it is not to be had, the scans do its work.
-            inotify: Inotify::init().ok(),
-            watched: BTreeSet::new(),
+            folders: folders(),
             knowledge,
             news,
             scene,
@@ -180,7 +179,9 @@ impl Watch {
             let scan = now >= next_scan;
             if scan || now < hurry_until {
                 let processes = now >= next_processes;
-                self.scan(processes);
+                if self.scan(processes) {
+                    hurry_until = hurry_until.max(now + HURRY);
+                }
                 next_scan = now + SCAN;
                 if processes {
                     next_processes = now + SCAN_PROCESSES;
@@ -202,8 +203,8 @@ impl Watch {
             PollFd::new(wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
         ];
-        if let Some(inotify) = &self.inotify {
-            fds.push(PollFd::new(inotify.as_fd(), PollFlags::POLLIN));
+        if let Some(folders) = &self.folders {
+            fds.push(PollFd::new(folders.as_fd(), PollFlags::POLLIN));
         }
         // Rounded up, or the last part of a millisecond would be waited for busily.
         let timeout = PollTimeout::try_from(wait.as_millis() + 1).unwrap_or(PollTimeout::MAX);
@@ -221,33 +222,19 @@ impl Watch {
 
     /// Whether inotify told of files in a folder of namespaces.
     fn take_notices(&mut self) -> bool {
-        let mut buffer = [0; 4096];
-        let Some(inotify) = &mut self.inotify else { return false };
-        inotify.read_events(&mut buffer).is_ok_and(|mut events| events.next().is_some())
+        self.folders.as_mut().is_some_and(Folders::take_notices)
     }
 
-    /// Lists the folders, and processes where asked to; adds what is new.
-    fn scan(&mut self, processes: bool) {
+    /// Lists the folders, and processes where asked to; adds what is new. Says whether a namespace is in the making.
+    fn scan(&mut self, processes: bool) -> bool {
         let (procs, folders): (Vec<_>, Vec<_>) =
             self.netns_dirs.clone().into_iter().partition(|folder| folder == Path::new(PROC));
-        for folder in &folders {
-            self.watch_folder(folder);
+        if let Some(watched) = &mut self.folders {
+            watched.watch(&folders);
         }
         let Self { spaces, events, .. } = self;
         let folders = folders.iter().map(PathBuf::as_path);
-        spaces.scan(folders, processes && !procs.is_empty(), |spaces| catch_up(events, spaces));
-    }
-
-    fn watch_folder(&mut self, directory: &Path) {
-        if self.watched.contains(directory) {
-            return;
-        }
-        let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
-        if let Some(inotify) = &self.inotify
-            && inotify.watches().add(directory, mask).is_ok()
-        {
-            self.watched.insert(directory.to_path_buf());
-        }
+        spaces.scan(folders, processes && !procs.is_empty(), |spaces| catch_up(events, spaces))
     }
 
     /// Finds the namespaces that sources tell of.
@@ -345,6 +332,16 @@ impl Watch {
             true
         });
     }
+}
+
+fn folders() -> Option<Folders> {
+    let warn = |error: &io::Error| {
+        tracing::warn!(
+            %error,
+            "inotify is not available (fs.inotify.max_user_instances): new namespaces are found up to a second later"
+        );
+    };
+    Folders::new().inspect_err(warn).ok()
 }
 
 /// Applies what the kernel has told until now.

@@ -256,3 +256,59 @@ impl Collector for InterfaceCollector {
         families.all().iter().flat_map(|family| family.collect()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use fastrand::Rng;
+    use prometheus::{Registry, TextEncoder};
+
+    use super::*;
+    use crate::record::{Batch, hostile};
+
+    fn page(batch: &Batch) -> String {
+        let shared = Arc::new(Shared::default());
+        let registry = Registry::new();
+        registry.register(Box::new(InterfaceCollector::new(Arc::clone(&shared)).unwrap())).unwrap();
+        let stats = batch.subjects.iter().map(|(number, subject)| InterfaceStats {
+            id: number.get().to_string().into(),
+            subject: Arc::clone(subject),
+            hook: "tcx",
+            ledger: [Ledger::default(); 2],
+            recorded: [[Lost { packets: 1, bytes: 1 }; Protocol::ALL.len()]; 2],
+            missed: [Loss::default(); 2],
+            refused: [Loss::default(); 2],
+            dropped: Vec::new(),
+        });
+        shared.set(stats.collect());
+        TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    /// Name and labels of each line, without the values of labels.
+    fn shape(page: &str) -> BTreeSet<(usize, String)> {
+        let mut shape = BTreeSet::new();
+        for (number, line) in page.split('\n').enumerate() {
+            let (mut kept, mut quoted, mut escaped) = (String::new(), false, false);
+            for c in line.chars() {
+                match c {
+                    '"' if !escaped => quoted = !quoted,
+                    _ if !quoted => kept.push(c),
+                    _ => {}
+                }
+                escaped = quoted && c == '\\' && !escaped;
+            }
+            assert!(!quoted, "{line:?}");
+            shape.insert((number, kept));
+        }
+        shape
+    }
+
+    #[test]
+    fn lines_and_labels_of_the_page_do_not_depend_on_values() {
+        for seed in 0..100 {
+            let (hostile, plain) = hostile::windows(&mut Rng::with_seed(seed));
+            assert_eq!(shape(&page(&hostile)), shape(&page(&plain)), "seed {seed}");
+        }
+    }
+}

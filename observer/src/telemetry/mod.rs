@@ -13,10 +13,12 @@ mod interfaces;
 mod labels;
 mod metrics;
 mod outputs;
+mod server;
 mod sources;
 
 pub use drops::DropMetrics;
-pub use http::{Server, fetch_tasks, serve};
+pub use http::{Pages, fetch_tasks, serve};
 pub use interfaces::InterfaceStats;
 pub use labels::Protocol;
 pub use metrics::{Health, Metrics, Phase};
+pub use server::Server;
