@@ -81,7 +81,7 @@ pub async fn fetch_tasks(daemon: SocketAddr) -> Option<Report> {
 }
 
 async fn index() -> &'static str {
-    "observer\n\n/metrics  Prometheus metrics\n/healthz  whether it lives\n/readyz   whether all that was found is attached\n/api/v1/tasks  what `observer tasks` shows, as JSON\n"
+    "observer\n\n/metrics  Prometheus metrics\n/healthz  whether it lives\n/readyz   whether all that should be observed is; else each interface that is not, and why\n/api/v1/tasks  what `observer tasks` shows, as JSON\n"
 }
 
 async fn render(State(shared): State<Shared>) -> Response {
@@ -99,10 +99,9 @@ async fn live(State(shared): State<Shared>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    if shared.health.is_ready() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "attaching\n")
+async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
+    match shared.health.readiness() {
+        Ok(()) => (StatusCode::OK, "ok\n".into()),
+        Err(reasons) => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
     }
 }

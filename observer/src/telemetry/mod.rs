@@ -15,6 +15,7 @@ mod metrics;
 mod outputs;
 mod sources;
 
+pub use attach::InterfaceCounts;
 pub use drops::DropMetrics;
 pub use http::{Server, fetch_tasks, serve};
 pub use interfaces::InterfaceStats;
