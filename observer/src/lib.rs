@@ -7,6 +7,7 @@
 //! | [`kernel`] | load, attach, drain; the only room that names aya | the types shared with the programs |
 //! | [`tasks`] | who is on this host | [`netlink`], [`netns`] |
 //! | [`flow`] | deltas to windows; pure | – |
+//! | [`accounts`] | what interfaces carried and hooks did not see; pure | the types shared with the programs |
 //! | [`record`] | fields and their rendering; pure | flow, task identity |
 //! | [`sink`] | files, standard output, delivery | record |
 //! | [`schema`] | what readers of the files are told; pure | record, sink's layout |
@@ -19,6 +20,7 @@
 //! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them, [`text_file`] reads what users
 //! write.
 
+pub mod accounts;
 pub mod app;
 pub mod cgroup;
 pub mod cli;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{interfaces::Attached, tick::Event};
-use crate::kernel::attachment::{OwnQdisc, remove_quiet};
+use crate::kernel::{OwnQdisc, remove_quiet};
 
 /// What leaves, and whoever waits until it has left.
 type Job = (Vec<Attached>, Option<Sender<()>>);
@@ -64,7 +64,7 @@ impl Drop for Leaving {
 }
 
 fn take_off(attached: Attached, tick: &Sender<Event>) -> Option<OwnQdisc> {
-    let Attached { observed, number, attachment } = attached;
+    let Attached { observed, number, attachment, .. } = attached;
     let interface = &observed.interface;
     let qdisc = attachment.detach().unwrap_or_else(|error| {
         tracing::warn!(interface = &*interface.name, %error, "the programs could not be taken off");

@@ -5,6 +5,8 @@
 //! ```text
 //! watch ──observed interfaces──▶ interfaces ──register, retire──▶ tick ──batches──▶ sinks
 //!  (tasks)                        (attach, detach)                 (drain, windows)
+//!                                   ▲ programs that are gone           ▲
+//!                                 witness ──what hooks did not see─────┘
 //! ```
 //!
 //! Stopping runs down the same way: each thread ends when the one before it has, so nothing that was counted is
@@ -14,19 +16,24 @@ mod check;
 mod held;
 mod interfaces;
 mod leaving;
+mod mending;
 mod owners;
 mod plan;
 mod shares;
 mod tasks;
 mod tick;
 mod watermark;
+mod witness;
 
 use std::{
     fs,
     io::{self, Write},
     net::SocketAddr,
     path::Path,
-    sync::{Arc, mpsc::channel},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
     thread,
     time::Duration,
 };
@@ -44,6 +51,7 @@ use self::{
     owners::Senders,
     tick::{Tick, TickOptions},
     watermark::Watermark,
+    witness::Witness,
 };
 use crate::{
     cgroup::Cgroups,
@@ -51,7 +59,7 @@ use crate::{
     config::{Config, ConfigError},
     flow::Room,
     kernel::{
-        Drain, Hook, KernelError, Loader, Sizes, XdpMode, XdpPlan, XdpWish,
+        Drain, Hook, KernelError, Loader, Missing, Sizes, XdpMode, XdpPlan, XdpWish,
         bpffs::PinDirectory,
         diagnostics,
         drops::{self, Drops, Sight, Watchlist},
@@ -62,9 +70,34 @@ use crate::{
     limits::{Budget, BudgetError, Limits, Wanted},
     schema::SchemaError,
     sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
-    tasks::{Board, SourceObserver, SourceOptions, TasksFile, TasksFileError, Watch, WatchOptions},
+    tasks::{
+        Board, InterfaceKey, SourceObserver, SourceOptions, TasksFile, TasksFileError, Tidings, Watch,
+        WatchOptions,
+    },
     telemetry::{self, Health, Metrics, Pages, Server},
 };
+
+/// News for the thread that puts programs on interfaces.
+#[derive(Debug)]
+enum Change {
+    /// The watch tells of interfaces.
+    Watch(Tidings),
+    /// Programs are gone from an interface.
+    Removed(InterfaceKey, Missing),
+    /// An interface carries frames that its programs do not see.
+    Suspected(InterfaceKey),
+    /// The daemon ends.
+    Stop,
+}
+
+/// Has the thread that puts programs on interfaces end when this is dropped: others can send it news as long as it runs.
+struct StopOnDrop(Sender<Change>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.send(Change::Stop);
+    }
+}
 
 /// Why the daemon ended, or did not start. Each is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -214,17 +247,18 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         Arc::clone(&health),
     );
     let source_observer = Arc::clone(&metrics) as Arc<dyn SourceObserver>;
+    let (changes_in, changes) = channel();
+    let witness = Witness::start(Arc::clone(&ledgers), config.window, events.clone(), changes_in.clone())
+        .map_err(|error| Failure::Running(format!("starting a thread: {error}")))?;
     let interfaces = Interfaces::new(
         (loader, ledgers, budget.attach_at_once),
         (hook, xdp, tell_senders),
         watchlist,
-        Grace::new()?,
+        (Grace::new()?, witness),
         (events, free),
         (metrics, health, Arc::clone(&board)),
     )
     .map_err(|error| Failure::Running(format!("starting a thread: {error}")))?;
-    let (observed, changes) = channel();
-
     let result = thread::scope(|scope| {
         if let Some((leftovers, inbox)) = leftovers {
             let told = ObserverRef::new(told);
@@ -232,7 +266,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         }
         let tick = spawn(scope, "tick", move || tick.run())?;
         let interfaces = spawn(scope, "interfaces", move || interfaces.run(&changes))?;
-        let watch = Watch::start(watch_options, runtime.handle(), &source_observer, board, observed)
+        let stop = StopOnDrop(changes_in.clone());
+        let tell = move |tidings| drop(changes_in.send(Change::Watch(tidings)));
+        let watch = Watch::start(watch_options, runtime.handle(), &source_observer, board, tell)
             .map_err(|error| unwatchable(&error))?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -244,6 +280,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         runtime.block_on(stopped(&mut terminate, &mut interrupt, &tick));
         tracing::info!("stopping");
         drop(watch);
+        drop(stop);
         interfaces.join().map_err(|_| Failure::Running("the interfaces' thread panicked".into()))?;
         tick.join()
             .map_err(|_| Failure::Running("the tick's thread panicked".into()))?

@@ -50,7 +50,7 @@ impl Senders {
         drain.take_owners(|key, group| {
             let container = containers.entry(group).or_insert_with(|| {
                 let path = cgroups.path(group)?;
-                container_in(path.to_str()?).map(|id| Arc::from(&*id))
+                container_in(&path.to_string_lossy()).map(|id| Arc::from(&*id))
             });
             if let Some(container) = container {
                 latest.insert(key, Arc::clone(container));

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use super::{Failure, async_runtime, unwatchable, watch_options};
 use crate::{
     config::Config,
-    tasks::{Attribute, Board, Observed, Report, Source, SourceObserver, Watch},
+    tasks::{Attribute, Board, Observed, Report, Source, SourceObserver, Tidings, Watch},
     telemetry,
 };
 
@@ -69,9 +69,14 @@ pub(super) fn observed(config: &Config) -> Result<Vec<Observed>, Failure> {
 fn look(config: &Config, runtime: &Runtime) -> Result<(Report, Vec<Observed>), Failure> {
     let board = Arc::new(Board::default());
     let (out, sightings) = channel();
+    let tell = move |tidings| {
+        if let Tidings::Interfaces(sighting) = tidings {
+            let _ = out.send(sighting);
+        }
+    };
     let options = watch_options(config)?;
     let nobody: Arc<dyn SourceObserver> = Arc::new(Nobody);
-    let watch = Watch::start(options, runtime.handle(), &nobody, Arc::clone(&board), out)
+    let watch = Watch::start(options, runtime.handle(), &nobody, Arc::clone(&board), tell)
         .map_err(|error| unwatchable(&error))?;
     let start = Instant::now();
     while start.elapsed() < PATIENCE && !board.is_settled() {
@@ -80,7 +85,7 @@ fn look(config: &Config, runtime: &Runtime) -> Result<(Report, Vec<Observed>), F
     thread::sleep(SETTLE);
     let report = board.report();
     drop(watch);
-    Ok((report, sightings.try_iter().last().unwrap_or_default().present))
+    Ok((report, sightings.try_iter().last().map_or_else(Vec::new, |sighting| sighting.present)))
 }
 
 /// Nobody counts what is asked.

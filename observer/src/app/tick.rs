@@ -19,6 +19,7 @@ use super::{
     watermark::Watermark,
 };
 use crate::{
+    accounts::{Frames, Uncounted, UncountedLosses},
     clock,
     flow::{Added, Delta, InterfaceNumber, Room, Table, Window},
     kernel::{
@@ -41,6 +42,22 @@ pub(super) enum Event {
     Register(InterfaceNumber, InterfaceKey, Named),
     /// From now on all packets are, those towards the task by this hook; this passed each way before.
     Attached(InterfaceNumber, IngressHook, [Loss; 2]),
+    /// Somebody has removed its programs: packets pass uncounted.
+    Removed(InterfaceNumber),
+    /// They are back, those towards the task counted by this hook; this passed each way meanwhile.
+    Restored(InterfaceNumber, IngressHook, [Loss; 2]),
+    /// What it has carried by its own counters since it was attached, and what of that no hook saw, as far as that is
+    /// certain and new.
+    Carried {
+        /// Its number.
+        number: InterfaceNumber,
+        /// The interface that had this number then.
+        key: InterfaceKey,
+        /// By direction.
+        carried: [Frames; 2],
+        /// By direction.
+        unseen: [Loss; 2],
+    },
     /// It was gone before any packet could be counted under this number.
     Missed(InterfaceNumber, InterfaceKey, Named),
     /// What is known of an interface has changed, if it still has this number.
@@ -174,10 +191,14 @@ struct Interface {
     /// The account at the last tick, less the base.
     ledger: [Ledger; 2],
     recorded: [[Lost; Protocol::ALL.len()]; 2],
-    /// What passed before the programs were there.
-    missed: [Loss; 2],
+    /// What passed without being counted by its programs.
+    uncounted: UncountedLosses,
+    /// What it has carried by its own counters, by direction.
+    carried: [Frames; 2],
+    /// Its programs are gone: packets pass uncounted, and it is not known yet how many.
+    removed: bool,
     /// All that it carried passed uncounted, and nobody knows how much that was.
-    unseen: bool,
+    untold: bool,
     /// What went into no window, because it was full.
     refused: [Loss; 2],
     /// What the kernel dropped of it, and why.
@@ -267,7 +288,7 @@ impl Tick {
             Event::Missed(number, key, named) => {
                 self.put(number, key, named);
                 if let Some(interface) = self.interfaces.get(number) {
-                    interface.unseen = true;
+                    interface.untold = true;
                     interface.stage = Stage::Retired;
                 }
             }
@@ -279,19 +300,44 @@ impl Tick {
             Event::Attached(number, hook, missed) => {
                 if let Some(interface) = self.interfaces.get(number) {
                     interface.hook = Some(hook);
-                    interface.missed = missed;
                     if interface.named.older && self.gaps_told.insert(interface.key) {
                         interface.observed_from = Some(clock::unix_ms().div_euclid(1000));
                     }
-                    for missed in missed {
-                        self.metrics.missed(missed);
-                    }
+                }
+                self.lose(number, Uncounted::BeforeAttach, missed);
+            }
+            Event::Removed(number) => {
+                if let Some(interface) = self.interfaces.get(number) {
+                    interface.removed = true;
+                }
+            }
+            Event::Restored(number, hook, missed) => {
+                if let Some(interface) = self.interfaces.get(number) {
+                    interface.hook = Some(hook);
+                    interface.removed = false;
+                }
+                self.lose(number, Uncounted::HookRemoved, missed);
+            }
+            Event::Carried { number, key, carried, unseen } => {
+                if let Some(interface) = self.interfaces.get(number).filter(|it| it.key == key) {
+                    interface.carried = carried;
+                    self.lose(number, Uncounted::Unseen, unseen);
                 }
             }
             Event::Retire(number) => {
                 if let Some(interface) = self.interfaces.get(number) {
                     interface.stage = Stage::Retired;
                 }
+            }
+        }
+    }
+
+    /// Packets of an interface passed uncounted.
+    fn lose(&mut self, number: InterfaceNumber, reason: Uncounted, losses: [Loss; 2]) {
+        if let Some(interface) = self.interfaces.get(number) {
+            interface.uncounted.add(reason, losses);
+            for loss in losses {
+                self.metrics.uncounted(reason, loss);
             }
         }
     }
@@ -470,7 +516,7 @@ impl Tick {
         for interface in self.interfaces.all().filter(|interface| interface.stage != Stage::Closed) {
             batch.subjects.insert(interface.number, Arc::clone(&interface.named.subject));
             let mut ever = lost(&interface.ledger);
-            for other in interface.refused.into_iter().chain(interface.missed) {
+            for other in interface.refused.into_iter().chain([interface.uncounted.total()]) {
                 ever.packets += other.packets;
                 ever.bytes += other.bytes;
             }
@@ -478,7 +524,7 @@ impl Tick {
                 packets: ever.packets - interface.lost_before.packets,
                 bytes: ever.bytes - interface.lost_before.bytes,
             };
-            if newly != Lost::default() || interface.unseen {
+            if newly != Lost::default() || interface.untold || interface.removed {
                 batch.lossy.push((interface.number, newly));
             } else if interface.window_packets == 0 && interface.hook.is_some() {
                 batch.silent.push(interface.number);
@@ -532,7 +578,8 @@ impl Tick {
                     hook: interface.hook?.as_str(),
                     ledger: interface.ledger,
                     recorded: interface.recorded,
-                    missed: interface.missed,
+                    uncounted: interface.uncounted,
+                    carried: interface.carried,
                     refused: interface.refused,
                     dropped: interface.dropped.clone(),
                 })
@@ -655,8 +702,10 @@ impl Interface {
             base: *base,
             ledger: [Ledger::default(); 2],
             recorded: [[Lost::default(); Protocol::ALL.len()]; 2],
-            missed: [Loss::default(); 2],
-            unseen: false,
+            uncounted: UncountedLosses::default(),
+            carried: [Frames::default(); 2],
+            removed: false,
+            untold: false,
             refused: [Loss::default(); 2],
             dropped: Vec::new(),
             window_packets: 0,

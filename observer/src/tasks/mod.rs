@@ -15,6 +15,7 @@ mod identity;
 mod interface;
 mod knowledge;
 mod namespaces;
+mod paths;
 mod processes;
 mod report;
 mod resolve;
@@ -30,11 +31,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 pub use board::{AttachState, Board};
 pub use identity::{Attribute, Conflict, Fact, Identity, Source};
 pub(crate) use identity::{one_word, printable};
-pub use interface::{Interface, LinkKind, Mac};
+pub use interface::{Interface, LinkKind, Mac, OtherDevice, mac_of};
 pub use processes::{PROC, container_in};
 pub use report::Report;
 pub use sources::{Endpoint, SourceObserver, SourceOptions, State, TasksFile, TasksFileError};
-pub use watch::{Sighting, Watch, WatchHandle, WatchOptions};
+pub use watch::{Sighting, Tidings, Watch, WatchHandle, WatchOptions};
 
 use crate::netlink::LinkCounters;
 

@@ -11,8 +11,10 @@ use super::{
     Attribute, InterfaceKey, Source, State,
     board::{AttachState, Latest},
     knowledge::Known,
+    selection::Reason,
     told::{self, AddressReport, EniReport},
     view::{TaskView, View},
+    watch::LeftOut,
 };
 
 /// All that is known.
@@ -26,6 +28,22 @@ pub struct Report {
     pub interfaces: Vec<InterfaceReport>,
     /// Interfaces that were gone before they could be observed.
     pub missed: u64,
+    /// Interfaces that are not to be observed, but for loopbacks.
+    #[serde(default)]
+    pub left_out: Vec<LeftOutReport>,
+}
+
+/// An interface that is not to be observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOutReport {
+    /// Its name.
+    pub name: String,
+    /// Inode of its namespace.
+    pub netns: u64,
+    /// A file of it.
+    pub netns_path: String,
+    /// Why it is not.
+    pub reason: String,
 }
 
 /// Who is asked.
@@ -83,7 +101,7 @@ pub struct InterfaceReport {
     pub mac: String,
     /// Its addresses.
     pub addresses: Vec<String>,
-    /// `observed`, `failed`, or `not observed`.
+    /// `observed`, `detached` or `failed` with a reason, or `not observed`.
     pub attach: String,
     /// What is known, by name.
     pub fields: BTreeMap<String, FieldReport>,
@@ -132,8 +150,24 @@ impl Report {
             tasks: ids.into_iter().map(|id| task(latest, id)).collect(),
             interfaces: of_none.map(|(key, known)| interface(latest, *key, known)).collect(),
             missed: latest.missed,
+            left_out: latest.left_out.values().filter_map(left_out).collect(),
         }
     }
+}
+
+fn left_out(it: &LeftOut) -> Option<LeftOutReport> {
+    let reason = match it.reason {
+        Some(Reason::Loopback) => return None,
+        Some(reason) => reason.as_str(),
+        None => "a link to the ECS agent: its packets never reach the ENI",
+    };
+    let netns = &it.interface.netns;
+    Some(LeftOutReport {
+        name: it.interface.name.to_string(),
+        netns: netns.inode,
+        netns_path: netns.path.display().to_string(),
+        reason: reason.into(),
+    })
 }
 
 fn task(latest: &Latest, id: &str) -> TaskReport {
@@ -183,6 +217,7 @@ fn interface(latest: &Latest, key: InterfaceKey, known: &Known) -> InterfaceRepo
     let seen = &known.sight().interface;
     let attach = match latest.attached.as_ref().map(|attached| attached.get(&key)) {
         Some(Some(AttachState::Observed)) => "observed".into(),
+        Some(Some(AttachState::Detached(reason))) => format!("detached: {reason}"),
         Some(Some(AttachState::Failed(reason))) => format!("failed: {reason}"),
         Some(None) | None => "not observed".into(),
     };
@@ -332,6 +367,14 @@ impl fmt::Display for Report {
         }
         let head = ["TASK", "SERVICE", "MODE", "INTERFACE", "ENI", "MAC", "ADDRESSES", "STATE"];
         write_table(f, &head, rows.into_iter())?;
+        let left_out = self
+            .left_out
+            .iter()
+            .map(|it| (vec![it.name.clone(), it.netns_path.clone(), it.reason.clone()], Vec::new()));
+        if !self.left_out.is_empty() {
+            writeln!(f)?;
+        }
+        write_table(f, &["LEFT OUT", "NAMESPACE", ""], left_out)?;
         if self.missed > 0 {
             writeln!(
                 f,

@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -21,16 +21,17 @@ use nix::{
 use tokio::{runtime::Handle, sync::watch};
 
 use super::{
-    Attribute, InterfaceKey, LinkKind, Mac, Observed, Source, SourceObserver,
+    Appeared, Attribute, Interface, InterfaceKey, LinkKind, Mac, Observed, Source, SourceObserver,
     board::Board,
     folders::Folders,
     knowledge::{Knowledge, Sight},
+    paths::Paths,
     processes::PROC,
-    selection::{self, Choice},
+    selection::{self, Candidate, Choice, Reason},
     sources::{Feed, News, Scene, SceneTask, SourceOptions, Sources},
-    spaces::Spaces,
+    spaces::{Space, Spaces},
 };
-use crate::netlink::Events;
+use crate::netlink::{Events, NetnsId};
 
 /// Where to look.
 #[derive(Debug)]
@@ -54,6 +55,17 @@ pub struct Sighting {
     pub departed: Vec<Observed>,
     /// How many links to the ECS agent are left out.
     pub agent_links: usize,
+    /// How many others are, but for loopbacks.
+    pub left_out: usize,
+}
+
+/// News for whoever puts programs on interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tidings {
+    /// The interfaces that are to be observed, whenever anything of them has changed.
+    Interfaces(Sighting),
+    /// Qdiscs or filters have changed on these: by inode of the namespace and index.
+    Hooks(BTreeSet<(u64, u32)>),
 }
 
 /// The interfaces that are there.
@@ -62,12 +74,21 @@ struct Look {
     /// Those that are to be observed.
     sights: BTreeMap<InterfaceKey, Sight>,
     /// The others.
-    left_out: BTreeSet<InterfaceKey>,
+    left_out: BTreeMap<InterfaceKey, LeftOut>,
     /// Those that may be ENIs.
     enis: Vec<(InterfaceKey, Mac)>,
-    /// How many are links to the agent.
-    agent_links: usize,
 }
+
+/// An interface that is not to be observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) interface: Interface,
+    /// [`None`] for a link to the agent.
+    pub(super) reason: Option<Reason>,
+}
+
+/// An interface that has been there for so long is no forerunner of others.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Folders of namespace files are listed this often, beside the notices of inotify.
 const SCAN: Duration = Duration::from_secs(1);
@@ -115,13 +136,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes a first look, sends what it sees to `out`, and goes on watching on a thread of its own.
+    /// Takes a first look, tells `out` what it sees, and goes on watching on a thread of its own.
     pub fn start(
         options: WatchOptions,
         runtime: &Handle,
         observer: &Arc<dyn SourceObserver>,
         board: Arc<Board>,
-        out: Sender<Sighting>,
+        out: impl Fn(Tidings) + Send + 'static,
     ) -> io::Result<WatchHandle> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (news_in, news) = channel();
@@ -160,7 +181,7 @@ impl Watch {
         Ok(WatchHandle { stop, wake, thread: Some(thread) })
     }
 
-    fn run(mut self, out: &Sender<Sighting>, stop: &AtomicBool, wake: &EventFd) {
+    fn run(mut self, out: &impl Fn(Tidings), stop: &AtomicBool, wake: &EventFd) {
         let mut next_scan = Instant::now() + SCAN;
         let mut next_processes = Instant::now() + SCAN_PROCESSES;
         let mut hurry_until = Instant::now();
@@ -191,6 +212,10 @@ impl Watch {
                 self.bind();
             }
             changed |= self.spaces.take_changed();
+            let hooks = self.spaces.take_hooks();
+            if !hooks.is_empty() {
+                out(Tidings::Hooks(hooks));
+            }
             // What has left is forgotten with time.
             if changed || scan {
                 self.publish(out);
@@ -249,48 +274,71 @@ impl Watch {
         spaces.bind(tasks().flat_map(|task| &task.containers));
     }
 
-    fn publish(&mut self, out: &Sender<Sighting>) {
-        let Look { sights, left_out, enis, agent_links } = self.look();
-        let (present, departed) = self.knowledge.identify(sights, &left_out, self.linger);
+    fn publish(&mut self, out: &impl Fn(Tidings)) {
+        let Look { sights, left_out, enis } = self.look();
+        let (present, departed) =
+            self.knowledge.identify(sights, |key| left_out.contains_key(key), self.linger);
         self.set_scene(enis);
-        let sighting = Sighting { present, departed, agent_links };
-        self.board.set(&self.knowledge);
+        let count = |wanted: fn(&LeftOut) -> bool| left_out.values().filter(|it| wanted(it)).count();
+        let agent_links = count(|it| it.reason.is_none());
+        let others = count(|it| it.reason.is_some_and(|reason| reason != Reason::Loopback));
+        let sighting = Sighting { present, departed, agent_links, left_out: others };
+        self.board.set(&self.knowledge, left_out);
         if self.published.as_ref() != Some(&sighting) {
-            // The receiver being gone means that the daemon is stopping.
-            let _ = out.send(sighting.clone());
+            out(Tidings::Interfaces(sighting.clone()));
             self.published = Some(sighting);
         }
     }
 
     fn look(&self) -> Look {
         let mut look = Look::default();
+        let leads_to = |space: &Space| -> Vec<Option<NetnsId>> {
+            space.links().filter_map(|other| self.spaces.leads_to(other)).collect()
+        };
+        let paths = Paths::new(self.spaces.all().map(|space| (space.id(), leads_to(space))));
         for space in self.spaces.all() {
-            let containers = self.spaces.containers(space);
-            let mut chosen = Vec::new();
-            for (key, interface, appeared) in space.interfaces() {
-                let named = self.knowledge.names(key, interface.mac);
-                let choice = selection::choose(&interface, named, self.knowledge.is_trunk(interface.mac));
-                look.agent_links += usize::from(choice == Choice::AgentLink);
-                if let Some(mac) = interface.mac
-                    && choice != Choice::AgentLink
-                    && interface.kind != LinkKind::Loopback
-                    && !interface.enslaved
-                {
-                    look.enis.push((key, mac));
-                }
-                if choice == Choice::Observed {
-                    chosen.push((key, interface, appeared));
-                } else {
-                    look.left_out.insert(key);
-                }
-            }
-            let alone = chosen.len() == 1;
-            look.sights.extend(chosen.into_iter().map(|(key, interface, appeared)| {
-                let name = space.name.clone();
-                (key, Sight { interface, appeared, containers: containers.clone(), name, alone })
-            }));
+            self.look_into(space, &paths, &mut look);
         }
         look
+    }
+
+    /// Decides about the interfaces of a namespace.
+    fn look_into(&self, space: &Space, paths: &Paths<NetnsId>, look: &mut Look) {
+        let interfaces: Vec<(InterfaceKey, Interface, Option<Appeared>)> = space.interfaces().collect();
+        let inward = |other| self.spaces.leads_to(other).is_some_and(|to| paths.is_inward(space.id(), to));
+        let candidates: Vec<_> = interfaces
+            .iter()
+            .map(|(key, interface, appeared)| Candidate {
+                interface,
+                named: self.knowledge.names(*key, interface.mac),
+                trunk: self.knowledge.is_trunk(interface.mac),
+                inward: interface.other.is_some_and(inward),
+                settled: appeared.is_none_or(|appeared| appeared.at.elapsed() >= SETTLED),
+            })
+            .collect();
+        let choices = selection::choose(&candidates);
+        drop(candidates);
+        let alone = choices.iter().filter(|choice| **choice == Choice::Observed).count() == 1;
+        let containers = self.spaces.containers(space);
+        for ((key, interface, appeared), choice) in interfaces.into_iter().zip(choices) {
+            if let Some(mac) = interface.mac
+                && choice != Choice::AgentLink
+                && interface.kind != LinkKind::Loopback
+                && (choice == Choice::Observed || interface.controller.is_none())
+            {
+                look.enis.push((key, mac));
+            }
+            let reason = match choice {
+                Choice::Observed => {
+                    let (containers, name) = (containers.clone(), space.name.clone());
+                    look.sights.insert(key, Sight { interface, appeared, containers, name, alone });
+                    continue;
+                }
+                Choice::AgentLink => None,
+                Choice::LeftOut(reason) => Some(reason),
+            };
+            look.left_out.insert(key, LeftOut { interface, reason });
+        }
     }
 
     /// Tells the sources what is to be asked about.

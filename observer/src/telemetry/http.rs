@@ -102,7 +102,7 @@ pub async fn fetch_tasks(daemon: SocketAddr) -> Option<Report> {
 }
 
 async fn index() -> &'static str {
-    "observer\n\n/metrics  Prometheus metrics\n/healthz  whether it lives\n/readyz   whether all that was found is attached\n/api/v1/tasks  what `observer tasks` shows, as JSON\n"
+    "observer\n\n/metrics  Prometheus metrics\n/healthz  whether it lives\n/readyz   whether all that should be observed is; else each interface that is not, and why\n/api/v1/tasks  what `observer tasks` shows, as JSON\n"
 }
 
 async fn render(State(pages): State<Pages>) -> Response {
@@ -117,10 +117,9 @@ async fn live(State(pages): State<Pages>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn ready(State(pages): State<Pages>) -> (StatusCode, &'static str) {
-    if pages.health.is_ready() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "attaching\n")
+async fn ready(State(pages): State<Pages>) -> (StatusCode, String) {
+    match pages.health.readiness() {
+        Ok(()) => (StatusCode::OK, "ok\n".into()),
+        Err(reasons) => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
     }
 }

@@ -12,11 +12,9 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use super::{
-    Protocol,
-    labels::{BEFORE_ATTACH, WINDOW_FULL},
-};
+use super::{Protocol, labels::WINDOW_FULL};
 use crate::{
+    accounts::{Frames, Uncounted, UncountedLosses},
     kernel::drops::Dropped,
     record::{Lost, Subject},
     tasks::Attribute,
@@ -35,8 +33,10 @@ pub struct InterfaceStats {
     pub ledger: [Ledger; 2],
     /// What went into records, by direction and protocol.
     pub recorded: [[Lost; Protocol::ALL.len()]; 2],
-    /// What passed before the programs were there, by direction.
-    pub missed: [Loss; 2],
+    /// What passed without being counted by its programs.
+    pub uncounted: UncountedLosses,
+    /// What it has carried by its own counters, by direction.
+    pub carried: [Frames; 2],
     /// What the window had no room for, by direction.
     pub refused: [Loss; 2],
     /// What the kernel dropped of it, and why.
@@ -85,6 +85,10 @@ struct Families {
     lost_bytes: IntCounterVec,
     stopped_packets: IntCounterVec,
     stopped_bytes: IntCounterVec,
+    carried_packets: IntCounterVec,
+    carried_bytes: IntCounterVec,
+    unseen_packets: IntCounterVec,
+    unseen_bytes: IntCounterVec,
     dropped_packets: IntCounterVec,
     dropped_bytes: IntCounterVec,
     info: IntGaugeVec,
@@ -135,6 +139,28 @@ impl Families {
                 "Their bytes of layer 3.",
                 &BY_DIRECTION,
             )?,
+            carried_packets: counter(
+                "observer_interface_carried_packets_total",
+                "Frames by the interface's own counters since it was attached, read every five seconds while it is \
+                 busy, else once a window. A super-packet counts as one or as its segments, as the driver pleases.",
+                &BY_DIRECTION,
+            )?,
+            carried_bytes: counter(
+                "observer_interface_carried_bytes_total",
+                "Their bytes with link headers, as the driver counts them.",
+                &BY_DIRECTION,
+            )?,
+            unseen_packets: counter(
+                "observer_interface_unseen_packets_total",
+                "Frames among observer_interface_carried_packets_total that certainly passed the hook by: at least so \
+                 many.",
+                &BY_DIRECTION,
+            )?,
+            unseen_bytes: counter(
+                "observer_interface_unseen_bytes_total",
+                "Their bytes without link headers: at least so many.",
+                &BY_DIRECTION,
+            )?,
             dropped_packets: counter(
                 "observer_interface_dropped_packets_total",
                 "Packets that the kernel dropped, by its own reason, on either side of the hook.",
@@ -155,7 +181,7 @@ impl Families {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 13] {
+    fn all(&self) -> [&dyn Collector; 17] {
         [
             &self.packets,
             &self.bytes,
@@ -167,6 +193,10 @@ impl Families {
             &self.lost_bytes,
             &self.stopped_packets,
             &self.stopped_bytes,
+            &self.carried_packets,
+            &self.carried_bytes,
+            &self.unseen_packets,
+            &self.unseen_bytes,
             &self.dropped_packets,
             &self.dropped_bytes,
             &self.info,
@@ -191,7 +221,14 @@ impl Families {
                 self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
                 self.lost_bytes.with_label_values(&by_reason).inc_by(lost.bytes);
             }
-            for (reason, lost) in [(BEFORE_ATTACH, stats.missed), (WINDOW_FULL, stats.refused)] {
+            let carried = stats.carried[direction as usize];
+            self.carried_packets.with_label_values(&by_direction).inc_by(carried.count);
+            self.carried_bytes.with_label_values(&by_direction).inc_by(carried.bytes);
+            let unseen = stats.uncounted.of(Uncounted::Unseen)[direction as usize];
+            self.unseen_packets.with_label_values(&by_direction).inc_by(unseen.packets);
+            self.unseen_bytes.with_label_values(&by_direction).inc_by(unseen.bytes);
+            let uncounted = Uncounted::ALL.map(|reason| (reason.as_str(), stats.uncounted.of(reason)));
+            for (reason, lost) in uncounted.into_iter().chain([(WINDOW_FULL, stats.refused)]) {
                 let lost = lost[direction as usize];
                 let by_reason = [&*stats.id, direction.as_str(), reason];
                 self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);

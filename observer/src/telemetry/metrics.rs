@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -13,15 +13,17 @@ use prometheus::{
 };
 
 use super::{
-    attach::AttachMetrics,
+    attach::{AttachMetrics, InterfaceCounts},
     drops::DropMetrics,
     interfaces::{InterfaceCollector, InterfaceStats, Shared},
-    labels::{BEFORE_ATTACH, WINDOW_FULL},
+    labels::WINDOW_FULL,
     outputs::OutputMetrics,
     sources::SourceMetrics,
 };
 use crate::{
+    accounts::Uncounted,
     kernel::{drain::DrainReport, xdp::Reason},
+    netlink,
     sink::SinkLoss,
     tasks::{Attribute, Source, SourceObserver},
 };
@@ -57,6 +59,7 @@ pub struct Metrics {
     pub(super) lost_packets: IntCounterVec,
     pub(super) lost_bytes: IntCounterVec,
     pub(super) outputs: OutputMetrics,
+    netlink_unread: IntCounterVec,
     non_ip_frames: IntCounterVec,
     notes: IntCounterVec,
     copied: IntCounter,
@@ -95,6 +98,12 @@ impl Metrics {
                 "observer_lost_bytes_total",
                 "Their bytes of layer 3.",
                 &["stage", "reason"],
+            )?,
+            netlink_unread: counters(
+                &registry,
+                "observer_netlink_unread_total",
+                "Netlink messages of the kernel of which something could not be understood; the rest was used.",
+                &["kind"],
             )?,
             non_ip_frames: counters(
                 &registry,
@@ -164,12 +173,15 @@ impl Metrics {
             self.lost_packets.with_label_values(&[KERNEL, reason.as_str()]);
             self.lost_bytes.with_label_values(&[KERNEL, reason.as_str()]);
         }
-        self.missed(Loss::default());
+        for reason in Uncounted::ALL {
+            self.uncounted(reason, Loss::default());
+        }
         self.window_refused(Loss::default());
         for reason in SinkLoss::ALL {
             self.lost_packets.with_label_values(&[SINK, reason.as_str()]);
             self.lost_bytes.with_label_values(&[SINK, reason.as_str()]);
         }
+        self.take_unread();
         for kind in NonIpKind::ALL {
             self.non_ip_frames.with_label_values(&[kind.as_str()]);
         }
@@ -205,10 +217,10 @@ impl Metrics {
         self.attach.attached_after(took);
     }
 
-    /// A new interface carried this before the programs were on it.
-    pub fn missed(&self, by: Loss) {
-        self.lost_packets.with_label_values(&[ATTACH, BEFORE_ATTACH]).inc_by(by.packets);
-        self.lost_bytes.with_label_values(&[ATTACH, BEFORE_ATTACH]).inc_by(by.bytes);
+    /// An interface carried this, and its programs did not count it.
+    pub fn uncounted(&self, reason: Uncounted, by: Loss) {
+        self.lost_packets.with_label_values(&[ATTACH, reason.as_str()]).inc_by(by.packets);
+        self.lost_bytes.with_label_values(&[ATTACH, reason.as_str()]).inc_by(by.bytes);
     }
 
     /// A window had no room for this.
@@ -245,14 +257,27 @@ impl Metrics {
 
     /// What the tick leaves for the next scrape.
     pub fn publish(&self, flows: usize, interfaces: Vec<InterfaceStats>) {
+        self.take_unread();
         self.flows.set(flows as i64);
         self.interfaces.set(interfaces);
     }
 
-    /// How many interfaces carry the programs, on how many they could not be put, and how many links to the ECS agent
-    /// are left out.
-    pub fn interfaces(&self, attached: usize, failed: usize, agent_links: usize) {
-        self.attach.states([attached, failed, agent_links]);
+    /// What the process has counted by itself.
+    fn take_unread(&self) {
+        for kind in netlink::Kind::ALL {
+            let counter = self.netlink_unread.with_label_values(&[kind.as_str()]);
+            counter.inc_by(netlink::unread(kind).saturating_sub(counter.get()));
+        }
+    }
+
+    /// How many interfaces are in each state.
+    pub fn interfaces(&self, counts: InterfaceCounts) {
+        self.attach.states(counts);
+    }
+
+    /// Somebody has removed the programs of an interface.
+    pub fn hook_removed(&self) {
+        self.attach.removed();
     }
 
     /// An interface was gone before the programs were on it.
@@ -336,6 +361,8 @@ pub struct Health {
     /// UNIX milliseconds of the last tick.
     last_tick_ms: AtomicI64,
     ready: AtomicBool,
+    /// A line for each interface that should be observed and is not.
+    unobserved: Mutex<Vec<String>>,
 }
 
 /// A tick comes every second; one that is this late does not come.
@@ -357,8 +384,17 @@ impl Health {
         unix_ms - self.last_tick_ms.load(Ordering::Relaxed) < STALE_MS
     }
 
-    /// Whether the first round of attaching is over.
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+    /// A line for each interface that should be observed and is not.
+    pub fn set_unobserved(&self, lines: Vec<String>) {
+        *self.unobserved.lock().unwrap_or_else(PoisonError::into_inner) = lines;
+    }
+
+    /// Whether the first round of attaching is over, and all that was found is observed; else the reasons.
+    pub fn readiness(&self) -> Result<(), Vec<String>> {
+        if !self.ready.load(Ordering::Relaxed) {
+            return Err(vec!["attaching".into()]);
+        }
+        let lines = self.unobserved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if lines.is_empty() { Ok(()) } else { Err(lines) }
     }
 }

@@ -16,6 +16,7 @@ mod outputs;
 mod server;
 mod sources;
 
+pub use attach::InterfaceCounts;
 pub use drops::DropMetrics;
 pub use http::{Pages, fetch_tasks, serve};
 pub use interfaces::InterfaceStats;

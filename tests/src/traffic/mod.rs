@@ -15,7 +15,7 @@ pub use clean::{Manner, exchanges};
 pub use icmp::{Pings, ping};
 pub use packet::PacketSocket;
 pub use tcp::{Connection, Conversation, SentTwice, Streams, Transfer, bulk, exchange, streams};
-pub use udp::{Echo, SINK, Sink, Udp, segmented};
+pub use udp::{Echo, SINK, Sink, Trickle, Udp, segmented};
 
 use std::{io, thread, time::Duration};
 
