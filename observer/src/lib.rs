@@ -15,7 +15,8 @@
 //! | [`app`] | wiring | all |
 //! | [`replay`] | captures in place of interfaces | all but tasks' watch and telemetry |
 //!
-//! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them.
+//! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them. [`http`] makes the HTTP
+//! clients, [`log`] writes the log, and a [`worker`] is a thread with a deadline, for all of them.
 
 pub mod app;
 pub mod cgroup;
@@ -24,7 +25,9 @@ pub mod clock;
 pub mod config;
 pub mod ethtool;
 pub mod flow;
+pub mod http;
 pub mod kernel;
+pub mod log;
 pub mod netlink;
 pub mod netns;
 pub mod record;
@@ -33,3 +36,4 @@ pub mod schema;
 pub mod sink;
 pub mod tasks;
 pub mod telemetry;
+pub mod worker;

@@ -6,11 +6,10 @@ use std::{
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -30,7 +29,10 @@ use super::{
     sources::{Feed, News, Scene, SceneTask, SourceOptions, Sources},
     spaces::Spaces,
 };
-use crate::netlink::Events;
+use crate::{
+    netlink::Events,
+    worker::{Deadline, Worker, WorkerError},
+};
 
 /// Where to look.
 #[derive(Debug)]
@@ -82,16 +84,50 @@ const HURRY_STEP: Duration = Duration::from_millis(2);
 pub struct WatchHandle {
     stop: Arc<AtomicBool>,
     wake: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
+    out: Out,
+    thread: Option<Worker<()>>,
+}
+
+impl WatchHandle {
+    /// Ends the watch, and waits for its thread until a deadline.
+    pub fn stop(mut self, deadline: &Deadline) -> Result<(), WorkerError> {
+        let thread = self.thread.take();
+        drop(self);
+        thread.map_or(Ok(()), |thread| thread.join(deadline))
+    }
 }
 
 impl Drop for WatchHandle {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.wake.write(1);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.out.close();
+    }
+}
+
+/// Where sightings go, until it is closed: also where the thread that watches is stuck.
+#[derive(Clone, Debug)]
+struct Out(Arc<Mutex<Option<Sender<Sighting>>>>);
+
+impl Out {
+    fn send(&self, sighting: Sighting) {
+        if let Some(out) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            // The receiver being gone means that the daemon is stopping.
+            let _ = out.send(sighting);
         }
+    }
+
+    fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Closes it when the thread ends, however it ends.
+struct Closes(Out);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -151,17 +187,16 @@ impl Watch {
             watch.spaces.add_own();
         }
         watch.scan(true);
+        let out = Out(Arc::new(Mutex::new(Some(out))));
         watch.publish(&out);
 
         let stop = Arc::new(AtomicBool::new(false));
-        let (stop_seen, wake_seen) = (Arc::clone(&stop), Arc::clone(&wake));
-        let thread = thread::Builder::new()
-            .name("watch".into())
-            .spawn(move || watch.run(&out, &stop_seen, &wake_seen))?;
-        Ok(WatchHandle { stop, wake, thread: Some(thread) })
+        let (stop_seen, wake_seen, closes) = (Arc::clone(&stop), Arc::clone(&wake), Closes(out.clone()));
+        let thread = Worker::spawn("watch", move || watch.run(&closes.0, &stop_seen, &wake_seen))?;
+        Ok(WatchHandle { stop, wake, out, thread: Some(thread) })
     }
 
-    fn run(mut self, out: &Sender<Sighting>, stop: &AtomicBool, wake: &EventFd) {
+    fn run(mut self, out: &Out, stop: &AtomicBool, wake: &EventFd) {
         let mut next_scan = Instant::now() + SCAN;
         let mut next_processes = Instant::now() + SCAN_PROCESSES;
         let mut hurry_until = Instant::now();
@@ -262,15 +297,14 @@ impl Watch {
         spaces.bind(tasks().flat_map(|task| &task.containers));
     }
 
-    fn publish(&mut self, out: &Sender<Sighting>) {
+    fn publish(&mut self, out: &Out) {
         let Look { sights, left_out, enis, agent_links } = self.look();
         let (present, departed) = self.knowledge.identify(sights, &left_out, self.linger);
         self.set_scene(enis);
         let sighting = Sighting { present, departed, agent_links };
         self.board.set(&self.knowledge);
         if self.published.as_ref() != Some(&sighting) {
-            // The receiver being gone means that the daemon is stopping.
-            let _ = out.send(sighting.clone());
+            out.send(sighting.clone());
             self.published = Some(sighting);
         }
     }

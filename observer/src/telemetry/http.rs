@@ -7,14 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::net::TcpListener;
 
 use super::{Health, Metrics};
 use crate::{
     clock,
+    http::plain,
     tasks::{Board, Report},
 };
 
@@ -71,11 +69,10 @@ async fn tasks(State(shared): State<Shared>) -> Response {
 /// What a daemon at this address knows of tasks; `None` where there is none that answers.
 pub async fn fetch_tasks(daemon: SocketAddr) -> Option<Report> {
     const PATIENCE: Duration = Duration::from_secs(3);
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let client = plain().ok()?;
     let ask = async {
-        let response = client.get(format!("http://{daemon}{TASKS}").parse().ok()?).await.ok()?;
-        let body = response.into_body().collect().await.ok()?.to_bytes();
-        serde_json::from_slice(&body).ok()
+        let response = client.get(format!("http://{daemon}{TASKS}")).send().await.ok()?;
+        serde_json::from_slice(&response.bytes().await.ok()?).ok()
     };
     tokio::time::timeout(PATIENCE, ask).await.ok()?
 }

@@ -14,6 +14,7 @@ mod labels;
 mod metrics;
 mod outputs;
 mod sources;
+mod totals;
 
 pub use drops::DropMetrics;
 pub use http::{Server, fetch_tasks, serve};
