@@ -106,3 +106,40 @@ fn has_room(patience_ms: u16) -> bool {
     // Where it is closed, or has an error, a write returns at once too.
     !matches!(poll(&mut ready, PollTimeout::from(patience_ms)), Ok(0))
 }
+
+/// The failure that the log has: one that is met again and again is logged once, whatever differs in its text. So a failure
+/// is known by its kind, never by what it says.
+#[derive(Debug)]
+pub struct Logged<K>(Option<K>);
+
+impl<K> Default for Logged<K> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<K: PartialEq> Logged<K> {
+    /// Notes a failure of this kind; whether the log is to have it.
+    pub fn is_new(&mut self, kind: K) -> bool {
+        let is_new = self.0.as_ref() != Some(&kind);
+        self.0 = Some(kind);
+        is_new
+    }
+
+    /// Notes a success; whether there was a failure before.
+    pub fn clear(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_lasts_is_logged_once() {
+        let mut logged = Logged::default();
+        assert!(logged.is_new("timeout") && !logged.is_new("timeout") && logged.is_new("refused"));
+        assert!(logged.clear() && !logged.clear() && logged.is_new("refused"));
+    }
+}

@@ -6,8 +6,7 @@
 use std::{
     io,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, OnceLock,
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -23,13 +22,15 @@ pub struct Deadline {
     start: Instant,
     /// `None`: there is none.
     limit: Option<Duration>,
-    expired: Arc<AtomicBool>,
+    /// What is added to the limit, and to a moment at which it expires before.
+    grace: Duration,
+    expired: Arc<OnceLock<Instant>>,
 }
 
 impl Deadline {
     /// No deadline.
     pub fn never() -> Self {
-        Self { start: Instant::now(), limit: None, expired: Arc::default() }
+        Self { start: Instant::now(), limit: None, grace: Duration::ZERO, expired: Arc::default() }
     }
 
     /// A deadline this long from now.
@@ -43,24 +44,23 @@ impl Deadline {
         Self { limit: self.limit.map(|limit| limit * percent / 100), ..self.clone() }
     }
 
-    /// A deadline this much later.
+    /// A deadline this much later, also where it expires early.
     #[must_use]
     pub fn later(&self, by: Duration) -> Self {
-        Self { limit: self.limit.map(|limit| limit + by), ..self.clone() }
+        Self { grace: self.grace + by, ..self.clone() }
     }
 
     /// Moves it to now, for all clones and parts.
     pub fn expire(&self) {
-        self.expired.store(true, Ordering::Relaxed);
+        // A second time changes nothing.
+        let _ = self.expired.set(Instant::now());
     }
 
     /// The time that is left.
     pub fn left(&self) -> Duration {
-        match self.limit {
-            _ if self.expired.load(Ordering::Relaxed) => Duration::ZERO,
-            Some(limit) => limit.saturating_sub(self.start.elapsed()),
-            None => Duration::MAX,
-        }
+        let left = |limit: Duration, since: Instant| (limit + self.grace).saturating_sub(since.elapsed());
+        let early = self.expired.get().map_or(Duration::MAX, |expired| left(Duration::ZERO, *expired));
+        self.limit.map_or(Duration::MAX, |limit| left(limit, self.start)).min(early)
     }
 
     /// Sleeps until it is over.
@@ -157,6 +157,7 @@ mod tests {
         let part = deadline.percent(50).later(Duration::from_secs(1));
         assert!(part.left() > Duration::from_mins(29));
         deadline.expire();
+        assert!(deadline.left().is_zero() && part.left() <= Duration::from_secs(1));
         assert_eq!(worker.join(&part), Err(WorkerError::Late("stuck")));
     }
 }

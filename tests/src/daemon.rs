@@ -612,7 +612,7 @@ impl Daemon<'_> {
     }
 
     /// The letter of its state, as `ps` shows it.
-    pub fn state(&self) -> String {
+    fn state(&self) -> String {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
         let behind_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
         behind_name.split(' ').next().unwrap_or("").to_owned()

@@ -384,7 +384,13 @@ impl Watch {
 /// Applies what the kernel has told until now.
 fn catch_up(events: &mut Events, spaces: &mut Spaces) {
     match events.pending() {
-        Ok(events) => spaces.apply(events),
-        Err(error) => tracing::warn!(%error, "link events cannot be read; going by scans"),
+        Ok(events) => {
+            spaces.events_failing.clear();
+            spaces.apply(events);
+        }
+        Err(error) if spaces.events_failing.is_new(error.kind()) => {
+            tracing::warn!(%error, "link events cannot be read; going by scans");
+        }
+        Err(_) => {}
     }
 }

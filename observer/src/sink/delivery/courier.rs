@@ -23,7 +23,7 @@ use super::{
     spool::{Spool, Waiting, finished_name},
     store::{Note, PutError},
 };
-use crate::worker::Deadline;
+use crate::{log::Logged, worker::Deadline};
 
 /// Pauses before a store that failed is asked again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ pub(super) struct Courier {
     /// No more files come: each that waits is tried once more.
     ending: bool,
     /// Why files are not delivered, as the log has it.
-    failing: Option<Cause>,
+    failing: Logged<Cause>,
     /// Files that the store took.
     taken: u64,
     /// Files that it refused since it took one, or since the last pause.
@@ -76,7 +76,7 @@ impl Courier {
             stop,
             spool,
             ending: false,
-            failing: None,
+            failing: Logged::default(),
             taken: 0,
             refusals: 0,
             pause: FIRST_PAUSE,
@@ -152,7 +152,7 @@ impl Courier {
     fn delivered(&mut self, file: &Waiting) {
         self.observer.delivered(file.bytes);
         unlink(&file.path);
-        if self.failing.take().is_some() {
+        if self.failing.clear() {
             tracing::info!(to = self.options.store.url(), "files are delivered again");
         }
         self.observer.delivery_failing(false);
@@ -193,7 +193,7 @@ impl Courier {
 
     /// Waits before the next round, and takes in what is finished meanwhile. The end cuts it short.
     async fn rest(&mut self, failure: &Failure) {
-        if self.failing.as_ref() != Some(&failure.cause) {
+        if self.failing.is_new(failure.cause.clone()) {
             tracing::error!(
                 to = self.options.store.url(),
                 files = self.spool.waiting().0,
@@ -201,7 +201,6 @@ impl Courier {
                 mend = failure.mend(),
                 "files cannot be delivered; they wait, and are tried again"
             );
-            self.failing = Some(failure.cause.clone());
         }
         self.observer.delivery_failing(true);
         self.refusals = 0;
