@@ -154,3 +154,53 @@ impl SinkObserver for Settles {
         self.observer.recovered(how);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::record::{Format, examples};
+
+    fn counts(context: &Context) -> Counts {
+        Counts::of(examples::batch().records(context).map(|(_, record)| record))
+    }
+
+    #[test]
+    fn what_is_not_settled_is_what_was_given_less_what_was_told() {
+        let (queue, context) = (Arc::new(Queue::default()), Context::new(Format::v2()));
+        let (one, batch) = (counts(&context), Arc::new(examples::batch()));
+        let mut two = one;
+        two += one;
+        assert!(queue.offer(&batch) && queue.offer(&batch));
+        assert_eq!(queue.unsettled(&context), two);
+        assert!(queue.next().is_some());
+        queue.state().settled += one;
+        assert_eq!(queue.unsettled(&context), one);
+        queue.done();
+        assert_eq!(queue.unsettled(&context), one);
+        queue.finish(&batch);
+        assert_eq!(queue.unsettled(&context), two);
+        for _ in 0..2 {
+            assert!(queue.next().is_some());
+            queue.state().settled += one;
+            queue.done();
+        }
+        assert!(queue.next().is_none());
+        assert_eq!(queue.unsettled(&context), Counts::default());
+    }
+
+    #[test]
+    fn a_queue_that_is_full_takes_no_more_and_one_that_nobody_empties_keeps_nobody_waiting() {
+        let (queue, batch) = (Arc::new(Queue::default()), Arc::new(examples::batch()));
+        let taken = (0..10).filter(|_| queue.offer(&batch)).count();
+        assert_eq!(taken, WAITING + 1);
+        let waits = thread::spawn({
+            let (queue, batch) = (Arc::clone(&queue), Arc::clone(&batch));
+            move || queue.send(&batch)
+        });
+        queue.abandon();
+        waits.join().unwrap();
+        assert!(!queue.offer(&batch));
+    }
+}
