@@ -12,7 +12,7 @@ use hyper::Uri;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::tasks::Mac;
+use crate::{sink::Checksum, tasks::Mac};
 
 /// Per-ENI flow records in the shape of VPC Flow Logs, counted in the kernel.
 #[derive(Debug, Parser)]
@@ -27,6 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Observe this host: the daemon
+    #[command(after_help = SIGNALS)]
     Run(Box<RunArgs>),
     /// Tell whether this host can be observed, and what is missing; with --hook xdp, also where XDP could count
     Check(Box<CheckArgs>),
@@ -39,6 +40,16 @@ pub enum Command {
     /// Print the configuration that `run` would use, as a file for --config
     Config(Box<RunArgs>),
 }
+
+/// The effect of each signal on the daemon: shown below the flags of `observer run --help`.
+pub const SIGNALS: &str = "Signals:
+  TERM INT QUIT    Stop: take the programs off, write the last records, deliver. Takes --stop-timeout at most; what is not
+                   written by then is counted as lost and logged, and the exit code is 1. A second one ends the wait
+  HUP              Go on. Nothing needs a reload: files rotate by themselves, the tasks file and all sources are followed,
+                   and settings are read at the start alone
+  USR1 USR2 ALRM   Go on; each is logged
+  PIPE             Go on: a standard output without a reader is an error of that output
+  TSTP TTIN TTOU   Stand still until CONT. The kernel goes on counting, and nothing is lost while its tables have room";
 
 /// Flags of `observer check`.
 #[derive(Debug, Args)]
@@ -118,9 +129,21 @@ pub struct Settings {
     /// Address of the S3 service, where it is not Amazon's
     #[arg(long, value_name = "URL", env = "OBSERVER_DELIVER_ENDPOINT")]
     pub deliver_endpoint: Option<String>,
-    /// Files that may wait to be delivered; beyond it the oldest are dropped [default: 1GiB]
+    /// KMS key that objects in S3 are encrypted with: id, ARN or alias [default: as the bucket says]
+    #[arg(long, value_name = "KEY", env = "OBSERVER_DELIVER_KMS_KEY")]
+    pub deliver_kms_key: Option<String>,
+    /// Checksum that goes to S3 with each object; buckets with Object Lock demand one [default: sha256]
+    #[arg(long, value_name = "ALGORITHM", env = "OBSERVER_DELIVER_CHECKSUM")]
+    pub deliver_checksum: Option<Checksum>,
+    /// CA certificates (PEM) to trust instead of the system's, for stores and AWS's API [default: file of AWS_CA_BUNDLE]
+    #[arg(long, value_name = "FILE", env = "OBSERVER_CA_BUNDLE")]
+    pub ca_bundle: Option<PathBuf>,
+    /// Files that may wait to be delivered, or that the store refuses; beyond it the oldest are dropped [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "OBSERVER_SPOOL_SIZE", value_parser = size)]
     pub spool_size: Option<ByteSize>,
+    /// Seconds that a stop may take; what is not written by then is counted as lost [default: 15]
+    #[arg(long, value_name = "SECONDS", env = "OBSERVER_STOP_TIMEOUT", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub stop_timeout: Option<u32>,
     /// IP address, or localhost, and port of /metrics, /healthz and /readyz [default: 127.0.0.1:9810]
     #[arg(long, value_name = "ADDR", env = "OBSERVER_LISTEN")]
     pub listen: Option<ListenAddress>,

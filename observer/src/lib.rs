@@ -17,8 +17,8 @@
 //! | [`app`] | wiring | all |
 //! | [`replay`] | captures in place of interfaces | all but tasks' watch and telemetry |
 //!
-//! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them, [`text_file`] reads what users
-//! write.
+//! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them. [`text_file`] reads files that
+//! users write, [`http`] makes the HTTP clients, [`log`] writes the log, and a [`worker`] is a thread with a deadline.
 
 pub mod accounts;
 pub mod app;
@@ -29,8 +29,10 @@ pub mod config;
 pub mod ethtool;
 pub mod flow;
 pub mod given;
+pub mod http;
 pub mod kernel;
 pub mod limits;
+pub mod log;
 pub mod netlink;
 pub mod netns;
 pub mod record;
@@ -40,3 +42,4 @@ pub mod sink;
 pub mod tasks;
 pub mod telemetry;
 pub mod text_file;
+pub mod worker;

@@ -1,6 +1,6 @@
 //! The `observer` command.
 
-use std::{io, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -9,13 +9,9 @@ use observer::{
     cli::{CheckArgs, Cli, Command, LogLevel, ReplayArgs, RunArgs},
     config::{Config, ConfigError},
     given::Invocation,
-    replay,
+    log, replay,
     schema::Layout,
-};
-use tracing_subscriber::{
-    filter::{LevelFilter, Targets},
-    layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+    sink::Output,
 };
 
 fn main() -> ExitCode {
@@ -27,7 +23,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             // One line, whatever an error further down has to say.
             let line = failure.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-            eprintln!("observer: {line}");
+            log::line(&format!("observer: {line}"));
             ExitCode::from(failure.code())
         }
     }
@@ -70,14 +66,17 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Run(args) => {
             let config = configured(*args)?;
-            log_to_stderr(config.log_level);
+            log::start(config.log_level);
             app::run(&config)
         }
         Command::Replay(args) => {
             let ReplayArgs { file, local, local_mac, mtu, tasks_file, json, records } = *args;
             let config =
                 Config::for_replay(records, tasks_file).map_err(|error| refused(&error, None))?;
-            log_to_stderr(LogLevel::Warn);
+            if config.output.outputs == [Output::Stdout] {
+                end_with_the_reader();
+            }
+            log::start(LogLevel::Warn);
             replay::run(&replay::Options { file, local, local_mac, mtu, json }, &config)
         }
         Command::Check(args) => {
@@ -86,38 +85,20 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         }
         Command::Schema(args) => {
             let config = configured(args.run)?;
-            print!("{}", Layout::of(&config)?.print(args.reader)?);
-            Ok(())
+            app::print(&Layout::of(&config)?.print(args.reader)?)
         }
         Command::Tasks(args) => {
             let config = configured(args.run)?;
-            log_to_stderr(config.log_level);
+            log::start(config.log_level);
             app::show_tasks(&config, args.json, args.no_daemon)
         }
-        Command::Config(args) => {
-            print!("{}", configured(*args)?.to_toml());
-            Ok(())
-        }
+        Command::Config(args) => app::print(&configured(*args)?.to_toml()),
     }
 }
 
-fn log_to_stderr(level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    // Of each load of programs the loader says hundreds of lines at debug, among which ours would not be found. The
-    // programs speak as `observer_ebpf`.
-    let libraries = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::INFO) };
-    let targets = Targets::new().with_default(libraries).with_target("observer", level);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_target(false)
-        .with_ansi(false)
-        // It would say so on standard error, and panic where that cannot be written.
-        .log_internal_errors(false);
-    tracing_subscriber::registry().with(targets).with(lines).init();
+/// A replay that only prints ends when its reader does, as `head` expects of every command in front of it. The daemon goes
+/// on: there it is an error of one output.
+fn end_with_the_reader() {
+    // SAFETY: no handler is installed.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }

@@ -101,6 +101,10 @@ fn a_value_out_of_range_is_refused() -> Result<()> {
         ("--listen", "localhost"),
         ("--listen", "127.0.0.1:65536"),
         ("--log-level", "loud"),
+        ("--stop-timeout", "0"),
+        ("--stop-timeout", "3601"),
+        ("--stop-timeout", "soon"),
+        ("--deliver-checksum", "md5"),
     ] {
         // A value that is given twice would be refused for that: the set-up gives three of these flags.
         let (mut command, _) = lab.daemon().command()?;

@@ -153,7 +153,8 @@ impl Metrics {
         let id = self.info(interface).map_or("", |info| info.label("interface"));
         Crossed::of(|direction| {
             let labels = [("interface", id), ("direction", direction.as_str())];
-            Tally::new(self.sum("observer_packets_total", &labels), self.sum("observer_bytes_total", &labels))
+            let sum = |unit| self.sum(&format!("observer_interface_recorded_{unit}_total"), &labels);
+            Tally::new(sum("packets"), sum("bytes"))
         })
     }
 

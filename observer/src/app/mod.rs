@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Stopping runs down the same way: each thread ends when the one before it has, so nothing that was counted is
-//! left behind.
+//! left behind. None is waited for beyond its part of `--stop-timeout` ([`running`]).
 
 mod check;
 mod held;
@@ -19,7 +19,9 @@ mod leaving;
 mod mending;
 mod owners;
 mod plan;
+mod running;
 mod shares;
+mod signals;
 mod tasks;
 mod tick;
 mod watermark;
@@ -34,21 +36,19 @@ use std::{
         Arc,
         mpsc::{Sender, channel},
     },
-    thread,
     time::Duration,
 };
 
 use nix::fcntl::{Flock, FlockArg};
 use observer_ebpf::abi::Clock;
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::runtime::Runtime;
 
 pub use self::{check::check, tasks::show_tasks};
 use self::{
     interfaces::Interfaces,
     owners::Senders,
+    running::{Running, end_at_the_latest},
+    signals::Signals,
     tick::{Tick, TickOptions},
     watermark::Watermark,
     witness::Witness,
@@ -75,6 +75,7 @@ use crate::{
         WatchOptions,
     },
     telemetry::{self, Health, Metrics, Pages, Server},
+    worker::{Deadline, Worker},
 };
 
 /// News for the thread that puts programs on interfaces.
@@ -183,7 +184,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let server = listen(config.listen)?;
 
     // Before anything is touched: a signal that comes early must not leave it behind.
-    let (runtime, mut terminate, mut interrupt) = runtime()?;
+    let runtime = async_runtime()?;
+    let mut signals = Signals::listen(&runtime)
+        .map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
     let sizes = Sizes::from_budget(budget.flow_memory, preflight::possible_cpus())?;
     let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: Clock::Ticks };
@@ -238,6 +241,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
             max_flows: budget.max_flows,
             room: Room::new(flows_in_memory),
             events: tick_events,
+            stop_timeout: config.stop_timeout,
             freed,
         },
         drain,
@@ -249,48 +253,63 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let source_observer = Arc::clone(&metrics) as Arc<dyn SourceObserver>;
     let (changes_in, changes) = channel();
     let witness = Witness::start(Arc::clone(&ledgers), config.window, events.clone(), changes_in.clone())
-        .map_err(|error| Failure::Running(format!("starting a thread: {error}")))?;
+        .map_err(|error| thread_failed(&error))?;
     let interfaces = Interfaces::new(
         (loader, ledgers, budget.attach_at_once),
         (hook, xdp, tell_senders),
         watchlist,
         (Grace::new()?, witness),
-        (events, free),
+        (events.clone(), free),
         (metrics, health, Arc::clone(&board)),
     )
-    .map_err(|error| Failure::Running(format!("starting a thread: {error}")))?;
-    let result = thread::scope(|scope| {
-        if let Some((leftovers, inbox)) = leftovers {
-            let told = ObserverRef::new(told);
-            spawn(scope, "leftovers", move || leftovers.recover(&told, inbox.as_ref()))?;
-        }
-        let tick = spawn(scope, "tick", move || tick.run())?;
-        let interfaces = spawn(scope, "interfaces", move || interfaces.run(&changes))?;
-        let stop = StopOnDrop(changes_in.clone());
-        let tell = move |tidings| drop(changes_in.send(Change::Watch(tidings)));
-        let watch = Watch::start(watch_options, runtime.handle(), &source_observer, board, tell)
-            .map_err(|error| unwatchable(&error))?;
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            hook = preferred,
-            listen = %config.listen,
-            flows = sizes.flows(),
-            "observing"
-        );
-        runtime.block_on(stopped(&mut terminate, &mut interrupt, &tick));
-        tracing::info!("stopping");
-        drop(watch);
-        drop(stop);
-        interfaces.join().map_err(|_| Failure::Running("the interfaces' thread panicked".into()))?;
-        tick.join()
-            .map_err(|_| Failure::Running("the tick's thread panicked".into()))?
-            .map_err(Failure::Running)
+    .map_err(|error| thread_failed(&error))?;
+    let stop = StopOnDrop(changes_in);
+    let tell = move |tidings| drop(stop.0.send(Change::Watch(tidings)));
+    let recover = leftovers.map(|(leftovers, inbox)| {
+        let told = ObserverRef::new(told);
+        Worker::spawn("leftovers", move || leftovers.recover(&told, inbox.as_ref()))
     });
-    let delivered = delivery.map_or(Ok(()), Delivery::join).map_err(Failure::Running);
+    let running = Running {
+        leftovers: recover.transpose().map_err(|error| thread_failed(&error))?,
+        tick: Worker::spawn("tick", move || tick.run()).map_err(|error| thread_failed(&error))?,
+        interfaces: Worker::spawn("interfaces", move || interfaces.run(&changes))
+            .map_err(|error| thread_failed(&error))?,
+        watch: Watch::start(watch_options, runtime.handle(), &source_observer, board, tell)
+            .map_err(|error| unwatchable(&error))?,
+        events,
+        delivery,
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        hook = preferred,
+        listen = %config.listen,
+        flows = sizes.flows(),
+        "observing"
+    );
+    let signal = runtime.block_on(signals.stop(|| running.has_ended()));
+    let deadline = Deadline::after(config.stop_timeout);
+    end_at_the_latest(&deadline);
+    runtime.spawn(signals.hurry(deadline.clone()));
+    tracing::info!(signal, "stopping");
+    let result = running.stop(&deadline);
     runtime.shutdown_background();
     drop(pins);
     drop(lock);
-    result.and(delivered)
+    result
+}
+
+fn thread_failed(error: &io::Error) -> Failure {
+    Failure::Running(format!("starting a thread: {error}"))
+}
+
+/// Prints what a command was asked for. A reader that has seen enough is no failure.
+pub fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Running(format!("writing to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Sizes that fit into the limits of this process; says which limits these are.
@@ -321,35 +340,10 @@ fn deliver(
 ) -> Result<Option<Delivery>, Failure> {
     let Some(delivery) = &config.delivery else { return Ok(None) };
     let observer = Arc::clone(metrics) as Arc<dyn DeliveryObserver>;
-    let (delivery, inbox) = Delivery::start(delivery.options(&config.output), observer)
+    let (delivery, inbox) = Delivery::start(delivery.delivery(&config.output), observer)
         .map_err(|error| Failure::Running(format!("starting the delivery: {error}")))?;
     outputs.delivery = Some(inbox);
     Ok(Some(delivery))
-}
-
-/// The async runtime, and the signals that say to stop.
-fn runtime() -> Result<(Runtime, Signal, Signal), Failure> {
-    let runtime = async_runtime()?;
-    let stop = runtime.block_on(async {
-        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    });
-    let (terminate, interrupt) =
-        stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
-    Ok((runtime, terminate, interrupt))
-}
-
-/// Waits for a signal that says to stop, or for the tick, which ends by itself only when it cannot go on.
-async fn stopped<T>(terminate: &mut Signal, interrupt: &mut Signal, tick: &thread::ScopedJoinHandle<'_, T>) {
-    let ended = async {
-        while !tick.is_finished() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = ended => {}
-    }
 }
 
 fn async_runtime() -> Result<Runtime, Failure> {
@@ -401,17 +395,6 @@ fn watch_options(config: &Config) -> Result<WatchOptions, Failure> {
         // A record waits for one window, and the window that it is of may just have begun.
         linger: Duration::from_secs(2 * u64::from(config.window)),
     })
-}
-
-fn spawn<'scope, T: Send + 'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> Result<thread::ScopedJoinHandle<'scope, T>, Failure> {
-    thread::Builder::new()
-        .name(name.into())
-        .spawn_scoped(scope, work)
-        .map_err(|error| Failure::Running(format!("starting the thread {name}: {error}")))
 }
 
 /// One daemon per state directory.

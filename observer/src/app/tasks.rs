@@ -1,7 +1,6 @@
 //! `observer tasks`: what a running daemon knows, or else what the sources say when they are asked now.
 
 use std::{
-    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, mpsc::channel},
     thread,
@@ -10,7 +9,7 @@ use std::{
 
 use tokio::runtime::Runtime;
 
-use super::{Failure, async_runtime, unwatchable, watch_options};
+use super::{Failure, async_runtime, print, unwatchable, watch_options};
 use crate::{
     config::Config,
     tasks::{Attribute, Board, Observed, Report, Source, SourceObserver, Tidings, Watch},
@@ -38,13 +37,7 @@ pub fn show_tasks(config: &Config, json: bool, no_daemon: bool) -> Result<(), Fa
     } else {
         report.to_string()
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        // A reader that has seen enough is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Running(format!("writing to standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
+    print(&text)
 }
 
 /// Where a daemon that listens on this address can be reached.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use observer_ebpf::abi::{Ledger, Loss};
+use observer_ebpf::abi::{Direction, Ledger, Loss};
 
 use super::{
     held::Held,
@@ -30,9 +30,10 @@ use crate::{
         object::MAX_INTERFACES,
     },
     record::{Batch, Lost, Subject},
-    sink::Sinks,
+    sink::{Sinks, SinksError},
     tasks::{InterfaceKey, Observed},
     telemetry::{Health, InterfaceStats, Metrics, Protocol},
+    worker::Deadline,
 };
 
 /// What the tick is told.
@@ -64,6 +65,8 @@ pub(super) enum Event {
     Rename(InterfaceNumber, InterfaceKey, Named),
     /// No more packets will be counted under this number.
     Retire(InterfaceNumber),
+    /// The daemon stops: what is left is recorded until this deadline.
+    Stop(Deadline),
 }
 
 /// What an interface's records are to say of it.
@@ -109,8 +112,10 @@ pub(super) struct TickOptions {
     pub(super) max_flows: usize,
     /// Room for the flows of all windows.
     pub(super) room: Room,
-    /// Ends the tick when its other end is gone.
+    /// What it is told. Ends the tick when its other end is gone.
     pub(super) events: Receiver<Event>,
+    /// How long the last records may take where nobody gives a deadline.
+    pub(super) stop_timeout: Duration,
     /// Numbers under which everything is recorded.
     pub(super) freed: Sender<InterfaceNumber>,
 }
@@ -137,7 +142,23 @@ pub(super) struct Tick {
     watermark: Watermark,
     /// Interfaces that were there before the daemon, of which the gap is told: it may leave one and come back to it.
     gaps_told: BTreeSet<InterfaceKey>,
+    /// The deadline of a stop that has begun.
+    stop: Option<Deadline>,
 }
+
+/// Why the tick ended in other than good order.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TickError {
+    /// The kernel's counts cannot be read.
+    #[error("{0}")]
+    Kernel(#[from] KernelError),
+    /// Not all outputs took the last records.
+    #[error("the last records were not written: {0}")]
+    Sinks(#[from] SinksError),
+}
+
+/// One line of text, on a disk that may be busy with what was just written.
+const WATERMARK_GRACE: Duration = Duration::from_millis(500);
 
 /// The interfaces by their numbers.
 #[derive(Debug)]
@@ -191,6 +212,8 @@ struct Interface {
     /// The account at the last tick, less the base.
     ledger: [Ledger; 2],
     recorded: [[Lost; Protocol::ALL.len()]; 2],
+    /// How much of it is in the totals of its service.
+    totalled: [[Lost; Protocol::ALL.len()]; 2],
     /// What passed without being counted by its programs.
     uncounted: UncountedLosses,
     /// What it has carried by its own counters, by direction.
@@ -238,23 +261,25 @@ impl Tick {
             held: Vec::new(),
             watermark,
             gaps_told: BTreeSet::new(),
+            stop: None,
         }
     }
 
-    /// Ticks until the interfaces' thread is gone; then records what is left.
-    pub(super) fn run(mut self) -> Result<(), String> {
+    /// Ticks until it is told to stop; then records what is left.
+    pub(super) fn run(mut self) -> Result<(), TickError> {
         let result = self.tick_until_stopped();
+        let deadline = self.stop.take().unwrap_or_else(|| Deadline::after(self.options.stop_timeout));
         // Whatever happened: what was counted is written.
         let last = self.tick(true);
         self.offer_held(true);
         let batch = self.close_window(true, 0);
         let written = match self.sinks.take() {
-            Some(sinks) => sinks.finish(batch),
+            Some(sinks) => sinks.finish(batch, &deadline),
             None => Ok(()),
         };
-        self.watermark.finish();
-        result.and(last).map_err(|error| error.to_string())?;
-        written.map_err(|error| format!("the last records were not written: {error}"))
+        self.watermark.finish(&deadline.later(WATERMARK_GRACE));
+        result.and(last)?;
+        Ok(written?)
     }
 
     fn tick_until_stopped(&mut self) -> Result<(), KernelError> {
@@ -270,6 +295,9 @@ impl Tick {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             self.handle_waiting();
+            if self.stop.is_some() {
+                return Ok(());
+            }
             let spilled = self.take_ring();
             ring_pause = if spilled == 0 { (ring_pause * 2).min(RING_PAUSES[1]) } else { RING_PAUSES[0] };
             let now = clock::unix_ms();
@@ -329,6 +357,7 @@ impl Tick {
                     interface.stage = Stage::Retired;
                 }
             }
+            Event::Stop(deadline) => self.stop = Some(deadline),
         }
     }
 
@@ -462,10 +491,15 @@ impl Tick {
                 sinks.offer(held.0);
             }
         }
+        for interface in self.interfaces.all().filter(|interface| !waiting.contains(&interface.number)) {
+            interface.add_to_totals(&self.metrics);
+        }
         let held: BTreeSet<_> = self.held.iter().flat_map(|held| held.0.subjects.keys().copied()).collect();
         let gone = self.interfaces.all().filter(|it| it.stage == Stage::Closed && !held.contains(&it.number));
         for number in gone.map(|interface| interface.number).collect::<Vec<_>>() {
-            self.interfaces.remove(number);
+            if let Some(mut interface) = self.interfaces.remove(number) {
+                interface.add_to_totals(&self.metrics);
+            }
             if let Some(drops) = self.drain.drops()
                 && let Err(error) = drops.forget(number)
             {
@@ -478,10 +512,11 @@ impl Tick {
     fn read_ledgers(&mut self) {
         for interface in self.interfaces.all() {
             let now = self.drain.ledger(interface.number);
-            for (direction, now) in now.iter().enumerate() {
-                let ledger = grown(now, &interface.base[direction]);
-                self.metrics.ledger_grew(&grown(&ledger, &interface.ledger[direction]));
-                interface.ledger[direction] = ledger;
+            for direction in Direction::ALL {
+                let place = direction as usize;
+                let ledger = grown(&now[place], &interface.base[place]);
+                self.metrics.ledger_grew(direction, &grown(&ledger, &interface.ledger[place]));
+                interface.ledger[place] = ledger;
             }
         }
     }
@@ -489,7 +524,17 @@ impl Tick {
     fn read_drops(&mut self) {
         let Some(drops) = self.drain.drops() else { return };
         for interface in self.interfaces.all() {
-            interface.dropped = drops.of(interface.number).collect();
+            let now: Vec<_> = drops.of(interface.number).collect();
+            for dropped in &now {
+                let is_same = |it: &&Dropped| (it.direction, &it.reason) == (dropped.direction, &dropped.reason);
+                let before = interface.dropped.iter().find(is_same).map(|it| it.count).unwrap_or_default();
+                let by = Loss {
+                    packets: dropped.count.packets.saturating_sub(before.packets),
+                    bytes: dropped.count.bytes.saturating_sub(before.bytes),
+                };
+                self.metrics.dropped(dropped.direction, &dropped.reason, by);
+            }
+            interface.dropped = now;
         }
         self.metrics.drops().set_totals(&drops.totals(), drops.of_none());
     }
@@ -622,14 +667,13 @@ impl Tracked {
         self.all().filter(waits).map(|interface| interface.number).collect()
     }
 
-    fn remove(&mut self, number: InterfaceNumber) {
-        if let Some(place) = self.places.get_mut(usize::from(number.get()))
-            && let Some(interface) = place.interface.take()
-        {
-            for (base, ledger) in place.base.iter_mut().zip(&interface.ledger) {
-                *base = sum(base, ledger);
-            }
+    fn remove(&mut self, number: InterfaceNumber) -> Option<Box<Interface>> {
+        let place = self.places.get_mut(usize::from(number.get()))?;
+        let interface = place.interface.take()?;
+        for (base, ledger) in place.base.iter_mut().zip(&interface.ledger) {
+            *base = sum(base, ledger);
         }
+        Some(interface)
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Interface> {
@@ -682,6 +726,25 @@ impl Tracked {
 }
 
 impl Interface {
+    /// Adds what was recorded since the last time to the totals of its service, which outlive it. Not while its name is
+    /// awaited: totals cannot be moved to another one.
+    fn add_to_totals(&mut self, metrics: &Metrics) {
+        for direction in Direction::ALL {
+            for protocol in Protocol::ALL {
+                let recorded = self.recorded[direction as usize][protocol as usize];
+                let totalled = &mut self.totalled[direction as usize][protocol as usize];
+                let by = Lost {
+                    packets: recorded.packets - totalled.packets,
+                    bytes: recorded.bytes - totalled.bytes,
+                };
+                if by != Lost::default() {
+                    metrics.recorded(&self.named.subject, direction, protocol, by);
+                    *totalled = recorded;
+                }
+            }
+        }
+    }
+
     fn new(
         number: InterfaceNumber,
         key: InterfaceKey,
@@ -702,6 +765,7 @@ impl Interface {
             base: *base,
             ledger: [Ledger::default(); 2],
             recorded: [[Lost::default(); Protocol::ALL.len()]; 2],
+            totalled: [[Lost::default(); Protocol::ALL.len()]; 2],
             uncounted: UncountedLosses::default(),
             carried: [Frames::default(); 2],
             removed: false,

@@ -8,20 +8,24 @@ mod file;
 mod output;
 
 use std::{
+    env,
     fmt::Write as _,
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytesize::ByteSize;
 
+use self::delivery::DeliverySettings;
 pub use self::{delivery::DeliveryConfig, output::OutputConfig};
 use crate::{
     cli::{
         self, AttachName, DropsName, HookName, HttpUrl, ListenAddress, LogLevel, RecordSettings, RunArgs, Settings,
         SourceName, XdpChanges, XdpModeName,
     },
+    http::{Trust, TrustError},
     record::{FilterError, FormatError, ServiceRangesError},
     sink::StoreError,
     tasks::{Endpoint, PROC},
@@ -35,8 +39,14 @@ pub struct Config {
     pub output: OutputConfig,
     /// Where finished files are put.
     pub delivery: Option<DeliveryConfig>,
+    /// File of CA certificates.
+    pub ca_bundle: Option<PathBuf>,
+    /// Those certificates, or the system's.
+    pub trust: Trust,
     /// Seconds per window.
     pub window: u32,
+    /// How long a stop may take.
+    pub stop_timeout: Duration,
     /// Address of the HTTP server.
     pub listen: SocketAddr,
     /// Where packets are counted.
@@ -149,6 +159,17 @@ pub enum ConfigError {
         /// Where they are.
         directory: PathBuf,
     },
+    /// Nobody could be trusted.
+    #[error("{by} {source}")]
+    CaBundle {
+        /// The flag or the variable that names the file.
+        by: &'static str,
+        /// What is wrong with the file.
+        source: TrustError,
+    },
+    /// A stop of no time would lose the last records.
+    #[error("stop-timeout = {0}: give 1 to 3600 seconds")]
+    StopTimeout(u32),
     /// Every file would be dropped at once.
     #[error("--spool-size {0}B: give more than twice --file-size, such as 1GiB")]
     SpoolSize(u64),
@@ -234,6 +255,9 @@ impl Config {
         if !(1..=600).contains(&window) {
             return Err(ConfigError::Window(window));
         }
+        if let Some(seconds) = settings.stop_timeout.filter(|seconds| !(1..=3600).contains(seconds)) {
+            return Err(ConfigError::StopTimeout(seconds));
+        }
         if settings.max_flows == Some(0) {
             return Err(ConfigError::MaxFlows);
         }
@@ -253,12 +277,22 @@ impl Config {
             settings.netns_dir.clone()
         };
         let output = OutputConfig::new(settings.records)?;
-        let delivery =
-            DeliveryConfig::new(settings.deliver, settings.deliver_endpoint, settings.spool_size, &output)?;
+        let (ca_bundle, trust) = ca_bundle(settings.ca_bundle)?;
+        let delivery = DeliverySettings {
+            url: settings.deliver,
+            endpoint: settings.deliver_endpoint,
+            kms_key: settings.deliver_kms_key,
+            checksum: settings.deliver_checksum,
+            spool_size: settings.spool_size,
+        };
+        let delivery = DeliveryConfig::new(delivery, trust.clone(), &output)?;
         Ok(Self {
             output,
             delivery,
+            ca_bundle,
+            trust,
             window,
+            stop_timeout: Duration::from_secs(settings.stop_timeout.unwrap_or(15).into()),
             listen: settings.listen.map_or(LISTEN, ListenAddress::get),
             hook: settings.hook.unwrap_or(HookName::Tc),
             xdp_mode: settings.xdp_mode.unwrap_or(XdpModeName::Auto),
@@ -315,7 +349,11 @@ impl Config {
         if let Some(delivery) = &self.delivery {
             delivery.to_toml(&mut line);
         }
+        if let Some(file) = &self.ca_bundle {
+            line("ca-bundle", quoted(file));
+        }
         line("window", self.window.to_string());
+        line("stop-timeout", self.stop_timeout.as_secs().to_string());
         line("listen", format!("\"{}\"", self.listen));
         line("hook", name(&self.hook));
         line("xdp-mode", name(&self.xdp_mode));
@@ -358,6 +396,18 @@ impl Config {
     }
 }
 
+/// The CA certificates to trust instead of the system's: of the flag, else of the variable of all AWS tools.
+fn ca_bundle(flag: Option<PathBuf>) -> Result<(Option<PathBuf>, Trust), ConfigError> {
+    let variable = || env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let (by, path) = match flag {
+        Some(path) => ("--ca-bundle", Some(path)),
+        None => ("AWS_CA_BUNDLE", variable()),
+    };
+    let trust = path.as_deref().map(Trust::read).transpose();
+    let trust = trust.map_err(|source| ConfigError::CaBundle { by, source })?;
+    Ok((path, trust.unwrap_or_default()))
+}
+
 /// A path as a value of TOML.
 fn quoted(path: &Path) -> String {
     toml::Value::from(path.display().to_string()).to_string()
@@ -379,6 +429,10 @@ fn over(first: Settings, second: Settings) -> Settings {
         records: output::over(first.records, second.records),
         deliver: first.deliver.or(second.deliver),
         deliver_endpoint: first.deliver_endpoint.or(second.deliver_endpoint),
+        deliver_kms_key: first.deliver_kms_key.or(second.deliver_kms_key),
+        deliver_checksum: first.deliver_checksum.or(second.deliver_checksum),
+        ca_bundle: first.ca_bundle.or(second.ca_bundle),
+        stop_timeout: first.stop_timeout.or(second.stop_timeout),
         spool_size: first.spool_size.or(second.spool_size),
         listen: first.listen.or(second.listen),
         hook: first.hook.or(second.hook),

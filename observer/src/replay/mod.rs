@@ -58,6 +58,7 @@ use crate::{
     record::{Batch, Lost, Subject},
     sink::{Counts, Output, Recovered, SinkLoss, SinkObserver, Sinks},
     tasks::{Identity, Mac, TasksFile},
+    worker::Deadline,
 };
 
 /// What is replayed, and how.
@@ -510,7 +511,7 @@ impl Replay {
         for closed in self.windows.close() {
             self.hand_over(closed);
         }
-        let closed = self.sinks.take().map_or(Ok(()), Sinks::close);
+        let closed = self.sinks.take().map_or(Ok(()), |sinks| sinks.close(&Deadline::never()));
         let report = &mut self.report;
         report.interfaces = self.interfaces.len();
         report.dropped_by_capture = capture.dropped();

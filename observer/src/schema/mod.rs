@@ -97,7 +97,7 @@ impl<'a> Layout<'a> {
             output: first,
             partition: output.partition,
             place,
-            endpoint: config.delivery.as_ref().and_then(|delivery| delivery.endpoint.as_deref()),
+            endpoint: config.delivery.as_ref().and_then(|delivery| delivery.options.endpoint.as_deref()),
             account: output.context.account_id.as_deref(),
             region: output.context.region.as_deref(),
         })

@@ -15,6 +15,7 @@ use super::{
     view::ContainerView,
 };
 use crate::{
+    log::Logged,
     netlink::{Address, Change, Event, Link, LinkCounters, Netlink, NetnsId},
     netns::Netns,
 };
@@ -38,6 +39,10 @@ pub(super) struct Spaces {
     members: BTreeMap<u64, Members>,
     /// Containers that were found in a namespace, and which it is, by birth.
     bound: BTreeMap<Box<str>, u64>,
+    /// Inodes of namespaces that the log says cannot be watched.
+    unwatched: BTreeSet<u64>,
+    /// Why link events cannot be read.
+    pub(super) events_failing: Logged<io::ErrorKind>,
     changed: bool,
     /// Interfaces on which a qdisc or a filter has changed, by namespace and index.
     hooks: BTreeSet<(u64, u32)>,
@@ -125,6 +130,8 @@ impl Spaces {
             processes: Processes::default(),
             members: BTreeMap::new(),
             bound: BTreeMap::new(),
+            unwatched: BTreeSet::new(),
+            events_failing: Logged::default(),
             changed: false,
             hooks: BTreeSet::new(),
         })
@@ -361,9 +368,11 @@ impl Spaces {
                     space.name = name;
                 }
             }
-            Err(error) => {
+            // It is found again at each scan.
+            Err(error) if self.unwatched.insert(netns.inode) => {
                 tracing::warn!(path = %netns.path.display(), %error, "a network namespace cannot be watched");
             }
+            Err(_) => {}
         }
     }
 

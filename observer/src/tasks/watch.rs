@@ -1,16 +1,16 @@
 //! The thread that watches namespaces, links and sources.
 
 use std::{
+    fmt,
     collections::{BTreeMap, BTreeSet},
     io,
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, channel},
     },
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -31,7 +31,10 @@ use super::{
     sources::{Feed, News, Scene, SceneTask, SourceOptions, Sources},
     spaces::{Space, Spaces},
 };
-use crate::netlink::{Events, NetnsId};
+use crate::{
+    netlink::{Events, NetnsId},
+    worker::{Deadline, Worker, WorkerError},
+};
 
 /// Where to look.
 #[derive(Debug)]
@@ -104,16 +107,57 @@ const HURRY_STEP: Duration = Duration::from_millis(2);
 pub struct WatchHandle {
     stop: Arc<AtomicBool>,
     wake: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
+    out: Out,
+    thread: Option<Worker<()>>,
+}
+
+impl WatchHandle {
+    /// Ends the watch, and waits for its thread until a deadline.
+    pub fn stop(mut self, deadline: &Deadline) -> Result<(), WorkerError> {
+        let thread = self.thread.take();
+        drop(self);
+        thread.map_or(Ok(()), |thread| thread.join(deadline))
+    }
 }
 
 impl Drop for WatchHandle {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.wake.write(1);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.out.close();
+    }
+}
+
+/// Receiver of the news, until it is closed: also where the thread that watches is stuck.
+#[derive(Clone)]
+struct Out(Arc<Mutex<Option<Tell>>>);
+
+type Tell = Box<dyn Fn(Tidings) + Send>;
+
+impl fmt::Debug for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Out")
+    }
+}
+
+impl Out {
+    fn send(&self, news: Tidings) {
+        if let Some(tell) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            tell(news);
         }
+    }
+
+    fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Closes it when the thread ends, however it ends.
+struct Closes(Out);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -171,17 +215,16 @@ impl Watch {
             watch.spaces.add_own();
         }
         watch.scan(true);
+        let out = Out(Arc::new(Mutex::new(Some(Box::new(out)))));
         watch.publish(&out);
 
         let stop = Arc::new(AtomicBool::new(false));
-        let (stop_seen, wake_seen) = (Arc::clone(&stop), Arc::clone(&wake));
-        let thread = thread::Builder::new()
-            .name("watch".into())
-            .spawn(move || watch.run(&out, &stop_seen, &wake_seen))?;
-        Ok(WatchHandle { stop, wake, thread: Some(thread) })
+        let (stop_seen, wake_seen, closes) = (Arc::clone(&stop), Arc::clone(&wake), Closes(out.clone()));
+        let thread = Worker::spawn("watch", move || watch.run(&closes.0, &stop_seen, &wake_seen))?;
+        Ok(WatchHandle { stop, wake, out, thread: Some(thread) })
     }
 
-    fn run(mut self, out: &impl Fn(Tidings), stop: &AtomicBool, wake: &EventFd) {
+    fn run(mut self, out: &Out, stop: &AtomicBool, wake: &EventFd) {
         let mut next_scan = Instant::now() + SCAN;
         let mut next_processes = Instant::now() + SCAN_PROCESSES;
         let mut hurry_until = Instant::now();
@@ -214,7 +257,7 @@ impl Watch {
             changed |= self.spaces.take_changed();
             let hooks = self.spaces.take_hooks();
             if !hooks.is_empty() {
-                out(Tidings::Hooks(hooks));
+                out.send(Tidings::Hooks(hooks));
             }
             // What has left is forgotten with time.
             if changed || scan {
@@ -274,7 +317,7 @@ impl Watch {
         spaces.bind(tasks().flat_map(|task| &task.containers));
     }
 
-    fn publish(&mut self, out: &impl Fn(Tidings)) {
+    fn publish(&mut self, out: &Out) {
         let Look { sights, left_out, enis } = self.look();
         let (present, departed) =
             self.knowledge.identify(sights, |key| left_out.contains_key(key), self.linger);
@@ -285,7 +328,7 @@ impl Watch {
         let sighting = Sighting { present, departed, agent_links, left_out: others };
         self.board.set(&self.knowledge, left_out);
         if self.published.as_ref() != Some(&sighting) {
-            out(Tidings::Interfaces(sighting.clone()));
+            out.send(Tidings::Interfaces(sighting.clone()));
             self.published = Some(sighting);
         }
     }
@@ -395,7 +438,13 @@ fn folders() -> Option<Folders> {
 /// Applies what the kernel has told until now.
 fn catch_up(events: &mut Events, spaces: &mut Spaces) {
     match events.pending() {
-        Ok(events) => spaces.apply(events),
-        Err(error) => tracing::warn!(%error, "link events cannot be read; going by scans"),
+        Ok(events) => {
+            spaces.events_failing.clear();
+            spaces.apply(events);
+        }
+        Err(error) if spaces.events_failing.is_new(error.kind()) => {
+            tracing::warn!(%error, "link events cannot be read; going by scans");
+        }
+        Err(_) => {}
     }
 }

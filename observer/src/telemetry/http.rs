@@ -7,14 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Health, Metrics, Server};
 use crate::{
     clock,
+    http::plain,
     tasks::{Board, Report},
 };
 
@@ -92,10 +90,16 @@ pub async fn fetch_tasks(daemon: SocketAddr) -> Option<Report> {
     const PATIENCE: Duration = Duration::from_secs(3);
     /// More is not what a daemon says.
     const MOST: usize = 64 << 20;
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let client = plain().ok()?;
     let ask = async {
-        let response = client.get(format!("http://{daemon}{TASKS}").parse().ok()?).await.ok()?;
-        let body = Limited::new(response.into_body(), MOST).collect().await.ok()?.to_bytes();
+        let mut response = client.get(format!("http://{daemon}{TASKS}")).send().await.ok()?;
+        let mut body = Vec::new();
+        while let Some(part) = response.chunk().await.ok()? {
+            body.extend_from_slice(&part);
+            if body.len() > MOST {
+                return None;
+            }
+        }
         serde_json::from_slice(&body).ok()
     };
     tokio::time::timeout(PATIENCE, ask).await.ok()?

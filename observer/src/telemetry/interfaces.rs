@@ -1,7 +1,7 @@
 //! The series of each interface, made anew at every scrape from what the tick left.
 //!
 //! So a task's name that comes late changes the labels of all that was counted before, and the series of an
-//! interface end with it.
+//! interface end with it. What is to outlive it is in the [`totals`](super::totals).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,11 +53,14 @@ impl Shared {
     }
 }
 
-const BY_TASK: [&str; 7] =
-    ["interface", "cluster", "service", "family", "network_mode", "direction", "protocol"];
+const BY_PROTOCOL: [&str; 3] = ["interface", "direction", "protocol"];
 const BY_DIRECTION: [&str; 2] = ["interface", "direction"];
 const BY_REASON: [&str; 3] = ["interface", "direction", "reason"];
-const INFO: [(&str, Attribute); 6] = [
+const INFO: [(&str, Attribute); 10] = [
+    ("cluster", Attribute::ClusterName),
+    ("service", Attribute::ServiceName),
+    ("family", Attribute::Family),
+    ("network_mode", Attribute::NetworkMode),
     ("task_arn", Attribute::TaskArn),
     ("task_id", Attribute::TaskId),
     ("cluster_arn", Attribute::ClusterArn),
@@ -100,8 +103,16 @@ impl Families {
         let mut info = vec!["interface", "interface_id", "interface_name", "mac", "netns", "hook"];
         info.extend(INFO.map(|(label, _)| label));
         Ok(Self {
-            packets: counter("observer_packets_total", "Packets in records, as on the wire.", &BY_TASK)?,
-            bytes: counter("observer_bytes_total", "Bytes of layer 3 in records.", &BY_TASK)?,
+            packets: counter(
+                "observer_interface_recorded_packets_total",
+                "Packets of the interface in records, as on the wire.",
+                &BY_PROTOCOL,
+            )?,
+            bytes: counter(
+                "observer_interface_recorded_bytes_total",
+                "Their bytes of layer 3.",
+                &BY_PROTOCOL,
+            )?,
             frames: counter(
                 "observer_interface_frames_total",
                 "Socket buffers that crossed the interface, super-packets as one.",
@@ -239,17 +250,9 @@ impl Families {
                 if recorded.packets == 0 {
                     continue;
                 }
-                let by_task = [
-                    &*stats.id,
-                    known(Attribute::ClusterName),
-                    known(Attribute::ServiceName),
-                    known(Attribute::Family),
-                    known(Attribute::NetworkMode),
-                    direction.as_str(),
-                    protocol.as_str(),
-                ];
-                self.packets.with_label_values(&by_task).inc_by(recorded.packets);
-                self.bytes.with_label_values(&by_task).inc_by(recorded.bytes);
+                let by_protocol = [&*stats.id, direction.as_str(), protocol.as_str()];
+                self.packets.with_label_values(&by_protocol).inc_by(recorded.packets);
+                self.bytes.with_label_values(&by_protocol).inc_by(recorded.bytes);
             }
         }
         for dropped in &stats.dropped {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use observer_ebpf::abi::{Ledger, Loss, LossReason, NonIpKind, Note};
+use observer_ebpf::abi::{Direction, Ledger, Loss, LossReason, NonIpKind, Note};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, core::Collector,
@@ -16,14 +16,16 @@ use super::{
     attach::{AttachMetrics, InterfaceCounts},
     drops::DropMetrics,
     interfaces::{InterfaceCollector, InterfaceStats, Shared},
-    labels::WINDOW_FULL,
+    labels::{Protocol, WINDOW_FULL},
     outputs::OutputMetrics,
     sources::SourceMetrics,
+    totals::Totals,
 };
 use crate::{
     accounts::Uncounted,
     kernel::{drain::DrainReport, xdp::Reason},
     netlink,
+    record::{Lost, Subject},
     sink::SinkLoss,
     tasks::{Attribute, Source, SourceObserver},
 };
@@ -56,6 +58,7 @@ const SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0
 pub struct Metrics {
     registry: Registry,
     interfaces: Arc<Shared>,
+    totals: Totals,
     pub(super) lost_packets: IntCounterVec,
     pub(super) lost_bytes: IntCounterVec,
     pub(super) outputs: OutputMetrics,
@@ -86,6 +89,7 @@ impl Metrics {
         let registry = Registry::new();
         let metrics = Self {
             interfaces: Arc::new(Shared::default()),
+            totals: Totals::new(&registry)?,
             outputs: OutputMetrics::new(&registry)?,
             lost_packets: counters(
                 &registry,
@@ -196,8 +200,19 @@ impl Metrics {
         }
     }
 
+    /// So much more is recorded of an interface.
+    pub fn recorded(&self, subject: &Subject, direction: Direction, protocol: Protocol, by: Lost) {
+        self.totals.recorded(subject, direction, protocol, by);
+    }
+
+    /// The kernel dropped so much more of an interface.
+    pub fn dropped(&self, direction: Direction, reason: &str, by: Loss) {
+        self.totals.dropped(direction, reason, by);
+    }
+
     /// What the kernel's account of an interface and direction grew by.
-    pub fn ledger_grew(&self, by: &Ledger) {
+    pub fn ledger_grew(&self, direction: Direction, by: &Ledger) {
+        self.totals.ledger_grew(direction, by);
         for reason in LossReason::ALL {
             let lost = by.lost[reason as usize];
             self.lost_packets.with_label_values(&[KERNEL, reason.as_str()]).inc_by(lost.packets);

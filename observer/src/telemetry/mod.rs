@@ -15,6 +15,7 @@ mod metrics;
 mod outputs;
 mod server;
 mod sources;
+mod totals;
 
 pub use attach::InterfaceCounts;
 pub use drops::DropMetrics;
