@@ -28,7 +28,7 @@ use super::{
     xdp::{self, XdpMode, XdpPlan},
 };
 
-/// The object that `cargo xtask build` made.
+/// The eBPF programs, as `build.rs` found them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT"));
 
 /// The maps that all loads share, by the files that they are pinned to.
