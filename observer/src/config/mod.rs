@@ -218,6 +218,8 @@ impl ConfigError {
             Self::Deliver(_) | Self::Inside { .. } => "deliver",
             Self::NoDelivery(flag) | Self::Name { flag, .. } => flag,
             Self::SpoolSize(_) => "spool-size",
+            Self::CaBundle { .. } => "ca-bundle",
+            Self::StopTimeout(_) => "stop-timeout",
             Self::FileSize => "file-size",
             Self::IpRanges { .. } | Self::Services { .. } => "ip-ranges",
         })

@@ -357,7 +357,7 @@ fn an_output_that_fails_to_the_end_says_so() {
     let place = Place::new(&[Output::Jsonl]);
     let sinks = place.start();
     fs::write(&place.options.directory, "in the way").unwrap();
-    let error = sinks.finish(flows(WINDOW, 3), &Deadline::never()).unwrap_err();
+    let error = sinks.finish(flows(WINDOW, 3), &Deadline::never()).unwrap_err().to_string();
     assert!(error.starts_with("jsonl: ") && error.contains("out"), "{error}");
 }
 
@@ -384,7 +384,7 @@ fn columns_and_rows_of_every_output_do_not_depend_on_values() {
         place.options.context = Arc::new(examples::context(format));
         let (hostile, plain) = hostile::windows(&mut fastrand::Rng::with_seed(1000 + seed as u64));
         let records = plain.records(&place.options.context).count();
-        place.start().finish(hostile).unwrap();
+        place.start().finish(hostile, &Deadline::never()).unwrap();
         let files = place.files();
         let of_kind = |ending: &str| -> Vec<PathBuf> {
             files.iter().filter(|file| file.extension().is_some_and(|it| it == ending)).cloned().collect()

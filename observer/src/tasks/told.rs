@@ -159,6 +159,7 @@ mod tests {
             tasks: vec![bare, with_eni, present],
             interfaces: vec![interface(text)],
             missed: 0,
+            left_out: Vec::new(),
         }
     }
 

@@ -1,9 +1,8 @@
 //! The thread that watches namespaces, links and sources.
 
 use std::{
-    fmt,
     collections::{BTreeMap, BTreeSet},
-    io,
+    fmt, io,
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{

@@ -317,7 +317,8 @@ mod tests {
             hook: "tcx",
             ledger: [Ledger::default(); 2],
             recorded: [[Lost { packets: 1, bytes: 1 }; Protocol::ALL.len()]; 2],
-            missed: [Loss::default(); 2],
+            uncounted: UncountedLosses::default(),
+            carried: [Frames::default(); 2],
             refused: [Loss::default(); 2],
             dropped: Vec::new(),
         });
