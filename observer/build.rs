@@ -1,22 +1,48 @@
-//! Finds the eBPF object that `cargo xtask build` made, for the daemon to embed.
+//! Finds the eBPF object for the daemon to embed: the one in the repository, as long as it belongs to its sources.
 
-use std::{env, path::PathBuf, process::exit};
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+};
 
-/// Where xtask puts it, below the target directory.
-const OBJECT: &str = "ebpf/observer.bpf.o";
+#[path = "../observer-ebpf/objects/fresh.rs"]
+mod fresh;
+
+use fresh::State;
+
+const OBJECT: &str = "observer.bpf.o";
+/// Names another object to embed, and is how the crate learns which one was found.
+const VARIABLE: &str = "OBSERVER_EBPF_OBJECT";
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=OBSERVER_EBPF_OBJECT");
-    let given = env::var_os("OBSERVER_EBPF_OBJECT").map(PathBuf::from);
-    // OUT_DIR lies somewhere below the target directory, how deep depends on the profile and the target.
-    let out_dir = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    let found = given.or_else(|| {
-        out_dir.ancestors().map(|directory| directory.join(OBJECT)).find(|object| object.is_file())
-    });
-    let Some(object) = found else {
-        eprintln!("the eBPF programs are not built: run `cargo xtask build` (or set OBSERVER_EBPF_OBJECT)");
-        exit(1);
+    println!("cargo::rerun-if-env-changed={VARIABLE}");
+    let object = match env::var_os(VARIABLE) {
+        Some(object) => Ok(PathBuf::from(object)),
+        None => in_repository(),
     };
-    println!("cargo::rerun-if-changed={}", object.display());
-    println!("cargo::rustc-env=OBSERVER_EBPF_OBJECT={}", object.display());
+    match object {
+        Ok(object) => {
+            println!("cargo::rerun-if-changed={}", object.display());
+            println!("cargo::rustc-env={VARIABLE}={}", object.display());
+        }
+        // Another object than the sources describe would share maps of another layout with the daemon.
+        Err(reason) => println!(
+            "cargo::error=the eBPF objects in {} cannot be used: {reason}. Run `cargo xtask build`, which builds them anew",
+            fresh::FOLDER
+        ),
+    }
+}
+
+fn in_repository() -> io::Result<PathBuf> {
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let workspace = package.parent().unwrap_or(Path::new("."));
+    let folder = workspace.join(fresh::FOLDER);
+    for input in ["observer-ebpf/src", "observer-ebpf/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+    }
+    println!("cargo::rerun-if-changed={}", folder.join(fresh::RECORD).display());
+    match fresh::state(workspace, &[OBJECT])? {
+        State::Fresh => Ok(folder.join(OBJECT)),
+        State::Stale(reason) => Err(io::Error::other(reason)),
+    }
 }

@@ -1,11 +1,17 @@
 //! Control groups of version 2, by their ids.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
     path::{Path, PathBuf},
 };
+
+use crate::netns::unescaped;
 
 /// `FILEID_KERNFS`: a handle that is the id of a node (Linux 5.5).
 const FILEID_KERNFS: i32 = 0xfe;
@@ -27,14 +33,10 @@ pub struct Cgroups {
 impl Cgroups {
     /// Looks for the mount. [`io::ErrorKind::NotFound`] on hosts that have version 1 only.
     pub fn find() -> io::Result<Self> {
-        let table = fs::read_to_string("/proc/self/mountinfo")?;
-        // 29 23 0:26 / /sys/fs/cgroup rw,… shared:9 - cgroup2 cgroup2 rw
-        let mounted = table.lines().find_map(|line| {
-            let (place, kind) = line.split_once(" - ")?;
-            kind.starts_with("cgroup2 ").then(|| place.split(' ').nth(4))?
-        });
-        let path = mounted.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { root: File::open(path)? })
+        // Paths may be any bytes.
+        let table = fs::read("/proc/self/mountinfo")?;
+        let path = table.split(|byte| *byte == b'\n').find_map(mounted_on);
+        Ok(Self { root: File::open(path.ok_or(io::ErrorKind::NotFound)?)? })
     }
 
     /// The folder of the group with this id, as the mount shows it. `None` where it is gone, or cannot be seen (that
@@ -55,11 +57,31 @@ impl Cgroups {
     }
 }
 
+/// The folder that control groups of version 2 are mounted on, if a line of `mountinfo` tells of them:
+/// `29 23 0:26 / /sys/fs/cgroup rw,… shared:9 - cgroup2 cgroup2 rw`
+fn mounted_on(line: &[u8]) -> Option<PathBuf> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let place = fields.nth(4)?;
+    // The number of optional fields varies; a dash ends them.
+    fields.find(|field| *field == b"-")?;
+    let is_version_2 = fields.next() == Some(b"cgroup2");
+    is_version_2.then(|| PathBuf::from(OsString::from_vec(unescaped(place))))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
+
+    #[test]
+    fn the_mount_is_found_beside_others_of_any_bytes() {
+        let line = b"29 23 0:26 / /sys/fs/caf\xe9\\040x rw,nosuid shared:9 - cgroup2 cgroup2 rw";
+        let path = mounted_on(line).map(|path| path.into_os_string().into_vec());
+        assert_eq!(path.as_deref(), Some(&b"/sys/fs/caf\xe9 x"[..]));
+        assert_eq!(mounted_on(b"30 23 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu"), None);
+        assert_eq!(mounted_on(b"31 23 0:28 / /mnt/cgroup2 rw - ext4 /dev/cgroup2 rw"), None);
+    }
 
     #[test]
     fn a_group_is_found_by_the_inode_of_its_folder() {

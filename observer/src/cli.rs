@@ -1,7 +1,7 @@
 //! The command line. What a flag means and its default stand in [`config`](crate::config).
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
 };
@@ -12,7 +12,7 @@ use hyper::Uri;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::tasks::Mac;
+use crate::{sink::Checksum, tasks::Mac};
 
 /// Per-ENI flow records in the shape of VPC Flow Logs, counted in the kernel.
 #[derive(Debug, Parser)]
@@ -27,6 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Observe this host: the daemon
+    #[command(after_help = SIGNALS)]
     Run(Box<RunArgs>),
     /// Tell whether this host can be observed, and what is missing; with --hook xdp, also where XDP could count
     Check(Box<CheckArgs>),
@@ -39,6 +40,16 @@ pub enum Command {
     /// Print the configuration that `run` would use, as a file for --config
     Config(Box<RunArgs>),
 }
+
+/// The effect of each signal on the daemon: shown below the flags of `observer run --help`.
+pub const SIGNALS: &str = "Signals:
+  TERM INT QUIT    Stop: take the programs off, write the last records, deliver. Takes --stop-timeout at most; what is not
+                   written by then is counted as lost and logged, and the exit code is 1. A second one ends the wait
+  HUP              Go on. Nothing needs a reload: files rotate by themselves, the tasks file and all sources are followed,
+                   and settings are read at the start alone
+  USR1 USR2 ALRM   Go on; each is logged
+  PIPE             Go on: a standard output without a reader is an error of that output
+  TSTP TTIN TTOU   Stand still until CONT. The kernel goes on counting, and nothing is lost while its tables have room";
 
 /// Flags of `observer check`.
 #[derive(Debug, Args)]
@@ -118,12 +129,24 @@ pub struct Settings {
     /// Address of the S3 service, where it is not Amazon's
     #[arg(long, value_name = "URL", env = "OBSERVER_DELIVER_ENDPOINT")]
     pub deliver_endpoint: Option<String>,
-    /// Files that may wait to be delivered; beyond it the oldest are dropped [default: 1GiB]
+    /// KMS key that objects in S3 are encrypted with: id, ARN or alias [default: as the bucket says]
+    #[arg(long, value_name = "KEY", env = "OBSERVER_DELIVER_KMS_KEY")]
+    pub deliver_kms_key: Option<String>,
+    /// Checksum that goes to S3 with each object; buckets with Object Lock demand one [default: sha256]
+    #[arg(long, value_name = "ALGORITHM", env = "OBSERVER_DELIVER_CHECKSUM")]
+    pub deliver_checksum: Option<Checksum>,
+    /// CA certificates (PEM) to trust instead of the system's, for stores and AWS's API [default: file of AWS_CA_BUNDLE]
+    #[arg(long, value_name = "FILE", env = "OBSERVER_CA_BUNDLE")]
+    pub ca_bundle: Option<PathBuf>,
+    /// Files that may wait to be delivered, or that the store refuses; beyond it the oldest are dropped [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "OBSERVER_SPOOL_SIZE", value_parser = size)]
     pub spool_size: Option<ByteSize>,
-    /// Address of /metrics, /healthz and /readyz [default: 127.0.0.1:9810]
+    /// Seconds that a stop may take; what is not written by then is counted as lost [default: 15]
+    #[arg(long, value_name = "SECONDS", env = "OBSERVER_STOP_TIMEOUT", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub stop_timeout: Option<u32>,
+    /// IP address, or localhost, and port of /metrics, /healthz and /readyz [default: 127.0.0.1:9810]
     #[arg(long, value_name = "ADDR", env = "OBSERVER_LISTEN")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
     /// Where packets are counted [default: tc]
     #[arg(long, value_name = "HOOK", env = "OBSERVER_HOOK")]
     pub hook: Option<HookName>,
@@ -136,13 +159,14 @@ pub struct Settings {
     /// How TC programs are attached: TCX where the kernel has it (Linux 6.6), else clsact [default: auto]
     #[arg(long, value_name = "HOW", env = "OBSERVER_ATTACH")]
     pub attach: Option<AttachName>,
-    /// Flows in one window, each of about 100 bytes; an interface within its share may make more [default: 2000000]
+    /// Flows in one window, each of about 100 bytes; an interface within its share may make more [default: 2000000, or
+    /// as many as fit into the memory limit of the control group or a quarter of the host's memory]
     #[arg(long, value_name = "COUNT", env = "OBSERVER_MAX_FLOWS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_flows: Option<u32>,
     /// Whether packets that the host's policy drops become REJECT records; auto: where the kernel shows them [default: auto]
     #[arg(long, value_name = "WHETHER", env = "OBSERVER_DROPS")]
     pub drops: Option<DropsName>,
-    /// Kernel memory for flows, for the whole host [default: 64MiB]
+    /// Kernel memory for flows, for the whole host [default: 64MiB, or an eighth of the memory limit if that is less]
     #[arg(long, value_name = "SIZE", env = "OBSERVER_FLOW_MEMORY", value_parser = size)]
     pub flow_memory: Option<ByteSize>,
     /// Who is asked about namespaces and tasks; may be given several times [default: all that answer]
@@ -398,6 +422,47 @@ pub enum SourceName {
     Api,
     /// The file of --tasks-file
     File,
+}
+
+/// Where the HTTP server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ListenAddress(SocketAddr);
+
+/// A text is no address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "give an IP address and a port, such as 127.0.0.1:9810, localhost:9810, or 0.0.0.0:9810 for all IPv4 addresses"
+)]
+pub struct NoListenAddress;
+
+impl ListenAddress {
+    /// The address.
+    pub const fn get(self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = NoListenAddress;
+
+    fn from_str(text: &str) -> Result<Self, NoListenAddress> {
+        // Other names may be of several addresses, or of none by the time of the next start.
+        let port = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+        let address = match port {
+            Some(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            None => text.parse(),
+        };
+        address.map(Self).map_err(|_| NoListenAddress)
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = NoListenAddress;
+
+    fn try_from(text: String) -> Result<Self, NoListenAddress> {
+        text.parse()
+    }
 }
 
 /// `http://host[:port]`: what link-local endpoints speak.

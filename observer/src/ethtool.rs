@@ -1,7 +1,9 @@
 //! What a driver says of its interface, as `ethtool` shows it. Everything here is about the namespace of the calling
 //! thread.
 
-use std::{collections::BTreeSet, io, mem, net::UdpSocket, os::fd::AsRawFd};
+use std::{collections::BTreeSet, fmt, io, mem, net::UdpSocket, os::fd::AsRawFd};
+
+use crate::netlink::printable;
 
 const GET_DRIVER: u32 = 0x03;
 const GET_STRINGS: u32 = 0x1b;
@@ -28,17 +30,50 @@ pub struct Channels {
     pub tx: u32,
 }
 
-/// The name of the interface with this index at this moment.
-pub fn name(ifindex: u32) -> io::Result<String> {
+/// The name of an interface, which may be any bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name([u8; libc::IF_NAMESIZE]);
+
+impl Name {
+    /// This name; `None` where it is too long.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let mut name = [0; libc::IF_NAMESIZE];
+        // Room is left for the zero at the end.
+        let room = name[..libc::IF_NAMESIZE - 1].get_mut(..bytes.len())?;
+        room.copy_from_slice(bytes);
+        Some(Self(name))
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
+        &self.0[..end]
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.0))
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+/// The name of the interface with this index at this moment; `ENXIO` where there is none.
+pub fn name(ifindex: u32) -> io::Result<Name> {
     // nix 0.31 takes "no such interface" for an empty name.
-    let mut name = [0_u8; libc::IF_NAMESIZE];
+    let mut name = Name([0; libc::IF_NAMESIZE]);
     // SAFETY: there is room for the longest name with its end.
-    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr().cast()) };
-    if found.is_null() { Err(io::Error::last_os_error()) } else { Ok(text(&name)) }
+    let found = unsafe { libc::if_indextoname(ifindex, name.0.as_mut_ptr().cast()) };
+    if found.is_null() { Err(io::Error::last_os_error()) } else { Ok(name) }
 }
 
 /// The name of the driver.
-pub fn driver(interface: &str) -> io::Result<String> {
+pub fn driver(interface: Name) -> io::Result<String> {
     // struct ethtool_drvinfo: the name comes first, and is as long as any string here.
     let mut answer = [0_u8; 196];
     ask(interface, GET_DRIVER, &mut answer)?;
@@ -46,7 +81,7 @@ pub fn driver(interface: &str) -> io::Result<String> {
 }
 
 /// How many queues there are; an error where the driver has no say in that.
-pub fn channels(interface: &str) -> io::Result<Channels> {
+pub fn channels(interface: Name) -> io::Result<Channels> {
     // struct ethtool_channels: maxima of rx, tx, other and combined, then what is in use
     let mut answer = [0_u8; 36];
     ask(interface, GET_CHANNELS, &mut answer)?;
@@ -59,7 +94,7 @@ const BLOCK: usize = 16;
 const ON: usize = 8;
 
 /// The offloads that are on, by the names that `ethtool -k` takes.
-pub fn features(interface: &str) -> io::Result<BTreeSet<String>> {
+pub fn features(interface: Name) -> io::Result<BTreeSet<String>> {
     // struct ethtool_sset_info: a mask of sets, then the size of each
     let mut sizes = [0_u8; 20];
     sizes[8..16].copy_from_slice(&(1_u64 << FEATURE_NAMES).to_ne_bytes());
@@ -97,14 +132,11 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Asks; `data` holds the rest of the question behind four bytes of room for the command, and then the answer.
-fn ask(interface: &str, command: u32, data: &mut [u8]) -> io::Result<()> {
+fn ask(interface: Name, command: u32, data: &mut [u8]) -> io::Result<()> {
     data[..4].copy_from_slice(&command.to_ne_bytes());
     // SAFETY: zeros are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    if interface.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.0) {
         *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
@@ -121,11 +153,21 @@ mod tests {
 
     #[test]
     fn the_loopback_has_offloads_and_no_queues() {
-        let on = features("lo").unwrap();
+        let [lo, none] = [b"lo".as_slice(), b"no-such-device"].map(|name| Name::new(name).unwrap());
+        let on = features(lo).unwrap();
         assert!(on.contains("tx-tcp-segmentation"), "{on:?}");
         assert!(!on.contains("rx-gro-hw") && !on.contains(""), "{on:?}");
-        assert!(channels("lo").is_err());
-        assert!(driver("no-such-device").is_err());
+        assert!(channels(lo).is_err());
+        assert!(driver(none).is_err());
+    }
+
+    #[test]
+    fn names_may_be_any_bytes_and_are_not_too_long() {
+        let name = Name::new(b"caf\xe9").unwrap();
+        assert_eq!((name.as_bytes(), name.to_string()), (&b"caf\xe9"[..], "caf\\xe9".to_owned()));
+        assert_eq!(Name::new(b"fifteen-bytes-x").unwrap().as_bytes(), b"fifteen-bytes-x");
+        assert_eq!(Name::new(b"sixteen-bytes-xy"), None);
+        assert_eq!(self::name(1).unwrap().as_bytes(), b"lo");
     }
 
     #[test]

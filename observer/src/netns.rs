@@ -5,11 +5,12 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io,
-    os::{
-        fd::AsFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStringExt,
+        fs::{MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     thread,
@@ -51,13 +52,9 @@ impl Netns {
     /// Every namespace that this process can name: its own, those that are mounted on files, those of processes.
     pub fn all() -> Vec<Self> {
         let own = PathBuf::from("/proc/self/ns/net");
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        // 36 28 0:4 net:[4026532674] /run/netns/x rw …
-        let mounted = table.lines().filter_map(|line| {
-            let mut fields = line.split(' ').skip(3);
-            fields.next().filter(|root| root.starts_with("net:["))?;
-            fields.next().map(PathBuf::from)
-        });
+        // Paths may be any bytes.
+        let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let mounted = table.split(|byte| *byte == b'\n').filter_map(mounted_on);
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let processes = processes
             .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
@@ -84,18 +81,62 @@ impl Netns {
     /// Runs `work` on a thread of its own inside the namespace, which that thread leaves by ending.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         let file = self.open()?;
-        thread::scope(|scope| {
-            thread::Builder::new()
-                .name("netns".into())
-                .spawn_scoped(scope, move || {
-                    setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
-                    drop(file);
-                    Ok(work())
-                })?
-                .join()
-                .map_err(|_| io::Error::other("the thread inside the namespace panicked"))?
+        on_a_thread(move || {
+            enter(file)?;
+            Ok(work())
+        })?
+    }
+
+    /// Runs `work` inside each of these namespaces in turn, on one thread for all: entering costs much less than a
+    /// thread does. One that cannot be entered is passed over.
+    pub fn inside_each<'a, T: Send>(
+        items: impl IntoIterator<Item = T> + Send,
+        netns: impl Fn(&T) -> &'a Self + Send,
+        mut work: impl FnMut(T) + Send,
+    ) -> io::Result<()> {
+        on_a_thread(move || {
+            for item in items {
+                if netns(&item).open().and_then(enter).is_ok() {
+                    work(item);
+                }
+            }
         })
     }
+}
+
+/// Takes the calling thread into a namespace. It must end there.
+fn enter(file: File) -> io::Result<()> {
+    Ok(setns(file, CloneFlags::CLONE_NEWNET)?)
+}
+
+fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("netns".into()).spawn_scoped(scope, work)?;
+        thread.join().map_err(|_| io::Error::other("the thread inside a namespace panicked"))
+    })
+}
+
+/// The file that a namespace is mounted on, by a line of `mountinfo`:
+/// `36 28 0:4 net:[4026532674] /run/netns/x rw …`
+fn mounted_on(line: &[u8]) -> Option<PathBuf> {
+    let mut fields = line.split(|byte| *byte == b' ').skip(3);
+    fields.next().filter(|root| root.starts_with(b"net:["))?;
+    Some(PathBuf::from(OsString::from_vec(unescaped(fields.next()?))))
+}
+
+/// The kernel writes a space, a tab, a line feed and a backslash in a path as three octal digits.
+pub(crate) fn unescaped(path: &[u8]) -> Vec<u8> {
+    let digits = |bytes: &[u8]| {
+        let valid = bytes.iter().all(|byte| (b'0'..=b'7').contains(byte));
+        valid.then(|| bytes.iter().fold(0_u8, |value, byte| value.wrapping_mul(8) | (byte - b'0')))
+    };
+    let (mut bytes, mut rest) = (Vec::new(), path);
+    while let [first, behind @ ..] = rest {
+        let octal = behind.get(..3).filter(|_| *first == b'\\').and_then(digits);
+        bytes.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { &behind[3..] } else { behind };
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -114,6 +155,18 @@ mod tests {
         let all = Netns::all();
         assert_eq!(all[0], Netns::own().unwrap());
         assert_eq!(all.iter().filter(|netns| netns.inode == all[0].inode).count(), 1);
+    }
+
+    #[test]
+    fn a_mount_on_a_path_of_any_bytes_is_found() {
+        let on = |line: &[u8]| mounted_on(line).map(|path| path.into_os_string().into_vec());
+        assert_eq!(
+            on(b"36 28 0:4 net:[4026532674] /run/netns/caf\xe9 rw"),
+            Some(b"/run/netns/caf\xe9".to_vec())
+        );
+        assert_eq!(on(br"36 28 0:4 net:[4026532674] /run/a\040b\134c\0 rw"), Some(br"/run/a b\c\0".to_vec()));
+        assert_eq!(on(b"36 28 0:4 / /sys/caf\xe9 rw"), None);
+        assert_eq!(on(b""), None);
     }
 
     #[test]

@@ -207,18 +207,36 @@ impl Held {
         })
     }
 
-    /// What it holds when nothing has changed for a while.
+    /// The least that it holds at any time, once that no longer changes: a scan opens a folder for a moment, and a busy
+    /// machine makes the moment long. A leak is held at all times.
     fn at_rest(daemon: &Daemon<'_>) -> Result<Self> {
-        let mut last = Self::read(daemon)?;
-        let mut since = Instant::now();
+        const WATCHED: Duration = Duration::from_secs(3);
+        let mut before = Self::least(daemon, WATCHED)?;
         poll::until("the daemon is at rest", poll::PATIENCE, || {
-            let now = Self { resident_kib: last.resident_kib, ..Self::read(daemon)? };
-            if now != last {
-                (last, since) = (now, Instant::now());
-            }
-            Ok((since.elapsed() > Duration::from_secs(3)).then_some(()))
-        })?;
-        Self::read(daemon)
+            let now = Self::least(daemon, WATCHED)?;
+            let same = Self { resident_kib: before.resident_kib, ..now } == before;
+            before = now;
+            Ok(same.then_some(now))
+        })
+    }
+
+    /// The least of each that is read within this time.
+    fn least(daemon: &Daemon<'_>, within: Duration) -> Result<Self> {
+        let start = Instant::now();
+        let mut least = Self::read(daemon)?;
+        while start.elapsed() < within {
+            thread::sleep(Duration::from_millis(20));
+            let now = Self::read(daemon)?;
+            least = Self {
+                descriptors: least.descriptors.min(now.descriptors),
+                sockets: least.sockets.min(now.sockets),
+                programs: least.programs.min(now.programs),
+                links: least.links.min(now.links),
+                threads: least.threads.min(now.threads),
+                resident_kib: now.resident_kib,
+            };
+        }
+        Ok(least)
     }
 }
 

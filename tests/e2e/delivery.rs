@@ -407,7 +407,7 @@ fn a_store_that_never_answers_does_not_hold_up_the_end() -> Result<()> {
     let store = Store::start(&python, &lab.path("moto"))?;
     let way = Way::to(store.address())?;
     way.set(Fault::Hang);
-    let daemon = deliver(&lab, &way).start()?;
+    let daemon = deliver(&lab, &way).set("stop-timeout", "3").start()?;
     let sent = send(&daemon, &task)?;
     let out = daemon.out().to_path_buf();
     let said = daemon.stop()?.said;
@@ -447,6 +447,10 @@ fn a_place_that_is_none_is_refused_before_anything_starts() -> Result<()> {
         (&["--deliver", "s3://bucket", "--deliver-endpoint", "localhost"], "--deliver-endpoint"),
         (&["--deliver", "s3://bucket", "--spool-size", "1MB"], "--spool-size"),
         (&["--spool-size", "1GB"], "--deliver"),
+        (&["--deliver-kms-key", "alias/logs"], "--deliver"),
+        (&["--deliver-checksum", "sha256"], "--deliver"),
+        (&["--deliver", "gs://bucket", "--deliver-kms-key", "alias/logs"], "--deliver-kms-key"),
+        (&["--deliver", "s3://bucket", "--deliver-kms-key", "my key"], "\"my key\""),
         (&["--filter", "drop ports=1"], "\"ports\""),
         (&["--log-format", "${srcaddr} ${srcaddr}"], "twice"),
         (&["--log-format", ""], "names no field"),

@@ -9,7 +9,11 @@ use anyhow::{Context as _, Result};
 use observer_tests::{
     books::Books,
     fake_ecs::{self, FakeTask},
-    lab, need, requires,
+    lab,
+    metrics::Metrics,
+    need, poll,
+    records::Records,
+    requires,
     tally::{Crossed, Direction},
     traffic::{Transfer, Udp, exchange, ping},
     veth::Family,
@@ -24,11 +28,11 @@ fn every_reason_and_kind_is_there_at_the_first_scrape() -> Result<()> {
     let task = lab.task("task")?;
     let daemon = lab.daemon().start_unready()?;
     // The very first page that it gives at all.
-    let page = observer_tests::poll::until("there is a page", observer_tests::poll::PATIENCE, || {
+    let page = poll::until("there is a page", poll::PATIENCE, || {
         let answer = daemon.get("/metrics").ok().filter(|answer| answer.status == 200);
         Ok(answer.map(|answer| answer.body))
     })?;
-    let page = observer_tests::metrics::Metrics::parse(&page)?;
+    let page = Metrics::parse(&page)?;
     for reason in REASONS {
         for name in ["observer_lost_packets_total", "observer_lost_bytes_total"] {
             let value = page.get(name, &[("stage", "kernel"), ("reason", reason)]);
@@ -120,8 +124,7 @@ fn series_carry_the_task_and_add_up_to_the_ledger() -> Result<()> {
             ("icmpv6", "egress", 4),
         ] {
             let labels = [
-                ("interface", info.label("interface")),
-                ("cluster", &ecs.cluster),
+                ("cluster", &*ecs.cluster),
                 ("service", ecs.service.as_deref().unwrap_or("")),
                 ("family", &ecs.family),
                 ("network_mode", "awsvpc"),
@@ -130,6 +133,10 @@ fn series_carry_the_task_and_add_up_to_the_ledger() -> Result<()> {
             ];
             let told = books.metrics.sum("observer_packets_total", &labels);
             assert_eq!(told, packets, "{labels:?} in\n{}", books.metrics.shown("observer_packets_total"));
+            let of_interface =
+                [("interface", info.label("interface")), ("direction", direction), ("protocol", protocol)];
+            let told = books.metrics.sum("observer_interface_recorded_packets_total", &of_interface);
+            assert_eq!(told, packets, "{of_interface:?} in\n{}", books.metrics.shown("observer_interface"));
         }
     }
     Ok(())
@@ -199,5 +206,55 @@ fn promtool_finds_nothing_to_say() -> Result<()> {
     let output = judge.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.trim().is_empty(), "promtool ({}):\n{said}", output.status);
+    Ok(())
+}
+
+/// The series of a service, each way together.
+fn of_service(page: &Metrics, service: &str) -> u64 {
+    page.sum("observer_packets_total", &[("service", service)])
+}
+
+#[test]
+fn totals_of_a_service_outlive_its_tasks_and_count_those_that_no_scrape_saw() -> Result<()> {
+    let lab = lab!();
+    let lasting = lab.task("lasting")?;
+    let short = lab.late_task("short")?;
+    let (web, batch) = (FakeTask::new(&lasting.inside, "web", 1), FakeTask::new(&short.inside, "batch", 2));
+    let file = fake_ecs::write(&lab.path("tasks.json"), [&web, &batch])?;
+    let daemon = lab.daemon().window(1).tasks_file(&file).start()?;
+    let udp = Udp { family: Family::V4, flows: 2, packets: 10, payload: 10 };
+    let mut sent = udp.send(&lasting.inside, &lasting.outside)?.packets;
+    let before = daemon.wait("the lasting one is counted", |page| of_service(page, "web") == sent)?;
+    let mac = short.inside.mac();
+    let crossed = udp.send(&short.inside, &short.outside)?.packets;
+    // No scrape until it is gone, and forgotten.
+    drop(short.end());
+    poll::until_true("its records are written", poll::PATIENCE, || {
+        Ok(Records::read(daemon.out())?.recorded(mac).egress.packets == crossed)
+    })?;
+    daemon.wait("its service has them", |page| of_service(page, "batch") == crossed)?;
+    sent += udp.send(&lasting.inside, &lasting.outside)?.packets;
+    let after = daemon.wait("its series are gone", |page| {
+        let gone = page.all("observer_interface_info", &[("service", "batch")]).next().is_none();
+        gone && of_service(page, "web") == sent
+    })?;
+    assert_eq!(of_service(&after, "batch"), crossed, "{}", after.shown("observer_packets_total"));
+    for name in ["observer_packets_total", "observer_seen_packets_total"] {
+        let grew = after.sum(name, &[]) - before.sum(name, &[]);
+        assert!(grew >= crossed + u64::from(udp.flows) * udp.packets, "{name} grew by {grew}");
+    }
+    // The promise holds for the host, too: what was seen or stopped is recorded or lost.
+    let all = |name: &str| after.sum(name, &[]);
+    let lost: u64 = ["kernel", "window"]
+        .iter()
+        .map(|stage| after.sum("observer_lost_packets_total", &[("stage", *stage)]))
+        .sum();
+    assert_eq!(
+        all("observer_seen_packets_total") + all("observer_stopped_packets_total"),
+        all("observer_packets_total") + lost,
+        "{}",
+        after.text
+    );
+    daemon.stop()?;
     Ok(())
 }

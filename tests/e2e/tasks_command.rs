@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use observer_tests::{
     daemon::{command, free_address, run_to_end},
     fake_agent::{self, Instance, Shared},
-    fake_ecs::FakeTask,
+    fake_ecs::{self, FakeTask},
     lab,
     lab::Lab,
     netns::Namespace,
@@ -93,6 +93,41 @@ fn without_a_daemon_the_sources_are_asked() -> Result<()> {
         "no interface-id",
     ] {
         assert!(table.contains(word), "{word:?} is not in\n{table}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_task_that_is_not_on_this_host_shows_what_sources_tell_of_it() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("elsewhere")?;
+    let ecs = FakeTask::new(&task.inside, "web", 0x221);
+    let file = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
+    fake_agent::write_state(&lab.path("agent"), [&ecs])?;
+    let ask = |json: &[&str]| -> Result<String> {
+        let mut command = command()?;
+        command.args(["tasks", "--no-daemon", "--source", "file", "--source", "agent"]).args(json);
+        command.arg("--tasks-file").arg(&file).arg("--agent-data").arg(lab.path("agent"));
+        run(&mut command)
+    };
+    let report = Report::parse(&ask(&["--json"])?)?;
+    let told = report.task(&ecs.id).context("the task")?;
+    assert_eq!(told["state"], "absent");
+    let eni = &told["enis"][0];
+    assert_eq!(eni["mac"], mac(&task.inside));
+    let field = |name: &str| (eni["fields"][name]["value"].as_str(), eni["fields"][name]["source"].as_str());
+    assert_eq!(field("interface-id"), (Some(&*ecs.eni), Some("agent")));
+    assert_eq!(field("subnet-id"), (Some(&*ecs.subnet), Some("file")));
+    assert_eq!(field("eni-ipv4"), (Some("10.0.4.128"), Some("agent")));
+    assert_eq!(told["fields"]["ecs-cluster-name"]["value"], ecs.cluster);
+
+    let table = ask(&[])?;
+    let row = table.lines().find(|line| line.starts_with(&ecs.id)).context("a row of the task")?;
+    let columns: Vec<&str> = row.split_whitespace().collect();
+    let mac = mac(&task.inside);
+    assert_eq!(columns[1..], ["web", "awsvpc", "-", &ecs.eni, &mac, "10.0.4.128", "absent"]);
+    for words in [format!("subnet-id = {}", ecs.subnet), format!("interface-id = {}", ecs.eni)] {
+        assert!(table.contains(&words), "{words:?} is not in\n{table}");
     }
     Ok(())
 }

@@ -101,6 +101,10 @@ fn a_value_out_of_range_is_refused() -> Result<()> {
         ("--listen", "localhost"),
         ("--listen", "127.0.0.1:65536"),
         ("--log-level", "loud"),
+        ("--stop-timeout", "0"),
+        ("--stop-timeout", "3601"),
+        ("--stop-timeout", "soon"),
+        ("--deliver-checksum", "md5"),
     ] {
         // A value that is given twice would be refused for that: the set-up gives three of these flags.
         let (mut command, _) = lab.daemon().command()?;
@@ -142,6 +146,98 @@ fn a_variable_is_checked_like_its_flag() -> Result<()> {
             command.env(name, value);
             Ok(())
         })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_value_from_a_variable_or_a_file_is_named_as_the_user_wrote_it() -> Result<()> {
+    let lab = lab!();
+    // The set-up gives --listen itself, which would beat the variable.
+    let said = |change: &dyn Fn(&mut Command)| -> Result<String> {
+        let mut command = observer_tests::daemon::command()?;
+        change(command.arg("config"));
+        let exit = run_to_end(&mut command, Duration::from_secs(10))?;
+        assert_eq!(exit.status.code(), Some(USAGE), "{command:?}: {}{}", exit.stdout, exit.stderr);
+        assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
+        Ok(exit.stderr)
+    };
+    for name in ["LISTEN", "WINDOW", "TASKS_FILE", "DELIVER", "HOOK", "SOURCE", "FILTER", "NO_NODATA"] {
+        let name = format!("OBSERVER_{name}");
+        let said = said(&|command| drop(command.env(&name, "")))?;
+        assert!(said.contains(&format!("the variable {name} is empty")), "{said}");
+    }
+    for (name, value) in [("LISTEN", "nowhere"), ("WINDOW", "0"), ("SOURCE", "rumour"), ("FILE_SIZE", "lots")] {
+        let name = format!("OBSERVER_{name}");
+        let said = said(&|command| drop(command.env(&name, value)))?;
+        assert!(said.contains(&name) && said.contains(value), "{said}");
+    }
+    // Checked only once all settings are together.
+    for (name, value) in [("FILTER", "drop ports=1"), ("DELIVER", "ftp://x"), ("LOG_FORMAT", "${bits}")] {
+        let name = format!("OBSERVER_{name}");
+        let said = said(&|command| drop(command.env(&name, value)))?;
+        assert!(said.contains(&format!("given by the variable {name}")), "{said}");
+    }
+    let file = lab.path("observer.toml");
+    fs::write(&file, "window = 601\n")?;
+    let said_of_file = said(&|command| drop(command.arg("--config").arg(&file)))?;
+    assert!(said_of_file.contains(&format!("given in {}", file.display())), "{said_of_file}");
+    // A flag beats a variable, which then is not what is wrong.
+    let said_of_flag =
+        said(&|command| drop(command.args(["--window", "0"]).env("OBSERVER_WINDOW", "9999")))?;
+    assert!(said_of_flag.contains("--window") && !said_of_flag.contains("OBSERVER_"), "{said_of_flag}");
+    Ok(())
+}
+
+#[test]
+fn an_address_to_listen_on_may_be_localhost_and_else_says_what_to_give() -> Result<()> {
+    let lab = lab!();
+    let config = |listen: &str| {
+        let mut command = observer_tests::daemon::command()?;
+        run_to_end(command.args(["config", "--listen", listen]), Duration::from_secs(10))
+    };
+    for (given, printed) in
+        [("localhost:9810", "127.0.0.1:9810"), ("[::1]:9810", "[::1]:9810"), ("0.0.0.0:1", "0.0.0.0:1")]
+    {
+        let exit = config(given)?;
+        assert!(exit.stdout.contains(&format!("listen = \"{printed}\"")), "{given}: {}", exit.stdout);
+    }
+    for given in [":9810", "9810", "localhost", "example.com:9810", "127.0.0.1:65536"] {
+        let exit = config(given)?;
+        assert_eq!(exit.status.code(), Some(USAGE), "{given}");
+        assert!(exit.stderr.contains("such as 127.0.0.1:9810, localhost:9810"), "{given}: {}", exit.stderr);
+    }
+    drop(lab);
+    Ok(())
+}
+
+#[test]
+fn files_are_read_with_a_byte_order_mark_and_other_encodings_are_named() -> Result<()> {
+    let lab = lab!();
+    let ranges = r#"{"prefixes": [{"ip_prefix": "52.95.128.0/21", "service": "S3"}]}"#;
+    for (flag, text) in
+        [("--config", "window = 10\n"), ("--ip-ranges", ranges), ("--tasks-file", "{\"tasks\": []}")]
+    {
+        let path = lab.path(flag.trim_start_matches('-'));
+        let run = |bytes: &[u8]| {
+            fs::write(&path, bytes)?;
+            let mut command = observer_tests::daemon::command()?;
+            command.args(["tasks", "--no-daemon", "--source", "file"]);
+            if flag != "--tasks-file" {
+                let tasks = lab.path("good.json");
+                fs::write(&tasks, "{\"tasks\": []}")?;
+                command.arg("--tasks-file").arg(tasks);
+            }
+            run_to_end(command.arg(flag).arg(&path), Duration::from_secs(20))
+        };
+        let exit = run(&[b"\xef\xbb\xbf", text.as_bytes()].concat())?;
+        assert_eq!(exit.status.code(), Some(0), "{flag} with a byte-order mark: {}", exit.stderr);
+        let sixteen: Vec<u8> =
+            format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let exit = run(&sixteen)?;
+        assert_eq!(exit.status.code(), Some(USAGE), "{flag} in UTF-16");
+        let said = exit.stderr;
+        assert!(said.contains("UTF-16") && said.contains(&*path.to_string_lossy()), "{flag}: {said}");
     }
     Ok(())
 }

@@ -137,6 +137,8 @@ impl<R: Sums> Books<R> {
     /// that, with nothing lost.
     pub fn assert_exact(&self, interface: &Interface, sent: Crossed) {
         self.assert_conserved(interface, sent);
+        let unseen = self.metrics.uncounted(interface, "unseen");
+        assert_eq!(unseen, Crossed::default(), "told as unseen on {}", interface.id());
         assert_eq!(self.lost(interface), Tally::default(), "lost on {}", interface.id());
     }
 

@@ -22,7 +22,9 @@ impl Counters {
     /// Reads those of an interface.
     pub fn read(namespace: &Namespace, name: &str) -> Result<Self> {
         // `/proc/net` would lead to the namespace of the process, not of this thread.
-        let table = namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
+        let table = namespace.run(|| Ok(fs::read("/proc/thread-self/net/dev")?))?;
+        // The name of another interface may be any bytes.
+        let table = String::from_utf8_lossy(&table);
         Self::in_table(&table, name).with_context(|| format!("no counters of {name} in:\n{table}"))
     }
 

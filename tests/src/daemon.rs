@@ -7,7 +7,10 @@ use std::{
     fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::process::{CommandExt as _, ExitStatusExt as _},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU16, Ordering},
@@ -29,6 +32,7 @@ use nix::{
 };
 
 use crate::{
+    control_group::ControlGroup,
     hook::Hook,
     http,
     lab::Lab,
@@ -59,7 +63,8 @@ pub fn command() -> Result<Command> {
     );
     let mut command = Command::new(binary);
     for (name, _) in env::vars_os() {
-        if ["OBSERVER_", "AWS_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+        let text = name.to_string_lossy().to_uppercase();
+        if text.starts_with("OBSERVER_") || text.starts_with("AWS_") || text.ends_with("_PROXY") {
             command.env_remove(name);
         }
     }
@@ -115,11 +120,11 @@ pub fn run_to_end(command: &mut Command, patience: Duration) -> Result<Exit> {
 
 /// A child that does not outlive this value.
 #[derive(Debug)]
-pub(crate) struct Guard(Child);
+pub struct Guard(Child);
 
 impl Guard {
     /// Starts a program that ends with this process, however that ends.
-    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+    pub fn spawn(command: &mut Command) -> Result<Self> {
         // SAFETY: between fork and exec only a system call is made.
         unsafe {
             command.pre_exec(|| {
@@ -196,8 +201,11 @@ pub struct Setup<'lab> {
     inside: Option<&'lab Namespace>,
     hidden: Option<&'static CStr>,
     descriptors: Option<(u64, u64)>,
+    group: Option<&'lab ControlGroup>,
     hook: Option<Hook>,
     environment: Vec<(&'static str, OsString)>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
 }
 
 impl<'lab> Setup<'lab> {
@@ -213,8 +221,11 @@ impl<'lab> Setup<'lab> {
             inside: None,
             hidden: None,
             descriptors: None,
+            group: None,
             hook: None,
             environment: Vec::new(),
+            stdout: None,
+            stderr: None,
         }
     }
 
@@ -274,6 +285,20 @@ impl<'lab> Setup<'lab> {
         self
     }
 
+    /// Its standard output, instead of a file.
+    #[must_use]
+    pub fn stdout(mut self, to: OwnedFd) -> Self {
+        self.stdout = Some(to);
+        self
+    }
+
+    /// Its standard error, instead of a file.
+    #[must_use]
+    pub fn stderr(mut self, to: OwnedFd) -> Self {
+        self.stderr = Some(to);
+        self
+    }
+
     /// How the settings reach it.
     #[must_use]
     pub fn by(mut self, by: By) -> Self {
@@ -307,6 +332,13 @@ impl<'lab> Setup<'lab> {
     #[must_use]
     pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
         self.descriptors = Some((soft, hard));
+        self
+    }
+
+    /// Starts it in a control group.
+    #[must_use]
+    pub fn in_group(mut self, group: &'lab ControlGroup) -> Self {
+        self.group = Some(group);
         self
     }
 
@@ -382,7 +414,14 @@ impl<'lab> Setup<'lab> {
         let hook = self.chosen_hook()?;
         let (mut command, listen) = self.command()?;
         let (stdout, stderr) = (self.path("stdout"), self.path("stderr"));
-        command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
+        for (pipe, file, set) in [
+            (&self.stdout, &stdout, Command::stdout::<OwnedFd> as fn(&mut Command, OwnedFd) -> &mut Command),
+            (&self.stderr, &stderr, Command::stderr::<OwnedFd>),
+        ] {
+            // The file is there all the same: what reads it finds nothing.
+            let file = File::create(file)?;
+            set(&mut command, pipe.as_ref().map_or(Ok(file.into()), OwnedFd::try_clone)?);
+        }
         if let Some(namespace) = self.inside {
             namespace.place(&mut command)?;
         }
@@ -397,6 +436,9 @@ impl<'lab> Setup<'lab> {
             unsafe {
                 command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?));
             }
+        }
+        if let Some(group) = self.group {
+            group.place(&mut command)?;
         }
         let child = Guard::spawn(&mut command)?;
         Ok(Daemon { child, listen, hook, inside: self.inside, out: self.path("out"), stdout, stderr })
@@ -417,8 +459,10 @@ pub struct FrozenThread(Pid);
 
 impl Drop for FrozenThread {
     fn drop(&mut self) {
-        // One that is gone needs nothing.
-        let _ = ptrace::detach(self.0, None);
+        // One that is gone is to be waited for by whoever traced it, and else needs nothing.
+        if ptrace::detach(self.0, None).is_err() {
+            let _ = waitpid(self.0, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG));
+        }
     }
 }
 
@@ -593,13 +637,36 @@ impl Daemon<'_> {
     }
 
     /// Asks it to end by `signal` and waits until it did, as the contract says.
-    pub fn stop_by(mut self, signal: Signal) -> Result<Stopped> {
+    pub fn stop_by(self, signal: Signal) -> Result<Stopped> {
         self.signal(signal)?;
-        let status = poll::until("the daemon stops", PATIENCE, || Ok(self.child.0.try_wait()?))
-            .with_context(|| self.said())?;
+        self.ends_with(0)
+    }
+
+    /// Waits until it has ended, with this exit code.
+    pub fn ends_with(self, code: i32) -> Result<Stopped> {
+        self.ends(code, || {})
+    }
+
+    /// Waits until it has ended, with this exit code and with a thread that stands still. To be called by the thread of the
+    /// scenario that froze it.
+    pub fn ends_with_frozen(self, code: i32, frozen: FrozenThread) -> Result<Stopped> {
+        // A process ends only when its tracers have seen its threads end.
+        let stopped = self.ends(code, || {
+            let _ = waitpid(frozen.0, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG));
+        });
+        drop(frozen);
+        stopped
+    }
+
+    fn ends(mut self, code: i32, mut meanwhile: impl FnMut()) -> Result<Stopped> {
+        let ended = poll::until("the daemon stops", PATIENCE, || {
+            meanwhile();
+            Ok(self.child.0.try_wait()?)
+        });
+        let status = ended.with_context(|| self.said())?;
         ensure!(
-            status.code() == Some(0),
-            "{signal} ends it with code {:?}, signal {:?}; {}",
+            status.code() == Some(code),
+            "it ends with code {:?}, signal {:?}, instead of code {code}; {}",
             status.code(),
             status.signal(),
             self.said()

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
@@ -25,6 +25,8 @@ pub struct Request {
     pub path: String,
     /// By their names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// Bytes of its content.
+    pub content: u64,
     /// When.
     pub at: Instant,
 }
@@ -106,23 +108,30 @@ fn serve(
     ended: &AtomicBool,
     answer: &dyn Fn(&Request) -> Reply,
 ) -> Option<()> {
-    let mut lines = BufReader::new(stream).lines();
-    let first = lines.next()?.ok()?;
+    let mut input = BufReader::new(stream);
+    let mut line = || {
+        let mut line = String::new();
+        input.read_line(&mut line).ok().filter(|read| *read > 0).map(|_| line.trim_end().to_owned())
+    };
+    let first = line()?;
     let mut words = first.split(' ').map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
     let mut headers = BTreeMap::new();
-    for line in lines {
-        let line = line.ok()?;
-        let Some((name, value)) = line.split_once(':') else { break };
+    while let Some((name, value)) = line()?.split_once(':') {
         headers.insert(name.to_lowercase(), value.trim().to_owned());
     }
-    let request = Request { method, path, headers, at: Instant::now() };
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    // All of it: who answers before that and hangs up is not heard.
+    let content = io::copy(&mut input.take(length), &mut io::sink()).ok()?;
+    let request = Request { method, path, headers, content, at: Instant::now() };
     let reply = answer(&request);
     log.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     match reply {
         Reply::Answer(status, body) => {
-            let head =
-                format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 {status} x\r\nETag: \"0\"\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
             let mut stream = stream;
             stream.write_all((head + &body).as_bytes()).ok()
         }

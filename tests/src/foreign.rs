@@ -97,6 +97,58 @@ pub fn drop_longer(lab: &Lab, on: &Interface, hook: Hook, limit: i32) -> Result<
     }
 }
 
+/// Detaches the links of TCX from an interface, whoever has made them.
+pub fn detach_tcx(interface: &Interface, directions: &[Direction]) -> Result<()> {
+    const LINK_GET_FD_BY_ID: libc::c_long = 30;
+    const LINK_DETACH: libc::c_long = 34;
+    let ids = interface.namespace().run(|| {
+        let ids = directions.iter().map(|direction| tcx_links(interface.index(), *direction));
+        Ok(ids.collect::<Result<Vec<_>>>()?.concat())
+    })?;
+    ensure!(!ids.is_empty(), "{} has no links of TCX", interface.id());
+    for id in ids {
+        let fd = bpf(LINK_GET_FD_BY_ID, &[id, 0, 0])?;
+        // SAFETY: a descriptor that the kernel has just given us.
+        let link = unsafe { OwnedFd::from_raw_fd(fd) };
+        bpf(LINK_DETACH, &[link.as_raw_fd() as u32])?;
+    }
+    Ok(())
+}
+
+/// Ids of the links of TCX on an interface of the thread's namespace.
+fn tcx_links(index: u32, direction: Direction) -> Result<Vec<u32>> {
+    const PROG_QUERY: libc::c_long = 16;
+    const TCX_INGRESS: u32 = 46;
+    const ROOM: usize = 64;
+    /// `union bpf_attr` for the query.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Query {
+        target: u32,
+        attach_type: u32,
+        flags: u32,
+        attach_flags: u32,
+        programs: u64,
+        count: u32,
+        padding: u32,
+        program_flags: u64,
+        links: u64,
+        link_flags: u64,
+        revision: u64,
+    }
+    let (mut programs, mut links) = ([0_u32; ROOM], [0_u32; ROOM]);
+    let query = Query {
+        target: index,
+        attach_type: TCX_INGRESS + direction as u32,
+        programs: (&raw mut programs) as u64,
+        links: (&raw mut links) as u64,
+        count: ROOM as u32,
+        ..Query::default()
+    };
+    bpf(PROG_QUERY, &query).context("asking for the links of an interface")?;
+    Ok(links.into_iter().filter(|id| *id != 0).collect())
+}
+
 /// A control group of version 2.
 #[derive(Debug)]
 pub struct Group {

@@ -6,10 +6,11 @@
 //!
 //! - [`lab`], [`netns`], [`veth`], [`tunnel`], [`offloads`]: the place
 //! - [`firewall`], [`foreign`]: what drops packets there
+//! - [`control_group`]: limits of the daemon
 //! - [`traffic`]: the generators; [`cpus`]: where they run; [`counters`]: what the kernel itself counted;
 //!   [`capture`]: what crossed an interface
 //! - [`docker`], [`ecs_host`]: tasks in containers, as the ECS agent starts them
-//! - [`daemon`], [`hook`], [`http`]: the daemon; [`fake_ecs`], [`fake_agent`], [`fake_http`], [`moto`]: what it is told
+//! - [`daemon`], [`hook`], [`http`], [`pipe`]: the daemon; [`fake_ecs`], [`fake_agent`], [`fake_http`], [`moto`]: what it is told
 //!   about tasks
 //! - [`records`], [`briefs`], [`text`], [`parquet`], [`metrics`], [`report`]: what it says; [`books`]: whether all of that
 //!   agrees
@@ -21,6 +22,7 @@
 pub mod books;
 pub mod briefs;
 pub mod capture;
+pub mod control_group;
 pub mod counters;
 pub mod cpus;
 pub mod daemon;
@@ -39,6 +41,7 @@ pub mod moto;
 pub mod netns;
 pub mod offloads;
 pub mod parquet;
+pub mod pipe;
 pub mod poll;
 pub mod python;
 pub mod records;

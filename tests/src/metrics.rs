@@ -133,12 +133,28 @@ impl Metrics {
         Tally::new(sum("packets"), sum("bytes"))
     }
 
+    /// What an interface carried and its programs did not count, for a reason.
+    pub fn uncounted(&self, interface: &Interface, reason: &str) -> Crossed {
+        let id = self.info(interface).map_or("", |info| info.label("interface"));
+        Crossed::of(|direction| {
+            let labels = [("interface", id), ("direction", direction.as_str()), ("reason", reason)];
+            let sum = |unit| self.sum(&format!("observer_interface_lost_{unit}_total"), &labels);
+            Tally::new(sum("packets"), sum("bytes"))
+        })
+    }
+
+    /// How many interfaces are in a state.
+    pub fn interfaces(&self, state: &str) -> u64 {
+        self.sum("observer_interfaces", &[("state", state)])
+    }
+
     /// What the series of flows say of an interface.
     pub fn recorded(&self, interface: &Interface) -> Crossed {
         let id = self.info(interface).map_or("", |info| info.label("interface"));
         Crossed::of(|direction| {
             let labels = [("interface", id), ("direction", direction.as_str())];
-            Tally::new(self.sum("observer_packets_total", &labels), self.sum("observer_bytes_total", &labels))
+            let sum = |unit| self.sum(&format!("observer_interface_recorded_{unit}_total"), &labels);
+            Tally::new(sum("packets"), sum("bytes"))
         })
     }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     build,
-    object::{Object, Warnings},
+    object::Object,
     paths::Paths,
     process::{self, Step},
     setup, tools,
@@ -22,7 +22,6 @@ pub(crate) struct Args {
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     setup::test_tools(paths)?;
     build::all(paths)?;
-    build::object(paths, Object::Bench, Warnings::Allowed)?;
     let step = Step::begin("building the benchmarks");
     process::check(paths.cargo().args([
         "build",

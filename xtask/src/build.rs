@@ -1,48 +1,51 @@
-//! `build`: the eBPF object first, then the daemon that embeds it.
+//! `build`: the daemon, and before it the eBPF objects if they do not belong to their sources.
 
 use anyhow::Result;
 
 use crate::{
-    object::{self, Object, Warnings},
+    object::{self, Object},
     paths::Paths,
     process::{self, Step},
-    setup,
 };
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A development build of the daemon, quick to compile
-    #[arg(long)]
+    #[arg(long, conflicts_with = "object")]
     debug: bool,
-    /// Say where things are
+    /// Build the eBPF objects from their sources and put them into the repository; nothing else
+    #[arg(long)]
+    object: bool,
+    /// Print the paths of the results
     #[arg(long, short)]
     verbose: bool,
 }
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
-    let toolchain = setup::bpf(paths)?;
-    let unstripped = object::build(paths, toolchain, Object::Product, Warnings::Allowed)?;
-    if args.verbose {
-        println!("    with debug information: {}", unstripped.display());
-        println!("    embedded: {}", paths.object().display());
+    if args.object {
+        object::replace(paths)?;
+    } else {
+        object::ensure(paths)?;
+        daemon(paths, args.debug)?;
     }
-    daemon(paths, args.debug)?;
     if args.verbose {
-        let profile = if args.debug { "debug" } else { "release" };
-        println!("    daemon: {}", paths.target.join(profile).join("observer").display());
+        println!("    embedded: {}", Object::Product.path(paths).display());
+        let unstripped = object::unstripped(paths, Object::Product);
+        if unstripped.exists() {
+            println!("    with debug information: {}", unstripped.display());
+        }
+        if !args.object {
+            let profile = if args.debug { "debug" } else { "release" };
+            println!("    daemon: {}", paths.target.join(profile).join("observer").display());
+        }
     }
     Ok(())
 }
 
 /// Everything that running and testing needs.
 pub(crate) fn all(paths: &Paths) -> Result<()> {
-    object(paths, Object::Product, Warnings::Allowed)?;
+    object::ensure(paths)?;
     daemon(paths, false)
-}
-
-/// An object alone.
-pub(crate) fn object(paths: &Paths, object: Object, warnings: Warnings) -> Result<()> {
-    object::build(paths, setup::bpf(paths)?, object, warnings).map(drop)
 }
 
 fn daemon(paths: &Paths, debug: bool) -> Result<()> {

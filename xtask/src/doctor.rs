@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use anyhow::{Result, bail};
 
 use crate::{
-    host, kernels, linker,
+    host, kernels, linker, object,
     paths::Paths,
     process, readers,
     toolchain::BpfToolchain,
@@ -71,7 +71,9 @@ fn compiler_driver() -> Finding {
 
 fn bpf(paths: &Paths) -> [Finding; 2] {
     let toolchain = BpfToolchain::found(paths);
-    let mend = "`cargo xtask setup --only bpf`";
+    // The objects in the repository need neither until their sources change.
+    let needed = !object::stale(paths).is_ok_and(|reason| reason.is_none());
+    let mend = "only for changes to the eBPF programs: `cargo xtask setup --only bpf`";
     [
         Finding {
             part: "BPF compiler".into(),
@@ -79,13 +81,13 @@ fn bpf(paths: &Paths) -> [Finding; 2] {
                 BpfToolchain::Debian { llvm } => format!("Debian's rustc, LLVM {llvm}"),
                 BpfToolchain::Nightly { llvm } => format!("rustup's nightly, LLVM {llvm}"),
             }),
-            needed: true,
+            needed,
             mend: mend.into(),
         },
         Finding {
             part: "bpf-linker".into(),
             found: toolchain.and_then(|it| linker::found(paths, it)).map(shown),
-            needed: true,
+            needed,
             mend: mend.into(),
         },
     ]

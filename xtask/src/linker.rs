@@ -11,7 +11,7 @@ use crate::{
     toolchain::BpfToolchain,
 };
 
-const VERSION: &str = "0.13.0";
+pub(crate) const VERSION: &str = "0.13.0";
 
 /// The linker that builds will use, if there is one.
 pub(crate) fn found(paths: &Paths, toolchain: BpfToolchain) -> Option<PathBuf> {

@@ -4,14 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
-    build,
-    object::{Object, Warnings},
-    paths::Paths,
-    process,
-    stages::Stages,
-    walls,
-};
+use crate::{object, paths::Paths, process, stages::Stages, walls};
 
 pub(crate) fn run(paths: &Paths) -> Result<()> {
     let mut stages = Stages::default();
@@ -19,11 +12,7 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
         process::check(paths.cargo().args(["fmt", "--all", "--check"]))
             .context("`cargo xtask fmt` puts the formatting right")
     });
-    // Before clippy, because the daemon embeds the object.
-    stages.run("eBPF warnings", || {
-        build::object(paths, Object::Product, Warnings::Denied)?;
-        build::object(paths, Object::Bench, Warnings::Denied)
-    });
+    stages.run("eBPF objects", || object::prove(paths));
     stages.run("clippy", || clippy(paths));
     stages.run("rooms", || walls::check(&paths.root));
     stages.run("unfinished code", || unfinished(paths));

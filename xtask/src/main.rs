@@ -41,17 +41,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Bring what is missing: the BPF compiler, bpf-linker, the tools of demo and tests
+    /// Bring what the demo and the tests lack; `--only bpf`: the compiler and linker of the eBPF programs
     Setup(setup::Args),
     /// Show what is there and what is missing, with the command that brings it
     Doctor,
-    /// Build the eBPF programs and the daemon
+    /// Build the daemon, and the eBPF objects if their sources have changed
     Build(build::Args),
     /// Build, then start the daemon (as root) with these arguments
     Run(run::Args),
     /// Build, then show the daemon at work on this host
     Demo(demo::Args),
-    /// Formatting, clippy, warnings of the eBPF programs, forbidden words
+    /// Formatting, clippy, unfinished code, and eBPF objects that are what their sources give
     Lint,
     /// Build, then run the tests; those that need root run through sudo
     Test(test::Args),

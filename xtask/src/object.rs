@@ -1,6 +1,14 @@
-//! The eBPF object: compiled, stripped, looked over, and put where the daemon's build finds it.
+//! The eBPF objects: kept in the repository, built anew when their sources change, and proved by `lint`.
+//!
+//! ```text
+//! observer-ebpf/src ─▶ compiler, bpf-linker ─▶ strip ─▶ checks ─▶ observer-ebpf/objects ─▶ observer/build.rs
+//! ```
+//!
+//! Whoever does not change the sources needs neither the BPF compiler nor bpf-linker.
 
 use std::{
+    env,
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -10,23 +18,29 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
-    control_flow, elf,
+    control_flow, elf, linker,
     paths::Paths,
     process::{self, Step},
-    toolchain::BpfToolchain,
+    setup,
+    toolchain::{self, BpfToolchain},
 };
+
+#[path = "../../observer-ebpf/objects/fresh.rs"]
+mod fresh;
+
+use fresh::State;
 
 const PACKAGE: &str = "observer-ebpf";
 const TARGET: &str = "bpfel-unknown-none";
 
-/// What becomes of compiler warnings.
+/// The compiler's warnings in a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Warnings {
+enum Warnings {
     Allowed,
     Denied,
 }
 
-/// What there is to build.
+/// An object that is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Object {
     /// The programs that the daemon embeds.
@@ -36,6 +50,8 @@ pub(crate) enum Object {
 }
 
 impl Object {
+    const ALL: [Self; 2] = [Self::Product, Self::Bench];
+
     const fn target(self) -> &'static str {
         match self {
             Self::Product => "observer-programs",
@@ -43,32 +59,108 @@ impl Object {
         }
     }
 
-    /// Where the finished one lies.
-    pub(crate) fn path(self, paths: &Paths) -> PathBuf {
+    const fn file(self) -> &'static str {
         match self {
-            Self::Product => paths.object(),
-            Self::Bench => paths.object().with_file_name("bench.bpf.o"),
+            Self::Product => "observer.bpf.o",
+            Self::Bench => "bench.bpf.o",
         }
+    }
+
+    /// The one in the repository.
+    pub(crate) fn path(self, paths: &Paths) -> PathBuf {
+        folder(paths).join(self.file())
     }
 }
 
-/// Builds an object and returns the unstripped one.
-pub(crate) fn build(
-    paths: &Paths,
-    toolchain: BpfToolchain,
-    object: Object,
-    warnings: Warnings,
-) -> Result<PathBuf> {
+fn folder(paths: &Paths) -> PathBuf {
+    paths.root.join(fresh::FOLDER)
+}
+
+/// Why the objects in the repository cannot be used, if they cannot.
+pub(crate) fn stale(paths: &Paths) -> Result<Option<String>> {
+    let state = fresh::state(&paths.root, &Object::ALL.map(Object::file))
+        .with_context(|| format!("the eBPF objects in {} cannot be judged", fresh::FOLDER))?;
+    Ok(match state {
+        State::Stale(reason) => Some(reason),
+        State::Fresh if value(paths, "flags")? != Some(toolchain::flags()) => {
+            Some("the compiler's flags have changed".into())
+        }
+        State::Fresh => None,
+    })
+}
+
+/// Builds the objects only if those in the repository do not belong to their sources.
+pub(crate) fn ensure(paths: &Paths) -> Result<()> {
+    if let Some(reason) = stale(paths)? {
+        println!("==> the eBPF objects in {} are built anew: {reason}", fresh::FOLDER);
+        replace(paths)?;
+    }
+    Ok(())
+}
+
+/// Builds the objects and puts them into the repository.
+pub(crate) fn replace(paths: &Paths) -> Result<()> {
+    let toolchain = setup::bpf(paths)?;
+    let mut record = record(paths, toolchain)?;
+    for object in Object::ALL {
+        let bytes = build(paths, toolchain, object, Warnings::Allowed)?;
+        writeln!(record, "{} = {}", object.file(), fresh::hash([&bytes[..]]))?;
+        put(&object.path(paths), &bytes)?;
+    }
+    put(&folder(paths).join(fresh::RECORD), record.as_bytes())
+}
+
+/// Builds the objects from their sources, without a warning, and compares them with those in the repository.
+pub(crate) fn prove(paths: &Paths) -> Result<()> {
+    if let Some(reason) = stale(paths)? {
+        bail!(
+            "the eBPF objects in {} are out of date: {reason}. Run `cargo xtask build --object` and commit that folder",
+            fresh::FOLDER
+        );
+    }
+    let toolchain = setup::bpf(paths)?;
+    let mut different = Vec::new();
+    for object in Object::ALL {
+        let bytes = build(paths, toolchain, object, Warnings::Denied)?;
+        if fs::read(object.path(paths)).ok() != Some(bytes) {
+            different.push(object.file());
+        }
+    }
+    if different.is_empty() {
+        return Ok(());
+    }
+    let names = different.join(" and ");
+    let here = toolchain.version(paths)?;
+    match value(paths, "compiler")? {
+        Some(there) if there != here => other_compiler(&names, &there, &here),
+        _ => bail!(
+            "{names} in {} differs from what the sources give. Run `cargo xtask build --object` and commit that folder",
+            fresh::FOLDER
+        ),
+    }
+}
+
+/// Only the compiler that built the objects gives the same bytes. CI has that one; another machine may not.
+fn other_compiler(names: &str, there: &str, here: &str) -> Result<()> {
+    let text = format!("{names} was built by {there}, and here is {here}");
+    if env::var_os("CI").is_some() {
+        bail!("{text}. Run `cargo xtask build --object` and commit {}", fresh::FOLDER);
+    }
+    println!("    {text}: their bytes cannot be compared");
+    Ok(())
+}
+
+/// Builds an object below the target directory and returns its bytes.
+fn build(paths: &Paths, toolchain: BpfToolchain, object: Object, warnings: Warnings) -> Result<Vec<u8>> {
     let step = Step::begin(match object {
         Object::Product => "building the eBPF programs",
         Object::Bench => "building the eBPF programs of the benchmarks",
     });
-    let folder = paths.target.join("ebpf-build");
     let mut cargo = toolchain.cargo(paths)?;
     cargo
         .args(["build", "--profile", "bpf", "-p", PACKAGE, "--bin", object.target(), "--target", TARGET])
         .arg("--target-dir")
-        .arg(&folder);
+        .arg(paths.ebpf_build());
     match warnings {
         Warnings::Allowed => process::check(&mut cargo)?,
         Warnings::Denied => {
@@ -84,29 +176,55 @@ pub(crate) fn build(
             }
         }
     }
-    let unstripped = folder.join(TARGET).join("bpf").join(object.target());
-    finish(paths, toolchain, &unstripped, &object.path(paths))?;
-    step.end();
-    Ok(unstripped)
-}
-
-/// Strips and checks the object, and replaces the finished one only if it differs: the daemon is built from it.
-fn finish(paths: &Paths, toolchain: BpfToolchain, unstripped: &Path, object: &Path) -> Result<()> {
-    let folder = object.parent().context("the object has no folder")?;
-    fs::create_dir_all(folder)?;
-    let stripped = object.with_extension("new");
+    let unstripped = unstripped(paths, object);
+    let stripped = unstripped.with_extension("stripped");
     // `-g` takes the debug information and leaves BTF, a fifth of the size.
-    process::check(toolchain.strip(paths)?.arg("-g").arg("-o").arg(&stripped).arg(unstripped))?;
+    process::check(toolchain.strip(paths)?.arg("-g").arg("-o").arg(&stripped).arg(&unstripped))?;
     let bytes = fs::read(&stripped)?;
     refuse_memory_calls(&bytes)?;
     refuse_silent_loops(&bytes)?;
     refuse_mixed_calls(&bytes)?;
-    if fs::read(object).is_ok_and(|old| old == bytes) {
-        fs::remove_file(stripped)?;
-    } else {
-        fs::rename(stripped, object)?;
+    step.end();
+    Ok(bytes)
+}
+
+/// A built object with its debug information.
+pub(crate) fn unstripped(paths: &Paths, object: Object) -> PathBuf {
+    paths.ebpf_build().join(TARGET).join("bpf").join(object.target())
+}
+
+/// What the objects are built from and by, for `fresh.rs` and for a person.
+fn record(paths: &Paths, toolchain: BpfToolchain) -> Result<String> {
+    let sources = fresh::sources(&paths.root).context("the sources of the eBPF programs cannot be read")?;
+    Ok(format!(
+        "# Written by `cargo xtask build`, which builds the objects in this folder whenever their sources have changed.\n\
+         # `cargo xtask lint` builds them anew and refuses any other bytes.\n\
+         compiler = {}\n\
+         linker = bpf-linker {}\n\
+         flags = {}\n\
+         {} = {sources}\n",
+        toolchain.version(paths)?,
+        linker::VERSION,
+        toolchain::flags(),
+        fresh::SOURCES,
+    ))
+}
+
+/// A value of the record in the repository.
+fn value(paths: &Paths, key: &str) -> Result<Option<String>> {
+    let file = folder(paths).join(fresh::RECORD);
+    let record = fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+    Ok(fresh::value(&record, key).map(str::to_owned))
+}
+
+/// Writes a file only if it differs: the daemon is built from it.
+fn put(file: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(file).is_ok_and(|old| old == bytes) {
+        return Ok(());
     }
-    Ok(())
+    let new = file.with_extension("new");
+    fs::write(&new, bytes).with_context(|| format!("{} cannot be written", new.display()))?;
+    fs::rename(&new, file).with_context(|| format!("{} cannot be replaced", file.display()))
 }
 
 /// The packet path copies word by word. No function of the object needs such a call, the log lines included.

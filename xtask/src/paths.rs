@@ -81,9 +81,9 @@ impl Paths {
         self.target.join("kernels")
     }
 
-    /// The finished eBPF object, which the daemon embeds.
-    pub(crate) fn object(&self) -> PathBuf {
-        self.target.join("ebpf/observer.bpf.o")
+    /// The target directory of the eBPF programs, which another compiler builds.
+    pub(crate) fn ebpf_build(&self) -> PathBuf {
+        self.target.join("ebpf-build")
     }
 
     pub(crate) fn daemon(&self) -> PathBuf {

@@ -36,7 +36,6 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
         Some(Part::Tests) => test_tools(paths)?,
         Some(Part::Kernels) => kernels::bring(paths, &kernels::ALL, true)?,
         None => {
-            bpf(paths)?;
             system(&[Use::Demo])?;
             test_tools(paths)?;
         }

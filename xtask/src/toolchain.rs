@@ -30,6 +30,11 @@ const FLAGS: [&str; 6] = [
     "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 
+/// The flags in one line; what is remapped differs from machine to machine and leaves no trace in the object.
+pub(crate) fn flags() -> String {
+    FLAGS.join(" ")
+}
+
 /// A compiler that is ready for use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BpfToolchain {
@@ -104,6 +109,16 @@ impl BpfToolchain {
         };
         self.with_llvm(paths, &mut command)?;
         Ok(command)
+    }
+
+    /// The compiler's own words about itself, in one line.
+    pub(crate) fn version(self, paths: &Paths) -> Result<String> {
+        let mut rustc = match self {
+            Self::Debian { .. } => Command::new(paths.sysroot().join("usr/bin/rustc")),
+            Self::Nightly { .. } => nightly_rustc(),
+        };
+        self.with_llvm(paths, &mut rustc)?;
+        version_in(&process::output(rustc.arg("-vV"))?).context("`rustc -vV` names no version of LLVM")
     }
 
     /// Lets a command find this LLVM's programs and libraries, and bpf-linker before any other.
@@ -217,6 +232,12 @@ fn llvm_in_rustc(version: &str) -> Option<u32> {
     version.lines().find_map(|line| number_after(line, "LLVM version: "))
 }
 
+/// The first line of `rustc -vV`, and its LLVM.
+fn version_in(version: &str) -> Option<String> {
+    let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
+    Some(format!("{}, LLVM {llvm}", version.lines().next()?))
+}
+
 /// The number that begins right behind `prefix`.
 fn number_after(text: &str, prefix: &str) -> Option<u32> {
     text.strip_prefix(prefix)?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
@@ -240,6 +261,11 @@ mod tests {
     fn llvm_is_read_from_the_compiler() {
         assert_eq!(llvm_in_rustc("rustc 1.97.0-nightly\nhost: x86_64\nLLVM version: 22.1.4\n"), Some(22));
         assert_eq!(llvm_in_rustc("rustc 1.97.0-nightly\n"), None);
+        assert_eq!(
+            version_in("rustc 1.97.0-nightly (a 2026-01-02)\nhost: x86_64\nLLVM version: 22.1.4\n")
+                .as_deref(),
+            Some("rustc 1.97.0-nightly (a 2026-01-02), LLVM 22.1.4")
+        );
     }
 
     #[test]

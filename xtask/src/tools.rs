@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     apt, host,
+    object::Object,
     paths::{Paths, join, libraries, prepend},
     process::Step,
     readers,
@@ -191,7 +192,7 @@ pub(crate) fn environment(paths: &Paths) -> Result<Vec<(&'static str, OsString)>
     let tools = paths.tools();
     let mut variables = vec![
         ("OBSERVER_BIN", paths.daemon().into()),
-        ("OBSERVER_OBJECT", paths.object().into()),
+        ("OBSERVER_OBJECT", Object::Product.path(paths).into()),
         ("PATH", join(host::program_folders(&tools).into_iter().chain(host::search_path()))?),
     ];
     variables.extend(readers::found(paths).map(|folder| ("OBSERVER_READERS", folder.into_os_string())));

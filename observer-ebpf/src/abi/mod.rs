@@ -10,6 +10,7 @@ mod clock;
 mod control;
 mod drop;
 mod flow;
+mod fragment;
 mod ledger;
 pub mod names;
 mod replay;
@@ -17,9 +18,10 @@ mod replay;
 pub use clock::Clock;
 pub use control::Control;
 pub use drop::{
-    DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, KernelLayout, UNKNOWN_REASON,
-    WatchKey,
+    DROP_VERDICTS, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, KernelLayout,
+    UNKNOWN_REASON, Verdict, WatchKey,
 };
-pub use flow::{Direction, FlowKey, FlowSet, FlowSlot, WAYS};
+pub use flow::{Direction, Family, FlowKey, FlowSet, FlowSlot, WAYS};
+pub use fragment::{FRAGMENT_SETS, FRAGMENT_WAYS, Fragments};
 pub use ledger::{Ledger, Loss, LossReason, NonIpKind, Note};
 pub use replay::Replay;

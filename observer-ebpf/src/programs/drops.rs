@@ -17,7 +17,7 @@ use aya_ebpf::{
 use observer_ebpf::{
     abi::{
         Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, FlowKey, KernelLayout,
-        Loss, LossReason, Note, UNKNOWN_REASON, WatchKey,
+        Family, Loss, LossReason, Note, UNKNOWN_REASON, Verdict, WatchKey,
     },
     packet::{Frame, Link, Offload, Packet, PacketBytes, Part, Skip, Wire, parse},
 };
@@ -30,7 +30,7 @@ use super::{
         CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER, UNDELIVERED_EVEN,
         UNDELIVERED_ODD, WATCHED,
     },
-    settings::{DROP_ARGUMENTS, LAYOUT, REASONS},
+    settings::{DROP_ARGUMENTS, LAYOUT, REASONS, verdict},
 };
 
 /// One word of a structure that the loader sets, by its field: `word!(LAYOUT, KernelLayout, skb_dev)`.
@@ -77,6 +77,8 @@ struct Cause {
     reason: u32,
     direction: Direction,
     policy: Policy,
+    /// A [`Verdict`]; 0 where it was a policy.
+    verdict: u8,
 }
 
 /// Whether the host's policy dropped it, and on which side of our hook.
@@ -84,7 +86,8 @@ struct Cause {
 enum Policy {
     /// No policy, or none of the host's; and the hook may not have seen the packet.
     None,
-    /// No policy, behind the hook on the way in: nobody listens, no route, a broken packet, a full queue.
+    /// No policy, behind the hook on the way in, and the packet failed to reach its receiver: nobody listens, no route, a
+    /// broken packet, a full queue.
     Undelivered,
     /// The hook has counted the packet already.
     Behind,
@@ -100,11 +103,11 @@ impl Cause {
                 reason == word!(REASONS, DropReasons, $field)
             };
         }
-        let known = |direction, policy| Self { reason, direction, policy };
+        let known = |direction, policy| Self { reason, direction, policy, verdict: 0 };
         if reason == UNKNOWN_REASON {
             known(seen, Policy::None)
         } else if reason & SUBSYSTEM != 0 {
-            Self { reason: reason & SUBSYSTEM, direction: seen, policy: Policy::None }
+            Self { reason: reason & SUBSYSTEM, ..known(seen, Policy::None) }
         } else if reason!(netfilter) {
             // All of its hooks on the way in lie behind TC, all of those on the way out before it.
             known(seen, if seen == Direction::Ingress { Policy::Behind } else { Policy::Before })
@@ -121,10 +124,11 @@ impl Cause {
             known(Direction::Ingress, policy)
         } else if reason!(cpu_backlog) {
             known(Direction::Ingress, Policy::None)
-        } else if seen == Direction::Ingress {
-            known(seen, Policy::Undelivered)
         } else {
-            known(seen, Policy::None)
+            let verdict = verdict(reason);
+            let is_loss = seen == Direction::Ingress && verdict != Verdict::Delivered as u8;
+            let policy = if is_loss { Policy::Undelivered } else { Policy::None };
+            Self { verdict, ..known(seen, policy) }
         }
     }
 }
@@ -235,6 +239,7 @@ impl Skb {
             return None;
         }
         let booked = match parsed {
+            Ok(packet) if is_expected(&packet, cause.verdict) => return None,
             Ok(mut packet) => {
                 fragments::resolve(&mut packet, interface, cause.direction);
                 // A header that ends where the buffer's first part does goes on in another, which cannot be read.
@@ -310,6 +315,24 @@ impl Skb {
     }
 }
 
+/// Whether a packet is one of those for which the reason of its drop means no loss.
+#[inline(always)]
+fn is_expected(packet: &Packet, verdict: u8) -> bool {
+    const ICMP: u8 = 1;
+    const TCP: u8 = 6;
+    const ICMPV6: u8 = 58;
+    const SYN: u8 = 2;
+    if verdict == Verdict::UnlessEmpty as u8 {
+        return match packet.protocol {
+            TCP => packet.tcp_flags & SYN == 0 && packet.wire.bytes <= u64::from(packet.headers),
+            ICMP | ICMPV6 => true,
+            _ => false,
+        };
+    }
+    let [first, ..] = packet.destination[0].to_ne_bytes();
+    verdict == Verdict::UnlessGroup as u8 && packet.family == Family::V6 && first == 0xff
+}
+
 /// What became of the flow's entry for a dropped packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Booked {
@@ -330,7 +353,7 @@ fn book(packet: &Packet, wire: Wire, interface: u16, cause: &Cause, state: *mut 
             source_port_be: packet.source_port_be,
             destination_port_be: packet.destination_port_be,
             protocol: packet.protocol,
-            generation_and_direction: FlowKey::tag(generation, cause.direction),
+            tag: FlowKey::tag(generation, cause.direction, packet.family),
             interface,
         },
         reason: if rejected { cause.reason } else { 0 },

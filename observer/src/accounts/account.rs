@@ -1,6 +1,6 @@
 use observer_ebpf::abi::{Direction, Ledger};
 
-use super::Protocol;
+use super::{Frames, Protocol, Uncounted, UncountedLosses};
 use crate::flow::Traffic;
 
 /// Packets and bytes of one interface, by direction, from all that counts them.
@@ -13,7 +13,11 @@ pub struct Account {
     ledger: [Ledger; 2],
     recorded: [[Traffic; Protocol::ALL.len()]; 2],
     refused: [Traffic; 2],
-    missed: [Traffic; 2],
+    uncounted: UncountedLosses,
+    /// Frames that the interface carried by its own counters, by direction.
+    carried: [Frames; 2],
+    /// Records that are in the totals of its service.
+    totalled: [[Traffic; Protocol::ALL.len()]; 2],
     /// All losses up to the end of the last window.
     reported: Traffic,
 }
@@ -71,9 +75,14 @@ impl Account {
         self.refused[direction as usize] += traffic;
     }
 
-    /// Notes the traffic that crossed the interface before its programs were attached. No ledger has seen it.
-    pub fn miss(&mut self, missed: [Traffic; 2]) {
-        self.missed = missed;
+    /// Adds traffic that crossed the interface and that its programs did not count. No ledger has seen it.
+    pub fn miss(&mut self, reason: Uncounted, missed: [Traffic; 2]) {
+        self.uncounted.add(reason, missed);
+    }
+
+    /// Takes a reading of the interface's own counters, since it was attached.
+    pub const fn carry(&mut self, carried: [Frames; 2]) {
+        self.carried = carried;
     }
 
     /// Growth of the kernel's ledgers since the account was opened, by direction.
@@ -91,15 +100,32 @@ impl Account {
         self.refused
     }
 
-    /// Traffic from before the programs were attached, by direction.
-    pub const fn missed(&self) -> [Traffic; 2] {
-        self.missed
+    /// Traffic that the programs did not count.
+    pub const fn uncounted(&self) -> &UncountedLosses {
+        &self.uncounted
+    }
+
+    /// Frames that the interface carried by its own counters, by direction.
+    pub const fn carried(&self) -> [Frames; 2] {
+        self.carried
+    }
+
+    /// Traffic that was recorded since the last call, by direction and protocol.
+    pub fn take_recorded(&mut self) -> impl Iterator<Item = (Direction, Protocol, Traffic)> {
+        let before = std::mem::replace(&mut self.totalled, self.recorded);
+        let recorded = self.recorded;
+        let sums = Direction::ALL.into_iter().flat_map(|direction| Protocol::ALL.map(|protocol| (direction, protocol)));
+        sums.filter_map(move |(direction, protocol)| {
+            let of = |sums: &[[Traffic; Protocol::ALL.len()]; 2]| sums[direction as usize][protocol as usize];
+            let new = of(&recorded) - of(&before);
+            (!new.is_none()).then_some((direction, protocol, new))
+        })
     }
 
     /// Losses that no window has reported yet; from now on they are reported.
     pub fn report_losses(&mut self) -> Traffic {
         let ever = Direction::ALL.into_iter().map(|direction| self.lost(direction)).sum::<Traffic>()
-            + self.missed.into_iter().sum();
+            + self.uncounted.total();
         ever - std::mem::replace(&mut self.reported, ever)
     }
 
@@ -174,10 +200,22 @@ mod tests {
     fn each_loss_is_reported_once() {
         let mut account = Account::default();
         account.read(&[ledger(10, 2), ledger(5, 1)]);
-        account.miss([traffic(4), Traffic::NONE]);
+        account.miss(Uncounted::BeforeAttach, [traffic(4), Traffic::NONE]);
         assert_eq!(account.report_losses(), traffic(7));
         assert!(account.report_losses().is_none());
         account.refuse(IN, traffic(1));
         assert_eq!(account.report_losses(), traffic(1));
+    }
+
+    #[test]
+    fn what_is_recorded_is_taken_once() {
+        let mut account = Account::default();
+        account.record(IN, 6, traffic(2));
+        account.record(Direction::Egress, 17, traffic(1));
+        let taken: Vec<_> = account.take_recorded().collect();
+        assert_eq!(taken, [(IN, Protocol::Tcp, traffic(2)), (Direction::Egress, Protocol::Udp, traffic(1))]);
+        account.record(IN, 6, traffic(3));
+        assert_eq!(account.take_recorded().collect::<Vec<_>>(), [(IN, Protocol::Tcp, traffic(3))]);
+        assert_eq!(account.take_recorded().count(), 0);
     }
 }

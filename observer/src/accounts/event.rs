@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::Frames;
 use crate::{
     flow::{InterfaceNumber, Traffic},
     record::Subject,
@@ -26,6 +27,31 @@ pub enum Event {
         hook: &'static str,
         /// Traffic that crossed the interface before, by direction.
         missed: [Traffic; 2],
+    },
+    /// Its programs have been removed: packets pass uncounted.
+    Removed {
+        /// Its number in the programs.
+        number: InterfaceNumber,
+    },
+    /// The programs are attached again.
+    Restored {
+        /// Its number in the programs.
+        number: InterfaceNumber,
+        /// Name of the hook that counts ingress.
+        hook: &'static str,
+        /// Traffic that crossed the interface meanwhile, by direction.
+        missed: [Traffic; 2],
+    },
+    /// A reading of the interface's own counters, if it still has this number.
+    Carried {
+        /// The number it was registered under.
+        number: InterfaceNumber,
+        /// The interface.
+        key: InterfaceKey,
+        /// Frames that it has carried since it was attached, by direction.
+        carried: [Frames; 2],
+        /// Traffic among these that certainly passed the programs by, and is new, by direction.
+        unseen: [Traffic; 2],
     },
     /// The interface was gone before any packet could be counted.
     Missed {

@@ -1,7 +1,7 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem, sync::Arc};
 
 use crate::{
-    flow::{InterfaceNumber, Table},
+    flow::{InterfaceNumber, Room, Table},
     record::Batch,
 };
 
@@ -11,19 +11,24 @@ pub(super) struct Held(Batch);
 
 impl Held {
     /// Takes the records of these interfaces out of a batch.
-    pub(super) fn split(batch: &mut Batch, waiting: &BTreeSet<InterfaceNumber>) -> Self {
+    pub(super) fn split(batch: &mut Batch, waiting: &BTreeSet<InterfaceNumber>, room: &Room) -> Self {
         let (mut ready, mut held) = (Table::new(), Table::new());
-        for flow in batch.flows.flows() {
+        // Memory has no room for all of them twice.
+        for flow in mem::take(&mut batch.flows).into_flows() {
             let table = if waiting.contains(&flow.key.interface()) { &mut held } else { &mut ready };
-            table.add(flow);
+            table.add(&flow);
         }
+        let of_owners = batch.room.1.clone();
+        batch.room = (Some(room.claim(ready.in_memory())), of_owners.clone());
+        let room = (Some(room.claim(held.in_memory())), of_owners);
         batch.flows = ready;
         let subjects = batch.subjects.iter().filter(|(number, _)| waiting.contains(number));
         Self(Batch {
             flows: held,
             // The batch keeps these subjects too: it has no record left that would use them.
             subjects: subjects.map(|(number, subject)| (*number, subject.clone())).collect(),
-            owners: batch.owners.clone(),
+            owners: Arc::clone(&batch.owners),
+            room,
             silent: batch.silent.extract_if(.., |number| waiting.contains(number)).collect(),
             lossy: batch.lossy.extract_if(.., |(number, _)| waiting.contains(number)).collect(),
             gaps: batch.gaps.extract_if(.., |(number, _)| waiting.contains(number)).collect(),

@@ -9,10 +9,10 @@ use fastrand::Rng;
 use observer_ebpf::abi::{Direction, Ledger, Loss, LossReason};
 
 use super::{
-    Accounts, Annex, Event, Limits, Named, Outcome, Turn,
+    Accounts, Annex, Event, Frames, Limits, Named, Outcome, Turn,
     examples::{delta, key, named, number},
 };
-use crate::flow::{Action, Delta, DropReason, FlowKey, InterfaceNumber, Traffic, Window};
+use crate::flow::{Action, Delta, DropReason, FlowKey, InterfaceNumber, Room, Traffic, Window};
 
 const NUMBERS: u16 = 4;
 const HISTORIES: u64 = 100_000;
@@ -104,6 +104,23 @@ impl Kernel {
         self.events.push_back(Event::Retire { number: number(one) });
     }
 
+    /// The programs are removed and attached again, or frames pass them by.
+    fn lose_hook(&mut self, rng: &mut Rng) {
+        let Some((one, netns)) = self.some_interface(rng) else { return };
+        let packets = rng.u64(0..9);
+        let missed = Traffic { packets, bytes: packets * 100 };
+        *self.carried.entry(netns).or_default() += missed;
+        let number = number(one);
+        if rng.bool() {
+            self.events.push_back(Event::Removed { number });
+            self.events.push_back(Event::Restored { number, hook: "tc", missed: [Traffic::NONE, missed] });
+        } else {
+            let carried = [Frames::default(); 2];
+            let unseen = [missed, Traffic::NONE];
+            self.events.push_back(Event::Carried { number, key: key(netns), carried, unseen });
+        }
+    }
+
     /// A packet of some flow of some interface, with every fate that one can have.
     fn packet(&mut self, rng: &mut Rng, now_ms: i64) {
         let Some((one, netns)) = self.some_interface(rng) else { return };
@@ -145,6 +162,7 @@ impl History {
         let limits = Limits {
             window_seconds: rng.u32(1..5),
             max_flows: rng.usize(1..20),
+            room: Room::new(rng.usize(4..60)),
             interfaces: NUMBERS,
             recorded_until: rng.bool().then_some(START_MS / 1000 - 5),
         };
@@ -165,7 +183,8 @@ impl History {
             match rng.u8(..16) {
                 0 | 1 => self.kernel.attach(rng),
                 2 => self.kernel.rename(rng),
-                3 => self.kernel.retire(rng),
+                3 if rng.bool() => self.kernel.retire(rng),
+                3 => self.kernel.lose_hook(rng),
                 4 => self.handle_events(),
                 5 => self.read_ring(),
                 6..=8 => {
@@ -229,7 +248,7 @@ impl History {
             self.accounts.add_drained(turn, after_flip, delta);
         }
         let ledgers = self.kernel.ledgers;
-        self.accounts.read(|number| ledgers[usize::from(number.get())], |_| {});
+        self.accounts.read(|number| ledgers[usize::from(number.get())], |_, _| {});
     }
 
     fn tick(&mut self) {

@@ -6,24 +6,27 @@ use std::{
 use observer_ebpf::abi::Ledger;
 
 use super::{
-    Event, Figures, Named,
+    Event, Figures, Named, Protocol, Uncounted, UncountedLosses,
     held::Held,
     interface::{Line, Stage},
     register::Register,
+    shares::Shares,
 };
 use crate::{
-    flow::{Delta, FlowKey, InterfaceNumber, Table, Traffic, Window},
-    record::{Batch, Mark, Owners},
+    flow::{Delta, Direction, FlowKey, InterfaceNumber, Room, Table, Traffic, Window},
+    record::{Batch, Mark, Owners, Subject},
     tasks::InterfaceKey,
 };
 
 /// Bounds of the accounts of a host.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Seconds per window.
     pub window_seconds: u32,
     /// Flows in a window. An interface within its share may make more, so a window can hold twice as many.
     pub max_flows: usize,
+    /// Room in memory for the flows of all windows that are open or not written yet.
+    pub room: Room,
     /// The highest interface number.
     pub interfaces: u16,
     /// End of the last window that an earlier run recorded, in UNIX seconds.
@@ -44,8 +47,8 @@ pub struct Accounts {
     held: Vec<Held>,
     /// Packets that the open window had no room for.
     refused_packets: u64,
-    /// Traffic from before programs were attached, since the last tick.
-    missed: Traffic,
+    /// Traffic that programs did not count, since the last tick.
+    uncounted: UncountedLosses,
     /// Interfaces older than the daemon whose gap was reported: one may leave a namespace and come back to it.
     gaps_reported: BTreeSet<InterfaceKey>,
 }
@@ -80,14 +83,18 @@ pub struct Outcome {
     pub freed: Vec<InterfaceNumber>,
     /// Traffic that was dropped too late to be taken out of its accepted flow.
     pub late: Traffic,
-    /// Traffic that crossed interfaces before their programs were attached, since the last tick.
-    pub missed: Traffic,
+    /// Traffic that programs did not count, since the last tick.
+    pub uncounted: UncountedLosses,
+    /// Traffic that was recorded since the last tick, of interfaces whose identity is not awaited.
+    pub recorded: Vec<(Arc<Subject>, Direction, Protocol, Traffic)>,
     /// Traffic that the window had no room for, since the last tick.
     pub refused: Traffic,
     /// Packets rejected behind the hook that had no room for a flow of their own, since the last tick.
     pub rejects_refused: u64,
     /// Packets that the window that was closed had no room for.
     pub refused_in_window: u64,
+    /// It was memory that had no room, not the window.
+    pub out_of_memory: bool,
 }
 
 impl Turn {
@@ -102,12 +109,12 @@ impl Accounts {
     pub fn new(limits: Limits, now_ms: i64) -> Self {
         Self {
             window: Window::holding(now_ms, limits.window_seconds),
-            register: Register::new(limits.interfaces, limits.max_flows),
+            register: Register::new(limits.interfaces, Shares::new(limits.max_flows, limits.room.clone())),
             limits,
             flows: Table::new(),
             held: Vec::new(),
             refused_packets: 0,
-            missed: Traffic::NONE,
+            uncounted: UncountedLosses::default(),
             gaps_reported: BTreeSet::new(),
         }
     }
@@ -150,11 +157,28 @@ impl Accounts {
             }
             Event::Attached { number, hook, missed } => {
                 if let Some(interface) = self.register.get(number) {
-                    interface.attached(hook, missed);
-                    self.missed += missed.into_iter().sum();
+                    interface.attached(hook);
                     if interface.named.older && self.gaps_reported.insert(interface.key) {
                         interface.report_gap_until(now_ms.div_euclid(1000));
                     }
+                }
+                self.miss(number, Uncounted::BeforeAttach, missed);
+            }
+            Event::Removed { number } => {
+                if let Some(interface) = self.register.get(number) {
+                    interface.removed();
+                }
+            }
+            Event::Restored { number, hook, missed } => {
+                if let Some(interface) = self.register.get(number) {
+                    interface.attached(hook);
+                }
+                self.miss(number, Uncounted::HookRemoved, missed);
+            }
+            Event::Carried { number, key, carried, unseen } => {
+                if let Some(interface) = self.register.get(number).filter(|it| it.key == key) {
+                    interface.account.carry(carried);
+                    self.miss(number, Uncounted::Unseen, unseen);
                 }
             }
             Event::Retire { number } => {
@@ -162,6 +186,14 @@ impl Accounts {
                     interface.advance(Stage::Retired);
                 }
             }
+        }
+    }
+
+    /// Packets of an interface passed uncounted.
+    fn miss(&mut self, number: InterfaceNumber, reason: Uncounted, missed: [Traffic; 2]) {
+        if let Some(interface) = self.register.get(number) {
+            interface.account.miss(reason, missed);
+            self.uncounted.add(reason, missed);
         }
     }
 
@@ -221,11 +253,12 @@ impl Accounts {
     pub fn read(
         &mut self,
         ledgers_of: impl Fn(InterfaceNumber) -> [Ledger; 2],
-        mut grew: impl FnMut(&Ledger),
+        mut grew: impl FnMut(Direction, &Ledger),
     ) {
         for interface in self.register.all() {
-            for growth in interface.account.read(&ledgers_of(interface.number)) {
-                grew(&growth);
+            let growth = interface.account.read(&ledgers_of(interface.number));
+            for direction in Direction::ALL {
+                grew(direction, &growth[direction as usize]);
             }
         }
     }
@@ -236,10 +269,10 @@ impl Accounts {
         self.complete(&retired, &next_flows);
         let mut outcome = self.outcome();
         if let Some(next) = next {
-            let mut batch = self.close_window(self.window, annex, &mut outcome);
+            let mut batch = self.close_window(self.window, annex, next_flows.in_memory(), &mut outcome);
             let waiting = self.waiting(now_ms);
             if !waiting.is_empty() {
-                self.held.push(Held::split(&mut batch, &waiting));
+                self.held.push(Held::split(&mut batch, &waiting, &self.limits.room));
             }
             outcome.batches.push(batch);
             self.open_window(next, next_flows);
@@ -255,7 +288,7 @@ impl Accounts {
         let mut outcome = self.outcome();
         self.release(&BTreeSet::new(), &mut outcome);
         let window = self.last_window(&turn);
-        let batch = self.close_window(window, annex, &mut outcome);
+        let batch = self.close_window(window, annex, 0, &mut outcome);
         outcome.batches.push(batch);
         outcome
     }
@@ -276,20 +309,33 @@ impl Accounts {
         let refused = self.register.take_refused();
         self.refused_packets += refused.traffic.packets;
         Outcome {
-            missed: std::mem::take(&mut self.missed),
+            uncounted: std::mem::take(&mut self.uncounted),
             refused: refused.traffic,
             rejects_refused: refused.rejected_packets,
             ..Outcome::default()
         }
     }
 
-    /// All records of the open window, which ended as `window` says.
-    fn close_window(&mut self, window: Window, annex: Annex, outcome: &mut Outcome) -> Batch {
+    /// All records of the open window, which ended as `window` says. The next one holds `next_flows` already.
+    fn close_window(
+        &mut self,
+        window: Window,
+        annex: Annex,
+        next_flows: usize,
+        outcome: &mut Outcome,
+    ) -> Batch {
         outcome.late += self.flows.settle();
         outcome.refused_in_window = std::mem::take(&mut self.refused_packets);
         let Annex { owners, mark } = annex;
         let flows = std::mem::take(&mut self.flows);
-        let mut batch = Batch { flows, owners, mark, ..Batch::new(window) };
+        let room = &self.limits.room;
+        let mut batch = Batch {
+            room: (Some(room.claim(flows.in_memory())), Some(Arc::new(room.claim(owners.len())))),
+            flows,
+            owners: Arc::new(owners),
+            mark,
+            ..Batch::new(window)
+        };
         for interface in self.register.all().filter(|interface| interface.stage() != Stage::Closed) {
             batch.subjects.insert(interface.number, Arc::clone(&interface.named.subject));
             let (line, gap_until) = interface.end_window();
@@ -304,6 +350,7 @@ impl Accounts {
                 batch.gaps.push((interface.number, Window { start, end }));
             }
         }
+        outcome.out_of_memory = self.register.close_window(next_flows);
         self.share();
         batch
     }
@@ -342,12 +389,25 @@ impl Accounts {
             }
             outcome.batches.push(batch);
         }
+        self.total(waiting, outcome);
         let needed: BTreeSet<_> = self.held.iter().flat_map(Held::numbers).collect();
         let is_free = |number: &InterfaceNumber| !needed.contains(number);
         let closed = self.register.all().filter(|interface| interface.stage() == Stage::Closed);
         outcome.freed = closed.map(|interface| interface.number).filter(is_free).collect();
         for number in &outcome.freed {
             self.register.remove(*number);
+        }
+    }
+
+    /// Takes newly recorded traffic for totals that outlive its interface. Not while an identity is awaited: totals
+    /// cannot be moved to another one.
+    fn total(&mut self, waiting: &BTreeSet<InterfaceNumber>, outcome: &mut Outcome) {
+        for interface in self.register.all().filter(|interface| !waiting.contains(&interface.number)) {
+            let subject = &interface.named.subject;
+            let recorded = interface.account.take_recorded();
+            outcome.recorded.extend(
+                recorded.map(|(direction, protocol, traffic)| (Arc::clone(subject), direction, protocol, traffic)),
+            );
         }
     }
 

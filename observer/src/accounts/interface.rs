@@ -37,6 +37,8 @@ pub(super) struct Interface {
     hook: Option<&'static str>,
     /// All that it carried was missed, and the kernel no longer tells how much that was.
     is_unseen: bool,
+    /// Its programs have been removed: packets pass uncounted, and it is not known yet how many.
+    is_removed: bool,
     /// UNIX milliseconds until which its records may be held.
     patience_ms: i64,
     /// Since when it is counted, in UNIX seconds, where the time before that is a gap to report.
@@ -93,6 +95,7 @@ impl Interface {
             id: format!("{:08x}", hash as u32).into(),
             hook: None,
             is_unseen: false,
+            is_removed: false,
             patience_ms,
             gap_until: None,
             window_packets: 0,
@@ -109,10 +112,15 @@ impl Interface {
         self.stage = self.stage.max(stage);
     }
 
-    /// Both directions are attached.
-    pub(super) fn attached(&mut self, hook: &'static str, missed: [Traffic; 2]) {
+    /// Both directions are attached, for the first time or again.
+    pub(super) fn attached(&mut self, hook: &'static str) {
         self.hook = Some(hook);
-        self.account.miss(missed);
+        self.is_removed = false;
+    }
+
+    /// Its programs have been removed.
+    pub(super) fn removed(&mut self) {
+        self.is_removed = true;
     }
 
     /// It was gone before anything was counted.
@@ -134,7 +142,7 @@ impl Interface {
     /// Ends the open window: the line that stands in it, and the end of a gap to report. A complete account is closed.
     pub(super) fn end_window(&mut self) -> (Line, Option<i64>) {
         let lost = self.account.report_losses();
-        let line = if !lost.is_none() || self.is_unseen {
+        let line = if !lost.is_none() || self.is_unseen || self.is_removed {
             Line::Lossy(lost)
         } else if self.window_packets == 0 && self.hook.is_some() {
             Line::Silent
@@ -164,7 +172,10 @@ impl Interface {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::examples::{named, number};
+    use crate::accounts::{
+        Uncounted,
+        examples::{named, number},
+    };
 
     fn interface() -> Interface {
         let key = InterfaceKey { netns: 7, birth: 7, ifindex: 2 };
@@ -187,20 +198,23 @@ mod tests {
     #[test]
     fn the_line_of_a_window_follows_from_what_passed() {
         let lost = Traffic { packets: 2, bytes: 80 };
-        let cases: [(&str, fn(&mut Interface), Line); 6] = [
+        let cases: [(&str, fn(&mut Interface), Line); 7] = [
             ("before it is attached", |_| {}, Line::Flows),
-            ("attached and silent", |it| it.attached("tc", [Traffic::NONE; 2]), Line::Silent),
+            ("attached and silent", |it| it.attached("tc"), Line::Silent),
             (
                 "attached and counted",
                 |it| {
-                    it.attached("tc", [Traffic::NONE; 2]);
+                    it.attached("tc");
                     it.window_packets = 1;
                 },
                 Line::Flows,
             ),
             (
                 "with traffic from before it was attached",
-                |it| it.attached("tc", [Traffic { packets: 2, bytes: 80 }, Traffic::NONE]),
+                |it| {
+                    it.attached("tc");
+                    it.account.miss(Uncounted::BeforeAttach, [Traffic { packets: 2, bytes: 80 }, Traffic::NONE]);
+                },
                 Line::Lossy(lost),
             ),
             (
@@ -208,6 +222,7 @@ mod tests {
                 |it| it.account.refuse(observer_ebpf::abi::Direction::Ingress, Traffic { packets: 2, bytes: 80 }),
                 Line::Lossy(lost),
             ),
+            ("with its programs removed", Interface::removed, Line::Lossy(Traffic::NONE)),
             ("gone before it was attached", Interface::missed, Line::Lossy(Traffic::NONE)),
         ];
         for (name, happens, line) in cases {
@@ -253,7 +268,7 @@ mod tests {
     fn sums_are_shown_from_the_attachment_to_the_last_window() {
         let mut interface = interface();
         assert!(interface.figures().is_none());
-        interface.attached("tc", [Traffic::NONE; 2]);
+        interface.attached("tc");
         assert!(interface.figures().is_some());
         interface.advance(Stage::Closed);
         assert!(interface.figures().is_none());

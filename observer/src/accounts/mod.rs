@@ -16,16 +16,23 @@
 //! - `interface`: one interface of the host, and the stages of its life
 //! - `register`: the interfaces by number, their shares of the window, and counts that precede their registration
 //! - `held`: closed windows that wait for an identity
+//! - `shares`: room of the open window, and the part of each interface
 //! - `host`: the accounts of all interfaces of a host, window by window
+//! - [`comparison`]: an interface's own counters beside its ledger, and when to read them
+//! - [`gap`]: traffic that passed while the programs were removed
+//! - [`unseen`]: traffic that passed the programs by
 //! - `capture`: the windows of a capture, which has a clock for each interface
 
 #![deny(clippy::disallowed_methods, reason = "pure: the caller says the time and does the I/O")]
 
 mod account;
 mod capture;
+pub mod comparison;
 mod event;
 #[cfg(test)]
 mod examples;
+mod frames;
+pub mod gap;
 mod held;
 #[cfg(test)]
 mod histories;
@@ -33,10 +40,15 @@ mod host;
 mod interface;
 mod protocol;
 mod register;
+mod shares;
+mod uncounted;
+pub mod unseen;
 
 pub use account::{Account, Statement};
 pub use capture::{CaptureWindows, ClosedWindow};
 pub use event::{Event, Named};
+pub use frames::{Frames, Seen};
 pub use host::{Accounts, Annex, Limits, Outcome, Turn};
 pub use interface::Figures;
 pub use protocol::Protocol;
+pub use uncounted::{Uncounted, UncountedLosses};

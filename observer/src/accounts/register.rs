@@ -3,6 +3,7 @@ use observer_ebpf::abi::Ledger;
 use super::{
     Named,
     interface::{Interface, Stage},
+    shares::{Growth, Shares},
 };
 use crate::{
     flow::{Added, Delta, InterfaceNumber, Table, Traffic, Window},
@@ -15,9 +16,7 @@ pub(super) struct Register {
     places: Vec<Place>,
     /// Counts that came before the registration of their interface.
     early: Vec<Delta>,
-    max_flows: usize,
-    /// Flows that an interface may have in a full window.
-    share: usize,
+    shares: Shares,
     refused: Refused,
 }
 
@@ -39,13 +38,12 @@ pub(super) struct Refused {
 }
 
 impl Register {
-    /// Room for numbers up to `numbers`, and for this many flows in a window.
-    pub(super) fn new(numbers: u16, max_flows: usize) -> Self {
+    /// Room for numbers up to `numbers`.
+    pub(super) fn new(numbers: u16, shares: Shares) -> Self {
         Self {
             places: (0..=numbers).map(|_| Place::default()).collect(),
             early: Vec::new(),
-            max_flows,
-            share: max_flows,
+            shares,
             refused: Refused::default(),
         }
     }
@@ -81,12 +79,17 @@ impl Register {
 
     /// Divides the room of a window among so many interfaces.
     pub(super) fn share_among(&mut self, count: usize) {
-        self.share = self.max_flows / count.max(1);
+        self.shares.divide(count);
     }
 
     /// Counts whose interface was not registered when they came; the caller adds them again.
     pub(super) fn take_early(&mut self) -> Vec<Delta> {
         std::mem::take(&mut self.early)
+    }
+
+    /// The window is closed, and the next one holds so many flows already. True where memory had no room for a flow.
+    pub(super) fn close_window(&mut self, next_flows: usize) -> bool {
+        self.shares.close(next_flows)
     }
 
     pub(super) fn take_refused(&mut self) -> Refused {
@@ -95,8 +98,8 @@ impl Register {
 
     /// Adds a count to the flows of a window, and to the account of its interface.
     pub(super) fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) {
-        let (max_flows, share) = (self.max_flows, self.share);
-        let Some(interface) = self.get(delta.key.interface()) else {
+        let place = self.places.get_mut(usize::from(delta.key.interface().get()));
+        let Some(interface) = place.and_then(|place| place.interface.as_deref_mut()) else {
             // Registered before its first packet, by a message that is still on its way.
             self.early.push(delta);
             return;
@@ -106,10 +109,15 @@ impl Register {
         let traffic = Traffic { packets: delta.counters.packets, bytes: delta.counters.bytes };
         // Counted as accepted too: `Table::settle` divides the two.
         let is_part = delta.key.is_rejected_behind_hook();
-        let may_grow = flows.len() < max_flows || interface.window_flows < share;
-        let added = flows.add_if(&delta, may_grow);
-        if added == Added::New {
-            interface.window_flows += 1;
+        let growth = self.shares.growth(flows.len(), interface.window_flows);
+        let added = flows.add_if(&delta, growth == Growth::Allowed);
+        match added {
+            Added::Known => {}
+            Added::New => {
+                interface.window_flows += 1;
+                self.shares.grew();
+            }
+            Added::Refused => self.shares.refused(growth),
         }
         match (added, is_part) {
             (Added::Known | Added::New, false) => {
@@ -131,12 +139,15 @@ mod tests {
     use observer_ebpf::abi::Direction;
 
     use super::*;
-    use crate::accounts::examples::{delta, key, named, number};
+    use crate::{
+        accounts::examples::{delta, key, named, number},
+        flow::Room,
+    };
 
     const WINDOW: Window = Window { start: 60, end: 120 };
 
     fn register(max_flows: usize) -> Register {
-        let mut register = Register::new(3, max_flows);
+        let mut register = Register::new(3, Shares::new(max_flows, Room::new(1 << 20)));
         for one in [1, 2] {
             register.put(number(one), key(one.into()), named("eth0"), 0);
         }

@@ -1,10 +1,10 @@
 //! `observer check`: what this host offers, before anything is touched.
 
-use std::io::{self, Write as _};
+use std::fmt;
 
 use serde::Serialize;
 
-use super::{Failure, hook, tasks::observed, xdp_wish};
+use super::{Failure, hook, print, tasks::observed, wanted, xdp_wish};
 use crate::{
     config::Config,
     kernel::{
@@ -12,6 +12,7 @@ use crate::{
         preflight::{self, KernelVersion},
         xdp,
     },
+    limits::{Budget, Limits},
     tasks::Observed,
 };
 
@@ -19,6 +20,8 @@ use crate::{
 struct Report {
     kernel: String,
     drops: String,
+    limits: Limits,
+    sizes: Budget,
     /// Only where XDP is asked for: TC can be everywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     interfaces: Option<Vec<Interface>>,
@@ -45,19 +48,28 @@ pub fn check(config: &Config, json: bool) -> Result<(), Failure> {
         |error| format!("drops are not seen, and none becomes REJECT: {error}"),
         |sight| sight.to_string(),
     );
-    let report = Report { kernel: KernelVersion::running().to_string(), drops, interfaces };
-    let mut out = io::stdout().lock();
-    let written = if json {
-        serde_json::to_string(&report).map_err(io::Error::from).and_then(|text| writeln!(out, "{text}"))
+    let limits = Limits::read();
+    let sizes = Budget::of(&limits, wanted(config))?;
+    let report = Report { kernel: KernelVersion::running().to_string(), drops, limits, sizes, interfaces };
+    if json {
+        let text = serde_json::to_string(&report);
+        print(&(text.map_err(|error| Failure::Running(format!("writing JSON: {error}")))? + "\n"))
     } else {
-        table(&report, &mut out)
-    };
-    written.map_err(|error| Failure::Running(format!("writing to standard output: {error}")))
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = table(&report, &mut text);
+        print(&text)
+    }
 }
 
-fn table(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
+fn table(report: &Report, out: &mut impl fmt::Write) -> fmt::Result {
     writeln!(out, "this host can be observed: Linux {}", report.kernel)?;
     writeln!(out, "{}", report.drops)?;
+    writeln!(out, "limits: {}", report.limits)?;
+    writeln!(out, "sizes: {}", report.sizes)?;
+    for tight in &report.sizes.tight {
+        writeln!(out, "{tight}")?;
+    }
     for Interface { name, mac, netns, hook, why } in report.interfaces.iter().flatten() {
         let mac = mac.as_deref().unwrap_or("-");
         write!(out, "{name}  {mac}  {netns}  {hook}")?;

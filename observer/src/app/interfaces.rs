@@ -4,19 +4,19 @@ use std::{
     collections::BTreeMap,
     io, panic,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use super::{leaving::Leaving, plan::plan};
+use super::{Change, leaving::Leaving, mending::Absent, plan::plan, tick::Message, witness::Witness};
 use crate::{
     accounts::Event,
     flow::InterfaceNumber,
     kernel::{
-        Attachment, Hook, KernelError, Loader, Programs, XdpPlan, XdpWish,
+        Attachment, Hook, KernelError, Loader, Programs, Reading, XdpPlan, XdpWish,
         drops::Watchlist,
         gap::Gap,
         grace::Grace,
@@ -24,30 +24,35 @@ use crate::{
         spares::Spares,
         xdp::{self, Refusal},
     },
-    tasks::{AttachState, Board, Interface, InterfaceKey, Observed, Sighting},
-    telemetry::{Health, Metrics},
+    tasks::{AttachState, Board, Interface, InterfaceKey, Observed, Sighting, Tidings},
+    telemetry::{Health, InterfaceCounts, Metrics},
 };
 
 /// What is on which interface.
 #[derive(Debug)]
 pub(super) struct Interfaces {
-    spares: Spares,
-    ledgers: Arc<Ledgers>,
+    pub(super) spares: Spares,
+    /// Interfaces that are attached at the same time, and for which programs are loaded in advance.
+    at_once: usize,
+    pub(super) ledgers: Arc<Ledgers>,
     hook: Hook,
     watchlist: Option<Watchlist>,
     xdp: Option<XdpWish>,
     /// Whether the programs are to tell who sends what on interfaces that several tasks share.
     tell_senders: bool,
     grace: Grace,
-    attached: BTreeMap<InterfaceKey, Attached>,
+    pub(super) witness: Witness,
+    pub(super) attached: BTreeMap<InterfaceKey, Attached>,
+    /// Those among them whose programs somebody has removed.
+    pub(super) absent: BTreeMap<InterfaceKey, Absent>,
     failed: BTreeMap<InterfaceKey, Failed>,
     /// Interfaces that have left, whose records may still wait for a name. One that was missed has no number if there
     /// was none left.
     departed: BTreeMap<InterfaceKey, (Option<InterfaceNumber>, Observed)>,
     numbers: Numbers,
     leaving: Leaving,
-    tick: Sender<Event>,
-    metrics: Arc<Metrics>,
+    pub(super) tick: Sender<Message>,
+    pub(super) metrics: Arc<Metrics>,
     health: Arc<Health>,
     board: Arc<Board>,
 }
@@ -57,6 +62,29 @@ pub(super) struct Attached {
     pub(super) observed: Observed,
     pub(super) number: InterfaceNumber,
     pub(super) attachment: Attachment,
+    pub(super) loaded: Loaded,
+}
+
+/// The programs that an interface needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loaded {
+    ethernet: bool,
+    /// They are to tell who of several tasks sends.
+    shared: bool,
+    xdp: Option<XdpPlan>,
+}
+
+impl Loaded {
+    /// Loads them anew.
+    pub(super) fn load(self, loader: &mut Loader, number: InterfaceNumber) -> Result<Programs, KernelError> {
+        let number = number.get();
+        let programs = match self.xdp {
+            plan if self.shared => loader.load_shared(number, self.ethernet, plan),
+            Some(plan) => loader.load_xdp(number, plan),
+            None => loader.load(number, self.ethernet),
+        };
+        programs.map(Programs::without_maps)
+    }
 }
 
 /// An interface whose programs are loaded.
@@ -64,7 +92,8 @@ pub(super) struct Attached {
 struct Begun {
     number: InterfaceNumber,
     programs: Programs,
-    tick: Sender<Event>,
+    loaded: Loaded,
+    tick: Sender<Message>,
 }
 
 /// An interface whose packets are counted.
@@ -72,7 +101,10 @@ struct Begun {
 struct Done {
     number: InterfaceNumber,
     attachment: Attachment,
+    loaded: Loaded,
     refusal: Option<Refusal>,
+    /// Taken when the programs were there.
+    reading: Option<Reading>,
 }
 
 impl Begun {
@@ -83,19 +115,21 @@ impl Begun {
         ledgers: &Ledgers,
         metrics: &Metrics,
     ) -> Result<Done, KernelError> {
-        let Self { number, programs, tick } = self;
+        let Self { number, programs, loaded, tick } = self;
         let Interface { netns, ifindex, ethernet, .. } = &observed.interface;
         let account = (ledgers, number);
         let gap =
             observed.appeared.and_then(|appeared| Gap::open(appeared.carried, netns, *ifindex, account));
         let (attachment, refusal) = Attachment::attach(programs, hook, netns.clone(), *ifindex)
-            .inspect_err(|_| drop(tick.send(Event::Retire { number })))?;
+            .inspect_err(|_| drop(tick.send(Event::Retire { number }.into())))?;
         if let Some(appeared) = observed.appeared {
             metrics.attached_after(appeared.at.elapsed());
         }
         let missed = gap.map_or_else(Default::default, |gap| gap.close(netns, *ifindex, *ethernet, account));
-        let _ = tick.send(Event::Attached { number, hook: attachment.ingress().as_str(), missed });
-        Ok(Done { number, attachment, refusal })
+        let hook = attachment.ingress().as_str();
+        let _ = tick.send(Event::Attached { number, hook, missed }.into());
+        let reading = Reading::take(netns, *ifindex, account);
+        Ok(Done { number, attachment, loaded, refusal, reading })
     }
 }
 
@@ -110,25 +144,33 @@ struct Failed {
 /// Pauses between attempts double from the first to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 
+/// The pause after so many failed attempts.
+pub(super) fn pause_after(attempts: u32) -> Duration {
+    PAUSES[1].min(PAUSES[0] * 2_u32.saturating_pow(attempts))
+}
+
 impl Interfaces {
     pub(super) fn new(
-        (loader, ledgers): (Loader, Arc<Ledgers>),
+        (loader, ledgers, at_once): (Loader, Arc<Ledgers>, usize),
         (hook, xdp, tell_senders): (Hook, Option<XdpWish>, bool),
         watchlist: Option<Watchlist>,
-        grace: Grace,
-        (tick, freed): (Sender<Event>, Receiver<InterfaceNumber>),
+        (grace, witness): (Grace, Witness),
+        (tick, freed): (Sender<Message>, Receiver<InterfaceNumber>),
         (metrics, health, board): (Arc<Metrics>, Arc<Health>, Arc<Board>),
     ) -> io::Result<Self> {
         let numbers = Numbers { last: loader.sizes().interfaces - 1, next: 1, free: Vec::new(), freed };
         Ok(Self {
             spares: Spares::start(loader)?,
+            at_once,
             ledgers,
             hook,
             watchlist,
             xdp,
             tell_senders,
             grace,
+            witness,
             attached: BTreeMap::new(),
+            absent: BTreeMap::new(),
             failed: BTreeMap::new(),
             departed: BTreeMap::new(),
             numbers,
@@ -141,28 +183,66 @@ impl Interfaces {
     }
 
     /// Follows the watch until it ends; then takes everything off.
-    pub(super) fn run(mut self, changes: &Receiver<Sighting>) {
+    pub(super) fn run(mut self, changes: &Receiver<Change>) {
         let mut desired = Sighting::default();
-        loop {
+        let mut ended = false;
+        while !ended {
             self.prepare();
-            let pause = self.next_attempt();
-            match changes.recv_timeout(pause) {
-                Ok(newer) => desired = newer,
-                Err(RecvTimeoutError::Timeout) => {}
+            let first = match changes.recv_timeout(self.next_attempt()) {
                 Err(RecvTimeoutError::Disconnected) => break,
+                first => first.ok(),
+            };
+            for change in first.into_iter().chain(changes.try_iter()) {
+                match change {
+                    // Only the latest word counts.
+                    Change::Watch(Tidings::Interfaces(newer)) => desired = newer,
+                    Change::Watch(Tidings::Hooks(changed)) => {
+                        self.look_at(|key| changed.contains(&(key.netns, key.ifindex)))
+                    }
+                    Change::Suspected(suspected) => self.look_at(|key| *key == suspected),
+                    Change::Removed(key, missing) => self.removed(key, missing),
+                    Change::Stop => ended = true,
+                }
             }
-            // Only the latest word counts.
-            while let Ok(newer) = changes.try_recv() {
-                desired = newer;
+            if !ended {
+                self.mend();
+                self.reconcile(&desired.present);
+                self.follow_departed(&desired.departed);
+                self.report(&desired);
             }
-            self.reconcile(&desired.present);
-            self.follow_departed(&desired.departed);
-            self.metrics.interfaces(self.attached.len(), self.failed.len(), desired.agent_links);
-            self.health.set_ready();
         }
         let all: Vec<_> = self.attached.keys().copied().collect();
         let all = self.leave(&all);
         self.leaving.take_off(all);
+    }
+
+    /// Says what is observed and what is not.
+    fn report(&self, desired: &Sighting) {
+        self.metrics.interfaces(InterfaceCounts {
+            attached: self.attached.len() - self.absent.len(),
+            detached: self.absent.len(),
+            failed: self.failed.len(),
+            agent_links: desired.agent_links,
+            left_out: desired.left_out,
+        });
+        let states: BTreeMap<_, _> = self
+            .attached
+            .keys()
+            .map(|key| (*key, self.absent.get(key).map_or(AttachState::Observed, Absent::state)))
+            .chain(self.failed.iter().map(|(key, it)| (*key, AttachState::Failed(it.reason.clone()))))
+            .collect();
+        let line = |observed: &Observed| {
+            let interface = &observed.interface;
+            let (state, reason) = match states.get(&observed.key)? {
+                AttachState::Observed => return None,
+                AttachState::Detached(reason) => ("detached", reason),
+                AttachState::Failed(reason) => ("failed", reason),
+            };
+            Some(format!("{} in {}: {state}: {reason}", interface.name, interface.netns.path.display()))
+        };
+        self.health.set_unobserved(desired.present.iter().filter_map(line).collect());
+        self.board.set_attached(states);
+        self.health.set_ready();
     }
 
     fn reconcile(&mut self, desired: &[Observed]) {
@@ -171,7 +251,8 @@ impl Interfaces {
             if let Some(attached) = self.attached.get_mut(&observed.key) {
                 attached.observed = (*observed).clone();
                 attached.attachment.netns = observed.interface.netns.clone();
-                let _ = self.tick.send(Event::rename(attached.number, observed));
+                self.witness.move_to(&observed.key, &observed.interface.netns);
+                let _ = self.tick.send(Event::rename(attached.number, observed).into());
             }
         }
         // An interface that was renumbered, or moved, is to be counted once: first off, then on. For the others a new
@@ -192,15 +273,12 @@ impl Interfaces {
         let due = |key| self.failed.get(key).is_none_or(|failed| failed.again <= now);
         let attach: Vec<_> = plan.attach.iter().copied().filter(|observed| due(&observed.key)).collect();
         // As many at once as there are programs for.
-        for together in attach.chunks(Spares::MOST) {
+        for together in attach.chunks(self.at_once) {
             self.attach(together);
             self.prepare();
         }
         let last = self.leave(&last);
         self.leaving.take_off_soon(last);
-        let attached = self.attached.keys().map(|key| (*key, AttachState::Observed));
-        let failed = self.failed.iter().map(|(key, it)| (*key, AttachState::Failed(it.reason.clone())));
-        self.board.set_attached(attached.chain(failed).collect());
     }
 
     /// What becomes known only now of interfaces that have left, and which of them left too early to be observed.
@@ -211,7 +289,7 @@ impl Interfaces {
                 Some((_, before)) if before == observed => {}
                 Some((number, before)) => {
                     if let Some(number) = *number {
-                        let _ = self.tick.send(Event::rename(number, observed));
+                        let _ = self.tick.send(Event::rename(number, observed).into());
                     }
                     before.clone_from(observed);
                 }
@@ -233,7 +311,7 @@ impl Interfaces {
         self.board.add_missed();
         let number = self.numbers.take().ok();
         if let Some(number) = number {
-            let _ = self.tick.send(Event::missed(number, observed));
+            let _ = self.tick.send(Event::missed(number, observed).into());
         }
         self.departed.insert(observed.key, (number, observed.clone()));
     }
@@ -243,19 +321,29 @@ impl Interfaces {
     fn attach(&mut self, together: &[&Observed]) {
         let (hook, ledgers, metrics) = (self.hook, Arc::clone(&self.ledgers), Arc::clone(&self.metrics));
         let (ledgers, metrics) = (&*ledgers, &*metrics);
+        let begun: Vec<_> = together.iter().map(|_| Mutex::new(None)).collect();
+        let attach = |observed: &Observed, begun: &Mutex<Option<Result<Begun, KernelError>>>| {
+            let begun = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Some(begun?.and_then(|begun| begun.attach(observed, hook, ledgers, metrics)))
+        };
         let done: Vec<_> = thread::scope(|scope| {
             let mut started = Vec::new();
-            for observed in together {
-                let begun = self.begin(observed);
-                let attach = move || begun.and_then(|begun| begun.attach(observed, hook, ledgers, metrics));
-                started.push((*observed, scope.spawn(attach)));
+            for (observed, begun) in together.iter().zip(&begun) {
+                *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.begin(observed));
+                let thread = thread::Builder::new().name("attach".into());
+                // `None` where the system has no thread to give.
+                let thread = thread.spawn_scoped(scope, move || attach(observed, begun)).ok();
+                started.push((*observed, begun, thread));
             }
             let join = |thread: thread::ScopedJoinHandle<'_, _>| {
                 thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
             };
-            started.into_iter().map(|(observed, thread)| (observed, join(thread))).collect()
+            let done = started.into_iter().map(|(observed, begun, thread)| {
+                (observed, thread.map_or_else(|| attach(observed, begun), join))
+            });
+            done.collect()
         });
-        for (observed, done) in done {
+        for (observed, done) in done.into_iter().filter_map(|(observed, done)| Some((observed, done?))) {
             let attached = done.map(|done| self.complete(observed, done));
             self.note(observed, attached);
         }
@@ -280,7 +368,6 @@ impl Interfaces {
             Err(KernelError::NamespaceGone { .. } | KernelError::InterfaceGone(_)) => {}
             Err(error) => {
                 let attempts = self.failed.get(&observed.key).map_or(0, |failed| failed.attempts);
-                let pause = PAUSES[1].min(PAUSES[0] * 2_u32.saturating_pow(attempts));
                 if attempts == 0 {
                     tracing::error!(
                         interface = &*interface.name,
@@ -292,7 +379,7 @@ impl Interfaces {
                 self.metrics.attach_failed();
                 let failed = Failed {
                     attempts: attempts.saturating_add(1),
-                    again: Instant::now() + pause,
+                    again: Instant::now() + pause_after(attempts),
                     reason: error.to_string().into(),
                 };
                 self.failed.insert(observed.key, failed);
@@ -311,34 +398,32 @@ impl Interfaces {
             }
         }
         let shared = self.tell_senders && interface.on_host;
-        let (number, programs) = self.programs((interface.ethernet, shared), plan)?;
+        let loaded = Loaded { ethernet: interface.ethernet, shared, xdp: plan };
+        let (number, programs) = self.programs(loaded)?;
         // The tick must know the number before the first packet is counted under it.
-        let _ = self.tick.send(Event::register(number, observed));
-        Ok(Begun { number, programs, tick: self.tick.clone() })
+        let _ = self.tick.send(Event::register(number, observed).into());
+        Ok(Begun { number, programs, loaded, tick: self.tick.clone() })
     }
 
     /// From now on the packets of an interface are counted.
     fn complete(&mut self, observed: &Observed, done: Done) -> Attached {
-        let Done { number, attachment, refusal } = done;
+        let Done { number, attachment, loaded, refusal, reading } = done;
         if let Some(refusal) = refusal {
             self.xdp_refused(observed, &refusal);
         }
         self.watch_drops(observed, |watchlist, key| watchlist.add(key.netns, key.ifindex, number));
-        Attached { observed: observed.clone(), number, attachment }
+        self.witness.add(observed.key, &observed.interface, (number, attachment.presence()), reading);
+        Attached { observed: observed.clone(), number, attachment, loaded }
     }
 
     /// Programs that nothing is counted under yet.
-    fn programs(
-        &mut self,
-        (ethernet, shared): (bool, bool),
-        xdp: Option<XdpPlan>,
-    ) -> Result<(InterfaceNumber, Programs), KernelError> {
+    fn programs(&mut self, wanted: Loaded) -> Result<(InterfaceNumber, Programs), KernelError> {
         let spare = |number: InterfaceNumber, free: &mut Vec<_>, programs: Result<Programs, KernelError>| {
             programs.inspect_err(|_| free.push(number)).map(|programs| (number, programs))
         };
-        if ethernet
-            && !shared
-            && xdp.is_none()
+        if wanted.ethernet
+            && !wanted.shared
+            && wanted.xdp.is_none()
             && let Some((number, programs)) = self.spares.take()
         {
             return spare(number, &mut self.numbers.free, programs);
@@ -348,14 +433,8 @@ impl Interfaces {
             // The last numbers may be those of spares.
             Err(error) => self.spares.take().ok_or(error)?.0,
         };
-        let mut loader = self.spares.loader();
-        let programs = match xdp {
-            plan if shared => loader.load_shared(number.get(), ethernet, plan),
-            Some(plan) => loader.load_xdp(number.get(), plan),
-            None => loader.load(number.get(), ethernet),
-        };
-        drop(loader);
-        spare(number, &mut self.numbers.free, programs.map(Programs::without_maps))
+        let programs = wanted.load(&mut self.spares.loader(), number);
+        spare(number, &mut self.numbers.free, programs)
     }
 
     /// Has programs loaded for interfaces to come.
@@ -369,10 +448,10 @@ impl Interfaces {
 
     /// None for XDP: what it loads depends on the interface.
     const fn spares_wanted(&self) -> usize {
-        if self.xdp.is_some() { 0 } else { Spares::MOST }
+        if self.xdp.is_some() { 0 } else { self.at_once }
     }
 
-    fn xdp_refused(&self, observed: &Observed, refusal: &Refusal) {
+    pub(super) fn xdp_refused(&self, observed: &Observed, refusal: &Refusal) {
         tracing::warn!(
             interface = &*observed.interface.name,
             netns = %observed.interface.netns.path.display(),
@@ -382,7 +461,7 @@ impl Interfaces {
     }
 
     /// Drops are watched while the hooks are on: the ones of packets that no hook has counted would be taken from others.
-    fn watch_drops(
+    pub(super) fn watch_drops(
         &mut self,
         observed: &Observed,
         change: impl FnOnce(&mut Watchlist, &InterfaceKey) -> Result<(), KernelError>,
@@ -398,8 +477,13 @@ impl Interfaces {
     fn leave(&mut self, keys: &[InterfaceKey]) -> Vec<Attached> {
         let mut leaving: Vec<_> = keys.iter().filter_map(|key| self.attached.remove_entry(key)).collect();
         let mut xdp = false;
-        for (_, attached) in &mut leaving {
-            self.watch_drops(&attached.observed, |watchlist, key| watchlist.remove(key.netns, key.ifindex));
+        for (key, attached) in &mut leaving {
+            self.witness.remove(key);
+            if self.absent.remove(key).is_none() {
+                self.watch_drops(&attached.observed, |watchlist, key| {
+                    watchlist.remove(key.netns, key.ifindex)
+                });
+            }
             xdp |= attached.attachment.detach_xdp();
         }
         if xdp && let Err(error) = self.grace.wait() {
@@ -413,7 +497,8 @@ impl Interfaces {
 
     /// When the next failed interface is due.
     fn next_attempt(&self) -> Duration {
-        let next = self.failed.values().map(|failed| failed.again).min();
+        let failed = self.failed.values().map(|failed| failed.again);
+        let next = failed.chain(self.absent.values().map(Absent::again)).min();
         next.map_or(Duration::from_hours(1), |next| next.saturating_duration_since(Instant::now()))
     }
 }

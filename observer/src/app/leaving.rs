@@ -7,10 +7,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::interfaces::Attached;
+use super::{interfaces::Attached, tick::Message};
 use crate::{
     accounts::Event,
-    kernel::attachment::{OwnQdisc, remove_quiet},
+    kernel::{OwnQdisc, remove_quiet},
 };
 
 /// What leaves, and whoever waits until it has left.
@@ -25,7 +25,7 @@ pub(super) struct Leaving {
 
 impl Leaving {
     /// Tells `tick` of each interface when nothing more is counted on it.
-    pub(super) fn start(tick: Sender<Event>) -> io::Result<Self> {
+    pub(super) fn start(tick: Sender<Message>) -> io::Result<Self> {
         let (jobs, leaving) = channel::<Job>();
         let qdiscs = Qdiscs::start()?;
         let thread = thread::Builder::new().name("leaving".into()).spawn(move || {
@@ -66,8 +66,8 @@ impl Drop for Leaving {
     }
 }
 
-fn take_off(attached: Attached, tick: &Sender<Event>) -> Option<OwnQdisc> {
-    let Attached { observed, number, attachment } = attached;
+fn take_off(attached: Attached, tick: &Sender<Message>) -> Option<OwnQdisc> {
+    let Attached { observed, number, attachment, .. } = attached;
     let interface = &observed.interface;
     let qdisc = attachment.detach().unwrap_or_else(|error| {
         tracing::warn!(interface = &*interface.name, %error, "the programs could not be taken off");
@@ -80,7 +80,7 @@ fn take_off(attached: Attached, tick: &Sender<Event>) -> Option<OwnQdisc> {
         "no longer observing an interface"
     );
     // Whatever they counted is in the maps now, and the next drain brings it.
-    let _ = tick.send(Event::Retire { number });
+    let _ = tick.send(Event::Retire { number }.into());
     qdisc
 }
 

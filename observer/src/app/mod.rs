@@ -5,50 +5,59 @@
 //! ```text
 //! watch ──observed interfaces──▶ interfaces ──register, retire──▶ tick ──batches──▶ sinks
 //!  (tasks)                        (attach, detach)                 (drain, windows)
+//!                                   ▲ programs that are gone           ▲
+//!                                 witness ──what hooks did not see─────┘
 //! ```
 //!
 //! Stopping runs down the same way: each thread ends when the one before it has, so nothing that was counted is
-//! left behind.
+//! left behind. None is waited for beyond its part of `--stop-timeout` ([`running`]).
 
 mod check;
 mod interfaces;
 mod leaving;
+mod mending;
 mod owners;
 mod plan;
+mod running;
+mod signals;
 mod tasks;
 mod tick;
 mod watermark;
+mod witness;
 
 use std::{
     fs,
     io::{self, Write},
     net::SocketAddr,
     path::Path,
-    sync::{Arc, mpsc::channel},
-    thread,
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
     time::Duration,
 };
 
 use nix::fcntl::{Flock, FlockArg};
 use observer_ebpf::abi::Clock;
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::runtime::Runtime;
 
 pub use self::{check::check, tasks::show_tasks};
 use self::{
     interfaces::Interfaces,
     owners::Senders,
+    running::{Running, end_at_the_latest},
+    signals::Signals,
     tick::{Tick, TickOptions},
     watermark::Watermark,
+    witness::Witness,
 };
 use crate::{
     cgroup::Cgroups,
     cli::{AttachName, DropsName, HookName, LogLevel, XdpChanges, XdpModeName},
     config::{Config, ConfigError},
+    flow::Room,
     kernel::{
-        Drain, Hook, KernelError, Loader, Sizes, XdpMode, XdpPlan, XdpWish,
+        Drain, Hook, KernelError, Loader, Missing, Sizes, XdpMode, XdpPlan, XdpWish,
         bpffs::PinDirectory,
         diagnostics,
         drops::{self, Drops, Sight, Watchlist},
@@ -56,11 +65,38 @@ use crate::{
         object::LoaderOptions,
         preflight,
     },
+    limits::{Budget, BudgetError, Limits, Wanted},
     schema::SchemaError,
     sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
-    tasks::{Board, SourceObserver, SourceOptions, TasksFile, TasksFileError, Watch, WatchOptions},
-    telemetry::{self, Health, Metrics, Server},
+    tasks::{
+        Board, InterfaceKey, SourceObserver, SourceOptions, TasksFile, TasksFileError, Tidings, Watch,
+        WatchOptions,
+    },
+    telemetry::{self, Health, Metrics, Pages, Server},
+    worker::{Deadline, Worker},
 };
+
+/// News for the thread that puts programs on interfaces.
+#[derive(Debug)]
+enum Change {
+    /// The watch tells of interfaces.
+    Watch(Tidings),
+    /// Programs are gone from an interface.
+    Removed(InterfaceKey, Missing),
+    /// An interface carries frames that its programs do not see.
+    Suspected(InterfaceKey),
+    /// The daemon ends.
+    Stop,
+}
+
+/// Has the thread that puts programs on interfaces end when this is dropped: others can send it news as long as it runs.
+struct StopOnDrop(Sender<Change>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.send(Change::Stop);
+    }
+}
 
 /// Why the daemon ended, or did not start. Each is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +147,15 @@ impl From<preflight::Unfit> for Failure {
     }
 }
 
+impl From<BudgetError> for Failure {
+    fn from(error: BudgetError) -> Self {
+        match error {
+            BudgetError::FlowMemory { .. } => Self::Usage(error.to_string()),
+            BudgetError::Memory { .. } | BudgetError::LockedMemory { .. } => Self::Host(error.to_string()),
+        }
+    }
+}
+
 impl From<KernelError> for Failure {
     fn from(error: KernelError) -> Self {
         match error {
@@ -129,6 +174,7 @@ fn listen(address: SocketAddr) -> Result<Server, Failure> {
 /// Runs until a signal says to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
     preflight::check()?;
+    let budget = budget(config)?;
     let watch_options = watch_options(config)?;
     let lock = lock(&config.state_dir)?;
     let mut outputs = sink_options(config);
@@ -136,9 +182,11 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let server = listen(config.listen)?;
 
     // Before anything is touched: a signal that comes early must not leave it behind.
-    let (runtime, mut terminate, mut interrupt) = runtime()?;
+    let runtime = async_runtime()?;
+    let mut signals = Signals::listen(&runtime)
+        .map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
-    let sizes = sizes(config)?;
+    let sizes = Sizes::from_budget(budget.flow_memory, preflight::possible_cpus())?;
     let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: Clock::Ticks };
     let mut loader = Loader::new(options, pins.path())?;
     if config.drops == DropsName::Auto {
@@ -154,7 +202,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     }
     // A host without control groups of version 2 has tasks of `host` mode without names.
     let cgroups = Cgroups::find().ok().filter(|_| loader.load_shared(1, true, None).is_ok());
-    let (tell_senders, senders) = (cgroups.is_some(), cgroups.map(Senders::new));
+    let flows_in_memory = budget.flows_in_memory;
+    let (tell_senders, senders) =
+        (cgroups.is_some(), cgroups.map(|cgroups| Senders::new(cgroups, flows_in_memory)));
     let preferred = if xdp.is_some() { "xdp" } else { hook.as_str() };
     let metrics = Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?;
     let (metrics, health, board) =
@@ -168,7 +218,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         diagnostics::start(&mut first)?;
     }
     drop(first);
-    runtime.spawn(telemetry::serve(server, Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&board)));
+    let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&board));
+    runtime.spawn(telemetry::serve(server, pages, budget.connections));
 
     metrics.outputs(&outputs.outputs);
     let told = Arc::clone(&metrics) as Arc<dyn SinkObserver>;
@@ -185,8 +236,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let tick = Tick::new(
         TickOptions {
             window_seconds: config.window,
-            max_flows: config.max_flows as usize,
-            events: tick_events,
+            max_flows: budget.max_flows,
+            room: Room::new(flows_in_memory),
+            messages: tick_events,
+            stop_timeout: config.stop_timeout,
             freed,
         },
         drain,
@@ -196,57 +249,85 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         Arc::clone(&health),
     );
     let source_observer = Arc::clone(&metrics) as Arc<dyn SourceObserver>;
+    let (changes_in, changes) = channel();
+    let witness = Witness::start(Arc::clone(&ledgers), config.window, events.clone(), changes_in.clone())
+        .map_err(|error| thread_failed(&error))?;
     let interfaces = Interfaces::new(
-        (loader, ledgers),
+        (loader, ledgers, budget.attach_at_once),
         (hook, xdp, tell_senders),
         watchlist,
-        Grace::new()?,
-        (events, free),
+        (Grace::new()?, witness),
+        (events.clone(), free),
         (metrics, health, Arc::clone(&board)),
     )
-    .map_err(|error| Failure::Running(format!("starting a thread: {error}")))?;
-    let (observed, changes) = channel();
-
-    let result = thread::scope(|scope| {
-        if let Some((leftovers, inbox)) = leftovers {
-            let told = ObserverRef::new(told);
-            spawn(scope, "leftovers", move || leftovers.recover(&told, inbox.as_ref()))?;
-        }
-        let tick = spawn(scope, "tick", move || tick.run())?;
-        let interfaces = spawn(scope, "interfaces", move || interfaces.run(&changes))?;
-        let watch = Watch::start(watch_options, runtime.handle(), &source_observer, board, observed)
-            .map_err(|error| unwatchable(&error))?;
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            hook = preferred,
-            listen = %config.listen,
-            flows = sizes.flows(),
-            "observing"
-        );
-        runtime.block_on(stopped(&mut terminate, &mut interrupt, &tick));
-        tracing::info!("stopping");
-        drop(watch);
-        interfaces.join().map_err(|_| Failure::Running("the interfaces' thread panicked".into()))?;
-        tick.join()
-            .map_err(|_| Failure::Running("the tick's thread panicked".into()))?
-            .map_err(Failure::Running)
+    .map_err(|error| thread_failed(&error))?;
+    let stop = StopOnDrop(changes_in);
+    let tell = move |tidings| drop(stop.0.send(Change::Watch(tidings)));
+    let recover = leftovers.map(|(leftovers, inbox)| {
+        let told = ObserverRef::new(told);
+        Worker::spawn("leftovers", move || leftovers.recover(&told, inbox.as_ref()))
     });
-    let delivered = delivery.map_or(Ok(()), Delivery::join).map_err(Failure::Running);
+    let running = Running {
+        leftovers: recover.transpose().map_err(|error| thread_failed(&error))?,
+        tick: Worker::spawn("tick", move || tick.run()).map_err(|error| thread_failed(&error))?,
+        interfaces: Worker::spawn("interfaces", move || interfaces.run(&changes))
+            .map_err(|error| thread_failed(&error))?,
+        watch: Watch::start(watch_options, runtime.handle(), &source_observer, board, tell)
+            .map_err(|error| unwatchable(&error))?,
+        events,
+        delivery,
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        hook = preferred,
+        listen = %config.listen,
+        flows = sizes.flows(),
+        "observing"
+    );
+    let signal = runtime.block_on(signals.stop(|| running.has_ended()));
+    let deadline = Deadline::after(config.stop_timeout);
+    end_at_the_latest(&deadline);
+    runtime.spawn(signals.hurry(deadline.clone()));
+    tracing::info!(signal, "stopping");
+    let result = running.stop(&deadline);
     runtime.shutdown_background();
     drop(pins);
     drop(lock);
-    result.and(delivered)
+    result
 }
 
-/// How the memory for flows is divided.
-fn sizes(config: &Config) -> Result<Sizes, Failure> {
-    let (given, total) = (config.flow_memory.as_u64(), preflight::memory());
-    if given > total {
-        return Err(Failure::Usage(format!(
-            "--flow-memory {given} is more than this host has ({total}): give less"
-        )));
+fn thread_failed(error: &io::Error) -> Failure {
+    Failure::Running(format!("starting a thread: {error}"))
+}
+
+/// Prints what a command was asked for. A reader that has seen enough is no failure.
+pub fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Running(format!("writing to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
-    Ok(Sizes::from_budget(given, preflight::possible_cpus())?)
+}
+
+/// Sizes that fit into the limits of this process; says which limits these are.
+fn budget(config: &Config) -> Result<Budget, Failure> {
+    let limits = Limits::read();
+    let budget = Budget::of(&limits, wanted(config))?;
+    tracing::info!("limits: {limits}; sizes: {budget}");
+    for tight in &budget.tight {
+        tracing::warn!("{tight}");
+    }
+    Ok(budget)
+}
+
+fn wanted(config: &Config) -> Wanted<'_> {
+    Wanted {
+        flow_memory: config.flow_memory.map(|size| size.as_u64()),
+        max_flows: config.max_flows,
+        outputs: &config.output.outputs,
+        cpus: preflight::possible_cpus(),
+    }
 }
 
 /// Starts the delivery of finished files, where they are to be delivered.
@@ -257,40 +338,17 @@ fn deliver(
 ) -> Result<Option<Delivery>, Failure> {
     let Some(delivery) = &config.delivery else { return Ok(None) };
     let observer = Arc::clone(metrics) as Arc<dyn DeliveryObserver>;
-    let (delivery, inbox) = Delivery::start(delivery.options(&config.output), observer)
+    let (delivery, inbox) = Delivery::start(delivery.delivery(&config.output), observer)
         .map_err(|error| Failure::Running(format!("starting the delivery: {error}")))?;
     outputs.delivery = Some(inbox);
     Ok(Some(delivery))
 }
 
-/// The async runtime, and the signals that say to stop.
-fn runtime() -> Result<(Runtime, Signal, Signal), Failure> {
-    let runtime = async_runtime()?;
-    let stop = runtime.block_on(async {
-        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    });
-    let (terminate, interrupt) =
-        stop.map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
-    Ok((runtime, terminate, interrupt))
-}
-
-/// Waits for a signal that says to stop, or for the tick, which ends by itself only when it cannot go on.
-async fn stopped<T>(terminate: &mut Signal, interrupt: &mut Signal, tick: &thread::ScopedJoinHandle<'_, T>) {
-    let ended = async {
-        while !tick.is_finished() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = ended => {}
-    }
-}
-
 fn async_runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        // Names are resolved and files are read on these. A control group may have few threads.
+        .max_blocking_threads(8)
         .enable_all()
         .build()
         .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))
@@ -335,17 +393,6 @@ fn watch_options(config: &Config) -> Result<WatchOptions, Failure> {
         // A record waits for one window, and the window that it is of may just have begun.
         linger: Duration::from_secs(2 * u64::from(config.window)),
     })
-}
-
-fn spawn<'scope, T: Send + 'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> Result<thread::ScopedJoinHandle<'scope, T>, Failure> {
-    thread::Builder::new()
-        .name(name.into())
-        .spawn_scoped(scope, work)
-        .map_err(|error| Failure::Running(format!("starting the thread {name}: {error}")))
 }
 
 /// One daemon per state directory.

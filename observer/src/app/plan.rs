@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use crate::{
         netns::Netns,
-        tasks::{Attribute, Fact, Identity, Interface, LinkKind, Source},
+        tasks::{Attribute, Fact, Identity, Interface, Source},
     };
 
     fn observed(netns: u64, birth: u64, ifindex: u32, service: &str) -> Observed {
@@ -50,14 +50,8 @@ mod tests {
             key: InterfaceKey { netns, birth, ifindex },
             interface: Interface {
                 netns: Netns { inode: netns, path: "/proc/1/ns/net".into() },
-                on_host: false,
                 ifindex,
-                name: "eth0".into(),
-                mac: None,
-                kind: LinkKind::Veth,
-                ethernet: true,
-                enslaved: false,
-                addresses: Vec::new(),
+                ..Interface::example()
             },
             appeared: None,
             identity: Arc::new(Identity::default().merge([fact]).0),

@@ -1,7 +1,6 @@
 //! `observer tasks`: what a running daemon knows, or else what the sources say when they are asked now.
 
 use std::{
-    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, mpsc::channel},
     thread,
@@ -10,10 +9,10 @@ use std::{
 
 use tokio::runtime::Runtime;
 
-use super::{Failure, async_runtime, unwatchable, watch_options};
+use super::{Failure, async_runtime, print, unwatchable, watch_options};
 use crate::{
     config::Config,
-    tasks::{Attribute, Board, Observed, Report, Source, SourceObserver, Watch},
+    tasks::{Attribute, Board, Observed, Report, Source, SourceObserver, Tidings, Watch},
     telemetry,
 };
 
@@ -38,13 +37,7 @@ pub fn show_tasks(config: &Config, json: bool, no_daemon: bool) -> Result<(), Fa
     } else {
         report.to_string()
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        // A reader that has seen enough is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Running(format!("writing to standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
+    print(&text)
 }
 
 /// Where a daemon that listens on this address can be reached.
@@ -69,9 +62,14 @@ pub(super) fn observed(config: &Config) -> Result<Vec<Observed>, Failure> {
 fn look(config: &Config, runtime: &Runtime) -> Result<(Report, Vec<Observed>), Failure> {
     let board = Arc::new(Board::default());
     let (out, sightings) = channel();
+    let tell = move |tidings| {
+        if let Tidings::Interfaces(sighting) = tidings {
+            let _ = out.send(sighting);
+        }
+    };
     let options = watch_options(config)?;
     let nobody: Arc<dyn SourceObserver> = Arc::new(Nobody);
-    let watch = Watch::start(options, runtime.handle(), &nobody, Arc::clone(&board), out)
+    let watch = Watch::start(options, runtime.handle(), &nobody, Arc::clone(&board), tell)
         .map_err(|error| unwatchable(&error))?;
     let start = Instant::now();
     while start.elapsed() < PATIENCE && !board.is_settled() {
@@ -80,7 +78,7 @@ fn look(config: &Config, runtime: &Runtime) -> Result<(Report, Vec<Observed>), F
     thread::sleep(SETTLE);
     let report = board.report();
     drop(watch);
-    Ok((report, sightings.try_iter().last().unwrap_or_default().present))
+    Ok((report, sightings.try_iter().last().map_or_else(Vec::new, |sighting| sighting.present)))
 }
 
 /// Nobody counts what is asked.

@@ -1,6 +1,7 @@
 //! The thread that drains the kernel each second and closes windows on their edges. Nothing can block it.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
@@ -10,14 +11,49 @@ use std::{
 
 use super::{owners::Senders, watermark::Watermark};
 use crate::{
-    accounts::{Accounts, Annex, Event, Limits, Outcome, Turn},
+    accounts::{Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted},
     clock,
-    flow::InterfaceNumber,
+    flow::{InterfaceNumber, Room, Traffic},
+    kernel::{
+        Drain, KernelError,
+        drain::Side,
+        drops::Dropped,
+        object::MAX_INTERFACES,
+    },
     record::Batch,
-    kernel::{Drain, KernelError, drain::Side, object::MAX_INTERFACES},
-    sink::Sinks,
+    sink::{Sinks, SinksError},
     telemetry::{Health, InterfaceStats, Metrics},
+    worker::Deadline,
 };
+
+/// A message to the tick.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// News of an interface.
+    Interface(Event),
+    /// The daemon stops: what is left is to be recorded until this deadline.
+    Stop(Deadline),
+}
+
+impl From<Event> for Message {
+    fn from(event: Event) -> Self {
+        Self::Interface(event)
+    }
+}
+
+/// Why the tick ended in other than good order.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TickError {
+    /// The kernel's counts cannot be read.
+    #[error("{0}")]
+    Kernel(#[from] KernelError),
+    /// Not all outputs took the last records.
+    #[error("the last records were not written: {0}")]
+    Sinks(#[from] SinksError),
+}
+
+/// One line of text, on a disk that may be busy with what was just written.
+const WATERMARK_GRACE: Duration = Duration::from_millis(500);
 
 /// What the tick is made for.
 #[derive(Debug)]
@@ -26,8 +62,12 @@ pub(super) struct TickOptions {
     pub(super) window_seconds: u32,
     /// Flows in a window; an interface within its share may make more, so it can be twice as many.
     pub(super) max_flows: usize,
-    /// Ends the tick when its other end is gone.
-    pub(super) events: Receiver<Event>,
+    /// Room in memory for the flows of all windows.
+    pub(super) room: Room,
+    /// The tick ends when the other end is gone.
+    pub(super) messages: Receiver<Message>,
+    /// Time that the last records may take where no message gives a deadline.
+    pub(super) stop_timeout: Duration,
     /// Numbers under which everything is recorded.
     pub(super) freed: Sender<InterfaceNumber>,
 }
@@ -39,7 +79,8 @@ const RING_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_mil
 /// The state of the tick's thread.
 #[derive(Debug)]
 pub(super) struct Tick {
-    events: Receiver<Event>,
+    messages: Receiver<Message>,
+    stop_timeout: Duration,
     freed: Sender<InterfaceNumber>,
     accounts: Accounts,
     drain: Drain,
@@ -49,6 +90,9 @@ pub(super) struct Tick {
     /// `None` where the senders of shared interfaces are not known.
     senders: Option<Senders>,
     watermark: Watermark,
+    /// Drops of each interface, as they were at the last tick.
+    dropped: BTreeMap<InterfaceNumber, Vec<Dropped>>,
+    stop: Option<Deadline>,
 }
 
 impl Tick {
@@ -60,31 +104,46 @@ impl Tick {
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Self {
-        let TickOptions { window_seconds, max_flows, events, freed } = options;
+        let TickOptions { window_seconds, max_flows, room, messages, stop_timeout, freed } = options;
         let now = clock::unix_ms();
         health.ticked(now);
         let limits = Limits {
             window_seconds,
             max_flows,
+            room,
             interfaces: MAX_INTERFACES,
             recorded_until: watermark.left(),
         };
         let (accounts, sinks) = (Accounts::new(limits, now), Some(sinks));
-        Self { events, freed, accounts, drain, sinks, metrics, health, senders, watermark }
+        Self {
+            messages,
+            stop_timeout,
+            freed,
+            accounts,
+            drain,
+            sinks,
+            metrics,
+            health,
+            senders,
+            watermark,
+            dropped: BTreeMap::new(),
+            stop: None,
+        }
     }
 
-    /// Ticks until the interfaces' thread is gone; then records what is left.
-    pub(super) fn run(mut self) -> Result<(), String> {
+    /// Ticks until a message says to stop; then records what is left.
+    pub(super) fn run(mut self) -> Result<(), TickError> {
         let result = self.tick_until_stopped();
+        let deadline = self.stop.take().unwrap_or_else(|| Deadline::after(self.stop_timeout));
         // Whatever happened: what was counted is written.
         let (last, batch) = self.last_tick();
         let written = match (self.sinks.take(), batch) {
-            (Some(sinks), Some(batch)) => sinks.finish(batch),
+            (Some(sinks), Some(batch)) => sinks.finish(batch, &deadline),
             _ => Ok(()),
         };
-        self.watermark.finish();
-        result.and(last).map_err(|error| error.to_string())?;
-        written.map_err(|error| format!("the last records were not written: {error}"))
+        self.watermark.finish(&deadline.later(WATERMARK_GRACE));
+        result.and(last)?;
+        Ok(written?)
     }
 
     fn tick_until_stopped(&mut self) -> Result<(), KernelError> {
@@ -94,12 +153,15 @@ impl Tick {
             let until_tick = next_tick - clock::unix_ms();
             // A clock that was set back must not stop the ticks.
             let until_tick = Duration::from_millis(until_tick.clamp(0, 1000) as u64);
-            match self.events.recv_timeout(until_tick.min(ring_pause)) {
-                Ok(event) => self.accounts.handle(event, clock::unix_ms()),
+            match self.messages.recv_timeout(until_tick.min(ring_pause)) {
+                Ok(message) => self.handle(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             self.handle_waiting();
+            if self.stop.is_some() {
+                return Ok(());
+            }
             let spilled = self.take_ring();
             ring_pause = if spilled == 0 { (ring_pause * 2).min(RING_PAUSES[1]) } else { RING_PAUSES[0] };
             let now = clock::unix_ms();
@@ -110,10 +172,17 @@ impl Tick {
         }
     }
 
-    /// Handles all events that wait; then counts that came before their registration find their interface.
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Interface(event) => self.accounts.handle(event, clock::unix_ms()),
+            Message::Stop(deadline) => self.stop = Some(deadline),
+        }
+    }
+
+    /// Handles all messages that wait; then counts that came before their registration find their interface.
     fn handle_waiting(&mut self) {
-        while let Ok(event) = self.events.try_recv() {
-            self.accounts.handle(event, clock::unix_ms());
+        while let Ok(message) = self.messages.try_recv() {
+            self.handle(message);
         }
         self.accounts.add_early();
         self.drain.share_among(self.accounts.open_interfaces());
@@ -174,7 +243,7 @@ impl Tick {
                 self.senders = None;
             }
         }
-        accounts.read(|number| drain.ledger(number), |growth| metrics.ledger_grew(growth));
+        accounts.read(|number| drain.ledger(number), |direction, growth| metrics.ledger_grew(direction, growth));
         Ok(())
     }
 
@@ -188,13 +257,16 @@ impl Tick {
 
     /// Hands on the results of a tick.
     fn take_in(&mut self, outcome: Outcome) {
-        let Outcome { batches, freed, late, missed, refused, rejects_refused, refused_in_window } = outcome;
-        for batch in batches {
+        for (subject, direction, protocol, traffic) in outcome.recorded {
+            self.metrics.recorded(&subject, direction, protocol, traffic);
+        }
+        for batch in outcome.batches {
             if let Some(sinks) = &self.sinks {
                 sinks.offer(batch);
             }
         }
-        for number in freed {
+        for number in outcome.freed {
+            self.dropped.remove(&number);
             if let Some(drops) = self.drain.drops()
                 && let Err(error) = drops.forget(number)
             {
@@ -203,30 +275,57 @@ impl Tick {
             let _ = self.freed.send(number);
         }
         self.drain.share_among(self.accounts.open_interfaces());
-        self.metrics.drops().late(late);
-        self.metrics.missed(missed);
-        self.metrics.window_refused(refused);
-        self.metrics.drops().refused(rejects_refused);
-        if refused_in_window != 0 {
-            tracing::warn!(
-                packets = refused_in_window,
-                "lost: more flows than a window may hold; --max-flows sets how many that are"
-            );
+        self.metrics.drops().late(outcome.late);
+        for reason in Uncounted::ALL {
+            self.metrics.uncounted(reason, outcome.uncounted.of(reason).into_iter().sum());
         }
+        self.metrics.window_refused(outcome.refused);
+        self.metrics.drops().refused(outcome.rejects_refused);
+        warn_of_refused(outcome.refused_in_window, outcome.out_of_memory);
         self.publish();
         self.health.ticked(clock::unix_ms());
     }
 
+    /// Leaves the sums of all interfaces for the next scrape.
     fn publish(&mut self) {
-        let drops = self.drain.drops();
-        if let Some(drops) = &drops {
+        let figures = self.accounts.figures();
+        if let Some(drops) = self.drain.drops() {
             self.metrics.drops().set_totals(&drops.totals(), drops.of_none());
+            for number in figures.iter().map(|figures| figures.number) {
+                let now: Vec<_> = drops.of(number).collect();
+                let before = self.dropped.insert(number, now.clone()).unwrap_or_default();
+                for (dropped, newly) in grown(&before, &now) {
+                    self.metrics.dropped(dropped.direction, &dropped.reason, newly);
+                }
+            }
         }
-        let dropped = |number| drops.as_ref().map(|drops| drops.of(number).collect()).unwrap_or_default();
-        let figures = self.accounts.figures().into_iter();
-        let interfaces =
-            figures.map(|figures| InterfaceStats { dropped: dropped(figures.number), figures }).collect();
+        let stats = |figures: Figures| {
+            let dropped = self.dropped.get(&figures.number).cloned().unwrap_or_default();
+            InterfaceStats { figures, dropped }
+        };
+        let interfaces = figures.into_iter().map(stats).collect();
         self.metrics.publish(self.accounts.flows(), interfaces);
+    }
+}
+
+/// Growth of each sum of drops.
+fn grown<'a>(before: &'a [Dropped], now: &'a [Dropped]) -> impl Iterator<Item = (&'a Dropped, Traffic)> {
+    now.iter().map(|dropped| {
+        let is_same = |it: &&Dropped| (it.direction, &it.reason) == (dropped.direction, &dropped.reason);
+        let earlier = before.iter().find(is_same).map(|it| it.count).unwrap_or_default();
+        (dropped, Traffic::from(dropped.count).saturating_sub(earlier.into()))
+    })
+}
+
+fn warn_of_refused(packets: u64, out_of_memory: bool) {
+    if packets == 0 {
+    } else if out_of_memory {
+        tracing::warn!(
+            packets,
+            "lost: more flows than fit into memory; a higher memory limit, a shorter --window or faster outputs help"
+        );
+    } else {
+        tracing::warn!(packets, "lost: more flows than a window may hold; --max-flows sets how many that are");
     }
 }
 

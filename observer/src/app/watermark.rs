@@ -6,10 +6,12 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, Sender, channel},
-    thread::{self, JoinHandle},
 };
 
-use crate::record::Mark;
+use crate::{
+    record::Mark,
+    worker::{Deadline, Worker},
+};
 
 /// In the state directory: UNIX seconds, as text.
 const FILE: &str = "recorded-until";
@@ -21,6 +23,8 @@ enum Note {
     Closed(i64),
     /// The outputs are done with the window of this number.
     Done(u64),
+    /// Nothing more comes, even where an output that is stuck still holds a mark.
+    End,
 }
 
 /// Keeps the end of the last window that the outputs are done with. A thread of its own writes it, so that nothing else
@@ -30,7 +34,7 @@ pub(super) struct Watermark {
     left: Option<i64>,
     notes: Sender<Note>,
     closed: u64,
-    thread: JoinHandle<()>,
+    thread: Worker<()>,
 }
 
 impl Watermark {
@@ -39,7 +43,7 @@ impl Watermark {
         let (sender, notes) = channel();
         let file = state_dir.join(FILE);
         let left = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
-        let thread = thread::Builder::new().name("watermark".into()).spawn(move || follow(&notes, &file))?;
+        let thread = Worker::spawn("watermark", move || follow(&notes, &file))?;
         Ok(Self { left, notes: sender, closed: 0, thread })
     }
 
@@ -56,17 +60,19 @@ impl Watermark {
         Mark::new(move || drop(notes.send(Note::Done(number))))
     }
 
-    /// Waits until the last one is written. No mark may be left.
-    pub(super) fn finish(self) {
-        drop(self.notes);
-        let _ = self.thread.join();
+    /// Waits until the last one is written.
+    pub(super) fn finish(self, deadline: &Deadline) {
+        let _ = self.notes.send(Note::End);
+        if let Err(error) = self.thread.join(deadline) {
+            tracing::warn!(%error, "the next start cannot tell exactly what passed until then");
+        }
     }
 }
 
 fn follow(notes: &Receiver<Note>, file: &PathBuf) {
     let mut open = Open::default();
     let mut failed = false;
-    for note in notes {
+    for note in notes.iter().take_while(|note| !matches!(note, Note::End)) {
         let Some(until) = open.take(&note) else { continue };
         let new = file.with_extension("new");
         match fs::write(&new, format!("{until}\n")).and_then(|()| fs::rename(&new, file)) {
@@ -101,6 +107,7 @@ impl Open {
                 let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
                 self.windows.get_mut(place)?.1 = true;
             }
+            Note::End => {}
         }
         let mut recorded = None;
         while let Some((until, true)) = self.windows.front() {
@@ -138,8 +145,15 @@ mod tests {
         let (mark, later) = (watermark.mark(1_700_000_000), watermark.mark(1_700_000_060));
         drop((mark.clone(), mark));
         drop(later);
-        watermark.finish();
+        watermark.finish(&Deadline::never());
         assert_eq!(Watermark::start(folder.path()).unwrap().left(), Some(1_700_000_060));
+        // An output that is stuck holds the mark of the last window.
+        let mut watermark = Watermark::start(folder.path()).unwrap();
+        let (done, stuck) = (watermark.mark(1_700_000_120), watermark.mark(1_700_000_180));
+        drop(done);
+        watermark.finish(&Deadline::never());
+        drop(stuck);
+        assert_eq!(Watermark::start(folder.path()).unwrap().left(), Some(1_700_000_120));
         fs::write(folder.path().join(FILE), "no time").unwrap();
         assert_eq!(Watermark::start(folder.path()).unwrap().left(), None);
     }

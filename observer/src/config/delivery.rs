@@ -5,15 +5,28 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 
 use super::{ConfigError, OutputConfig};
-use crate::sink::{DeliveryOptions, Store};
+use crate::{
+    http::Trust,
+    sink::{Checksum, DeliveryOptions, Store, StoreOptions},
+};
+
+/// The settings of the delivery, as they are given.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DeliverySettings {
+    pub(super) url: Option<String>,
+    pub(super) endpoint: Option<String>,
+    pub(super) kms_key: Option<String>,
+    pub(super) checksum: Option<Checksum>,
+    pub(super) spool_size: Option<ByteSize>,
+}
 
 /// How finished files are delivered.
 #[derive(Clone, Debug)]
 pub struct DeliveryConfig {
     /// Where they go.
     pub store: Store,
-    /// Address of its service, where it is not the usual one.
-    pub endpoint: Option<String>,
+    /// How that is used.
+    pub options: StoreOptions,
     /// Bytes of files that may wait.
     pub spool_size: ByteSize,
 }
@@ -22,16 +35,21 @@ const SPOOL_SIZE: ByteSize = ByteSize::gib(1);
 
 impl DeliveryConfig {
     pub(super) fn new(
-        url: Option<String>,
-        endpoint: Option<String>,
-        spool_size: Option<ByteSize>,
+        settings: DeliverySettings,
+        trust: Trust,
         output: &OutputConfig,
     ) -> Result<Option<Self>, ConfigError> {
+        let DeliverySettings { url, endpoint, kms_key, checksum, spool_size } = settings;
         let Some(url) = url else {
-            return match (endpoint, spool_size) {
-                (Some(_), _) => Err(ConfigError::NoDelivery("deliver-endpoint")),
-                (None, Some(_)) => Err(ConfigError::NoDelivery("spool-size")),
-                (None, None) => Ok(None),
+            let given = [
+                ("deliver-endpoint", endpoint.is_some()),
+                ("deliver-kms-key", kms_key.is_some()),
+                ("deliver-checksum", checksum.is_some()),
+                ("spool-size", spool_size.is_some()),
+            ];
+            return match given.into_iter().find(|(_, given)| *given) {
+                Some((flag, _)) => Err(ConfigError::NoDelivery(flag)),
+                None => Ok(None),
             };
         };
         if !output.has_files() {
@@ -49,12 +67,14 @@ impl DeliveryConfig {
             let (folder, directory) = (folder.to_path_buf(), output.directory.clone());
             return Err(ConfigError::Inside { folder, directory });
         }
-        let store = Store::new(&url, endpoint.as_deref(), output.context.region.as_deref())?;
-        Ok(Some(Self { store, endpoint, spool_size }))
+        let region = output.context.region.as_deref().map(Into::into);
+        let options = StoreOptions { endpoint, region, kms_key, checksum, trust };
+        let store = Store::new(&url, &options)?;
+        Ok(Some(Self { store, options, spool_size }))
     }
 
     /// What the delivery is made of.
-    pub fn options(&self, output: &OutputConfig) -> DeliveryOptions {
+    pub fn delivery(&self, output: &OutputConfig) -> DeliveryOptions {
         DeliveryOptions {
             store: self.store.clone(),
             directory: output.directory.clone(),
@@ -66,8 +86,15 @@ impl DeliveryConfig {
     pub(super) fn to_toml(&self, line: &mut impl FnMut(&str, String)) {
         let text = |text: &str| toml::Value::from(text).to_string();
         line("deliver", text(self.store.url()));
-        if let Some(endpoint) = &self.endpoint {
-            line("deliver-endpoint", text(endpoint));
+        let StoreOptions { endpoint, kms_key, checksum, .. } = &self.options;
+        for (key, value) in [
+            ("deliver-endpoint", endpoint.as_deref()),
+            ("deliver-kms-key", kms_key.as_deref()),
+            ("deliver-checksum", checksum.map(Checksum::as_str)),
+        ] {
+            if let Some(value) = value {
+                line(key, text(value));
+            }
         }
         line("spool-size", format!("\"{}B\"", self.spool_size.as_u64()));
     }

@@ -12,7 +12,10 @@ use serde::Deserialize as _;
 use toml::de::{DeTable, Deserializer, Error};
 
 use super::ConfigError;
-use crate::cli::{RecordSettings, Settings};
+use crate::{
+    cli::{RecordSettings, Settings},
+    text_file::utf8,
+};
 
 /// Longer is no configuration.
 const MAX_FILE: u64 = 1 << 20;
@@ -20,15 +23,16 @@ const MAX_FILE: u64 = 1 << 20;
 /// Reads the file of `--config`.
 pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
     let failed = |source| ConfigError::Read { path: path.to_path_buf(), source };
-    let mut text = String::new();
+    let mut text = Vec::new();
     let file = fs::File::open(path).map_err(failed)?;
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut text).map_err(failed)?;
     if text.len() as u64 > MAX_FILE {
         return Err(failed(io::Error::other("too long for a configuration")));
     }
-    parse(&text).map_err(|error| {
+    let text = utf8(&text).map_err(|source| ConfigError::Encoding { path: path.to_path_buf(), source })?;
+    parse(text).map_err(|error| {
         let place = error.span().map_or_else(String::new, |span| {
-            let number = text.get(..span.start).unwrap_or(&text).matches('\n').count();
+            let number = text.get(..span.start).unwrap_or(text).matches('\n').count();
             // The message names a key only where the key is what is wrong.
             let key = text.lines().nth(number).and_then(|line| line.split_once('='));
             let key = key.map_or_else(String::new, |(key, _)| format!(" ({})", key.trim()));

@@ -8,23 +8,28 @@ mod file;
 mod output;
 
 use std::{
+    env,
     fmt::Write as _,
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytesize::ByteSize;
 
+use self::delivery::DeliverySettings;
 pub use self::{delivery::DeliveryConfig, output::OutputConfig};
 use crate::{
     cli::{
-        self, AttachName, DropsName, HookName, HttpUrl, LogLevel, RecordSettings, RunArgs, Settings,
+        self, AttachName, DropsName, HookName, HttpUrl, ListenAddress, LogLevel, RecordSettings, RunArgs, Settings,
         SourceName, XdpChanges, XdpModeName,
     },
+    http::{Trust, TrustError},
     record::{FilterError, FormatError, ServiceRangesError},
     sink::StoreError,
     tasks::{Endpoint, PROC},
+    text_file::EncodingError,
 };
 
 /// How `observer run` runs.
@@ -34,8 +39,14 @@ pub struct Config {
     pub output: OutputConfig,
     /// Where finished files are put.
     pub delivery: Option<DeliveryConfig>,
+    /// File of CA certificates.
+    pub ca_bundle: Option<PathBuf>,
+    /// Those certificates, or the system's.
+    pub trust: Trust,
     /// Seconds per window.
     pub window: u32,
+    /// How long a stop may take.
+    pub stop_timeout: Duration,
     /// Address of the HTTP server.
     pub listen: SocketAddr,
     /// Where packets are counted.
@@ -46,12 +57,12 @@ pub struct Config {
     pub xdp_changes: XdpChanges,
     /// How TC programs are attached.
     pub attach: AttachName,
-    /// Flows in one window.
-    pub max_flows: u32,
+    /// Flows in one window; `None` where the limit of memory decides.
+    pub max_flows: Option<u32>,
     /// Whether drops are seen.
     pub drops: DropsName,
-    /// Bytes of kernel memory.
-    pub flow_memory: ByteSize,
+    /// Bytes of kernel memory for flows; `None` where the limit of memory decides.
+    pub flow_memory: Option<ByteSize>,
     /// Observe the namespaces of containers and tasks.
     pub netns: bool,
     /// Observe the host's own interfaces.
@@ -90,6 +101,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// The file is no text in UTF-8.
+    #[error("configuration file {path}: {source}")]
+    Encoding {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        source: EncodingError,
     },
     /// The file says something that is not understood.
     #[error(
@@ -140,6 +159,17 @@ pub enum ConfigError {
         /// Where they are.
         directory: PathBuf,
     },
+    /// Nobody could be trusted.
+    #[error("{by} {source}")]
+    CaBundle {
+        /// The flag or the variable that names the file.
+        by: &'static str,
+        /// What is wrong with the file.
+        source: TrustError,
+    },
+    /// A stop of no time would lose the last records.
+    #[error("stop-timeout = {0}: give 1 to 3600 seconds")]
+    StopTimeout(u32),
     /// Every file would be dropped at once.
     #[error("--spool-size {0}B: give more than twice --file-size, such as 1GiB")]
     SpoolSize(u64),
@@ -174,6 +204,31 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// The flag of the setting that is wrong.
+    pub const fn flag(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Read { .. } | Self::Encoding { .. } | Self::Parse { .. } => "config",
+            Self::NoTasksFile => "source",
+            Self::NoOutputDir | Self::NoFiles => "output",
+            Self::Window(_) => "window",
+            Self::MaxFlows => "max-flows",
+            Self::LogFormat(_) => "log-format",
+            Self::Filter(_) => "filter",
+            Self::Deliver(_) | Self::Inside { .. } => "deliver",
+            Self::NoDelivery(flag) | Self::Name { flag, .. } => flag,
+            Self::SpoolSize(_) => "spool-size",
+            Self::CaBundle { .. } => "ca-bundle",
+            Self::StopTimeout(_) => "stop-timeout",
+            Self::FileSize => "file-size",
+            Self::IpRanges { .. } | Self::Services { .. } => "ip-ranges",
+        })
+    }
+}
+
+/// Where the HTTP server listens.
+const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9810));
+
 impl Config {
     /// Completes the flags from the file and the defaults.
     pub fn new(args: RunArgs) -> Result<Self, ConfigError> {
@@ -202,6 +257,9 @@ impl Config {
         if !(1..=600).contains(&window) {
             return Err(ConfigError::Window(window));
         }
+        if let Some(seconds) = settings.stop_timeout.filter(|seconds| !(1..=3600).contains(seconds)) {
+            return Err(ConfigError::StopTimeout(seconds));
+        }
         if settings.max_flows == Some(0) {
             return Err(ConfigError::MaxFlows);
         }
@@ -221,20 +279,30 @@ impl Config {
             settings.netns_dir.clone()
         };
         let output = OutputConfig::new(settings.records)?;
-        let delivery =
-            DeliveryConfig::new(settings.deliver, settings.deliver_endpoint, settings.spool_size, &output)?;
+        let (ca_bundle, trust) = ca_bundle(settings.ca_bundle)?;
+        let delivery = DeliverySettings {
+            url: settings.deliver,
+            endpoint: settings.deliver_endpoint,
+            kms_key: settings.deliver_kms_key,
+            checksum: settings.deliver_checksum,
+            spool_size: settings.spool_size,
+        };
+        let delivery = DeliveryConfig::new(delivery, trust.clone(), &output)?;
         Ok(Self {
             output,
             delivery,
+            ca_bundle,
+            trust,
             window,
-            listen: settings.listen.unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9810))),
+            stop_timeout: Duration::from_secs(settings.stop_timeout.unwrap_or(15).into()),
+            listen: settings.listen.map_or(LISTEN, ListenAddress::get),
             hook: settings.hook.unwrap_or(HookName::Tc),
             xdp_mode: settings.xdp_mode.unwrap_or(XdpModeName::Auto),
             xdp_changes: settings.xdp_changes.unwrap_or(XdpChanges::Refuse),
             attach: settings.attach.unwrap_or(AttachName::Auto),
-            max_flows: settings.max_flows.unwrap_or(2_000_000),
+            max_flows: settings.max_flows,
             drops: settings.drops.unwrap_or(DropsName::Auto),
-            flow_memory: settings.flow_memory.unwrap_or(ByteSize::mib(64)),
+            flow_memory: settings.flow_memory,
             netns: asked(SourceName::Netns),
             host: asked(SourceName::Host),
             netns_dirs,
@@ -283,15 +351,24 @@ impl Config {
         if let Some(delivery) = &self.delivery {
             delivery.to_toml(&mut line);
         }
+        if let Some(file) = &self.ca_bundle {
+            line("ca-bundle", quoted(file));
+        }
         line("window", self.window.to_string());
+        line("stop-timeout", self.stop_timeout.as_secs().to_string());
         line("listen", format!("\"{}\"", self.listen));
         line("hook", name(&self.hook));
         line("xdp-mode", name(&self.xdp_mode));
         line("xdp-changes", name(&self.xdp_changes));
         line("attach", name(&self.attach));
-        line("max-flows", self.max_flows.to_string());
+        // Unless they are given, `run` takes them from the limits of the host that it starts on.
+        if let Some(max_flows) = self.max_flows {
+            line("max-flows", max_flows.to_string());
+        }
         line("drops", name(&self.drops));
-        line("flow-memory", format!("\"{}B\"", self.flow_memory.as_u64()));
+        if let Some(size) = self.flow_memory {
+            line("flow-memory", format!("\"{}B\"", size.as_u64()));
+        }
         line("source", list(sources));
         line("netns-dir", list(self.netns_dirs.iter().map(|directory| quoted(directory))));
         for (key, path) in [("docker-socket", &self.docker_socket), ("agent-data", &self.agent_data)] {
@@ -321,6 +398,18 @@ impl Config {
     }
 }
 
+/// The CA certificates to trust instead of the system's: of the flag, else of the variable of all AWS tools.
+fn ca_bundle(flag: Option<PathBuf>) -> Result<(Option<PathBuf>, Trust), ConfigError> {
+    let variable = || env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let (by, path) = match flag {
+        Some(path) => ("--ca-bundle", Some(path)),
+        None => ("AWS_CA_BUNDLE", variable()),
+    };
+    let trust = path.as_deref().map(Trust::read).transpose();
+    let trust = trust.map_err(|source| ConfigError::CaBundle { by, source })?;
+    Ok((path, trust.unwrap_or_default()))
+}
+
 /// A path as a value of TOML.
 fn quoted(path: &Path) -> String {
     toml::Value::from(path.display().to_string()).to_string()
@@ -342,6 +431,10 @@ fn over(first: Settings, second: Settings) -> Settings {
         records: output::over(first.records, second.records),
         deliver: first.deliver.or(second.deliver),
         deliver_endpoint: first.deliver_endpoint.or(second.deliver_endpoint),
+        deliver_kms_key: first.deliver_kms_key.or(second.deliver_kms_key),
+        deliver_checksum: first.deliver_checksum.or(second.deliver_checksum),
+        ca_bundle: first.ca_bundle.or(second.ca_bundle),
+        stop_timeout: first.stop_timeout.or(second.stop_timeout),
         spool_size: first.spool_size.or(second.spool_size),
         listen: first.listen.or(second.listen),
         hook: first.hook.or(second.hook),
@@ -394,7 +487,7 @@ mod tests {
         let merged = over(flags, read("window = 10\nflow-memory = \"8MiB\"\noutput = [\"text\"]").unwrap());
         let config = Config::from_settings(merged).unwrap();
         assert_eq!(config.window, 5);
-        assert_eq!(config.flow_memory, ByteSize::mib(8));
+        assert_eq!(config.flow_memory, Some(ByteSize::mib(8)));
         assert_eq!(config.output.outputs, [Output::Text]);
         assert_eq!(config.listen.port(), 9810);
     }

@@ -5,11 +5,13 @@
 //! types, and nothing that can fail.
 
 mod key;
+mod room;
 mod table;
 mod traffic;
 mod window;
 
-pub use key::{Action, Direction, DropReason, FlowKey, InterfaceNumber};
+pub use key::{Action, Direction, DropReason, Family, FlowKey, InterfaceNumber, address};
+pub use room::{Claim, Room};
 pub use table::{Added, Counters, Delta, Icmp, Table};
 pub use traffic::Traffic;
 pub use window::Window;

@@ -6,20 +6,20 @@
 //!
 //! XDP is a link too. It counts ingress where the user wants it to and [`xdp`](super::xdp) has no objection.
 
-use std::{io, os::fd::OwnedFd, thread, time::Duration};
+use std::{io, os::fd::AsFd, sync::Arc};
 
-use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
-};
 use observer_ebpf::abi::Direction;
 
 use super::{
     KernelError, Programs,
+    clsact::{self, OurFilter, OwnQdisc},
+    link::{Link, LinkType},
     preflight::KernelVersion,
+    presence::{Evidence, Missing, Presence},
+    syscall,
     xdp::{self, Refusal, XdpMode, XdpPlan},
 };
-use crate::{ethtool, netlink::Netlink, netns::Netns};
+use crate::{netlink::Netlink, netns::Netns};
 
 /// How the programs are put on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,61 +74,169 @@ pub struct Attachment {
     /// Where it is; the path may change while the namespace lives.
     pub netns: Netns,
     ifindex: u32,
-    how: How,
-    xdp: Option<(OwnedFd, XdpMode)>,
     hook: Hook,
+    tc: [Option<Place>; 2],
+    xdp: Option<(Arc<Link>, XdpMode)>,
+    /// The qdisc under the filters was made for them.
+    qdisc_is_ours: bool,
 }
 
+/// The place of a TC program.
 #[derive(Debug)]
-enum How {
-    Tcx { _links: Vec<SchedClassifierLink> },
-    Clsact { handle: u16, priorities: [u16; 2], qdisc_is_ours: bool },
+enum Place {
+    Tcx(Arc<Link>),
+    Filter(OurFilter),
 }
 
-/// Lower runs earlier. First, because a filter in front of us that ends the chain would hide its packets; the next
-/// ones, where another kind of classifier holds the first.
-const PRIORITIES: [u16; 4] = [1, 2, 3, 4];
+/// `BPF_F_BEFORE` without a program to be before: first in the chain.
+const FIRST: u32 = 1 << 3;
 
 impl Attachment {
     /// Puts the programs on the interface with this index in `netns`.
     ///
     /// Where XDP was to count ingress and the kernel refuses it, TC does, and the refusal is returned with it.
     pub fn attach(
-        mut programs: Programs,
+        programs: Programs,
         hook: Hook,
         netns: Netns,
         ifindex: u32,
     ) -> Result<(Self, Option<Refusal>), KernelError> {
-        let (how, xdp) = inside(&netns, || -> Result<_, KernelError> {
-            let attach_tc = |programs: &mut Programs, directions: &[Direction]| match hook {
-                Hook::Tcx => attach_tcx(programs, ifindex, directions),
-                Hook::Clsact { handle } => attach_clsact(programs, ifindex, handle, directions),
+        let mut attachment = Self { netns, ifindex, hook, tc: [None, None], xdp: None, qdisc_is_ours: false };
+        let plan = programs.xdp();
+        // With XDP alone, TC counts ingress only where that is refused.
+        let behind_xdp = plan.is_none_or(|plan| plan.companion);
+        let missing = Missing { tc: [behind_xdp, true], xdp: plan.is_some() };
+        let refusal = attachment.mend(programs, missing)?;
+        Ok((attachment, refusal))
+    }
+
+    /// Puts those programs on the interface that are missing. Where that fails, those that were put there go again.
+    pub fn mend(&mut self, mut programs: Programs, missing: Missing) -> Result<Option<Refusal>, KernelError> {
+        let netns = self.netns.clone();
+        inside(&netns, || {
+            let result = self.put(&mut programs, missing);
+            if result.is_err()
+                && let Ok(mut netlink) = Netlink::new()
+            {
+                self.remove(&mut netlink, missing.tc);
+            }
+            result
+        })?
+    }
+
+    /// In the interface's namespace.
+    fn put(&mut self, programs: &mut Programs, missing: Missing) -> Result<Option<Refusal>, KernelError> {
+        let mut directions = missing.tc;
+        let mut refusal = None;
+        if let Some(XdpPlan { mode, companion }) = programs.xdp().filter(|_| missing.xdp) {
+            self.xdp = None;
+            // First the one that counts what has no mark: so nothing is missed and nothing counted twice.
+            if companion {
+                self.put_tc(programs, directions)?;
+                directions = [false; 2];
+            }
+            match xdp::attach(programs, self.ifindex, mode) {
+                Ok(link) => self.xdp = Some((Arc::new(link), mode)),
+                Err(refused) => {
+                    directions[Direction::Ingress as usize] |= !companion;
+                    refusal = Some(refused);
+                }
+            }
+        }
+        self.put_tc(programs, directions)?;
+        Ok(refusal)
+    }
+
+    fn put_tc(&mut self, programs: &mut Programs, directions: [bool; 2]) -> Result<(), KernelError> {
+        // Each takes effect at once, but returns a grace period later only: and a new task speaks first, so egress does.
+        let wanted = Direction::ALL.into_iter().rev().filter(|direction| directions[*direction as usize]);
+        let ifindex = self.ifindex;
+        let mut netlink = None;
+        for direction in wanted {
+            let name = programs.name(direction);
+            let failed = |error: io::Error| match error.raw_os_error() {
+                Some(libc::ENODEV) => KernelError::InterfaceGone(ifindex),
+                _ => KernelError::call(format!("attaching {name}"), error),
             };
-            Ok(match programs.xdp() {
-                None => (attach_tc(&mut programs, &Direction::ALL)?, None),
-                // First the one that counts what has no mark: so nothing is missed and nothing counted twice.
-                Some(XdpPlan { mode, companion: true }) => {
-                    let how = attach_tc(&mut programs, &Direction::ALL)?;
-                    (how, Some((xdp::attach(&mut programs, ifindex, mode), mode)))
+            let program = programs.get_mut(direction)?;
+            let program = program.fd().map_err(|source| KernelError::Program {
+                action: "attaching",
+                program: name,
+                source,
+            })?;
+            let program = program.as_fd();
+            self.tc[direction as usize] = Some(match self.hook {
+                Hook::Tcx => {
+                    let kind = match direction {
+                        Direction::Ingress => LinkType::TcxIngress,
+                        Direction::Egress => LinkType::TcxEgress,
+                    };
+                    Place::Tcx(Arc::new(Link::create(program, ifindex, kind, FIRST).map_err(failed)?))
                 }
-                Some(XdpPlan { mode, companion: false }) => {
-                    let link = xdp::attach(&mut programs, ifindex, mode);
-                    let directions = if link.is_ok() { &Direction::ALL[1..] } else { &Direction::ALL[..] };
-                    (attach_tc(&mut programs, directions)?, Some((link, mode)))
+                Hook::Clsact { handle } => {
+                    let netlink = match &mut netlink {
+                        Some(netlink) => netlink,
+                        none => {
+                            let mut socket = Netlink::new().map_err(failed)?;
+                            self.qdisc_is_ours |= socket.add_clsact(ifindex).map_err(failed)?;
+                            none.insert(socket)
+                        }
+                    };
+                    let place = clsact::add_filter(netlink, (ifindex, direction, handle), program, name);
+                    let place = place.map_err(failed)?;
+                    Place::Filter(OurFilter { place, program: syscall::program_id(program)? })
                 }
-            })
-        })??;
-        let (xdp, refusal) = match xdp {
-            None => (None, None),
-            Some((Ok(link), mode)) => (Some((link, mode)), None),
-            Some((Err(refusal), _)) => (None, Some(refusal)),
-        };
-        Ok((Self { netns, ifindex, how, xdp, hook }, refusal))
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes TC programs off, in the interface's namespace.
+    fn remove(&mut self, netlink: &mut Netlink, directions: [bool; 2]) {
+        for (place, remove) in self.tc.iter_mut().zip(directions) {
+            // Closing a link is enough.
+            if remove && let Some(Place::Filter(filter)) = place.take() {
+                let _ = filter.remove(netlink);
+            }
+        }
     }
 
     /// Where packets towards the task are counted.
     pub fn ingress(&self) -> IngressHook {
         self.xdp.as_ref().map_or(IngressHook::Tc(self.hook), |(_, mode)| IngressHook::Xdp(*mode))
+    }
+
+    /// Shows whether the programs are there, from anywhere.
+    pub fn presence(&self) -> Presence {
+        let evidence = |place: &Option<Place>| {
+            place.as_ref().map(|place| match place {
+                Place::Tcx(link) => Evidence::Link(Arc::clone(link)),
+                Place::Filter(filter) => Evidence::Program(filter.program),
+            })
+        };
+        let xdp = self.xdp.as_ref().map(|(link, _)| Evidence::Link(Arc::clone(link)));
+        Presence { tc: [evidence(&self.tc[0]), evidence(&self.tc[1])], xdp }
+    }
+
+    /// Looks which programs are missing, in the interface's namespace where only that tells: a program that somebody
+    /// else holds too outlives its filter.
+    pub fn missing(&self) -> Result<Missing, KernelError> {
+        let mut missing = self.presence().missing()?;
+        let looking =
+            |error| KernelError::call(format!("listing the filters of interface {}", self.ifindex), error);
+        if matches!(self.hook, Hook::Clsact { .. }) && !missing.any() {
+            missing.tc = inside(&self.netns, || -> Result<_, KernelError> {
+                let mut netlink = Netlink::new().map_err(looking)?;
+                let mut missing = [false; 2];
+                for (missing, place) in missing.iter_mut().zip(&self.tc) {
+                    if let Some(Place::Filter(filter)) = place {
+                        *missing = !filter.is_there(&mut netlink).map_err(looking)?;
+                    }
+                }
+                Ok(missing)
+            })??;
+        }
+        Ok(missing)
     }
 
     /// Takes XDP off, and lets TC count ingress to the end. Returns whether there is a packet that XDP may have counted
@@ -139,56 +247,30 @@ impl Attachment {
 
     /// Takes them off. The interface or its namespace being gone is no error.
     ///
-    /// Returns the qdisc that was made for them, for [`remove_quiet`].
+    /// Returns the qdisc that was made for them, for [`remove_quiet`](super::clsact::remove_quiet).
     pub fn detach(self) -> Result<Option<OwnQdisc>, KernelError> {
-        match self.how {
-            // Closing the links is enough.
-            How::Tcx { .. } => Ok(None),
-            How::Clsact { handle, priorities, qdisc_is_ours } => {
-                match inside(&self.netns, || detach_filters(self.ifindex, handle, priorities)) {
-                    Err(KernelError::NamespaceGone { .. }) => return Ok(None),
-                    result => result??,
-                }
-                Ok(qdisc_is_ours.then_some(OwnQdisc { netns: self.netns, ifindex: self.ifindex }))
-            }
+        let Self { netns, ifindex, tc, qdisc_is_ours, .. } = self;
+        let filters: Vec<_> = tc
+            .into_iter()
+            .flatten()
+            .filter_map(|place| match place {
+                // Closing the link is enough.
+                Place::Tcx(_) => None,
+                Place::Filter(filter) => Some(filter),
+            })
+            .collect();
+        if filters.is_empty() {
+            return Ok(None);
         }
-    }
-}
-
-/// A clsact qdisc that was made for our filters.
-#[derive(Debug)]
-pub struct OwnQdisc {
-    netns: Netns,
-    ifindex: u32,
-}
-
-/// An interface that carries nothing for so long is quiet.
-const QUIET: Duration = Duration::from_millis(200);
-
-/// Removes qdiscs from interfaces that are quiet, where nobody else uses them.
-///
-/// Removing one stops the interface's queues for some milliseconds, and what the task sends then is dropped (measured:
-/// a datagram of a busy exchange, every time; `qdisc_graft` calls `dev_deactivate`). So where there is traffic it
-/// stays: without filters it does nothing.
-pub fn remove_quiet(qdiscs: &[OwnQdisc]) {
-    let frames = |qdisc: &OwnQdisc| {
-        let read = || Netlink::new()?.counters(qdisc.ifindex).map(|it| it.frames);
-        qdisc.netns.inside(read).ok().and_then(Result::ok)
-    };
-    // An interface that cannot be read is gone, and its qdisc with it.
-    let live: Vec<_> = qdiscs.iter().filter_map(|qdisc| Some((qdisc, frames(qdisc)?))).collect();
-    if live.is_empty() {
-        return;
-    }
-    thread::sleep(QUIET);
-    for (qdisc, before) in live {
-        let remove = || {
+        let removed = inside(&netns, || -> io::Result<()> {
             let mut netlink = Netlink::new()?;
-            if netlink.has_tc_filters(qdisc.ifindex)? { Ok(()) } else { netlink.remove_clsact(qdisc.ifindex) }
-        };
-        if frames(qdisc) == Some(before) {
-            let _: Result<Result<(), io::Error>, io::Error> = qdisc.netns.inside(remove);
+            filters.iter().try_for_each(|filter| filter.remove(&mut netlink))
+        });
+        match removed {
+            Err(KernelError::NamespaceGone { .. }) => return Ok(None),
+            result => result?.map_err(|error| KernelError::call(format!("interface {ifindex}"), error))?,
         }
+        Ok(qdisc_is_ours.then_some(OwnQdisc { netns, ifindex }))
     }
 }
 
@@ -200,137 +282,4 @@ pub(super) fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) ->
         }
         _ => KernelError::call(format!("entering network namespace {}", netns.path.display()), error),
     })
-}
-
-const fn side(direction: Direction) -> TcAttachType {
-    match direction {
-        Direction::Ingress => TcAttachType::Ingress,
-        Direction::Egress => TcAttachType::Egress,
-    }
-}
-
-/// aya wants names; this is the name at this moment.
-fn name_of(ifindex: u32) -> Result<String, KernelError> {
-    ethtool::name(ifindex).map_err(|_| KernelError::InterfaceGone(ifindex))
-}
-
-/// Attaches under the interface's current name, and once more should it be renamed in between.
-fn attach_one(
-    program: &mut SchedClassifier,
-    ifindex: u32,
-    direction: Direction,
-    options: impl Fn() -> TcAttachOptions,
-) -> Result<SchedClassifierLink, ProgramError> {
-    let io = |error: KernelError| ProgramError::IOError(io::Error::other(error));
-    loop {
-        let name = name_of(ifindex).map_err(io)?;
-        let id = program.attach_with_options(&name, side(direction), options())?;
-        let link = program.take_link(id)?;
-        if name_of(ifindex).map_err(io)? == name {
-            return Ok(link);
-        }
-        drop(link);
-    }
-}
-
-fn attach_tcx(programs: &mut Programs, ifindex: u32, directions: &[Direction]) -> Result<How, KernelError> {
-    let attach = |&direction: &Direction| {
-        let name = programs.name(direction);
-        attach_one(programs.get_mut(direction)?, ifindex, direction, || {
-            TcAttachOptions::TcxOrder(LinkOrder::first())
-        })
-        .map_err(|source| failed("attaching", name, source))
-    };
-    // Each takes effect at once, but returns a grace period later only: and a new task speaks first, so egress does.
-    Ok(How::Tcx { _links: directions.iter().rev().map(attach).collect::<Result<_, _>>()? })
-}
-
-fn attach_clsact(
-    programs: &mut Programs,
-    ifindex: u32,
-    handle: u16,
-    directions: &[Direction],
-) -> Result<How, KernelError> {
-    let qdisc_is_ours = match qdisc_add_clsact(&name_of(ifindex)?) {
-        Ok(()) => true,
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => false,
-        Err(error) => {
-            let name = programs.name(Direction::Ingress);
-            return Err(failed("adding the clsact qdisc for", name, error.into()));
-        }
-    };
-    let mut priorities = [0; 2];
-    for &direction in directions {
-        let name = programs.name(direction);
-        match attach_filter(programs.get_mut(direction)?, ifindex, direction, handle) {
-            Ok(priority) => priorities[direction as usize] = priority,
-            Err(source) => {
-                // Leave nothing half done.
-                let _ = detach_filters(ifindex, handle, priorities);
-                return Err(failed("attaching", name, source));
-            }
-        }
-    }
-    Ok(How::Clsact { handle, priorities, qdisc_is_ours })
-}
-
-fn attach_filter(
-    program: &mut SchedClassifier,
-    ifindex: u32,
-    direction: Direction,
-    handle: u16,
-) -> Result<u16, ProgramError> {
-    let mut last = ProgramError::NotAttached;
-    for priority in PRIORITIES {
-        let options =
-            || TcAttachOptions::Netlink(NlOptions { priority, handle: tc_handle(handle), classid: None });
-        let link = match attach_one(program, ifindex, direction, options) {
-            // A filter that an earlier run of this daemon left behind: replaced in place.
-            Err(ProgramError::TcError(TcError::NetlinkError(error)))
-                if error.raw_os_error() == Some(libc::EEXIST) =>
-            {
-                let name =
-                    name_of(ifindex).map_err(|error| ProgramError::IOError(io::Error::other(error)))?;
-                let old =
-                    SchedClassifierLink::attached(&name, side(direction), priority, tc_handle(handle), None)?;
-                let id = program.attach_to_link(old)?;
-                program.take_link(id)?
-            }
-            Err(ProgramError::TcError(TcError::NetlinkError(error)))
-                if error.raw_os_error() == Some(libc::EINVAL) =>
-            {
-                // The priority belongs to a classifier of another kind.
-                last = ProgramError::TcError(TcError::NetlinkError(error));
-                continue;
-            }
-            result => result?,
-        };
-        // aya's link detaches in the namespace of the thread that drops it, which may be another one then.
-        std::mem::forget(link);
-        return Ok(priority);
-    }
-    Err(last)
-}
-
-fn detach_filters(ifindex: u32, handle: u16, priorities: [u16; 2]) -> Result<(), KernelError> {
-    let Ok(name) = name_of(ifindex) else { return Ok(()) };
-    for direction in Direction::ALL {
-        let priority = priorities[direction as usize];
-        if priority != 0 {
-            let link =
-                SchedClassifierLink::attached(&name, side(direction), priority, tc_handle(handle), None)
-                    .map_err(|error| KernelError::call(format!("interface {name}"), error))?;
-            // Drop detaches, and its only errors are that the filter or the interface is gone.
-            drop(link);
-        }
-    }
-    Ok(())
-}
-
-const fn tc_handle(handle: u16) -> TcHandle {
-    TcHandle::new(0, handle)
-}
-
-fn failed(action: &'static str, program: &'static str, source: ProgramError) -> KernelError {
-    KernelError::Program { action, program, source }
 }

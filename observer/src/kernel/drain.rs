@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    mem::{self, Discriminant},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,7 +23,10 @@ use super::{
     syscall::{After, Elements},
     ticks::{TickReader, Ticks},
 };
-use crate::flow::{Counters, Delta, Icmp, InterfaceNumber};
+use crate::{
+    flow::{Counters, Delta, Icmp, InterfaceNumber},
+    log::Logged,
+};
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
@@ -60,6 +64,8 @@ pub struct Drain {
     ledgers: Arc<Ledgers>,
     ring: RingBuf<MapData>,
     drops: Option<Drops>,
+    /// Why drops cannot be read.
+    failing: Logged<Discriminant<KernelError>>,
     owners: MapData,
     owner_elements: Elements<FlowKey, u64>,
     grace: Grace,
@@ -122,6 +128,7 @@ impl Drain {
             )),
             ring: ring.try_into().map_err(aya::EbpfError::from)?,
             drops: None,
+            failing: Logged::default(),
             owners: programs.take_map(names::OWNERS)?,
             owner_elements: Elements::new(),
             grace,
@@ -187,10 +194,18 @@ impl Drain {
         let dropped = self.drops.as_mut().map_or(0, |drops| {
             let read = drops.drain(half, ticks, |delta| take(Side::Before, delta));
             let read = read.and_then(|entries| drops.read_counts().map(|()| entries));
-            read.unwrap_or_else(|error| {
-                tracing::warn!(%error, "drops could not be read; trying again");
-                0
-            })
+            match read {
+                Ok(entries) => {
+                    self.failing.clear();
+                    entries
+                }
+                Err(error) => {
+                    if self.failing.is_new(mem::discriminant(&error)) {
+                        tracing::warn!(%error, "drops cannot be read; trying again each second");
+                    }
+                    0
+                }
+            }
         });
         Ok(DrainReport { grace, read: start.elapsed(), entries, spilled, dropped })
     }
@@ -279,6 +294,7 @@ fn flow_of(key: &FlowKey) -> crate::flow::FlowKey {
     crate::flow::FlowKey::new(
         InterfaceNumber::new(key.interface),
         key.direction(),
+        key.family(),
         key.protocol,
         (key.source, key.destination),
         ports,

@@ -1,11 +1,10 @@
 //! What an interface carried before the programs were on it.
 
-use std::{fs, thread, time::Duration};
+use std::{thread, time::Duration};
 
-use nix::net::if_::if_indextoname;
 use observer_ebpf::abi::Ledger;
 
-use super::ledger::Ledgers;
+use super::{carried::carried, ledger::Ledgers};
 use crate::{
     flow::{InterfaceNumber, Traffic},
     netlink::LinkCounters,
@@ -41,7 +40,7 @@ impl Gap {
         ifindex: u32,
         (ledgers, number): (&Ledgers, InterfaceNumber),
     ) -> Option<Self> {
-        Some(Self { base, before: counters(netns, ifindex)?, ledgers: ledgers.of(number) })
+        Some(Self { base, before: carried(netns, ifindex)?, ledgers: ledgers.of(number) })
     }
 
     /// What passed uncounted in each direction, once the programs are there. Frames that carried no IP packet are
@@ -54,7 +53,7 @@ impl Gap {
         (ledgers, number): (&Ledgers, InterfaceNumber),
     ) -> [Traffic; 2] {
         // Of one that is gone by now at least the first look is known.
-        let after = counters(netns, ifindex).unwrap_or(self.before);
+        let after = carried(netns, ifindex).unwrap_or(self.before);
         let mut missed = self.missed(after, &ledgers.of(number));
         let mut now = after;
         for _ in 0..LOOKS {
@@ -63,7 +62,7 @@ impl Gap {
             }
             thread::sleep(SETTLE);
             let seen = ledgers.of(number);
-            let Some(later) = counters(netns, ifindex) else { break };
+            let Some(later) = carried(netns, ifindex) else { break };
             missed = self.missed(later, &seen);
             if later == now {
                 break;
@@ -95,24 +94,6 @@ impl Gap {
     }
 }
 
-/// Not by netlink, which waits for whoever changes an interface anywhere.
-fn counters(netns: &Netns, ifindex: u32) -> Option<LinkCounters> {
-    let read = || {
-        let name = if_indextoname(ifindex).ok()?.into_string().ok()?;
-        let table = fs::read_to_string("/proc/thread-self/net/dev").ok()?;
-        in_table(&table, &name)
-    };
-    netns.inside(read).ok()?
-}
-
-/// A line of `/proc/net/dev`: eight numbers of what was received, and eight of what was sent.
-fn in_table(table: &str, name: &str) -> Option<LinkCounters> {
-    let line = table.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
-    let numbers: Vec<u64> = line.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
-    let number = |at: usize| numbers.get(at).copied();
-    Some(LinkCounters { frames: [number(1)?, number(9)?], bytes: [number(0)?, number(8)?] })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,14 +105,6 @@ mod tests {
     fn seen(frames: u64) -> [Ledger; 2] {
         let counted = Ledger { frames, frame_bytes: frames * 114, ..Ledger::default() };
         [counted, Ledger::default()]
-    }
-
-    #[test]
-    fn counters_are_those_of_the_interface_with_this_name() {
-        let table = "Inter-|   Receive\n face |bytes\n\
-            eth01:   1 2 0 0 0 0 0 0   3 4 0 0 0 0 0 0\n  eth0: 500 6 0 0 0 0 0 0 700 8 0 0 0 0 0 0\n";
-        assert_eq!(in_table(table, "eth0"), Some(LinkCounters { frames: [6, 8], bytes: [500, 700] }));
-        assert_eq!(in_table(table, "eth"), None);
     }
 
     #[test]

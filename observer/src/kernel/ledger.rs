@@ -30,3 +30,14 @@ impl Ledgers {
         })
     }
 }
+
+impl Ledgers {
+    /// Frames that crossed an interface, both ways together: a small part of [`of`](Self::of), to see whether there were
+    /// any.
+    pub fn frames(&self, interface: InterfaceNumber) -> u64 {
+        const { assert!(std::mem::offset_of!(Ledger, frames) == 0) };
+        let rows = Direction::ALL.len() * self.cpus;
+        let first = usize::from(interface.get()) * rows;
+        (first..first + rows).map(|index| self.mapping.read_first(index)).fold(0, u64::wrapping_add)
+    }
+}

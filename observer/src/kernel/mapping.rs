@@ -58,6 +58,12 @@ impl<T: Copy> Mapping<T> {
         unsafe { self.element(index).read_volatile() }
     }
 
+    /// Copies the first word of an element out.
+    pub(super) fn read_first(&self, index: usize) -> u64 {
+        // SAFETY: in bounds, and the ABI's types begin with a word and are aligned for one.
+        unsafe { self.element(index).cast::<u64>().read_volatile() }
+    }
+
     /// Overwrites an element.
     pub(super) fn write(&self, index: usize, value: T) {
         // SAFETY: in bounds.

@@ -7,7 +7,8 @@
 //! - [`preflight`]: what this host offers, before anything is touched
 //! - [`bpffs`]: where the maps are pinned, which is how aya shares them between the loads of one object
 //! - [`object`]: the programs, loaded once per interface
-//! - [`attachment`]: on an interface, in its namespace, and off again
+//! - [`attachment`]: on an interface, in its namespace, and off again; `link` and `clsact` are the two ways
+//! - `presence`: whether the programs are still there
 //! - [`xdp`]: whether and how XDP may count ingress on an interface
 //! - [`drain`]: flip, grace period, read and clear
 //! - [`drops`]: what the kernel drops, and why
@@ -16,21 +17,27 @@
 //! - [`ticks`]: the kernel's clock that times packets, beside UNIX time
 //! - [`spares`]: programs that are loaded before they are needed
 //! - [`gap`]: what an interface carried before the programs were on it
+//! - [`carried`]: the counters of the interfaces themselves
 //! - [`grace`]: waiting until no program can still be running on what it saw before
 
 pub mod attachment;
 pub mod bpffs;
 mod btf;
+pub mod carried;
+mod clsact;
 pub mod diagnostics;
 pub mod drain;
+mod drop_reasons;
 pub mod drops;
 mod error;
 pub mod gap;
 pub mod grace;
 pub mod ledger;
+mod link;
 mod mapping;
 pub mod object;
 pub mod preflight;
+mod presence;
 pub mod spares;
 mod syscall;
 pub mod test_run;
@@ -38,7 +45,10 @@ mod ticks;
 pub mod xdp;
 
 pub use attachment::{Attachment, Hook, IngressHook};
+pub use carried::Reading;
+pub use clsact::{OwnQdisc, remove_quiet};
 pub use drain::Drain;
 pub use error::KernelError;
 pub use object::{Loader, Programs, Sizes};
+pub use presence::{Missing, Presence};
 pub use xdp::{XdpMode, XdpPlan, XdpWish};

@@ -28,7 +28,7 @@ use super::{
     xdp::{self, XdpMode, XdpPlan},
 };
 
-/// The object that `cargo xtask build` made.
+/// The eBPF programs, as `build.rs` found them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT"));
 
 /// The maps that all loads share, by the files that they are pinned to.
@@ -91,7 +91,7 @@ impl Sizes {
     /// 64th for what was not delivered, another for who sends, the rest for flows.
     pub fn from_budget(budget: u64, cpus: u32) -> Result<Self, KernelError> {
         let rows = Self::HALVES * u64::from(cpus);
-        let per_interface = 2 * u64::from(cpus) * size_of::<Ledger>() as u64;
+        let per_interface = Self::per_interface(cpus);
         let quarter = budget / 4;
         let ring_bytes =
             if quarter < Self::MIN_RING { Self::MIN_RING } else { 1 << quarter.min(Self::MAX_RING).ilog2() };
@@ -106,8 +106,7 @@ impl Sizes {
             + owners * Self::OWNER;
         let groups = budget.saturating_sub(fixed) / (rows * Self::GROUP);
         if groups == 0 {
-            let least = (Self::MIN_RING + 64 * per_interface + rows * Self::GROUP) * 64 / 42;
-            return Err(KernelError::Memory { given: budget, cpus, least });
+            return Err(KernelError::Memory { given: budget, cpus, least: Self::least(cpus) });
         }
         Ok(Self {
             cpus,
@@ -119,6 +118,17 @@ impl Sizes {
             undelivered: undelivered.clamp(1, u32::MAX.into()) as u32,
             owners: owners.clamp(1, u32::MAX.into()) as u32,
         })
+    }
+
+    /// The least budget that can be divided.
+    pub fn least(cpus: u32) -> u64 {
+        let rows = Self::HALVES * u64::from(cpus);
+        (Self::MIN_RING + 64 * Self::per_interface(cpus) + rows * Self::GROUP) * 64 / 42
+    }
+
+    /// Bytes of the ledger.
+    fn per_interface(cpus: u32) -> u64 {
+        2 * u64::from(cpus) * size_of::<Ledger>() as u64
     }
 
     /// Entries that each of so many interfaces may make in one direction, on one CPU and in one half.
@@ -170,8 +180,8 @@ pub struct LoaderOptions {
 }
 
 impl LoaderOptions {
-    fn fragment_age(&self) -> u32 {
-        ticks::fragment_age(match self.clock {
+    fn fragment_ticks(&self) -> u32 {
+        ticks::fragment_ticks(match self.clock {
             Clock::Ticks => ticks::length_ns(),
             Clock::Replay => 1_000_000,
         })
@@ -202,7 +212,7 @@ impl Loader {
             .override_global(names::SETS, leak(sizes.sets), true)
             .override_global(names::RING_PRESSED, leak(sizes.ring_bytes / 4 * 3), true)
             .override_global(names::CLOCK, leak(options.clock as u32), true)
-            .override_global(names::FRAGMENT_AGE, leak(options.fragment_age()), true)
+            .override_global(names::FRAGMENT_TICKS, leak(options.fragment_ticks()), true)
             .override_global(names::LOG_LEVEL, leak(options.log_level), true)
             .override_global(names::HASH_FACTORS, &*Box::leak(Box::new(factors)), true);
         let rows = sizes.rows();
@@ -353,6 +363,7 @@ fn fit(loader: &mut EbpfLoader<'static>, terrain: &Terrain) {
     loader
         .override_global(names::LAYOUT, leak(terrain.layout.words()), true)
         .override_global(names::REASONS, leak(terrain.reasons.words()), true)
+        .override_global(names::VERDICTS, leak(terrain.verdicts), true)
         .override_global(names::DROP_ARGUMENTS, leak(terrain.arguments), true);
 }
 

@@ -4,7 +4,6 @@ use std::fs;
 
 use nix::sys::{
     resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
-    sysinfo::sysinfo,
     utsname::uname,
 };
 
@@ -96,11 +95,6 @@ fn effective_capabilities() -> u64 {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or(0)
-}
-
-/// Bytes of memory that the host has.
-pub fn memory() -> u64 {
-    sysinfo().map_or(u64::MAX, |info| info.ram_total())
 }
 
 /// CPUs that the kernel may ever bring up: the highest number and one.

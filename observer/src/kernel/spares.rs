@@ -28,9 +28,6 @@ pub struct Spares {
 type Spare = (InterfaceNumber, Result<Programs, KernelError>);
 
 impl Spares {
-    /// So many interfaces that appear at once are observed without delay. Each costs a few descriptors.
-    pub const MOST: usize = 8;
-
     /// None yet.
     pub fn start(loader: Loader) -> io::Result<Self> {
         let loader = Arc::new(Mutex::new(loader));

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use super::KernelError;
@@ -11,6 +11,7 @@ pub(super) const MAP_CREATE: libc::c_long = 0;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_DELETE_ELEM: libc::c_long = 3;
 pub(super) const PROG_TEST_RUN: libc::c_long = 10;
+const PROG_GET_NEXT_ID: libc::c_long = 11;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
@@ -86,6 +87,56 @@ pub(super) fn misses(program: BorrowedFd<'_>) -> Result<u64, KernelError> {
         Info { fd: program.as_raw_fd() as u32, len: size_of_val(&info) as u32, to: (&raw mut info) as u64 };
     bpf(OBJ_GET_INFO_BY_FD, &mut attributes, "BPF_OBJ_GET_INFO_BY_FD")?;
     Ok(info[AT / 8])
+}
+
+/// The id of the program behind a descriptor.
+pub(super) fn program_id(program: BorrowedFd<'_>) -> Result<u32, KernelError> {
+    /// Words of `struct bpf_prog_info`: type, id.
+    const ID: usize = 1;
+    Ok(info::<2>(program.as_raw_fd())?[ID])
+}
+
+/// Whether a program with this id is loaded. Ids are given away in turn, and come again after two thousand million.
+pub(super) fn is_loaded(program: u32) -> Result<bool, KernelError> {
+    /// The same as far as it goes: where to begin, and the answer.
+    #[repr(C)]
+    struct NextId {
+        start: u32,
+        next: u32,
+        open_flags: u32,
+    }
+    let mut attributes = NextId { start: program.wrapping_sub(1), next: 0, open_flags: 0 };
+    match bpf(PROG_GET_NEXT_ID, &mut attributes, "BPF_PROG_GET_NEXT_ID") {
+        Ok(_) => Ok(attributes.next == program),
+        Err(KernelError::Call { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The state of a link to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    /// The program's id.
+    pub(super) program: u32,
+    /// The interface's index; 0 where the link is detached.
+    pub(super) ifindex: u32,
+}
+
+/// Asks about a link of TCX or XDP.
+pub(super) fn link_info(link: &OwnedFd) -> Result<LinkInfo, KernelError> {
+    /// Words of `struct bpf_link_info`: type, id, program, padding, and what depends on the type.
+    const PROGRAM: usize = 2;
+    const IFINDEX: usize = 4;
+    let info = info::<{ IFINDEX + 2 }>(link.as_raw_fd())?;
+    Ok(LinkInfo { program: info[PROGRAM], ifindex: info[IFINDEX] })
+}
+
+/// The first words that the kernel tells of an object.
+fn info<const WORDS: usize>(fd: RawFd) -> Result<[u32; WORDS], KernelError> {
+    let mut info = [0_u32; WORDS];
+    let mut attributes = Info { fd: fd as u32, len: size_of_val(&info) as u32, to: (&raw mut info) as u64 };
+    bpf(OBJ_GET_INFO_BY_FD, &mut attributes, "BPF_OBJ_GET_INFO_BY_FD")?;
+    Ok(info)
 }
 
 /// What becomes of elements that were read.

@@ -4,19 +4,19 @@
 //! one at the other end, and some of that it does not undo. So it is asked before what would change, and unless the
 //! user accepts changes a program is put only where there are none. Everywhere else TC counts ingress, as ever.
 
-use std::{
-    collections::BTreeSet,
-    fmt, io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
-};
+use std::{collections::BTreeSet, fmt, io, os::fd::AsFd};
 
 use aya::programs::loaded_programs;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, LinkXdp};
 
-use super::{KernelError, Programs, attachment::inside, preflight::KernelVersion, syscall::bpf};
+use super::{
+    KernelError, Programs,
+    attachment::inside,
+    link::{self, LinkType},
+    preflight::KernelVersion,
+};
 use crate::{
     ethtool::{self, Channels},
-    netlink::Netlink,
+    netlink::{Link, Netlink},
     netns::Netns,
 };
 
@@ -186,37 +186,15 @@ pub fn plan(
     Ok(Device::look(netns, ifindex, ethernet)?.judge(wish, KernelVersion::running()))
 }
 
-/// Puts the program on an interface of the calling thread's namespace. It is off when the link is closed, wherever
-/// that happens.
+/// Puts the program on an interface of the calling thread's namespace.
 ///
 /// Not by aya, which falls back to a way that needs no link: such a program would outlive a killed daemon.
-pub(super) fn attach(programs: &mut Programs, ifindex: u32, mode: XdpMode) -> Result<OwnedFd, Refusal> {
-    const BPF_LINK_CREATE: libc::c_long = 28;
-    const BPF_XDP: u32 = 37;
+pub(super) fn attach(programs: &mut Programs, ifindex: u32, mode: XdpMode) -> Result<link::Link, Refusal> {
     let failed = |error: &dyn fmt::Display| Refusal::new(mode, Reason::Failed, format!("failed: {error}"));
     let program = programs.xdp_mut().map_err(|error| failed(&error))?;
     let program = program.fd().map_err(|error| failed(&error))?;
-    let mut attributes = LinkCreate {
-        program: program.as_fd().as_raw_fd() as u32,
-        target: ifindex,
-        attach_type: BPF_XDP,
-        flags: mode.flags(),
-    };
-    match bpf(BPF_LINK_CREATE, &mut attributes, "BPF_LINK_CREATE") {
-        // SAFETY: a descriptor that the kernel has just given us.
-        Ok(fd) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        Err(KernelError::Call { source, .. }) => Err(refused(mode, &source)),
-        Err(error) => Err(failed(&error)),
-    }
-}
-
-/// The beginning of `union bpf_attr` for `BPF_LINK_CREATE`.
-#[repr(C)]
-struct LinkCreate {
-    program: u32,
-    target: u32,
-    attach_type: u32,
-    flags: u32,
+    link::Link::create(program.as_fd(), ifindex, LinkType::Xdp, mode.flags())
+        .map_err(|error| refused(mode, &error))
 }
 
 /// The kernel has a message for each of these, and keeps it to itself.
@@ -264,10 +242,7 @@ impl OtherEnd {
     /// In the namespace of the calling thread.
     fn look_here(ifindex: u32) -> io::Result<Self> {
         let name = ethtool::name(ifindex)?;
-        Ok(Self {
-            features: ethtool::features(&name)?,
-            channels: ethtool::channels(&name).unwrap_or_default(),
-        })
+        Ok(Self { features: ethtool::features(name)?, channels: ethtool::channels(name).unwrap_or_default() })
     }
 
     /// The super-packets that it sends on as they are, by the names of its offloads.
@@ -309,11 +284,15 @@ impl Device {
     ) -> Result<(Self, Option<(Netns, u32)>), KernelError> {
         let looking = |error| KernelError::call(format!("looking at interface {ifindex}"), error);
         let mut netlink = Netlink::new().map_err(looking)?;
-        let link = netlink.link(ifindex).map_err(|_| KernelError::InterfaceGone(ifindex))?;
-        let name = ethtool::name(ifindex).map_err(|_| KernelError::InterfaceGone(ifindex))?;
-        let kind = match info_kind(&link) {
+        let gone = |error: io::Error| match error.raw_os_error() {
+            Some(libc::ENODEV | libc::ENXIO) => KernelError::InterfaceGone(ifindex),
+            _ => looking(error),
+        };
+        let link = netlink.link(ifindex).map_err(gone)?;
+        let name = ethtool::name(ifindex).map_err(gone)?;
+        let kind = match link.kind.as_deref() {
             None => Kind::Card,
-            Some(InfoKind::Veth) => Kind::Veth { other_end: None },
+            Some("veth") => Kind::Veth { other_end: None },
             Some(_) => Kind::Other,
         };
         let other_end = match kind {
@@ -324,11 +303,11 @@ impl Device {
             kind,
             ethernet,
             // A driver need not answer.
-            driver: ethtool::driver(&name).unwrap_or_default(),
-            mtu: mtu(&link),
-            features: ethtool::features(&name).unwrap_or_default(),
-            channels: ethtool::channels(&name).unwrap_or_default(),
-            programs: programs_on(&link),
+            driver: ethtool::driver(name).unwrap_or_default(),
+            mtu: link.mtu.unwrap_or(0),
+            features: ethtool::features(name).map_err(looking)?,
+            channels: ethtool::channels(name).unwrap_or_default(),
+            programs: link.xdp.iter().map(|id| program_name(*id)).collect(),
         };
         Ok((device, other_end))
     }
@@ -465,69 +444,23 @@ impl Device {
     }
 }
 
-fn info_kind(link: &LinkMessage) -> Option<&InfoKind> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.iter().find_map(|info| match info {
-            LinkInfo::Kind(kind) => Some(kind),
-            _ => None,
-        }),
-        _ => None,
-    })
-}
-
-fn mtu(link: &LinkMessage) -> u32 {
-    let mtu = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Mtu(mtu) => Some(*mtu),
-        _ => None,
-    });
-    mtu.unwrap_or(0)
-}
-
-/// The XDP programs on a link, with number and name.
-fn programs_on(link: &LinkMessage) -> Vec<String> {
-    let ids: BTreeSet<u32> = link
-        .attributes
-        .iter()
-        .filter_map(|attribute| match attribute {
-            LinkAttribute::Xdp(parts) => Some(parts),
-            _ => None,
-        })
-        .flatten()
-        .filter_map(|part| match part {
-            LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) | LinkXdp::HwProgId(id)
-                if *id != 0 =>
-            {
-                Some(*id)
-            }
-            _ => None,
-        })
-        .collect();
-    let name = |id| {
-        let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
-        let name = program.and_then(|program| program.name_as_str().map(str::to_owned)).unwrap_or_default();
-        if name.is_empty() { format!("XDP program {id}") } else { format!("XDP program {id} ({name})") }
-    };
-    ids.into_iter().map(name).collect()
+/// An XDP program, by number and name.
+fn program_name(id: u32) -> String {
+    let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
+    let name = program.and_then(|program| program.name_as_str().map(str::to_owned)).unwrap_or_default();
+    if name.is_empty() { format!("XDP program {id}") } else { format!("XDP program {id} ({name})") }
 }
 
 /// Where the other end of a pair lies; `netlink` is in the namespace of this one.
-fn other_end(netlink: &mut Netlink, netns: &Netns, link: &LinkMessage) -> Option<(Netns, u32)> {
-    let (mut ifindex, mut number) = (None, None);
-    for attribute in &link.attributes {
-        match attribute {
-            LinkAttribute::Link(index) => ifindex = Some(*index),
-            LinkAttribute::LinkNetNsId(id) => number = Some(*id),
-            _ => {}
-        }
-    }
-    let netns = match number {
+fn other_end(netlink: &mut Netlink, netns: &Netns, link: &Link) -> Option<(Netns, u32)> {
+    let netns = match link.other_netns {
         None => netns.clone(),
         Some(number) => Netns::all().into_iter().find(|netns| {
             let id = netns.open().and_then(|file| netlink.netns_id_if_any(file.as_fd()));
             matches!(id, Ok(Some(id)) if id == number)
         })?,
     };
-    Some((netns, ifindex?))
+    Some((netns, link.other?))
 }
 
 #[cfg(test)]

@@ -3,22 +3,43 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
-use netlink_packet_core::NetlinkPayload;
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::{BUFFER, NetnsId, messages};
+use super::{
+    BUFFER, Link, NetnsId,
+    message::{Message, Messages},
+    netns_id_in, tc,
+    unread::{self, Kind},
+};
 
-const GROUPS: [u32; 4] =
-    [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR, libc::RTNLGRP_NSID];
+const GROUPS: [u32; 5] = [
+    libc::RTNLGRP_LINK,
+    libc::RTNLGRP_TC,
+    libc::RTNLGRP_IPV4_IFADDR,
+    libc::RTNLGRP_IPV6_IFADDR,
+    libc::RTNLGRP_NSID,
+];
 
 /// What the kernel tells unasked.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A change in a namespace; `None` is our own.
-    Change(Option<NetnsId>, Box<RouteNetlinkMessage>),
+    Change(Option<NetnsId>, Change),
     /// Events were lost: everything must be listed again.
     Overrun,
+}
+
+/// A change in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Its interfaces or their addresses have changed, or something of them that could not be understood.
+    Interfaces,
+    /// An interface has left it.
+    LinkGone(Box<Link>),
+    /// The namespace with this id is gone. Each namespace tells of its own ids.
+    NetnsGone(NetnsId),
+    /// A qdisc or a filter of the interface with this index has changed.
+    Hooks(u32),
 }
 
 /// Events of every namespace that has an id for ours, on one socket in ours.
@@ -31,7 +52,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Listens to links, addresses and namespace ids. Needs `CAP_NET_BROADCAST`.
+    /// Listens to links, qdiscs, filters, addresses and namespace ids. Needs `CAP_NET_BROADCAST`.
     pub fn new() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind(&SocketAddr::new(0, 0))?;
@@ -50,13 +71,7 @@ impl Events {
         let mut events = Vec::new();
         loop {
             match receive(self.socket.as_fd(), &mut self.buffer) {
-                Ok((len, netns)) => {
-                    for message in messages(&self.buffer[..len]) {
-                        if let NetlinkPayload::InnerMessage(inner) = message.payload {
-                            events.push(Event::Change(netns, Box::new(inner)));
-                        }
-                    }
-                }
+                Ok((len, netns)) => take(&self.buffer[..len], netns, &mut events),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return Ok(events),
                     Some(libc::ENOBUFS) => events.push(Event::Overrun),
@@ -71,6 +86,35 @@ impl Events {
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+fn take(datagram: &[u8], netns: Option<NetnsId>, events: &mut Vec<Event>) {
+    for message in Messages::of(datagram) {
+        let change = if let Ok(message) = message {
+            change(message)
+        } else {
+            unread::count(Kind::Datagram, datagram);
+            Some(Change::Interfaces)
+        };
+        events.extend(change.map(|change| Event::Change(netns, change)));
+    }
+}
+
+/// What cannot be understood is a change all the same: the namespace is listed anew.
+fn change(message: Message<'_>) -> Option<Change> {
+    match message.kind {
+        libc::RTM_DELLINK => match Link::read(message.payload) {
+            // A port that leaves a bridge is told in the same way, for another family.
+            Some(link) if i32::from(link.family) == libc::AF_UNSPEC => Some(Change::LinkGone(Box::new(link))),
+            _ => Some(Change::Interfaces),
+        },
+        libc::RTM_NEWLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Change::Interfaces),
+        libc::RTM_NEWQDISC | libc::RTM_DELQDISC | libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
+            tc::interface_of(message.payload).map(Change::Hooks)
+        }
+        libc::RTM_DELNSID => netns_id_in(message.payload).map(Change::NetnsGone),
+        _ => None,
     }
 }
 

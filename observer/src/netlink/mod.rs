@@ -1,54 +1,47 @@
 //! A synchronous rtnetlink socket.
 //!
-//! Owns: requests, dumps and events of the kernel's routing socket. In: a question, perhaps about another namespace.
-//! Out: messages of `netlink-packet-route`. The crates of that family do the encoding; what they lack is the
-//! namespace id of an event, which the kernel sends as ancillary data.
+//! Owns: requests, dumps and events of the kernel's routing socket, and the count of messages that could not be
+//! understood. In: a question, perhaps about another namespace. Out: [`Link`]s, [`Address`]es, [`Filter`]s, [`Event`]s.
+//!
+//! Decoded by hand from raw bytes, for the reason given in `message.rs`; and the namespace id of an event, which the
+//! kernel sends as ancillary data, no crate reads.
 
+mod address;
 mod events;
+mod link;
+mod message;
+mod tc;
+mod unread;
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkMessage},
-    nsid::{NsidAttribute, NsidMessage},
-    tc::{TcHandle, TcMessage},
-};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-pub use events::{Event, Events};
+use self::message::{Attributes, Message, Messages, Request, u32_at};
+pub use self::{
+    address::Address,
+    events::{Change, Event, Events},
+    link::{Link, LinkCounters},
+    message::printable,
+    tc::{Filter, FilterPlace, Side},
+    unread::{Kind, unread},
+};
 
 /// A namespace as the kernel numbers it for the namespace that asks. Ids are used again after a namespace is gone.
 pub type NetnsId = i32;
 
 /// Large enough for any single datagram of a dump.
 const BUFFER: usize = 1 << 17;
-
-/// Frames and bytes that an interface has carried by its own count, into its namespace and out of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkCounters {
-    /// Received and sent frames; super-packets may count as one.
-    pub frames: [u64; 2],
-    /// Their bytes, with link headers.
-    pub bytes: [u64; 2],
-}
-
-impl LinkCounters {
-    /// Those in a link message.
-    pub fn of(link: &LinkMessage) -> Option<Self> {
-        link.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Stats64(stats) => Some(Self {
-                frames: [stats.rx_packets, stats.tx_packets],
-                bytes: [stats.rx_bytes, stats.tx_bytes],
-            }),
-            _ => None,
-        })
-    }
-}
+/// A dump that was disturbed by a change is asked for again this often.
+const DUMPS: u32 = 5;
+const IFA_TARGET_NETNSID: u16 = 10;
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
+/// Length of `struct rtgenmsg`.
+const NETNS_HEADER: usize = 1;
 
 /// A socket for questions.
 #[derive(Debug)]
@@ -70,154 +63,161 @@ impl Netlink {
     }
 
     /// The links of a namespace; `None` is our own.
-    pub fn links(&mut self, netns: Option<NetnsId>) -> io::Result<Vec<LinkMessage>> {
-        let mut message = LinkMessage::default();
-        message.attributes.extend(netns.map(LinkAttribute::IfNetnsId));
-        let answers = self.ask(RouteNetlinkMessage::GetLink(message), NLM_F_DUMP)?;
-        Ok(answers
-            .into_iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewLink(link) => Some(link),
-                _ => None,
-            })
-            .collect())
+    pub fn links(&mut self, netns: Option<NetnsId>) -> io::Result<Vec<Link>> {
+        let request = || {
+            let request = Request::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &[0; link::HEADER]);
+            in_netns(request, libc::IFLA_TARGET_NETNSID, netns)
+        };
+        self.dump(request, |message| {
+            (message.kind == libc::RTM_NEWLINK).then(|| Link::read(message.payload)).flatten()
+        })
     }
 
     /// The addresses of a namespace; `None` is our own.
-    pub fn addresses(&mut self, netns: Option<NetnsId>) -> io::Result<Vec<AddressMessage>> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Unspec;
-        message.attributes.extend(netns.map(AddressAttribute::TargetNetNsId));
-        let answers = self.ask(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
-        Ok(answers
-            .into_iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewAddress(address) => Some(address),
-                _ => None,
-            })
-            .collect())
+    pub fn addresses(&mut self, netns: Option<NetnsId>) -> io::Result<Vec<Address>> {
+        let request = || {
+            let request = Request::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; address::HEADER]);
+            in_netns(request, IFA_TARGET_NETNSID, netns)
+        };
+        self.dump(request, |message| {
+            (message.kind == libc::RTM_NEWADDR).then(|| Address::read(message.payload)).flatten()
+        })
     }
 
     /// The id of the namespace behind a descriptor, which gets one if it has none. This does not hold the namespace.
-    pub fn netns_id(&mut self, fd: std::os::fd::BorrowedFd<'_>) -> io::Result<NetnsId> {
-        use std::os::fd::AsRawFd;
-        let fd = NsidAttribute::Fd(fd.as_raw_fd() as u32);
-        let mut assign = NsidMessage::default();
-        assign.attributes = vec![NsidAttribute::Id(-1), fd.clone()];
-        match self.ask(RouteNetlinkMessage::NewNsId(assign), NLM_F_ACK) {
+    pub fn netns_id(&mut self, fd: BorrowedFd<'_>) -> io::Result<NetnsId> {
+        let assign = Request::new(libc::RTM_NEWNSID, libc::NLM_F_ACK, &[0; NETNS_HEADER])
+            .with(NETNSA_NSID, &(-1_i32).to_ne_bytes())
+            .with(NETNSA_FD, &fd.as_raw_fd().to_ne_bytes());
+        match self.ask(assign, |_| {}) {
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
             _ => {}
         }
-        self.known_netns_id(fd)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.netns_id_if_any(fd)?.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// The id of the namespace behind a descriptor; `None` if it has none.
-    pub fn netns_id_if_any(&mut self, fd: std::os::fd::BorrowedFd<'_>) -> io::Result<Option<NetnsId>> {
-        use std::os::fd::AsRawFd;
-        self.known_netns_id(NsidAttribute::Fd(fd.as_raw_fd() as u32))
-    }
-
-    fn known_netns_id(&mut self, fd: NsidAttribute) -> io::Result<Option<NetnsId>> {
-        let mut query = NsidMessage::default();
-        query.attributes = vec![fd];
-        for answer in self.ask(RouteNetlinkMessage::GetNsId(query), NLM_F_ACK)? {
-            if let RouteNetlinkMessage::NewNsId(message) = answer {
-                for attribute in message.attributes {
-                    if let NsidAttribute::Id(id) = attribute
-                        && id >= 0
-                    {
-                        return Ok(Some(id));
-                    }
-                }
+    pub fn netns_id_if_any(&mut self, fd: BorrowedFd<'_>) -> io::Result<Option<NetnsId>> {
+        let query = Request::new(libc::RTM_GETNSID, libc::NLM_F_ACK, &[0; NETNS_HEADER])
+            .with(NETNSA_FD, &fd.as_raw_fd().to_ne_bytes());
+        let mut found = None;
+        self.ask(query, |message| {
+            if message.kind == libc::RTM_NEWNSID {
+                found = found.or(netns_id_in(message.payload));
             }
-        }
-        Ok(None)
+        })?;
+        Ok(found)
     }
 
     /// Whether an interface of our own namespace has a TC filter on its ingress or egress.
     pub fn has_tc_filters(&mut self, ifindex: u32) -> io::Result<bool> {
-        for side in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
-            let mut message = TcMessage::with_index(ifindex as i32);
-            message.header.parent = TcHandle { major: 0xffff, minor: side };
-            if !self.ask(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP)?.is_empty() {
+        for side in Side::ALL {
+            if !self.filters(ifindex, side)?.is_empty() {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// One link of our own namespace.
-    pub fn link(&mut self, ifindex: u32) -> io::Result<LinkMessage> {
-        let mut message = LinkMessage::default();
-        message.header.index = ifindex;
-        let answers = self.ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK)?;
-        let link = answers.into_iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(link) => Some(link),
-            _ => None,
-        });
-        link.ok_or_else(|| io::ErrorKind::NotFound.into())
+    /// One link of our own namespace. `ENODEV` where there is none with this index.
+    pub fn link(&mut self, ifindex: u32) -> io::Result<Link> {
+        let mut header = [0; link::HEADER];
+        header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+        let mut found = None;
+        self.ask(Request::new(libc::RTM_GETLINK, libc::NLM_F_ACK, &header), |message| {
+            if message.kind == libc::RTM_NEWLINK {
+                found = Link::read(message.payload);
+            }
+        })?;
+        found.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// What an interface of our own namespace has carried by its own count.
+    /// Frames and bytes that an interface of our own namespace has carried by its own count.
     pub fn counters(&mut self, ifindex: u32) -> io::Result<LinkCounters> {
-        LinkCounters::of(&self.link(ifindex)?).ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.link(ifindex)?.counters.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Removes the clsact qdisc of an interface of our own namespace.
-    pub fn remove_clsact(&mut self, ifindex: u32) -> io::Result<()> {
-        let mut message = TcMessage::with_index(ifindex as i32);
-        message.header.parent = TcHandle::CLSACT;
-        message.header.handle = TcHandle { major: 0xffff, minor: 0 };
-        self.ask(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK).map(|_| ())
+    /// Dumps; once more where the kernel says that something changed meanwhile, for then something may be left out.
+    fn dump<T>(
+        &mut self,
+        request: impl Fn() -> Request,
+        mut read: impl FnMut(Message<'_>) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let mut found = Vec::new();
+        for _ in 0..DUMPS {
+            found.clear();
+            let mut disturbed = false;
+            self.ask(request(), |message| {
+                disturbed |= i32::from(message.flags) & libc::NLM_F_DUMP_INTR != 0;
+                found.extend(read(message));
+            })?;
+            if !disturbed {
+                break;
+            }
+        }
+        Ok(found)
     }
 
-    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    /// Sends a request and hands each message of the answer to `take`; returns at its end.
+    fn ask(&mut self, request: Request, mut take: impl FnMut(Message<'_>)) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-
-        let mut answers = Vec::new();
+        self.socket.send(&request.finish(self.sequence), 0)?;
         loop {
             self.buffer.clear();
             self.socket.recv(&mut self.buffer, 0)?;
-            for message in messages(&self.buffer) {
-                if message.header.sequence_number != self.sequence {
+            for message in Messages::of(&self.buffer) {
+                let Ok(message) = message else {
+                    unread::count(Kind::Datagram, &self.buffer);
+                    return Err(io::ErrorKind::InvalidData.into());
+                };
+                if message.sequence != self.sequence {
                     continue;
                 }
-                match message.payload {
-                    NetlinkPayload::InnerMessage(inner) => answers.push(inner),
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::Error(error) => match error.code {
-                        None => return Ok(answers),
-                        Some(_) => return Err(error.to_io()),
-                    },
-                    _ => {}
+                match i32::from(message.kind) {
+                    // A dump that fails at its end says so there.
+                    libc::NLMSG_DONE | libc::NLMSG_ERROR => {
+                        let code = u32_at(message.payload, 0).unwrap_or(0) as i32;
+                        return if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(()) };
+                    }
+                    libc::NLMSG_NOOP => {}
+                    _ => take(message),
                 }
             }
         }
     }
 }
 
-/// The messages of a datagram. One that cannot be read is passed over with a notice: it is of a kind that nobody here
-/// asked for, or of a kernel newer than the crate that reads it.
-fn messages(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
-    let mut found = Vec::new();
-    while bytes.len() >= 16 {
-        let len = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
-        if len < 16 || len > bytes.len() {
-            break;
-        }
-        match NetlinkMessage::deserialize(&bytes[..len]) {
-            Ok(message) => found.push(message),
-            Err(error) => tracing::debug!(%error, "a netlink message could not be read"),
-        }
-        bytes = &bytes[((len + 3) & !3).min(bytes.len())..];
+fn in_netns(request: Request, attribute: u16, netns: Option<NetnsId>) -> Request {
+    match netns {
+        Some(id) => request.with(attribute, &id.to_ne_bytes()),
+        None => request,
     }
-    found
+}
+
+/// The id in a message about namespaces; `None` where there is none.
+fn netns_id_in(payload: &[u8]) -> Option<NetnsId> {
+    // The attributes begin at a multiple of four.
+    let value = Attributes::of(payload.get(4..)?).get(NETNSA_NSID);
+    let Some(id) = value.and_then(|value| u32_at(value, 0)) else {
+        unread::count(Kind::Netns, payload);
+        return None;
+    };
+    Some(id as NetnsId).filter(|id| *id >= 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_is_listed_with_its_address() {
+        let mut netlink = Netlink::new().unwrap();
+        let links = netlink.links(None).unwrap();
+        let lo = links.iter().find(|link| link.layer == libc::ARPHRD_LOOPBACK).unwrap();
+        assert_eq!((&*lo.name, lo.index), ("lo", 1));
+        assert!(lo.counters.is_some() && lo.mtu.is_some() && lo.qdisc.is_some(), "{lo:?}");
+        assert_eq!(netlink.link(1).unwrap().name, lo.name);
+        assert_eq!(netlink.link(u32::MAX >> 1).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        netlink.addresses(None).unwrap();
+    }
 }

@@ -6,7 +6,7 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{Content, Context, Mark, Record, Subject, parity::is_unlogged};
-use crate::flow::{Action, FlowKey, InterfaceNumber, Table, Traffic, Window};
+use crate::flow::{Action, Claim, FlowKey, InterfaceNumber, Table, Traffic, Window};
 
 /// The container that each flow is of.
 pub type Owners = HashMap<FlowKey, Arc<str>, RandomState>;
@@ -22,7 +22,9 @@ pub struct Batch {
     pub subjects: BTreeMap<InterfaceNumber, Arc<Subject>>,
     /// Containers whose flows these are, on interfaces that several share: keys of accepted packets. One that its subject
     /// does not know is nobody's.
-    pub owners: Owners,
+    pub owners: Arc<Owners>,
+    /// Room in memory that the flows take, and that the owners take, which batches of one window share.
+    pub room: (Option<Claim>, Option<Arc<Claim>>),
     /// Interfaces that were observed and saw no packet.
     pub silent: Vec<InterfaceNumber>,
     /// Interfaces with packets that are in no record.
@@ -40,7 +42,8 @@ impl Batch {
             window,
             flows: Table::new(),
             subjects: BTreeMap::new(),
-            owners: Owners::default(),
+            owners: Arc::default(),
+            room: (None, None),
             silent: Vec::new(),
             lossy: Vec::new(),
             gaps: Vec::new(),
@@ -160,7 +163,7 @@ mod tests {
             batch.flows.flows().map(|flow| flow.key).filter(|key| key.interface() == PLAIN).collect();
         let [first, second, third, ..] = keys[..] else { panic!("{keys:?}") };
         for (key, container) in [(first, "one"), (second, "other"), (third, "unknown")] {
-            batch.owners.insert(key.with_action(Action::Accept), container.into());
+            Arc::make_mut(&mut batch.owners).insert(key.with_action(Action::Accept), container.into());
         }
         let context = context(Format::v2());
         let mut numbers = BTreeMap::new();

@@ -174,7 +174,7 @@ impl Field {
         }
         match (self, record.content) {
             (Self::Version, _) => Value::Number(record.context.format.version().into()),
-            (Self::InterfaceId, _) => Value::Text(&record.subject.interface_id),
+            (Self::InterfaceId, _) => Some(&*record.subject.interface_id).into(),
             (Self::LogStatus, content) => Value::Word(content.status().as_str()),
             (_, Content::Flow(delta)) => self.of_flow(record, delta),
             (Self::Start, _) => seconds(record.start()),

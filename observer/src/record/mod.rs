@@ -24,6 +24,8 @@ mod value;
 #[cfg(test)]
 pub(crate) mod examples;
 #[cfg(test)]
+pub(crate) mod hostile;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 use serde::Deserialize;
 
+use crate::text_file::{EncodingError, utf8};
+
 /// The ranges of all services, by prefix.
 #[derive(Clone, Debug)]
 pub struct ServiceRanges {
@@ -17,6 +19,9 @@ pub struct ServiceRanges {
 /// Why a text says nothing of AWS's services.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceRangesError {
+    /// It is no text in UTF-8.
+    #[error("{0}")]
+    Encoding(#[from] EncodingError),
     /// It is no JSON of this shape.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
@@ -54,7 +59,7 @@ struct Range6 {
 impl ServiceRanges {
     /// Reads the file's text.
     pub fn parse(text: &[u8]) -> Result<Self, ServiceRangesError> {
-        let File { prefixes, ipv6_prefixes } = serde_json::from_slice(text)?;
+        let File { prefixes, ipv6_prefixes } = serde_json::from_str(utf8(text)?)?;
         let four = prefixes.into_iter().map(|range| (range.ip_prefix, range.service));
         let six = ipv6_prefixes.into_iter().map(|range| (range.ipv6_prefix, range.service));
         let mut ranges = Vec::new();

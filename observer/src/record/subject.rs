@@ -1,6 +1,5 @@
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -9,15 +8,15 @@ use ipnet::IpNet;
 
 use crate::{
     flow::{Direction, FlowKey},
-    tasks::{Attribute, Identity, Mac, Observed},
+    tasks::{Attribute, Identity, Mac, Observed, one_word, printable},
 };
 
 /// Whose a record is: an interface and all that is known of it, with the texts that every record repeats.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
-    /// ENI id, or name and MAC where none is known.
+    /// ENI id; name and MAC address where none is known, or one of them; empty where nothing is known.
     pub interface_id: Box<str>,
-    /// The interface's name.
+    /// The interface's name; empty where it has none.
     pub interface_name: Box<str>,
     /// Hardware address; empty where it has none.
     pub mac: Box<str>,
@@ -60,7 +59,7 @@ impl Subject {
         let eni = identity.get(Attribute::InterfaceId);
         Self {
             interface_id: eni.map_or_else(|| name_and_mac(name, &mac), Into::into),
-            interface_name: name.into(),
+            interface_name: printable(name.into()),
             mac: mac.into(),
             identity,
             ..Self::default()
@@ -77,15 +76,15 @@ impl Subject {
     }
 }
 
-/// What stands for the id of an interface that is no ENI.
+/// The id of an interface that is no ENI.
 fn name_and_mac(name: &str, mac: &str) -> Box<str> {
-    let mut id = name.to_owned();
-    if !mac.is_empty() {
-        let _ = write!(id, "@{mac}");
+    // Every reader takes ASCII.
+    let name = one_word(name.into()).replace(|c: char| !c.is_ascii_graphic(), "_");
+    match (&*name, mac) {
+        ("" | "-", mac) => mac.into(),
+        (name, "") => name.into(),
+        (name, mac) => format!("{name}@{mac}").into(),
     }
-    // A name may hold any byte but two kinds; a record is split at spaces, every reader takes ASCII, and some take what is
-    // between quotation marks for one word.
-    id.replace(|c: char| !c.is_ascii_graphic() || c == '"', "_").into()
 }
 
 /// Whether an address is one of the VPC's, rather than of the link alone.

@@ -7,7 +7,7 @@ use super::{address::write_address, community::CommunityId, digits::write_number
 /// A field's value in one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// `-` in text, null or left out in JSON.
+    /// No value: `-` in text, null or left out in JSON.
     Absent,
     /// A number.
     Number(u64),
@@ -22,10 +22,11 @@ pub enum Value<'a> {
 }
 
 impl<'a> From<Option<&'a str>> for Value<'a> {
+    /// An empty text and a hyphen, AWS's sign for it, are no value.
     fn from(text: Option<&'a str>) -> Self {
         match text {
-            Some(text) if !text.is_empty() => Self::Text(text),
-            _ => Self::Absent,
+            None | Some("" | "-") => Self::Absent,
+            Some(text) => Self::Text(text),
         }
     }
 }

@@ -141,7 +141,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.capture, counted(self.packets, "packet"))?;
+        let capture = self.capture.replace(char::is_control, "_");
+        write!(f, "{capture}: {}", counted(self.packets, "packet"))?;
         if let (Some(first), Some(last)) = (self.first_ms, self.last_ms) {
             let interfaces = counted(self.interfaces as u64, "interface");
             write!(f, " on {interfaces}, {} to {}", time(first), time(last))?;

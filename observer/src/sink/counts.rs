@@ -1,4 +1,7 @@
-use std::ops::AddAssign;
+use std::{
+    fmt,
+    ops::{AddAssign, Sub},
+};
 
 use crate::record::{Content, Record, Status};
 
@@ -47,5 +50,25 @@ impl AddAssign for Counts {
         }
         self.packets += other.packets;
         self.bytes += other.bytes;
+    }
+}
+
+/// The rest, none where there is less than that.
+impl Sub for Counts {
+    type Output = Self;
+
+    fn sub(mut self, other: Self) -> Self {
+        for (own, other) in self.by_status.iter_mut().zip(other.by_status) {
+            *own = own.saturating_sub(other);
+        }
+        self.packets = self.packets.saturating_sub(other.packets);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+        self
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} records of {} packets and {} bytes", self.records(), self.packets, self.bytes)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Counts, Finished, Inbox, ObserverRef, Output, Partition, SinkLoss, SinkOptions,
+    CloseError, Counts, Finished, Inbox, ObserverRef, Output, Partition, SinkLoss, SinkOptions,
     part::{Part, Unfinished},
     place::Slot,
 };
@@ -91,6 +91,7 @@ impl<State: Default> Files<State> {
                 self.failed(&error);
             }
         }
+        self.observer.settled(counts);
         self.open.get(slot).map_or(0, |(part, _)| part.body())
     }
 
@@ -178,15 +179,13 @@ impl<State: Default> Files<State> {
     }
 
     /// Finishes all files. The error says which are not.
-    pub(super) fn close(&mut self) -> Result<(), String> {
+    pub(super) fn close(&mut self) -> Result<(), CloseError> {
         self.finish_before(i64::MAX);
+        let directory = || self.directory.clone();
         match (self.closed.len(), self.failing) {
             (0, false) => Ok(()),
-            (0, true) => Err(format!("records could not be written below {}", self.directory.display())),
-            (files, _) => Err(format!(
-                "{files} files below {} are unfinished; the next start finishes them",
-                self.directory.display()
-            )),
+            (0, true) => Err(CloseError::Unwritable(directory())),
+            (files, _) => Err(CloseError::Unfinished { files, directory: directory() }),
         }
     }
 

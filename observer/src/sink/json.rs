@@ -1,7 +1,7 @@
 use std::{io, sync::Arc};
 
 use super::{
-    ObserverRef, Output, Sink, SinkOptions,
+    CloseError, ObserverRef, Output, Sink, SinkOptions,
     files::{Encoded, Encoding, Files},
     lines::gather,
 };
@@ -48,7 +48,7 @@ impl Sink for JsonSink {
         self.files.finish_before(batch.window.end);
     }
 
-    fn close(&mut self) -> Result<(), String> {
+    fn close(&mut self) -> Result<(), CloseError> {
         self.files.close()
     }
 }

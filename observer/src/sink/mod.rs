@@ -23,6 +23,7 @@ mod lines;
 mod parquet;
 mod part;
 mod place;
+mod queue;
 mod recovery;
 mod stdout;
 #[cfg(test)]
@@ -33,29 +34,71 @@ mod units;
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        mpsc::{SyncSender, TrySendError, sync_channel},
-    },
-    thread::{self, JoinHandle},
+    sync::Arc,
 };
 
 pub use counts::Counts;
-pub use delivery::{Delivery, DeliveryObserver, DeliveryOptions, Finished, Inbox, Store, StoreError};
+pub use delivery::{
+    Checksum, Delivery, DeliveryObserver, DeliveryOptions, Finished, Inbox, Refusal, Store, StoreError, StoreOptions,
+};
 pub use place::{NO_ACCOUNT, NO_REGION, Partition, is_account, is_region};
 pub use recovery::{Leftovers, Recovered};
 
-use self::{json::JsonSink, parquet::ParquetSink, stdout::StdoutSink, text::TextSink};
-use crate::record::{Batch, Context};
+use self::{
+    json::JsonSink,
+    parquet::ParquetSink,
+    queue::{Queue, Settles},
+    stdout::StdoutSink,
+    text::TextSink,
+};
+use crate::{
+    record::{Batch, Context},
+    worker::{Deadline, Worker, WorkerError},
+};
 
 /// One place that takes records. It tells the observer what became of them.
 pub trait Sink: Send {
-    /// Writes a batch.
+    /// Writes a batch. When it returns, each record of it is settled: told as written or as lost.
     fn write(&mut self, batch: &Batch);
 
-    /// Finishes what is open. Called once, at the end. The error says what is not finished.
-    fn close(&mut self) -> Result<(), String>;
+    /// Finishes what is open. Called once, at the end.
+    fn close(&mut self) -> Result<(), CloseError>;
 }
+
+/// What an output leaves undone at its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// Standard output fails.
+    #[error("standard output cannot be written")]
+    Stdout,
+    /// Files cannot be written.
+    #[error("records could not be written below {0}")]
+    Unwritable(PathBuf),
+    /// Files are written and have no final name.
+    #[error("{files} files below {directory} are unfinished; the next start finishes them")]
+    Unfinished {
+        /// How many.
+        files: usize,
+        /// Where.
+        directory: PathBuf,
+    },
+    /// Its thread gives no result.
+    #[error("{0}")]
+    Thread(#[from] WorkerError),
+    /// Its thread gives no result, and records were still to be written.
+    #[error("{lost} are lost: {error}")]
+    Lost {
+        /// What was not written.
+        lost: Counts,
+        /// Why there is no result.
+        error: WorkerError,
+    },
+}
+
+/// What the outputs leave undone at their end.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(|(output, error)| format!("{}: {error}", output.as_str())).collect::<Vec<_>>().join("; "))]
+pub struct SinksError(Vec<(Output, CloseError)>);
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +149,14 @@ pub enum SinkLoss {
     FileGone,
     /// They were written, and their file was dropped because too many wait to be delivered.
     SpoolFull,
+    /// The daemon stopped, and its output did not take them within the time that a stop may take.
+    StopTimeout,
 }
 
 impl SinkLoss {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::QueueFull, Self::WriteError, Self::FileGone, Self::SpoolFull];
+    pub const ALL: [Self; 5] =
+        [Self::QueueFull, Self::WriteError, Self::FileGone, Self::SpoolFull, Self::StopTimeout];
 
     /// The value of the label `reason`.
     pub const fn as_str(self) -> &'static str {
@@ -119,6 +165,7 @@ impl SinkLoss {
             Self::WriteError => "write_error",
             Self::FileGone => "file_gone",
             Self::SpoolFull => "spool_full",
+            Self::StopTimeout => "stop_timeout",
         }
     }
 }
@@ -129,6 +176,8 @@ pub trait SinkObserver: Send + Sync {
     fn written(&self, output: Output, counts: &Counts);
     /// These did not, or are gone from it.
     fn lost(&self, output: Output, counts: &Counts, reason: SinkLoss);
+    /// These were told of by one of the above, and are done with.
+    fn settled(&self, _: &Counts) {}
     /// These are in no output, as the user wants it.
     fn left_out(&self, counts: &Counts);
     /// Whether what was last tried with an output failed.
@@ -200,9 +249,6 @@ impl SinkOptions {
     }
 }
 
-/// Windows that wait while one is written. A window with a million flows takes 95 MB, which all outputs share.
-const QUEUE: usize = 2;
-
 /// The sinks' threads and the queues that lead to them.
 #[derive(Debug)]
 pub struct Sinks {
@@ -215,45 +261,67 @@ pub struct Sinks {
 #[derive(Debug)]
 struct Lane {
     output: Output,
-    queue: SyncSender<Arc<Batch>>,
-    thread: JoinHandle<Result<(), String>>,
+    queue: Arc<Queue>,
+    thread: Worker<Result<(), CloseError>>,
+}
+
+impl Lane {
+    /// Starts a sink's thread; `tells` where it is the one that tells what is in no output.
+    fn start(output: Output, tells: bool, options: &SinkOptions, observer: &ObserverRef) -> io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let settles = Settles { queue: Arc::clone(&queue), observer: observer.clone() };
+        let mut sink = options.open(output, &ObserverRef::new(Arc::new(settles)))?;
+        let left_out = (tells && options.context.leaves_out())
+            .then(|| (Arc::clone(&options.context), observer.clone()));
+        let batches = Abandons(Arc::clone(&queue));
+        let name = match output {
+            Output::Jsonl => "sink-jsonl",
+            Output::Text => "sink-text",
+            Output::Parquet => "sink-parquet",
+            Output::Stdout => "sink-stdout",
+        };
+        let thread = Worker::spawn(name, move || {
+            let batches = batches;
+            while let Some(batch) = batches.0.next() {
+                if let Some((context, observer)) = &left_out {
+                    observer.left_out(&Counts::of(batch.left_out(context)));
+                }
+                sink.write(&batch);
+                drop(batch);
+                batches.0.done();
+            }
+            sink.close()
+        })?;
+        Ok(Self { output, queue, thread })
+    }
+}
+
+/// Abandons a queue when its thread ends, however it ends: nobody waits for it in vain.
+struct Abandons(Arc<Queue>);
+
+impl Drop for Abandons {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
 impl Sinks {
     /// Starts a thread for each output.
     pub fn start(options: &SinkOptions, observer: Arc<dyn SinkObserver>) -> io::Result<Self> {
         let observer = ObserverRef(observer);
-        let lane = |(number, output): (usize, &Output)| {
-            let mut sink = options.open(*output, &observer)?;
-            // Once for all outputs: they leave out the same.
-            let left_out = (number == 0 && options.context.leaves_out())
-                .then(|| (Arc::clone(&options.context), observer.clone()));
-            let (queue, batches) = sync_channel::<Arc<Batch>>(QUEUE);
-            let thread =
-                thread::Builder::new().name(format!("sink-{}", output.as_str())).spawn(move || {
-                    for batch in batches {
-                        if let Some((context, observer)) = &left_out {
-                            observer.left_out(&Counts::of(batch.left_out(context)));
-                        }
-                        sink.write(&batch);
-                    }
-                    sink.close()
-                })?;
-            Ok(Lane { output: *output, queue, thread })
-        };
-        let lanes = options.outputs.iter().enumerate().map(lane).collect::<io::Result<_>>()?;
+        let outputs = options.outputs.iter().enumerate();
+        // One tells for all outputs: they leave out the same.
+        let lanes =
+            outputs.map(|(number, output)| Lane::start(*output, number == 0, options, &observer));
+        let lanes = lanes.collect::<io::Result<_>>()?;
         Ok(Self { lanes, context: Arc::clone(&options.context), observer })
     }
 
     /// Hands a batch over without waiting.
     pub fn offer(&self, batch: Batch) {
         let batch = Arc::new(batch);
-        for lane in &self.lanes {
-            if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
-                lane.queue.try_send(Arc::clone(&batch))
-            {
-                self.drop_batch(lane.output, &batch);
-            }
+        for lane in self.lanes.iter().filter(|lane| !lane.queue.offer(&batch)) {
+            self.drop_batch(lane.output, &batch);
         }
     }
 
@@ -271,39 +339,61 @@ impl Sinks {
     pub fn send(&self, batch: Batch) {
         let batch = Arc::new(batch);
         for lane in &self.lanes {
-            // Fails only if the thread is gone, which `close` reports.
-            let _ = lane.queue.send(Arc::clone(&batch));
+            lane.queue.send(&batch);
         }
     }
 
     /// Hands the last batch over, and closes the sinks.
-    pub fn finish(self, last: Batch) -> Result<(), String> {
+    pub fn finish(self, last: Batch, deadline: &Deadline) -> Result<(), SinksError> {
         let last = Arc::new(last);
-        // All at once: one that has much to write must not keep the others waiting.
-        for Lane { queue, .. } in &self.lanes {
-            let (sender, batch) = (queue.clone(), Arc::clone(&last));
-            if thread::Builder::new().spawn(move || drop(sender.send(batch))).is_err() {
-                let _ = queue.send(Arc::clone(&last));
-            }
+        for lane in &self.lanes {
+            lane.queue.finish(&last);
         }
-        self.close()
+        drop(last);
+        self.close(deadline)
     }
 
-    /// Waits until everything is written, and closes the sinks. The error says what was not written.
-    pub fn close(self) -> Result<(), String> {
-        // All queues first: each thread closes what it has when its own ends.
-        let threads: Vec<_> =
-            self.lanes.into_iter().map(|Lane { output, thread, .. }| (output, thread)).collect();
-        let mut unfinished = Vec::new();
-        for (output, thread) in threads {
-            match thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => unfinished.push(format!("{}: {error}", output.as_str())),
-                _ => unfinished.push(format!("{}: its thread is gone", output.as_str())),
-            }
+    /// Waits until everything is written, and closes the sinks. An output that is not done at the deadline is left
+    /// alone, and what it has not written is lost.
+    pub fn close(self, deadline: &Deadline) -> Result<(), SinksError> {
+        let Self { lanes, context, observer } = self;
+        // All at once: one that has much to write must not keep the others waiting.
+        for lane in &lanes {
+            lane.queue.close();
         }
-        if unfinished.is_empty() { Ok(()) } else { Err(unfinished.join("; ")) }
+        let mut undone = Vec::new();
+        for Lane { output, queue, thread } in lanes {
+            let error = match thread.join(deadline) {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error,
+                Err(error) => {
+                    queue.abandon();
+                    let lost = queue.unsettled(&context);
+                    give_up(output, &lost, &error, &observer);
+                    if lost == Counts::default() { error.into() } else { CloseError::Lost { lost, error } }
+                }
+            };
+            undone.push((output, error));
+        }
+        if undone.is_empty() { Ok(()) } else { Err(SinksError(undone)) }
     }
+}
+
+/// Counts what an output was given and has not written, as lost.
+fn give_up(output: Output, lost: &Counts, error: &WorkerError, observer: &ObserverRef) {
+    if *lost == Counts::default() {
+        return;
+    }
+    tracing::error!(
+        output = output.as_str(),
+        records = lost.records(),
+        packets = lost.packets,
+        bytes = lost.bytes,
+        %error,
+        "an output did not take its last records: they are lost"
+    );
+    let late = matches!(error, WorkerError::Late(_));
+    observer.lost(output, lost, if late { SinkLoss::StopTimeout } else { SinkLoss::WriteError });
 }
 
 /// All files below the folders of an output directory.

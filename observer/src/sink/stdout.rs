@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Counts, ObserverRef, Output, Sink, SinkLoss, lines::UNIT};
+use super::{CloseError, Counts, ObserverRef, Output, Sink, SinkLoss, lines::UNIT};
 use crate::record::{Batch, Context, TextLines};
 
 /// Text records without a header on standard output, for log shippers: what CloudWatch Logs would hold.
@@ -26,6 +26,7 @@ impl StdoutSink {
             Ok(()) => self.observer.written(Output::Stdout, counts),
             Err(_) => self.observer.lost(Output::Stdout, counts, SinkLoss::WriteError),
         }
+        self.observer.settled(counts);
         lines.clear();
         *counts = Counts::default();
         result
@@ -57,7 +58,7 @@ impl Sink for StdoutSink {
         }
     }
 
-    fn close(&mut self) -> Result<(), String> {
-        if self.failing { Err("standard output cannot be written".into()) } else { Ok(()) }
+    fn close(&mut self) -> Result<(), CloseError> {
+        if self.failing { Err(CloseError::Stdout) } else { Ok(()) }
     }
 }

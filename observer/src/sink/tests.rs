@@ -21,7 +21,9 @@ use crate::{
     record::{
         Batch, Context, Filter, Format, Status,
         examples::{self, ENI, PLAIN},
+        hostile,
     },
+    worker::Deadline,
 };
 
 /// The second minute of five.
@@ -159,7 +161,7 @@ fn every_output_holds_every_record_once_and_says_so() {
     let records = place.options.context.clone();
     let expected = Counts::of(examples::batch().records(&records).map(|(_, record)| record));
     sinks.offer(examples::batch());
-    sinks.finish(flows(after(WINDOW, 60), 5)).unwrap();
+    sinks.finish(flows(after(WINDOW, 60), 5), &Deadline::never()).unwrap();
     let count = expected.records() as usize + 5;
     let files = place.files();
     for (ending, head) in [("jsonl", 0), ("gz", 1)] {
@@ -206,7 +208,7 @@ fn parquet_has_the_rows_of_text_in_every_format_and_after_every_unit() {
         sinks.offer(flows(WINDOW, 70_000));
         let mut after_all = examples::batch();
         after_all.window = after(WINDOW, 60);
-        sinks.finish(after_all).unwrap();
+        sinks.finish(after_all, &Deadline::never()).unwrap();
         let files = place.files();
         let of_kind = |ending: &str| -> Vec<PathBuf> {
             files.iter().filter(|file| file.to_string_lossy().ends_with(ending)).cloned().collect()
@@ -228,7 +230,7 @@ fn what_the_user_wants_in_no_output_is_told_once() {
     place.options.context = Arc::new(context);
     let sinks = place.start();
     sinks.offer(flows(WINDOW, 25));
-    sinks.finish(flows(after(WINDOW, 60), 3)).unwrap();
+    sinks.finish(flows(after(WINDOW, 60), 3), &Deadline::never()).unwrap();
     place.seen.told(|told| {
         assert_eq!(told.written.records(), 2 * 15);
         assert_eq!(told.left_out.records(), 10 + 3);
@@ -249,7 +251,7 @@ fn records_lie_in_the_files_of_their_ends_accounts_and_regions() {
         flow.counters.last_ms = end * 1000 + 999;
         batch.flows.add(&flow);
     }
-    sinks.finish(batch).unwrap();
+    sinks.finish(batch, &Deadline::never()).unwrap();
     let found: BTreeMap<String, usize> = place
         .files()
         .iter()
@@ -281,7 +283,7 @@ fn a_file_that_is_large_is_finished_before_its_time() {
         let files = place.files();
         assert!(files.len() >= 4, "{files:?}");
         assert!(files.iter().all(|file| !file.file_name().unwrap().to_str().unwrap().starts_with('.')));
-        sinks.finish(flows(after(WINDOW, 60), 0)).unwrap();
+        sinks.finish(flows(after(WINDOW, 60), 0), &Deadline::never()).unwrap();
         let head = usize::from(output == Output::Text);
         assert_eq!(files.iter().map(|file| lines(file).len() - head).sum::<usize>(), count as usize);
     }
@@ -301,7 +303,7 @@ fn the_records_of_a_window_are_in_a_file_before_the_next_window() {
         assert!(lines(&whole).len() >= 3, "{}", part.display());
         fs::remove_file(whole).unwrap();
     }
-    sinks.finish(flows(after(WINDOW, 60), 0)).unwrap();
+    sinks.finish(flows(after(WINDOW, 60), 0), &Deadline::never()).unwrap();
     assert!(place.seen.told(|told| told.lost.is_empty()));
 }
 
@@ -319,7 +321,7 @@ fn a_directory_that_goes_takes_its_records_and_the_next_ones_are_written() {
         fs::remove_dir_all(&place.options.directory).unwrap();
         sinks.offer(flows(after(WINDOW, 600), 5));
         place.wait_for(3 + 3 + 4 + 4 + 5);
-        sinks.finish(flows(after(WINDOW, 660), 0)).unwrap();
+        sinks.finish(flows(after(WINDOW, 660), 0), &Deadline::never()).unwrap();
         let files = place.files();
         let head = usize::from(output == Output::Text);
         assert_eq!(files.iter().map(|file| lines(file).len() - head).sum::<usize>(), 5);
@@ -341,7 +343,7 @@ fn what_cannot_be_written_is_counted_and_later_records_are_written() {
         fs::remove_file(&place.options.directory).unwrap();
         sinks.offer(flows(after(WINDOW, 60), 4));
         place.wait_for(3 + 4);
-        sinks.finish(flows(after(WINDOW, 120), 0)).unwrap();
+        sinks.finish(flows(after(WINDOW, 120), 0), &Deadline::never()).unwrap();
         place.seen.told(|told| {
             assert_eq!(told.lost["write_error"].records(), 3);
             assert_eq!(told.written.records(), 4);
@@ -355,7 +357,7 @@ fn an_output_that_fails_to_the_end_says_so() {
     let place = Place::new(&[Output::Jsonl]);
     let sinks = place.start();
     fs::write(&place.options.directory, "in the way").unwrap();
-    let error = sinks.finish(flows(WINDOW, 3)).unwrap_err();
+    let error = sinks.finish(flows(WINDOW, 3), &Deadline::never()).unwrap_err().to_string();
     assert!(error.starts_with("jsonl: ") && error.contains("out"), "{error}");
 }
 
@@ -366,10 +368,41 @@ fn a_window_that_waits_too_long_is_counted() {
     for number in 0..200 {
         sinks.offer(flows(after(WINDOW, number * 60), 2000));
     }
-    sinks.finish(flows(after(WINDOW, 200 * 60), 1)).unwrap();
+    sinks.finish(flows(after(WINDOW, 200 * 60), 1), &Deadline::never()).unwrap();
     place.seen.told(|told| {
         let lost = told.lost.get("queue_full").map_or(0, Counts::records);
         assert_eq!(told.written.records() + lost, 200 * 2000 + 1);
         assert!(told.lost.keys().all(|reason| *reason == "queue_full"));
     });
+}
+
+#[test]
+fn columns_and_rows_of_every_output_do_not_depend_on_values() {
+    for (seed, format) in [Format::v2(), Format::ecs(), Format::all()].into_iter().enumerate() {
+        let columns = format.fields().len();
+        let mut place = Place::new(&[Output::Jsonl, Output::Text, Output::Parquet]);
+        place.options.context = Arc::new(examples::context(format));
+        let (hostile, plain) = hostile::windows(&mut fastrand::Rng::with_seed(1000 + seed as u64));
+        let records = plain.records(&place.options.context).count();
+        place.start().finish(hostile, &Deadline::never()).unwrap();
+        let files = place.files();
+        let of_kind = |ending: &str| -> Vec<PathBuf> {
+            files.iter().filter(|file| file.extension().is_some_and(|it| it == ending)).cloned().collect()
+        };
+        let text: Vec<_> = of_kind("gz").iter().flat_map(|file| lines(file).split_off(1)).collect();
+        let mut rows = parquet_rows(&of_kind("parquet"));
+        assert_eq!(of_kind("jsonl").iter().flat_map(|file| lines(file)).count(), records);
+        assert_eq!((text.len(), rows.len()), (records, records));
+        for line in text.iter().chain(&rows) {
+            assert_eq!(line.split(' ').count(), columns, "{line:?}");
+        }
+        let mut text = text;
+        text.sort();
+        rows.sort();
+        assert!(text == rows, "rows of text and of Parquet");
+        for file in of_kind("parquet") {
+            let reader = SerializedFileReader::new(fs::File::open(file).unwrap()).unwrap();
+            assert_eq!(reader.metadata().file_metadata().schema_descr().num_columns(), columns);
+        }
+    }
 }

@@ -4,17 +4,19 @@ use std::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    thread::{self, JoinHandle},
 };
 
 use super::{
-    Counts, ObserverRef, Output, Sink, SinkOptions,
+    CloseError, Counts, ObserverRef, Output, Sink, SinkOptions,
     files::Files,
     gzip::Gzip,
     lines::{Lines, UNIT, gather},
     place::Slot,
 };
-use crate::record::{Batch, Context, TextLines, write_header};
+use crate::{
+    record::{Batch, Context, TextLines, write_header},
+    worker::{Deadline, Worker},
+};
 
 /// Files of AWS's text. A thread of its own compresses them, while the next lines are rendered.
 #[derive(Debug)]
@@ -23,14 +25,15 @@ pub(super) struct TextSink {
     work: Option<SyncSender<Work>>,
     /// Buffers that are written.
     spare: Receiver<Lines>,
-    thread: Option<JoinHandle<Result<(), String>>>,
+    thread: Option<Worker<Result<(), CloseError>>>,
 }
 
 /// What the thread is to do.
 #[derive(Debug)]
 enum Work {
     Append(Slot, Lines, Counts),
-    FinishBefore(i64),
+    /// No record of an earlier end comes. Dropping the other end says that all before this is done.
+    FinishBefore(i64, SyncSender<()>),
 }
 
 /// Units that wait to be compressed.
@@ -44,7 +47,7 @@ impl TextSink {
         let mut gzip = Gzip::new(head);
         let (work, todo) = sync_channel(WAITING);
         let (written, spare) = sync_channel::<Lines>(WAITING);
-        let thread = thread::Builder::new().name("gzip".into()).spawn(move || {
+        let thread = Worker::spawn("gzip", move || {
             for work in todo {
                 match work {
                     Work::Append(slot, lines, counts) => {
@@ -52,7 +55,10 @@ impl TextSink {
                         // One that nobody waits for is dropped.
                         let _ = written.try_send(lines);
                     }
-                    Work::FinishBefore(time) => files.finish_before(time),
+                    Work::FinishBefore(time, done) => {
+                        files.finish_before(time);
+                        drop(done);
+                    }
                 }
             }
             files.close()
@@ -78,14 +84,18 @@ impl Sink for TextSink {
                 0
             },
         );
-        let _ = work.send(Work::FinishBefore(batch.window.end));
+        let (done, all_done) = sync_channel(1);
+        let _ = work.send(Work::FinishBefore(batch.window.end, done));
+        // Nothing is sent: it is dropped when all of the batch is settled.
+        let _ = all_done.recv();
     }
 
-    fn close(&mut self) -> Result<(), String> {
+    fn close(&mut self) -> Result<(), CloseError> {
         self.work = None;
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            _ => Err("the thread that compresses is gone".into()),
+        // The thread that closes this has a deadline.
+        match self.thread.take() {
+            Some(thread) => thread.join(&Deadline::never())?,
+            None => Ok(()),
         }
     }
 }

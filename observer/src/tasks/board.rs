@@ -9,6 +9,7 @@ use super::{
     InterfaceKey, Report, Source, State,
     knowledge::{Knowledge, Known},
     resolve::Views,
+    watch::LeftOut,
 };
 
 /// Whether the programs are on an interface.
@@ -16,6 +17,8 @@ use super::{
 pub enum AttachState {
     /// They are.
     Observed,
+    /// Somebody has removed them, and they are not back yet, for this reason.
+    Detached(Box<str>),
     /// They could not be put there, for this reason.
     Failed(Box<str>),
 }
@@ -29,6 +32,8 @@ pub(super) struct Latest {
     pub(super) sources: BTreeMap<Source, State>,
     pub(super) views: Views,
     pub(super) known: BTreeMap<InterfaceKey, Known>,
+    /// Interfaces that are not to be observed.
+    pub(super) left_out: BTreeMap<InterfaceKey, LeftOut>,
     /// `None` where nobody attaches anything.
     pub(super) attached: Option<BTreeMap<InterfaceKey, AttachState>>,
     /// Interfaces that were gone before they could be observed.
@@ -40,13 +45,14 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set(&self, knowledge: &Knowledge) {
+    pub(super) fn set(&self, knowledge: &Knowledge, left_out: BTreeMap<InterfaceKey, LeftOut>) {
         let present = knowledge.known().filter(|(_, known)| known.is_present());
         let known = present.map(|(key, known)| (*key, known.clone())).collect();
         let mut latest = self.latest();
         latest.sources.clone_from(knowledge.states());
         latest.views.clone_from(knowledge.views());
         latest.known = known;
+        latest.left_out = left_out;
     }
 
     /// Which interfaces carry the programs.

@@ -265,11 +265,27 @@ impl Identity {
     }
 }
 
-/// Text records are split at spaces and lines, and some readers take what is between quotation marks for one word: a value
-/// must hold none of these, whatever a source may say.
-fn one_word(value: Box<str>) -> Box<str> {
-    let breaks = |c: char| c.is_whitespace() || c.is_control() || c == '"';
-    if value.contains(breaks) { value.replace(breaks, "_").into() } else { value }
+/// Bytes of a value at most; the rest is cut off. An ARN has up to 2,048 characters, and all other names fewer.
+const LONGEST: usize = 2048;
+
+/// A value of a text record. Such records are split at spaces and lines, and some readers take what is between quotation
+/// marks for one word: a value must hold none of these, whatever a source may say.
+pub(crate) fn one_word(value: Box<str>) -> Box<str> {
+    let value = printable(value);
+    if value.contains('"') { value.replace('"', "_").into() } else { value }
+}
+
+/// A name without spaces, line breaks and control characters, and not longer than a value may be.
+pub(crate) fn printable(value: Box<str>) -> Box<str> {
+    let breaks = |c: char| c.is_whitespace() || c.is_control();
+    let short = &value[..value.floor_char_boundary(LONGEST)];
+    if short.contains(breaks) {
+        short.replace(breaks, "_").into()
+    } else if short.len() < value.len() {
+        short.into()
+    } else {
+        value
+    }
 }
 
 #[cfg(test)]
@@ -380,5 +396,12 @@ mod tests {
     fn a_value_stays_one_word() {
         let (identity, _) = Identity::default().merge([eni("\"eni-1 2\n3", Source::File)]);
         assert_eq!(identity.get(Attribute::InterfaceId), Some("_eni-1_2_3"));
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_characters() {
+        let long = "é".repeat(5000);
+        let (identity, _) = Identity::default().merge([eni(&long, Source::File)]);
+        assert_eq!(identity.get(Attribute::InterfaceId), Some(&*"é".repeat(LONGEST / 2)));
     }
 }

@@ -3,12 +3,11 @@
 use std::{fmt, str::FromStr};
 
 use ipnet::IpNet;
-use netlink_packet_route::{
-    address::{AddressAttribute, AddressMessage},
-    link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
-};
 
-use crate::netns::Netns;
+use crate::{
+    netlink::{Address, Link, NetnsId},
+    netns::Netns,
+};
 
 /// A hardware address, written as EC2 writes it: lower case, with colons.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,7 +61,7 @@ impl From<[u8; 6]> for Mac {
     }
 }
 
-/// What an interface is, as far as it matters here.
+/// The kinds of interfaces that are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkKind {
     /// The loopback.
@@ -73,8 +72,40 @@ pub enum LinkKind {
     Veth,
     /// A device that carries a part of another one's traffic into a namespace of its own: VLAN, macvlan, ipvlan.
     Derived,
-    /// Anything else: bridges, tunnels, dummies.
-    Other,
+    /// A device that joins others, or leads nowhere: bridge, bond, VRF, dummy.
+    Inner,
+    /// Any other: its frames travel inside the packets of another device, or through a process.
+    Tunnel,
+}
+
+impl LinkKind {
+    fn of(link: &Link) -> Self {
+        match link.kind.as_deref() {
+            _ if link.layer == libc::ARPHRD_LOOPBACK => Self::Loopback,
+            None if matches!(link.layer, libc::ARPHRD_ETHER | ARPHRD_RAWIP | libc::ARPHRD_NONE) => {
+                Self::Physical
+            }
+            Some("veth" | "netkit") => Self::Veth,
+            Some("vlan" | "macvlan" | "ipvlan") => Self::Derived,
+            Some(
+                "bridge" | "bond" | "team" | "vrf" | "dummy" | "ifb" | "nlmon" | "hsr" | "batadv"
+                | "openvswitch",
+            ) => Self::Inner,
+            _ => Self::Tunnel,
+        }
+    }
+}
+
+/// `ARPHRD_RAWIP`
+const ARPHRD_RAWIP: u16 = 519;
+
+/// The device at the other end of a pair, or below a device that is derived from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherDevice {
+    /// In the same namespace, with this index.
+    Here(u32),
+    /// In the namespace with this number.
+    In(NetnsId),
 }
 
 /// An interface, as one dump of its namespace shows it.
@@ -86,7 +117,7 @@ pub struct Interface {
     pub on_host: bool,
     /// Index within the namespace.
     pub ifindex: u32,
-    /// Its name at the moment.
+    /// Its name at the moment, as text: bytes that are not UTF-8 as `\xNN`.
     pub name: Box<str>,
     /// Hardware address.
     pub mac: Option<Mac>,
@@ -94,87 +125,76 @@ pub struct Interface {
     pub kind: LinkKind,
     /// Whether frames on it begin with an Ethernet header.
     pub ethernet: bool,
-    /// Whether it is a port of a bridge or a bond.
-    pub enslaved: bool,
+    /// Whether it is up.
+    pub up: bool,
+    /// Whether frames may wait in a queueing discipline before they are sent.
+    pub queued: bool,
+    /// Index of the bridge, bond or VRF that it is a port of.
+    pub controller: Option<u32>,
+    /// The device that its frames come from and go to.
+    pub other: Option<OtherDevice>,
     /// Its addresses with their networks, in the order in which the kernel lists them, IPv4 first.
     pub addresses: Vec<IpNet>,
 }
 
 impl Interface {
-    /// Reads a link; `None` where it is of no use: without a name.
-    pub(super) fn new(
-        netns: &Netns,
-        on_host: bool,
-        link: &LinkMessage,
-        addresses: &[AddressMessage],
-    ) -> Option<Self> {
-        let mut name = None;
-        let (mut mac, mut permanent, mut enslaved) = (None, None, false);
-        let mut info_kind = None;
-        for attribute in &link.attributes {
-            match attribute {
-                LinkAttribute::IfName(text) => name = Some(text.as_str()),
-                LinkAttribute::Address(bytes) => mac = six(bytes),
-                LinkAttribute::PermAddress(bytes) => permanent = six(bytes),
-                LinkAttribute::Controller(_) => enslaved = true,
-                LinkAttribute::LinkInfo(infos) => {
-                    info_kind = infos.iter().find_map(|info| match info {
-                        LinkInfo::Kind(kind) => Some(kind),
-                        _ => None,
-                    });
-                }
-                _ => {}
-            }
-        }
-        let layer = link.header.link_layer_type;
-        let kind = match info_kind {
-            _ if layer == LinkLayerType::Loopback => LinkKind::Loopback,
-            None if matches!(layer, LinkLayerType::Ether | LinkLayerType::Rawip | LinkLayerType::None) => {
-                LinkKind::Physical
-            }
-            Some(InfoKind::Veth | InfoKind::Netkit) => LinkKind::Veth,
-            Some(InfoKind::Vlan | InfoKind::MacVlan | InfoKind::IpVlan) => LinkKind::Derived,
-            _ => LinkKind::Other,
-        };
+    /// What a link and the addresses of its namespace say.
+    pub(super) fn new(netns: &Netns, on_host: bool, link: &Link, addresses: &[Address]) -> Self {
         let mut found: Vec<IpNet> = addresses
             .iter()
-            .filter(|address| address.header.index == link.header.index)
-            .filter_map(address_of)
+            .filter(|address| address.index == link.index)
+            .map(|address| address.network)
             .collect();
         found.sort_by_key(|network| network.addr().is_ipv6());
-        Some(Self {
+        Self {
             netns: netns.clone(),
             on_host,
-            ifindex: link.header.index,
-            name: name?.into(),
-            // A device's own address survives what a guest sets over it.
-            mac: permanent.or(mac),
-            kind,
-            ethernet: layer == LinkLayerType::Ether,
-            enslaved,
+            ifindex: link.index,
+            name: link.name.clone(),
+            mac: mac_of(link),
+            kind: LinkKind::of(link),
+            ethernet: link.layer == libc::ARPHRD_ETHER,
+            up: link.flags & libc::IFF_UP as u32 != 0,
+            queued: link.qdisc.as_deref() != Some("noqueue"),
+            controller: link.controller,
+            other: match (link.other_netns, link.other) {
+                (Some(netns), _) => Some(OtherDevice::In(netns)),
+                (None, Some(index)) if index != link.index => Some(OtherDevice::Here(index)),
+                _ => None,
+            },
             addresses: found,
-        })
+        }
     }
+}
+
+/// The hardware address of a link. A device's own address survives what a guest sets over it.
+pub fn mac_of(link: &Link) -> Option<Mac> {
+    [&link.permanent_address, &link.address].into_iter().flatten().find_map(|bytes| six(bytes))
 }
 
 fn six(bytes: &[u8]) -> Option<Mac> {
     <[u8; 6]>::try_from(bytes).ok().filter(|bytes| *bytes != [0; 6]).map(Mac)
 }
 
-fn address_of(message: &AddressMessage) -> Option<IpNet> {
-    let mut address = None;
-    for attribute in &message.attributes {
-        match attribute {
-            // On a point-to-point link the address is the peer's and this one is ours.
-            AddressAttribute::Local(local) => {
-                address = Some(*local);
-                break;
-            }
-            AddressAttribute::Address(other) => address = Some(*other),
-            _ => {}
+#[cfg(test)]
+impl Interface {
+    /// The end of a pair in a container's namespace.
+    pub(crate) fn example() -> Self {
+        Self {
+            netns: Netns { inode: 1, path: "/proc/1/ns/net".into() },
+            on_host: false,
+            ifindex: 2,
+            name: "eth0".into(),
+            mac: None,
+            kind: LinkKind::Veth,
+            ethernet: true,
+            up: true,
+            queued: false,
+            controller: None,
+            other: Some(OtherDevice::In(0)),
+            addresses: Vec::new(),
         }
     }
-    IpNet::new(address?, message.header.prefix_len).ok()
 }
 
 #[cfg(test)]

@@ -138,11 +138,11 @@ impl Knowledge {
     pub(super) fn identify(
         &mut self,
         sights: BTreeMap<InterfaceKey, Sight>,
-        left_out: &BTreeSet<InterfaceKey>,
+        is_left_out: impl Fn(&InterfaceKey) -> bool,
         linger: Duration,
     ) -> (Vec<Observed>, Vec<Observed>) {
         let now = Instant::now();
-        self.known.retain(|key, _| !left_out.contains(key));
+        self.known.retain(|key, _| !is_left_out(key));
         for (key, known) in &mut self.known {
             if !sights.contains_key(key) {
                 known.departed.get_or_insert(now);
@@ -336,7 +336,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::{netns::Netns, tasks::LinkKind};
+    use crate::tasks::LinkKind;
 
     #[derive(Debug, Default)]
     struct Refused(Mutex<Vec<(Source, Attribute)>>);
@@ -353,15 +353,10 @@ mod tests {
 
     fn of_host() -> Known {
         let interface = Interface {
-            netns: Netns { inode: 1, path: "/proc/1/ns/net".into() },
             on_host: true,
-            ifindex: 2,
-            name: "eth0".into(),
             mac: "0a:00:00:00:00:01".parse().ok(),
             kind: LinkKind::Physical,
-            ethernet: true,
-            enslaved: false,
-            addresses: Vec::new(),
+            ..Interface::example()
         };
         let sight = Sight { interface, appeared: None, containers: Vec::new(), name: None, alone: false };
         Known::new(sight, Instant::now())

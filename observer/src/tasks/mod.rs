@@ -8,16 +8,21 @@
 
 mod arn;
 mod board;
+mod folders;
+#[cfg(test)]
+pub(crate) mod hostile;
 mod identity;
 mod interface;
 mod knowledge;
 mod namespaces;
+mod paths;
 mod processes;
 mod report;
 mod resolve;
 mod selection;
 mod sources;
 mod spaces;
+mod told;
 mod view;
 mod watch;
 
@@ -25,11 +30,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 pub use board::{AttachState, Board};
 pub use identity::{Attribute, Conflict, Fact, Identity, Source};
-pub use interface::{Interface, LinkKind, Mac};
+pub(crate) use identity::{one_word, printable};
+pub use interface::{Interface, LinkKind, Mac, OtherDevice, mac_of};
 pub use processes::{PROC, container_in};
 pub use report::Report;
 pub use sources::{Endpoint, SourceObserver, SourceOptions, State, TasksFile, TasksFileError};
-pub use watch::{Sighting, Watch, WatchHandle, WatchOptions};
+pub use watch::{Sighting, Tidings, Watch, WatchHandle, WatchOptions};
 
 use crate::netlink::LinkCounters;
 

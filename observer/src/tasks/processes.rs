@@ -96,14 +96,19 @@ impl Process {
 
 /// The id of the container that a process is in, by its control group.
 fn container(folder: &Path) -> Option<Box<str>> {
-    let text = fs::read_to_string(folder.join("cgroup")).ok()?;
-    text.lines().find_map(container_in)
+    groups(folder)?.lines().find_map(container_in)
 }
 
 /// Whether a process is in a container.
 pub(super) fn is_in(pid: u32, container: &str) -> bool {
-    let path = Path::new(PROC).join(pid.to_string()).join("cgroup");
-    fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.contains(container)))
+    groups(&Path::new(PROC).join(pid.to_string()))
+        .is_some_and(|text| text.lines().any(|line| line.contains(container)))
+}
+
+/// The control groups of a process. Their names may be any bytes; an id of a container is text.
+fn groups(folder: &Path) -> Option<String> {
+    let bytes = fs::read(folder.join("cgroup")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The id of the container that a control group is of: the 64 hexadecimal digits in the last part of its path, or of a

@@ -11,7 +11,10 @@ use super::{
     Attribute, InterfaceKey, Source, State,
     board::{AttachState, Latest},
     knowledge::Known,
+    selection::Reason,
+    told::{self, AddressReport, EniReport},
     view::{TaskView, View},
+    watch::LeftOut,
 };
 
 /// All that is known.
@@ -25,6 +28,22 @@ pub struct Report {
     pub interfaces: Vec<InterfaceReport>,
     /// Interfaces that were gone before they could be observed.
     pub missed: u64,
+    /// Interfaces that are not to be observed, but for loopbacks.
+    #[serde(default)]
+    pub left_out: Vec<LeftOutReport>,
+}
+
+/// An interface that is not to be observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOutReport {
+    /// Its name.
+    pub name: String,
+    /// Inode of its namespace.
+    pub netns: u64,
+    /// A file of it.
+    pub netns_path: String,
+    /// Why it is not.
+    pub reason: String,
 }
 
 /// Who is asked.
@@ -56,7 +75,16 @@ pub struct TaskReport {
     pub sources: Vec<String>,
     /// Names of its containers.
     pub containers: Vec<String>,
-    /// Its interfaces.
+    /// Fields that sources tell of the task, by name.
+    #[serde(default)]
+    pub fields: BTreeMap<String, FieldReport>,
+    /// Its ENIs, by what sources tell.
+    #[serde(default)]
+    pub enis: Vec<EniReport>,
+    /// Addresses of its ENI, from sources that tell no more of it.
+    #[serde(default)]
+    pub addresses: Vec<AddressReport>,
+    /// Its interfaces on this host.
     pub interfaces: Vec<InterfaceReport>,
 }
 
@@ -73,7 +101,7 @@ pub struct InterfaceReport {
     pub mac: String,
     /// Its addresses.
     pub addresses: Vec<String>,
-    /// `observed`, `failed`, or `not observed`.
+    /// `observed`, `detached` or `failed` with a reason, or `not observed`.
     pub attach: String,
     /// What is known, by name.
     pub fields: BTreeMap<String, FieldReport>,
@@ -122,8 +150,24 @@ impl Report {
             tasks: ids.into_iter().map(|id| task(latest, id)).collect(),
             interfaces: of_none.map(|(key, known)| interface(latest, *key, known)).collect(),
             missed: latest.missed,
+            left_out: latest.left_out.values().filter_map(left_out).collect(),
         }
     }
+}
+
+fn left_out(it: &LeftOut) -> Option<LeftOutReport> {
+    let reason = match it.reason {
+        Some(Reason::Loopback) => return None,
+        Some(reason) => reason.as_str(),
+        None => "a link to the ECS agent: its packets never reach the ENI",
+    };
+    let netns = &it.interface.netns;
+    Some(LeftOutReport {
+        name: it.interface.name.to_string(),
+        netns: netns.inode,
+        netns_path: netns.path.display().to_string(),
+        reason: reason.into(),
+    })
 }
 
 fn task(latest: &Latest, id: &str) -> TaskReport {
@@ -162,22 +206,18 @@ fn task(latest: &Latest, id: &str) -> TaskReport {
         state: state.into(),
         sources: told.iter().map(|(source, _)| source.as_str().into()).collect(),
         containers,
+        fields: told::fields(&told),
+        enis: told::enis(&told),
+        addresses: told::addresses(&told),
         interfaces: known.into_iter().map(|(key, known)| interface(latest, *key, known)).collect(),
     }
 }
 
 fn interface(latest: &Latest, key: InterfaceKey, known: &Known) -> InterfaceReport {
     let seen = &known.sight().interface;
-    let identity = known.identity();
-    let fields = Attribute::ALL.iter().filter_map(|attribute| {
-        let field = FieldReport {
-            value: identity.get(*attribute)?.into(),
-            source: identity.source(*attribute)?.as_str().into(),
-        };
-        Some((attribute.as_str().to_owned(), field))
-    });
     let attach = match latest.attached.as_ref().map(|attached| attached.get(&key)) {
         Some(Some(AttachState::Observed)) => "observed".into(),
+        Some(Some(AttachState::Detached(reason))) => format!("detached: {reason}"),
         Some(Some(AttachState::Failed(reason))) => format!("failed: {reason}"),
         Some(None) | None => "not observed".into(),
     };
@@ -188,7 +228,7 @@ fn interface(latest: &Latest, key: InterfaceKey, known: &Known) -> InterfaceRepo
         mac: seen.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         addresses: seen.addresses.iter().map(|network| network.addr().to_string()).collect(),
         attach,
-        fields: fields.collect(),
+        fields: known.identity().report(),
         conflicts: known
             .conflicts()
             .iter()
@@ -301,12 +341,10 @@ impl fmt::Display for Report {
                 row
             };
             if task.interfaces.is_empty() {
-                let mut notes = vec![format!("told by {}", task.sources.join(", "))];
-                notes.extend(task.note().map(Into::into));
-                rows.push((cells(["", "", "", "", &task.state]), notes));
+                rows.extend(task.rows_without_interface(cells));
             }
             for interface in &task.interfaces {
-                let addresses = interface.addresses.join(" ");
+                let addresses = interface.addresses.join(",");
                 let eni = interface.eni();
                 let row = cells([&interface.name, eni, &interface.mac, &addresses, &interface.attach]);
                 rows.push((row, interface.notes()));
@@ -314,7 +352,7 @@ impl fmt::Display for Report {
         }
         for interface in &self.interfaces {
             let mode = interface.fields.get(Attribute::NetworkMode.as_str()).map_or("", |field| &field.value);
-            let addresses = interface.addresses.join(" ");
+            let addresses = interface.addresses.join(",");
             let cells = [
                 "",
                 "",
@@ -329,6 +367,14 @@ impl fmt::Display for Report {
         }
         let head = ["TASK", "SERVICE", "MODE", "INTERFACE", "ENI", "MAC", "ADDRESSES", "STATE"];
         write_table(f, &head, rows.into_iter())?;
+        let left_out = self
+            .left_out
+            .iter()
+            .map(|it| (vec![it.name.clone(), it.netns_path.clone(), it.reason.clone()], Vec::new()));
+        if !self.left_out.is_empty() {
+            writeln!(f)?;
+        }
+        write_table(f, &["LEFT OUT", "NAMESPACE", ""], left_out)?;
         if self.missed > 0 {
             writeln!(
                 f,
@@ -341,6 +387,32 @@ impl fmt::Display for Report {
 }
 
 impl TaskReport {
+    /// A row for each ENI that sources tell of, or a single one where there is none.
+    fn rows_without_interface(
+        &self,
+        cells: impl Fn([&str; 5]) -> Vec<String>,
+    ) -> Vec<(Vec<String>, Vec<String>)> {
+        let mut rows: Vec<_> = self
+            .enis
+            .iter()
+            .map(|eni| {
+                let id = eni.get(Attribute::InterfaceId);
+                (cells(["", id, &eni.mac, &eni.addresses(), &self.state]), told::lines(&eni.fields))
+            })
+            .collect();
+        if rows.is_empty() {
+            let addresses: Vec<_> = self.addresses.iter().map(|it| &*it.address).collect();
+            rows.push((cells(["", "", "", &addresses.join(","), &self.state]), Vec::new()));
+        }
+        if let Some((_, notes)) = rows.last_mut() {
+            notes.extend(self.addresses.iter().map(|it| format!("by {}: address {}", it.source, it.address)));
+            notes.extend(told::lines(&self.fields));
+            notes.push(format!("told by {}", self.sources.join(", ")));
+            notes.extend(self.note().map(Into::into));
+        }
+        rows
+    }
+
     fn note(&self) -> Option<&'static str> {
         match self.state.as_str() {
             "none" => Some("it has no network: there is nothing to observe"),
@@ -379,13 +451,36 @@ fn dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.into() }
 }
 
-/// Columns as wide as their widest cell; below each row its notes.
+/// Characters of a cell at most.
+const WIDEST: usize = 100;
+
+/// A cell of a table: one word, so that rows can be split at spaces. Only the last column may hold several.
+fn cell(text: &str, is_last: bool) -> String {
+    let breaks = |c: char| c.is_control() || c.is_whitespace() && (c != ' ' || !is_last);
+    let mut cell = text.replace(breaks, "_");
+    if let Some((end, _)) = cell.char_indices().nth(WIDEST).filter(|_| !is_last) {
+        cell.truncate(end);
+        cell.push('…');
+    }
+    cell
+}
+
+/// A text on one line.
+fn one_line(text: &str) -> String {
+    text.replace(|c: char| c.is_control() || c.is_whitespace() && c != ' ', " ")
+}
+
+/// Columns as wide as their widest cell; below each row its notes, each on a line.
 fn write_table(
     f: &mut fmt::Formatter<'_>,
     head: &[&str],
     rows: impl Iterator<Item = (Vec<String>, Vec<String>)>,
 ) -> fmt::Result {
-    let rows: Vec<_> = rows.collect();
+    let last = head.len() - 1;
+    let cells = |cells: Vec<String>| -> Vec<String> {
+        cells.iter().enumerate().map(|(column, text)| cell(text, column == last)).collect()
+    };
+    let rows: Vec<_> = rows.map(|(row, notes)| (cells(row), notes)).collect();
     if rows.is_empty() {
         return Ok(());
     }
@@ -397,7 +492,9 @@ fn write_table(
     let widths: Vec<_> = (0..head.len()).map(width).collect();
     let line = |cells: &[String]| {
         let mut line = String::new();
-        for (cell, width) in cells.iter().zip(&widths) {
+        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+            // The last one may be longer than a width can be.
+            let width = if column == last { 0 } else { *width };
             let _ = write!(line, "{cell:<width$}  ");
         }
         line.trim_end().to_owned()
@@ -406,7 +503,7 @@ fn write_table(
     for (cells, notes) in &rows {
         writeln!(f, "{}", line(cells))?;
         for note in notes {
-            writeln!(f, "    {note}")?;
+            writeln!(f, "    {}", one_line(note))?;
         }
     }
     Ok(())

@@ -315,22 +315,15 @@ mod tests {
         let found = tenants(&views(Some(agent)));
         assert_eq!(found.keys().map(|id| &**id).collect::<Vec<_>>(), ["c-a"]);
     }
-    use crate::{netns::Netns, tasks::LinkKind};
 
     const KEY: InterfaceKey = InterfaceKey { netns: 1, birth: 1, ifindex: 2 };
     const MAC: &str = "0a:00:00:00:00:01";
 
     fn interface() -> Interface {
         Interface {
-            netns: Netns { inode: 1, path: "/run/netns/a".into() },
-            on_host: false,
-            ifindex: 2,
-            name: "eth0".into(),
             mac: MAC.parse().ok(),
-            kind: LinkKind::Veth,
-            ethernet: true,
-            enslaved: false,
             addresses: vec!["10.0.0.1/24".parse().unwrap()],
+            ..Interface::example()
         }
     }
 

@@ -8,16 +8,15 @@ use std::{
     time::Instant,
 };
 
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, nsid::NsidAttribute};
-
 use super::{
-    Appeared, Interface, InterfaceKey, LinkKind,
+    Appeared, Interface, InterfaceKey, LinkKind, OtherDevice,
     processes::{self, Members, PROC, Processes},
     resolve::NetnsName,
     view::ContainerView,
 };
 use crate::{
-    netlink::{Event, LinkCounters, Netlink, NetnsId},
+    log::Logged,
+    netlink::{Address, Change, Event, Link, LinkCounters, Netlink, NetnsId},
     netns::Netns,
 };
 
@@ -25,6 +24,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Spaces {
     own: Netns,
+    /// Our own namespace's number for itself. It has none until the kernel is first asked about a link into it; from
+    /// then on events and links name it by that.
+    own_id: Option<NetnsId>,
     netlink: Netlink,
     known: BTreeMap<u64, Space>,
     births: u64,
@@ -37,7 +39,13 @@ pub(super) struct Spaces {
     members: BTreeMap<u64, Members>,
     /// Containers that were found in a namespace, and which it is, by birth.
     bound: BTreeMap<Box<str>, u64>,
+    /// Inodes of namespaces that the log says cannot be watched.
+    unwatched: BTreeSet<u64>,
+    /// Why link events cannot be read.
+    pub(super) events_failing: Logged<io::ErrorKind>,
     changed: bool,
+    /// Interfaces on which a qdisc or a filter has changed, by namespace and index.
+    hooks: BTreeSet<(u64, u32)>,
 }
 
 /// A namespace that is known.
@@ -57,6 +65,8 @@ pub(super) struct Space {
     /// Whether it is older than this process.
     older: bool,
     listed: bool,
+    /// The last attempt to list it failed: what is known may be out of date.
+    stale: bool,
 }
 
 /// When an interface was first seen.
@@ -67,6 +77,16 @@ struct Birth {
 }
 
 impl Space {
+    /// Its number for our own namespace; `None` is our own.
+    pub(super) const fn id(&self) -> Option<NetnsId> {
+        self.id
+    }
+
+    /// The devices that its interfaces lead to.
+    pub(super) fn links(&self) -> impl Iterator<Item = OtherDevice> {
+        self.interfaces.iter().filter_map(|interface| interface.other)
+    }
+
     /// Its interfaces. The path of the namespace may change with every scan, which is no change of an interface.
     pub(super) fn interfaces(&self) -> impl Iterator<Item = (InterfaceKey, Interface, Option<Appeared>)> {
         self.interfaces.iter().filter_map(|interface| {
@@ -101,6 +121,7 @@ impl Spaces {
             .collect();
         Ok(Self {
             own,
+            own_id: None,
             netlink,
             known: BTreeMap::new(),
             births: 0,
@@ -109,7 +130,10 @@ impl Spaces {
             processes: Processes::default(),
             members: BTreeMap::new(),
             bound: BTreeMap::new(),
+            unwatched: BTreeSet::new(),
+            events_failing: Logged::default(),
             changed: false,
+            hooks: BTreeSet::new(),
         })
     }
 
@@ -146,47 +170,72 @@ impl Spaces {
         self.told = time;
     }
 
+    /// Interfaces on which a qdisc or a filter has changed since this was last asked.
+    pub(super) fn take_hooks(&mut self) -> BTreeSet<(u64, u32)> {
+        std::mem::take(&mut self.hooks)
+    }
+
+    /// The namespace with this number; `None` is our own.
+    fn known_as(&self, id: NetnsId) -> Option<NetnsId> {
+        Some(id).filter(|id| Some(*id) != self.own_id)
+    }
+
+    /// The other namespace that a device lies in; the inner `None` is our own.
+    pub(super) fn leads_to(&self, device: OtherDevice) -> Option<Option<NetnsId>> {
+        match device {
+            OtherDevice::Here(_) => None,
+            OtherDevice::In(id) => Some(self.known_as(id)),
+        }
+    }
+
     /// What the kernel told: the namespaces it concerns are listed anew.
     pub(super) fn apply(&mut self, events: Vec<Event>) {
         let mut changed = BTreeSet::new();
+        let ids: BTreeSet<_> = self.known.values().map(|space| space.id).collect();
         for event in events {
-            match event {
-                Event::Overrun => {
-                    tracing::warn!("the kernel dropped link events: listing everything again");
-                    changed.extend(self.known.keys().copied());
-                }
-                // Other namespaces tell of their own ids too, which say nothing of ours.
-                Event::Change(None, message) if matches!(*message, RouteNetlinkMessage::DelNsId(_)) => {
-                    if let RouteNetlinkMessage::DelNsId(message) = *message {
-                        self.remove_ids(&message.attributes);
-                    }
-                }
-                Event::Change(id, message) => {
-                    if let Some(space) = self.known.values_mut().find(|space| space.id == id) {
-                        if let RouteNetlinkMessage::DelLink(link) = *message
-                            // a port that leaves a bridge is told in the same way, for another family
-                            && link.header.interface_family == AddressFamily::Unspec
-                        {
-                            space.births.remove(&link.header.index);
-                        }
-                        changed.insert(space.netns.inode);
-                    }
-                }
+            let Event::Change(id, change) = event else {
+                tracing::warn!("the kernel dropped link events: listing everything again");
+                changed.extend(self.known.keys().copied());
+                continue;
+            };
+            if id.is_some() && !ids.contains(&id) {
+                self.learn_own_id();
             }
+            let id = id.and_then(|id| self.known_as(id));
+            // Other namespaces tell of their own ids too, which say nothing of ours.
+            if let (None, Change::NetnsGone(gone)) = (id, &change) {
+                self.remove_id(*gone);
+                continue;
+            }
+            let Some(space) = self.known.values_mut().find(|space| space.id == id) else { continue };
+            match change {
+                Change::NetnsGone(_) => continue,
+                Change::Hooks(ifindex) => {
+                    self.hooks.insert((space.netns.inode, ifindex));
+                    continue;
+                }
+                Change::LinkGone(link) => drop(space.births.remove(&link.index)),
+                Change::Interfaces => {}
+            }
+            changed.insert(space.netns.inode);
         }
         for inode in changed {
             self.list(inode);
         }
     }
 
-    /// The namespaces with these ids are gone.
-    fn remove_ids(&mut self, attributes: &[NsidAttribute]) {
-        for attribute in attributes {
-            if let NsidAttribute::Id(id) = attribute {
-                self.older.retain(|_, older| older != id);
-                self.remove(|space| space.id == Some(*id));
-            }
+    fn learn_own_id(&mut self) {
+        if self.own_id.is_none() {
+            let Self { own, netlink, own_id, .. } = self;
+            let found = own.open().and_then(|file| netlink.netns_id_if_any(file.as_fd()));
+            *own_id = found.ok().flatten();
         }
+    }
+
+    /// The namespace with this id is gone.
+    fn remove_id(&mut self, id: NetnsId) {
+        self.older.retain(|_, older| *older != id);
+        self.remove(|space| space.id == Some(id));
     }
 
     fn remove(&mut self, gone: impl Fn(&Space) -> bool) {
@@ -204,28 +253,33 @@ impl Spaces {
 
     /// Adds what is new in folders of namespace files and, where asked to, the namespaces of processes and what these
     /// tell. What was told before is applied in between by `catch_up`: an inode that is used again must not be taken for
-    /// the one that is gone.
+    /// the one that is gone. Says whether a namespace is in the making.
     pub(super) fn scan<'a>(
         &mut self,
         folders: impl Iterator<Item = &'a Path>,
         processes: bool,
         catch_up: impl FnOnce(&mut Self),
-    ) {
+    ) -> bool {
         let known = self.known.values().map(|space| (space.netns.inode, space.netns.path.clone())).collect();
         let mut found = BTreeMap::new();
+        let mut in_the_making = false;
         for folder in folders {
-            super::namespaces::scan(folder, &known, &mut found);
+            in_the_making |= super::namespaces::scan(folder, &known, &mut found);
         }
         if processes {
             self.processes.scan(self.own.inode, &mut found);
         }
         catch_up(self);
+        let stale: Vec<_> =
+            self.known.iter().filter(|(_, space)| space.stale).map(|(inode, _)| *inode).collect();
+        stale.into_iter().for_each(|inode| self.list(inode));
         self.take_found(found);
         if processes {
             let members = self.processes.members();
             self.changed |= members != self.members;
             self.members = members;
         }
+        in_the_making
     }
 
     fn take_found(&mut self, mut found: BTreeMap<u64, PathBuf>) {
@@ -314,9 +368,11 @@ impl Spaces {
                     space.name = name;
                 }
             }
-            Err(error) => {
+            // It is found again at each scan.
+            Err(error) if self.unwatched.insert(netns.inode) => {
                 tracing::warn!(path = %netns.path.display(), %error, "a network namespace cannot be watched");
             }
+            Err(_) => {}
         }
     }
 
@@ -333,50 +389,64 @@ impl Spaces {
             // As is our own.
             older: id.is_none() || self.older.remove(&inode) == id,
             listed: false,
+            stale: false,
         };
         self.known.insert(inode, space);
         self.changed = true;
         self.list(inode);
     }
 
-    /// Lists the interfaces of a namespace; forgets it where the kernel no longer knows it.
+    /// Lists the interfaces of a namespace; forgets it where the kernel no longer knows it. Where they cannot be listed
+    /// for another reason, what is known of them holds until they can.
     fn list(&mut self, inode: u64) {
         let Some(space) = self.known.get_mut(&inode) else { return };
         let listed =
             self.netlink.links(space.id).and_then(|links| Ok((links, self.netlink.addresses(space.id)?)));
         match listed {
             Ok((links, addresses)) => {
-                let before: BTreeMap<_, _> =
-                    space.interfaces.drain(..).map(|interface| (interface.ifindex, interface.mac)).collect();
-                for link in &links {
-                    let Some(interface) = Interface::new(&space.netns, space.id.is_none(), link, &addresses)
-                    else {
-                        continue;
-                    };
-                    let carried = LinkCounters::of(link).unwrap_or_default();
-                    // With another address it is another ENI: what it carries now is not the other's. Whoever makes a pair
-                    // for a container may give it its address a moment later, when it has carried nothing.
-                    let is_other = before.get(&interface.ifindex).is_some_and(|mac| *mac != interface.mac)
-                        && carried != LinkCounters::default();
-                    if is_other || !space.births.contains_key(&interface.ifindex) {
-                        self.births += 1;
-                        let appeared = if is_other {
-                            Some(Appeared { at: self.told, carried })
-                        } else {
-                            space.appearance(self.told, interface.kind, carried)
-                        };
-                        space.births.insert(interface.ifindex, Birth { number: self.births, appeared });
-                    }
-                    space.interfaces.push(interface);
-                }
-                space.listed = true;
+                space.take_links(&links, &addresses, self.told, &mut self.births);
                 self.changed = true;
+                if links.iter().any(|link| link.other_netns.is_some()) {
+                    self.learn_own_id();
+                }
             }
-            Err(_) if space.id.is_some() => {
+            // The kernel's answer for a number that no namespace has.
+            Err(error) if space.id.is_some() && error.raw_os_error() == Some(libc::EINVAL) => {
                 let birth = space.birth;
                 self.remove(|space| space.birth == birth);
             }
-            Err(error) => tracing::warn!(%error, "the host's interfaces cannot be listed"),
+            Err(error) => {
+                if !std::mem::replace(&mut space.stale, true) {
+                    let path = space.netns.path.display();
+                    tracing::warn!(%path, %error, "the interfaces of a namespace cannot be listed; trying again");
+                }
+            }
         }
+    }
+}
+
+impl Space {
+    fn take_links(&mut self, links: &[Link], addresses: &[Address], told: Instant, births: &mut u64) {
+        let before: BTreeMap<_, _> =
+            self.interfaces.drain(..).map(|interface| (interface.ifindex, interface.mac)).collect();
+        for link in links {
+            let interface = Interface::new(&self.netns, self.id.is_none(), link, addresses);
+            let carried = link.counters.unwrap_or_default();
+            // With another address it is another ENI: what it carries now is not the other's. Whoever makes a pair for a
+            // container may give it its address a moment later, when it has carried nothing.
+            let is_other = before.get(&interface.ifindex).is_some_and(|mac| *mac != interface.mac)
+                && carried != LinkCounters::default();
+            if is_other || !self.births.contains_key(&interface.ifindex) {
+                *births += 1;
+                let appeared = if is_other {
+                    Some(Appeared { at: told, carried })
+                } else {
+                    self.appearance(told, interface.kind, carried)
+                };
+                self.births.insert(interface.ifindex, Birth { number: *births, appeared });
+            }
+            self.interfaces.push(interface);
+        }
+        (self.listed, self.stale) = (true, false);
     }
 }

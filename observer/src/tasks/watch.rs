@@ -2,19 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    fmt, io,
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, channel},
     },
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use inotify::{Inotify, WatchMask};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::{EfdFlags, EventFd},
@@ -22,15 +20,20 @@ use nix::{
 use tokio::{runtime::Handle, sync::watch};
 
 use super::{
-    Attribute, InterfaceKey, LinkKind, Mac, Observed, Source, SourceObserver,
+    Appeared, Attribute, Interface, InterfaceKey, LinkKind, Mac, Observed, Source, SourceObserver,
     board::Board,
+    folders::Folders,
     knowledge::{Knowledge, Sight},
+    paths::Paths,
     processes::PROC,
-    selection::{self, Choice},
+    selection::{self, Candidate, Choice, Reason},
     sources::{Feed, News, Scene, SceneTask, SourceOptions, Sources},
-    spaces::Spaces,
+    spaces::{Space, Spaces},
 };
-use crate::netlink::Events;
+use crate::{
+    netlink::{Events, NetnsId},
+    worker::{Deadline, Worker, WorkerError},
+};
 
 /// Where to look.
 #[derive(Debug)]
@@ -54,6 +57,17 @@ pub struct Sighting {
     pub departed: Vec<Observed>,
     /// How many links to the ECS agent are left out.
     pub agent_links: usize,
+    /// How many others are, but for loopbacks.
+    pub left_out: usize,
+}
+
+/// News for whoever puts programs on interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tidings {
+    /// The interfaces that are to be observed, whenever anything of them has changed.
+    Interfaces(Sighting),
+    /// Qdiscs or filters have changed on these: by inode of the namespace and index.
+    Hooks(BTreeSet<(u64, u32)>),
 }
 
 /// The interfaces that are there.
@@ -62,18 +76,28 @@ struct Look {
     /// Those that are to be observed.
     sights: BTreeMap<InterfaceKey, Sight>,
     /// The others.
-    left_out: BTreeSet<InterfaceKey>,
+    left_out: BTreeMap<InterfaceKey, LeftOut>,
     /// Those that may be ENIs.
     enis: Vec<(InterfaceKey, Mac)>,
-    /// How many are links to the agent.
-    agent_links: usize,
 }
+
+/// An interface that is not to be observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) interface: Interface,
+    /// [`None`] for a link to the agent.
+    pub(super) reason: Option<Reason>,
+}
+
+/// An interface that has been there for so long is no forerunner of others.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Folders of namespace files are listed this often, beside the notices of inotify.
 const SCAN: Duration = Duration::from_secs(1);
 /// Processes are listed this often: nothing tells of a process that enters a namespace.
 const SCAN_PROCESSES: Duration = Duration::from_secs(5);
-/// A namespace file appears empty and becomes a namespace a moment later, when it is mounted over.
+/// A namespace file appears empty and becomes a namespace when it is mounted over: the folders are listed this often for
+/// so long after a notice, and longer as long as a file is about to become one.
 const HURRY: Duration = Duration::from_millis(200);
 const HURRY_STEP: Duration = Duration::from_millis(2);
 
@@ -82,16 +106,57 @@ const HURRY_STEP: Duration = Duration::from_millis(2);
 pub struct WatchHandle {
     stop: Arc<AtomicBool>,
     wake: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
+    out: Out,
+    thread: Option<Worker<()>>,
+}
+
+impl WatchHandle {
+    /// Ends the watch, and waits for its thread until a deadline.
+    pub fn stop(mut self, deadline: &Deadline) -> Result<(), WorkerError> {
+        let thread = self.thread.take();
+        drop(self);
+        thread.map_or(Ok(()), |thread| thread.join(deadline))
+    }
 }
 
 impl Drop for WatchHandle {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.wake.write(1);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.out.close();
+    }
+}
+
+/// Receiver of the news, until it is closed: also where the thread that watches is stuck.
+#[derive(Clone)]
+struct Out(Arc<Mutex<Option<Tell>>>);
+
+type Tell = Box<dyn Fn(Tidings) + Send>;
+
+impl fmt::Debug for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Out")
+    }
+}
+
+impl Out {
+    fn send(&self, news: Tidings) {
+        if let Some(tell) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            tell(news);
         }
+    }
+
+    fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Closes it when the thread ends, however it ends.
+struct Closes(Out);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -103,8 +168,8 @@ pub struct Watch {
     linger: Duration,
     spaces: Spaces,
     events: Events,
-    inotify: Option<Inotify>,
-    watched: BTreeSet<PathBuf>,
+    /// `None` where inotify is not to be had: then scans do its work.
+    folders: Option<Folders>,
     knowledge: Knowledge,
     news: Receiver<(Source, News)>,
     scene: watch::Sender<Arc<Scene>>,
@@ -114,13 +179,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes a first look, sends what it sees to `out`, and goes on watching on a thread of its own.
+    /// Takes a first look, tells `out` what it sees, and goes on watching on a thread of its own.
     pub fn start(
         options: WatchOptions,
         runtime: &Handle,
         observer: &Arc<dyn SourceObserver>,
         board: Arc<Board>,
-        out: Sender<Sighting>,
+        out: impl Fn(Tidings) + Send + 'static,
     ) -> io::Result<WatchHandle> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (news_in, news) = channel();
@@ -135,9 +200,7 @@ impl Watch {
             // Listening before the first look: nothing falls in between.
             events: Events::new()?,
             spaces: Spaces::new()?,
-            // Where it is not to be had, the scans do its work.
-            inotify: Inotify::init().ok(),
-            watched: BTreeSet::new(),
+            folders: folders(),
             knowledge,
             news,
             scene,
@@ -151,17 +214,16 @@ impl Watch {
             watch.spaces.add_own();
         }
         watch.scan(true);
+        let out = Out(Arc::new(Mutex::new(Some(Box::new(out)))));
         watch.publish(&out);
 
         let stop = Arc::new(AtomicBool::new(false));
-        let (stop_seen, wake_seen) = (Arc::clone(&stop), Arc::clone(&wake));
-        let thread = thread::Builder::new()
-            .name("watch".into())
-            .spawn(move || watch.run(&out, &stop_seen, &wake_seen))?;
-        Ok(WatchHandle { stop, wake, thread: Some(thread) })
+        let (stop_seen, wake_seen, closes) = (Arc::clone(&stop), Arc::clone(&wake), Closes(out.clone()));
+        let thread = Worker::spawn("watch", move || watch.run(&closes.0, &stop_seen, &wake_seen))?;
+        Ok(WatchHandle { stop, wake, out, thread: Some(thread) })
     }
 
-    fn run(mut self, out: &Sender<Sighting>, stop: &AtomicBool, wake: &EventFd) {
+    fn run(mut self, out: &Out, stop: &AtomicBool, wake: &EventFd) {
         let mut next_scan = Instant::now() + SCAN;
         let mut next_processes = Instant::now() + SCAN_PROCESSES;
         let mut hurry_until = Instant::now();
@@ -180,7 +242,9 @@ impl Watch {
             let scan = now >= next_scan;
             if scan || now < hurry_until {
                 let processes = now >= next_processes;
-                self.scan(processes);
+                if self.scan(processes) {
+                    hurry_until = hurry_until.max(now + HURRY);
+                }
                 next_scan = now + SCAN;
                 if processes {
                     next_processes = now + SCAN_PROCESSES;
@@ -190,6 +254,10 @@ impl Watch {
                 self.bind();
             }
             changed |= self.spaces.take_changed();
+            let hooks = self.spaces.take_hooks();
+            if !hooks.is_empty() {
+                out.send(Tidings::Hooks(hooks));
+            }
             // What has left is forgotten with time.
             if changed || scan {
                 self.publish(out);
@@ -202,8 +270,8 @@ impl Watch {
             PollFd::new(wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
         ];
-        if let Some(inotify) = &self.inotify {
-            fds.push(PollFd::new(inotify.as_fd(), PollFlags::POLLIN));
+        if let Some(folders) = &self.folders {
+            fds.push(PollFd::new(folders.as_fd(), PollFlags::POLLIN));
         }
         // Rounded up, or the last part of a millisecond would be waited for busily.
         let timeout = PollTimeout::try_from(wait.as_millis() + 1).unwrap_or(PollTimeout::MAX);
@@ -221,33 +289,19 @@ impl Watch {
 
     /// Whether inotify told of files in a folder of namespaces.
     fn take_notices(&mut self) -> bool {
-        let mut buffer = [0; 4096];
-        let Some(inotify) = &mut self.inotify else { return false };
-        inotify.read_events(&mut buffer).is_ok_and(|mut events| events.next().is_some())
+        self.folders.as_mut().is_some_and(Folders::take_notices)
     }
 
-    /// Lists the folders, and processes where asked to; adds what is new.
-    fn scan(&mut self, processes: bool) {
+    /// Lists the folders, and processes where asked to; adds what is new. Says whether a namespace is in the making.
+    fn scan(&mut self, processes: bool) -> bool {
         let (procs, folders): (Vec<_>, Vec<_>) =
             self.netns_dirs.clone().into_iter().partition(|folder| folder == Path::new(PROC));
-        for folder in &folders {
-            self.watch_folder(folder);
+        if let Some(watched) = &mut self.folders {
+            watched.watch(&folders);
         }
         let Self { spaces, events, .. } = self;
         let folders = folders.iter().map(PathBuf::as_path);
-        spaces.scan(folders, processes && !procs.is_empty(), |spaces| catch_up(events, spaces));
-    }
-
-    fn watch_folder(&mut self, directory: &Path) {
-        if self.watched.contains(directory) {
-            return;
-        }
-        let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
-        if let Some(inotify) = &self.inotify
-            && inotify.watches().add(directory, mask).is_ok()
-        {
-            self.watched.insert(directory.to_path_buf());
-        }
+        spaces.scan(folders, processes && !procs.is_empty(), |spaces| catch_up(events, spaces))
     }
 
     /// Finds the namespaces that sources tell of.
@@ -262,48 +316,71 @@ impl Watch {
         spaces.bind(tasks().flat_map(|task| &task.containers));
     }
 
-    fn publish(&mut self, out: &Sender<Sighting>) {
-        let Look { sights, left_out, enis, agent_links } = self.look();
-        let (present, departed) = self.knowledge.identify(sights, &left_out, self.linger);
+    fn publish(&mut self, out: &Out) {
+        let Look { sights, left_out, enis } = self.look();
+        let (present, departed) =
+            self.knowledge.identify(sights, |key| left_out.contains_key(key), self.linger);
         self.set_scene(enis);
-        let sighting = Sighting { present, departed, agent_links };
-        self.board.set(&self.knowledge);
+        let count = |wanted: fn(&LeftOut) -> bool| left_out.values().filter(|it| wanted(it)).count();
+        let agent_links = count(|it| it.reason.is_none());
+        let others = count(|it| it.reason.is_some_and(|reason| reason != Reason::Loopback));
+        let sighting = Sighting { present, departed, agent_links, left_out: others };
+        self.board.set(&self.knowledge, left_out);
         if self.published.as_ref() != Some(&sighting) {
-            // The receiver being gone means that the daemon is stopping.
-            let _ = out.send(sighting.clone());
+            out.send(Tidings::Interfaces(sighting.clone()));
             self.published = Some(sighting);
         }
     }
 
     fn look(&self) -> Look {
         let mut look = Look::default();
+        let leads_to = |space: &Space| -> Vec<Option<NetnsId>> {
+            space.links().filter_map(|other| self.spaces.leads_to(other)).collect()
+        };
+        let paths = Paths::new(self.spaces.all().map(|space| (space.id(), leads_to(space))));
         for space in self.spaces.all() {
-            let containers = self.spaces.containers(space);
-            let mut chosen = Vec::new();
-            for (key, interface, appeared) in space.interfaces() {
-                let named = self.knowledge.names(key, interface.mac);
-                let choice = selection::choose(&interface, named, self.knowledge.is_trunk(interface.mac));
-                look.agent_links += usize::from(choice == Choice::AgentLink);
-                if let Some(mac) = interface.mac
-                    && choice != Choice::AgentLink
-                    && interface.kind != LinkKind::Loopback
-                    && !interface.enslaved
-                {
-                    look.enis.push((key, mac));
-                }
-                if choice == Choice::Observed {
-                    chosen.push((key, interface, appeared));
-                } else {
-                    look.left_out.insert(key);
-                }
-            }
-            let alone = chosen.len() == 1;
-            look.sights.extend(chosen.into_iter().map(|(key, interface, appeared)| {
-                let name = space.name.clone();
-                (key, Sight { interface, appeared, containers: containers.clone(), name, alone })
-            }));
+            self.look_into(space, &paths, &mut look);
         }
         look
+    }
+
+    /// Decides about the interfaces of a namespace.
+    fn look_into(&self, space: &Space, paths: &Paths<NetnsId>, look: &mut Look) {
+        let interfaces: Vec<(InterfaceKey, Interface, Option<Appeared>)> = space.interfaces().collect();
+        let inward = |other| self.spaces.leads_to(other).is_some_and(|to| paths.is_inward(space.id(), to));
+        let candidates: Vec<_> = interfaces
+            .iter()
+            .map(|(key, interface, appeared)| Candidate {
+                interface,
+                named: self.knowledge.names(*key, interface.mac),
+                trunk: self.knowledge.is_trunk(interface.mac),
+                inward: interface.other.is_some_and(inward),
+                settled: appeared.is_none_or(|appeared| appeared.at.elapsed() >= SETTLED),
+            })
+            .collect();
+        let choices = selection::choose(&candidates);
+        drop(candidates);
+        let alone = choices.iter().filter(|choice| **choice == Choice::Observed).count() == 1;
+        let containers = self.spaces.containers(space);
+        for ((key, interface, appeared), choice) in interfaces.into_iter().zip(choices) {
+            if let Some(mac) = interface.mac
+                && choice != Choice::AgentLink
+                && interface.kind != LinkKind::Loopback
+                && (choice == Choice::Observed || interface.controller.is_none())
+            {
+                look.enis.push((key, mac));
+            }
+            let reason = match choice {
+                Choice::Observed => {
+                    let (containers, name) = (containers.clone(), space.name.clone());
+                    look.sights.insert(key, Sight { interface, appeared, containers, name, alone });
+                    continue;
+                }
+                Choice::AgentLink => None,
+                Choice::LeftOut(reason) => Some(reason),
+            };
+            look.left_out.insert(key, LeftOut { interface, reason });
+        }
     }
 
     /// Tells the sources what is to be asked about.
@@ -347,10 +424,26 @@ impl Watch {
     }
 }
 
+fn folders() -> Option<Folders> {
+    let warn = |error: &io::Error| {
+        tracing::warn!(
+            %error,
+            "inotify is not available (fs.inotify.max_user_instances): new namespaces are found up to a second later"
+        );
+    };
+    Folders::new().inspect_err(warn).ok()
+}
+
 /// Applies what the kernel has told until now.
 fn catch_up(events: &mut Events, spaces: &mut Spaces) {
     match events.pending() {
-        Ok(events) => spaces.apply(events),
-        Err(error) => tracing::warn!(%error, "link events cannot be read; going by scans"),
+        Ok(events) => {
+            spaces.events_failing.clear();
+            spaces.apply(events);
+        }
+        Err(error) if spaces.events_failing.is_new(error.kind()) => {
+            tracing::warn!(%error, "link events cannot be read; going by scans");
+        }
+        Err(_) => {}
     }
 }

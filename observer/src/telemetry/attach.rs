@@ -8,6 +8,7 @@ use super::metrics::{counter, register};
 #[derive(Debug)]
 pub(super) struct AttachMetrics {
     states: IntGaugeVec,
+    removals: IntCounter,
     failures: IntCounter,
     missed: IntCounter,
     latency: Histogram,
@@ -15,12 +16,38 @@ pub(super) struct AttachMetrics {
 
 /// Around 50 ms, which a new task's first packets should not have to wait for.
 const SECONDS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0, 5.0];
-const STATES: [&str; 3] = ["attached", "failed", "agent_link"];
+
+/// How many interfaces are in each state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InterfaceCounts {
+    /// The programs are on them.
+    pub attached: usize,
+    /// Somebody has removed the programs, and they are not back yet.
+    pub detached: usize,
+    /// The programs could not be put there.
+    pub failed: usize,
+    /// Links to the ECS agent, which are left out.
+    pub agent_links: usize,
+    /// Others that are left out, but for loopbacks.
+    pub left_out: usize,
+}
+
+impl InterfaceCounts {
+    fn by_state(self) -> [(&'static str, usize); 5] {
+        [
+            ("attached", self.attached),
+            ("detached", self.detached),
+            ("failed", self.failed),
+            ("agent_link", self.agent_links),
+            ("left_out", self.left_out),
+        ]
+    }
+}
 
 impl AttachMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let states = IntGaugeVec::new(Opts::new("observer_interfaces", "Interfaces by state."), &["state"])?;
-        for state in STATES {
+        for (state, _) in InterfaceCounts::default().by_state() {
             states.with_label_values(&[state]);
         }
         let latency = HistogramOpts::new(
@@ -29,6 +56,11 @@ impl AttachMetrics {
         );
         Ok(Self {
             states: register(registry, states)?,
+            removals: counter(
+                registry,
+                "observer_hook_removals_total",
+                "Times that somebody removed the programs of an interface; they are put back at once.",
+            )?,
             failures: counter(
                 registry,
                 "observer_attach_failures_total",
@@ -43,9 +75,12 @@ impl AttachMetrics {
         })
     }
 
-    /// How many are in each of the states.
-    pub(super) fn states(&self, counts: [usize; 3]) {
-        for (state, count) in STATES.iter().zip(counts) {
+    pub(super) fn removed(&self) {
+        self.removals.inc();
+    }
+
+    pub(super) fn states(&self, counts: InterfaceCounts) {
+        for (state, count) in counts.by_state() {
             self.states.with_label_values(&[state]).set(count as i64);
         }
     }

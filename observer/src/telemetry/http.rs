@@ -1,4 +1,4 @@
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -7,102 +7,124 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Health, Metrics};
+use super::{Health, Metrics, Server};
 use crate::{
     clock,
+    http::plain,
     tasks::{Board, Report},
 };
 
-/// What the handlers need.
+/// What the pages show.
 #[derive(Clone, Debug)]
-struct Shared {
+pub struct Pages {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     board: Arc<Board>,
+    /// Large pages that may be in memory at a time.
+    large: Arc<Semaphore>,
 }
 
-/// A listening socket that is not served yet, so that a port in use is known before anything starts.
-#[derive(Debug)]
-pub struct Server {
-    listener: std::net::TcpListener,
-}
+/// More clients than this have no business to be answered at the same time.
+const LARGE_PAGES: usize = 4;
 
-impl Server {
-    /// Takes the address.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener })
+impl Pages {
+    /// The pages of these.
+    pub fn new(metrics: Arc<Metrics>, health: Arc<Health>, board: Arc<Board>) -> Self {
+        Self { metrics, health, board, large: Arc::new(Semaphore::new(LARGE_PAGES)) }
+    }
+
+    /// Answers with a page that may take megabytes, unless as many as may be are still being read.
+    fn large<E: fmt::Display>(
+        &self,
+        content_type: &'static str,
+        render: impl FnOnce(&Self) -> Result<String, E>,
+    ) -> Response {
+        let Ok(permit) = Arc::clone(&self.large).try_acquire_owned() else {
+            return (StatusCode::SERVICE_UNAVAILABLE, "busy with other clients\n").into_response();
+        };
+        match render(self) {
+            Ok(text) => {
+                let body = Bytes::from_owner(Page { text, _permit: permit });
+                ([(header::CONTENT_TYPE, content_type)], body).into_response()
+            }
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        }
     }
 }
 
-/// Serves until the runtime ends.
-pub async fn serve(
-    server: Server,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    board: Arc<Board>,
-) -> io::Result<()> {
+/// A page that counts as large until all of it is sent.
+struct Page {
+    text: String,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Page {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+/// Serves up to `connections` clients at a time, until the runtime ends.
+pub async fn serve(server: Server, pages: Pages, connections: usize) -> io::Result<()> {
     let app = Router::new()
         .route("/", get(index))
         .route("/metrics", get(render))
         .route("/healthz", get(live))
         .route("/readyz", get(ready))
         .route(TASKS, get(tasks))
-        .with_state(Shared { metrics, health, board });
-    axum::serve(TcpListener::from_std(server.listener)?, app).await
+        .with_state(pages);
+    server.serve(app, connections).await
 }
 
 /// Where `observer tasks` asks.
 const TASKS: &str = "/api/v1/tasks";
 
-async fn tasks(State(shared): State<Shared>) -> Response {
-    match serde_json::to_string(&shared.board.report()) {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+async fn tasks(State(pages): State<Pages>) -> Response {
+    pages.large("application/json", |pages| serde_json::to_string(&pages.board.report()))
 }
 
 /// What a daemon at this address knows of tasks; `None` where there is none that answers.
 pub async fn fetch_tasks(daemon: SocketAddr) -> Option<Report> {
     const PATIENCE: Duration = Duration::from_secs(3);
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    /// More is not what a daemon says.
+    const MOST: usize = 64 << 20;
+    let client = plain().ok()?;
     let ask = async {
-        let response = client.get(format!("http://{daemon}{TASKS}").parse().ok()?).await.ok()?;
-        let body = response.into_body().collect().await.ok()?.to_bytes();
+        let mut response = client.get(format!("http://{daemon}{TASKS}")).send().await.ok()?;
+        let mut body = Vec::new();
+        while let Some(part) = response.chunk().await.ok()? {
+            body.extend_from_slice(&part);
+            if body.len() > MOST {
+                return None;
+            }
+        }
         serde_json::from_slice(&body).ok()
     };
     tokio::time::timeout(PATIENCE, ask).await.ok()?
 }
 
 async fn index() -> &'static str {
-    "observer\n\n/metrics  Prometheus metrics\n/healthz  whether it lives\n/readyz   whether all that was found is attached\n/api/v1/tasks  what `observer tasks` shows, as JSON\n"
+    "observer\n\n/metrics  Prometheus metrics\n/healthz  whether it lives\n/readyz   whether all that should be observed is; else each interface that is not, and why\n/api/v1/tasks  what `observer tasks` shows, as JSON\n"
 }
 
-async fn render(State(shared): State<Shared>) -> Response {
-    match shared.metrics.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+async fn render(State(pages): State<Pages>) -> Response {
+    pages.large(prometheus::TEXT_FORMAT, |pages| pages.metrics.render())
 }
 
-async fn live(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    if shared.health.is_live(clock::unix_ms()) {
+async fn live(State(pages): State<Pages>) -> (StatusCode, &'static str) {
+    if pages.health.is_live(clock::unix_ms()) {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "no tick for 10 s\n")
     }
 }
 
-async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    if shared.health.is_ready() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "attaching\n")
+async fn ready(State(pages): State<Pages>) -> (StatusCode, String) {
+    match pages.health.readiness() {
+        Ok(()) => (StatusCode::OK, "ok\n".into()),
+        Err(reasons) => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
     }
 }

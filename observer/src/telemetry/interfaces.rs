@@ -1,7 +1,7 @@
 //! The series of each interface, made anew at every scrape from what the tick left.
 //!
 //! So a task's name that comes late changes the labels of all that was counted before, and the series of an
-//! interface end with it.
+//! interface end with it. What is to outlive it is in the [`totals`](super::totals).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,9 +12,9 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use super::labels::{BEFORE_ATTACH, WINDOW_FULL};
+use super::labels::WINDOW_FULL;
 use crate::{
-    accounts::{Figures, Protocol},
+    accounts::{Figures, Protocol, Uncounted},
     kernel::drops::Dropped,
     tasks::Attribute,
 };
@@ -38,11 +38,14 @@ impl Shared {
     }
 }
 
-const BY_TASK: [&str; 7] =
-    ["interface", "cluster", "service", "family", "network_mode", "direction", "protocol"];
+const BY_PROTOCOL: [&str; 3] = ["interface", "direction", "protocol"];
 const BY_DIRECTION: [&str; 2] = ["interface", "direction"];
 const BY_REASON: [&str; 3] = ["interface", "direction", "reason"];
-const INFO: [(&str, Attribute); 6] = [
+const INFO: [(&str, Attribute); 10] = [
+    ("cluster", Attribute::ClusterName),
+    ("service", Attribute::ServiceName),
+    ("family", Attribute::Family),
+    ("network_mode", Attribute::NetworkMode),
     ("task_arn", Attribute::TaskArn),
     ("task_id", Attribute::TaskId),
     ("cluster_arn", Attribute::ClusterArn),
@@ -70,6 +73,10 @@ struct Families {
     lost_bytes: IntCounterVec,
     stopped_packets: IntCounterVec,
     stopped_bytes: IntCounterVec,
+    carried_packets: IntCounterVec,
+    carried_bytes: IntCounterVec,
+    unseen_packets: IntCounterVec,
+    unseen_bytes: IntCounterVec,
     dropped_packets: IntCounterVec,
     dropped_bytes: IntCounterVec,
     info: IntGaugeVec,
@@ -81,8 +88,16 @@ impl Families {
         let mut info = vec!["interface", "interface_id", "interface_name", "mac", "netns", "hook"];
         info.extend(INFO.map(|(label, _)| label));
         Ok(Self {
-            packets: counter("observer_packets_total", "Packets in records, as on the wire.", &BY_TASK)?,
-            bytes: counter("observer_bytes_total", "Bytes of layer 3 in records.", &BY_TASK)?,
+            packets: counter(
+                "observer_interface_recorded_packets_total",
+                "Packets of the interface in records, as on the wire.",
+                &BY_PROTOCOL,
+            )?,
+            bytes: counter(
+                "observer_interface_recorded_bytes_total",
+                "Their bytes of layer 3.",
+                &BY_PROTOCOL,
+            )?,
             frames: counter(
                 "observer_interface_frames_total",
                 "Socket buffers that crossed the interface, super-packets as one.",
@@ -120,6 +135,28 @@ impl Families {
                 "Their bytes of layer 3.",
                 &BY_DIRECTION,
             )?,
+            carried_packets: counter(
+                "observer_interface_carried_packets_total",
+                "Frames by the interface's own counters since it was attached, read every five seconds while it is \
+                 busy, else once a window. A super-packet counts as one or as its segments, as the driver pleases.",
+                &BY_DIRECTION,
+            )?,
+            carried_bytes: counter(
+                "observer_interface_carried_bytes_total",
+                "Their bytes with link headers, as the driver counts them.",
+                &BY_DIRECTION,
+            )?,
+            unseen_packets: counter(
+                "observer_interface_unseen_packets_total",
+                "Frames among observer_interface_carried_packets_total that certainly passed the hook by: at least so \
+                 many.",
+                &BY_DIRECTION,
+            )?,
+            unseen_bytes: counter(
+                "observer_interface_unseen_bytes_total",
+                "Their bytes without link headers: at least so many.",
+                &BY_DIRECTION,
+            )?,
             dropped_packets: counter(
                 "observer_interface_dropped_packets_total",
                 "Packets that the kernel dropped, by its own reason, on either side of the hook.",
@@ -140,7 +177,7 @@ impl Families {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 13] {
+    fn all(&self) -> [&dyn Collector; 17] {
         [
             &self.packets,
             &self.bytes,
@@ -152,6 +189,10 @@ impl Families {
             &self.lost_bytes,
             &self.stopped_packets,
             &self.stopped_bytes,
+            &self.carried_packets,
+            &self.carried_bytes,
+            &self.unseen_packets,
+            &self.unseen_bytes,
             &self.dropped_packets,
             &self.dropped_bytes,
             &self.info,
@@ -176,7 +217,14 @@ impl Families {
                 self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
                 self.lost_bytes.with_label_values(&by_reason).inc_by(lost.bytes);
             }
-            for (reason, lost) in [(BEFORE_ATTACH, account.missed()), (WINDOW_FULL, account.refused())] {
+            let carried = account.carried()[direction as usize];
+            self.carried_packets.with_label_values(&by_direction).inc_by(carried.count);
+            self.carried_bytes.with_label_values(&by_direction).inc_by(carried.bytes);
+            let unseen = account.uncounted().of(Uncounted::Unseen)[direction as usize];
+            self.unseen_packets.with_label_values(&by_direction).inc_by(unseen.packets);
+            self.unseen_bytes.with_label_values(&by_direction).inc_by(unseen.bytes);
+            let uncounted = Uncounted::ALL.map(|reason| (reason.as_str(), account.uncounted().of(reason)));
+            for (reason, lost) in uncounted.into_iter().chain([(WINDOW_FULL, account.refused())]) {
                 let lost = lost[direction as usize];
                 let by_reason = [&**id, direction.as_str(), reason];
                 self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
@@ -187,17 +235,9 @@ impl Families {
                 if recorded.packets == 0 {
                     continue;
                 }
-                let by_task = [
-                    &**id,
-                    known(Attribute::ClusterName),
-                    known(Attribute::ServiceName),
-                    known(Attribute::Family),
-                    known(Attribute::NetworkMode),
-                    direction.as_str(),
-                    protocol.as_str(),
-                ];
-                self.packets.with_label_values(&by_task).inc_by(recorded.packets);
-                self.bytes.with_label_values(&by_task).inc_by(recorded.bytes);
+                let by_protocol = [&**id, direction.as_str(), protocol.as_str()];
+                self.packets.with_label_values(&by_protocol).inc_by(recorded.packets);
+                self.bytes.with_label_values(&by_protocol).inc_by(recorded.bytes);
             }
         }
         for dropped in dropped {
@@ -239,5 +279,64 @@ impl Collector for InterfaceCollector {
             families.add(stats);
         }
         families.all().iter().flat_map(|family| family.collect()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use fastrand::Rng;
+    use prometheus::{Registry, TextEncoder};
+
+    use super::*;
+    use crate::{
+        accounts::Account,
+        flow::Traffic,
+        record::{Batch, hostile},
+    };
+
+    fn page(batch: &Batch) -> String {
+        let shared = Arc::new(Shared::default());
+        let registry = Registry::new();
+        registry.register(Box::new(InterfaceCollector::new(Arc::clone(&shared)).unwrap())).unwrap();
+        let stats = batch.subjects.iter().map(|(number, subject)| {
+            let mut account = Account::default();
+            for (direction, protocol) in [(Direction::Ingress, 6), (Direction::Egress, 17)] {
+                account.record(direction, protocol, Traffic { packets: 1, bytes: 1 });
+            }
+            let (id, subject) = (number.get().to_string().into(), Arc::clone(subject));
+            let figures = Figures { number: *number, id, subject, hook: "tcx", account };
+            InterfaceStats { figures, dropped: Vec::new() }
+        });
+        shared.set(stats.collect());
+        TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    /// Name and labels of each line, without the values of labels.
+    fn shape(page: &str) -> BTreeSet<(usize, String)> {
+        let mut shape = BTreeSet::new();
+        for (number, line) in page.split('\n').enumerate() {
+            let (mut kept, mut quoted, mut escaped) = (String::new(), false, false);
+            for c in line.chars() {
+                match c {
+                    '"' if !escaped => quoted = !quoted,
+                    _ if !quoted => kept.push(c),
+                    _ => {}
+                }
+                escaped = quoted && c == '\\' && !escaped;
+            }
+            assert!(!quoted, "{line:?}");
+            shape.insert((number, kept));
+        }
+        shape
+    }
+
+    #[test]
+    fn lines_and_labels_of_the_page_do_not_depend_on_values() {
+        for seed in 0..100 {
+            let (hostile, plain) = hostile::windows(&mut Rng::with_seed(seed));
+            assert_eq!(shape(&page(&hostile)), shape(&page(&plain)), "seed {seed}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -13,16 +13,20 @@ use prometheus::{
 };
 
 use super::{
-    attach::AttachMetrics,
+    attach::{AttachMetrics, InterfaceCounts},
     drops::DropMetrics,
     interfaces::{InterfaceCollector, InterfaceStats, Shared},
-    labels::{BEFORE_ATTACH, WINDOW_FULL},
+    labels::WINDOW_FULL,
     outputs::OutputMetrics,
     sources::SourceMetrics,
+    totals::Totals,
 };
 use crate::{
-    flow::Traffic,
+    accounts::{Protocol, Uncounted},
+    flow::{Direction, Traffic},
     kernel::{drain::DrainReport, xdp::Reason},
+    netlink,
+    record::Subject,
     sink::SinkLoss,
     tasks::{Attribute, Source, SourceObserver},
 };
@@ -55,9 +59,11 @@ const SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0
 pub struct Metrics {
     registry: Registry,
     interfaces: Arc<Shared>,
+    totals: Totals,
     pub(super) lost_packets: IntCounterVec,
     pub(super) lost_bytes: IntCounterVec,
     pub(super) outputs: OutputMetrics,
+    netlink_unread: IntCounterVec,
     non_ip_frames: IntCounterVec,
     notes: IntCounterVec,
     copied: IntCounter,
@@ -84,6 +90,7 @@ impl Metrics {
         let registry = Registry::new();
         let metrics = Self {
             interfaces: Arc::new(Shared::default()),
+            totals: Totals::new(&registry)?,
             outputs: OutputMetrics::new(&registry)?,
             lost_packets: counters(
                 &registry,
@@ -96,6 +103,12 @@ impl Metrics {
                 "observer_lost_bytes_total",
                 "Their bytes of layer 3.",
                 &["stage", "reason"],
+            )?,
+            netlink_unread: counters(
+                &registry,
+                "observer_netlink_unread_total",
+                "Netlink messages of the kernel of which something could not be understood; the rest was used.",
+                &["kind"],
             )?,
             non_ip_frames: counters(
                 &registry,
@@ -165,12 +178,15 @@ impl Metrics {
             self.lost_packets.with_label_values(&[KERNEL, reason.as_str()]);
             self.lost_bytes.with_label_values(&[KERNEL, reason.as_str()]);
         }
-        self.missed(Traffic::NONE);
+        for reason in Uncounted::ALL {
+            self.uncounted(reason, Traffic::NONE);
+        }
         self.window_refused(Traffic::NONE);
         for reason in SinkLoss::ALL {
             self.lost_packets.with_label_values(&[SINK, reason.as_str()]);
             self.lost_bytes.with_label_values(&[SINK, reason.as_str()]);
         }
+        self.take_unread();
         for kind in NonIpKind::ALL {
             self.non_ip_frames.with_label_values(&[kind.as_str()]);
         }
@@ -185,8 +201,19 @@ impl Metrics {
         }
     }
 
+    /// So much more is recorded of an interface.
+    pub fn recorded(&self, subject: &Subject, direction: Direction, protocol: Protocol, by: Traffic) {
+        self.totals.recorded(subject, direction, protocol, by);
+    }
+
+    /// The kernel dropped so much more of an interface.
+    pub fn dropped(&self, direction: Direction, reason: &str, by: Traffic) {
+        self.totals.dropped(direction, reason, by);
+    }
+
     /// What the kernel's account of an interface and direction grew by.
-    pub fn ledger_grew(&self, by: &Ledger) {
+    pub fn ledger_grew(&self, direction: Direction, by: &Ledger) {
+        self.totals.ledger_grew(direction, by);
         for reason in LossReason::ALL {
             let lost = by.lost[reason as usize];
             self.lost_packets.with_label_values(&[KERNEL, reason.as_str()]).inc_by(lost.packets);
@@ -206,10 +233,10 @@ impl Metrics {
         self.attach.attached_after(took);
     }
 
-    /// A new interface carried this before the programs were on it.
-    pub fn missed(&self, by: Traffic) {
-        self.lost_packets.with_label_values(&[ATTACH, BEFORE_ATTACH]).inc_by(by.packets);
-        self.lost_bytes.with_label_values(&[ATTACH, BEFORE_ATTACH]).inc_by(by.bytes);
+    /// An interface carried this, and its programs did not count it.
+    pub fn uncounted(&self, reason: Uncounted, by: Traffic) {
+        self.lost_packets.with_label_values(&[ATTACH, reason.as_str()]).inc_by(by.packets);
+        self.lost_bytes.with_label_values(&[ATTACH, reason.as_str()]).inc_by(by.bytes);
     }
 
     /// A window had no room for this.
@@ -246,14 +273,27 @@ impl Metrics {
 
     /// What the tick leaves for the next scrape.
     pub fn publish(&self, flows: usize, interfaces: Vec<InterfaceStats>) {
+        self.take_unread();
         self.flows.set(flows as i64);
         self.interfaces.set(interfaces);
     }
 
-    /// How many interfaces carry the programs, on how many they could not be put, and how many links to the ECS agent
-    /// are left out.
-    pub fn interfaces(&self, attached: usize, failed: usize, agent_links: usize) {
-        self.attach.states([attached, failed, agent_links]);
+    /// What the process has counted by itself.
+    fn take_unread(&self) {
+        for kind in netlink::Kind::ALL {
+            let counter = self.netlink_unread.with_label_values(&[kind.as_str()]);
+            counter.inc_by(netlink::unread(kind).saturating_sub(counter.get()));
+        }
+    }
+
+    /// How many interfaces are in each state.
+    pub fn interfaces(&self, counts: InterfaceCounts) {
+        self.attach.states(counts);
+    }
+
+    /// Somebody has removed the programs of an interface.
+    pub fn hook_removed(&self) {
+        self.attach.removed();
     }
 
     /// An interface was gone before the programs were on it.
@@ -337,6 +377,8 @@ pub struct Health {
     /// UNIX milliseconds of the last tick.
     last_tick_ms: AtomicI64,
     ready: AtomicBool,
+    /// A line for each interface that should be observed and is not.
+    unobserved: Mutex<Vec<String>>,
 }
 
 /// A tick comes every second; one that is this late does not come.
@@ -358,8 +400,17 @@ impl Health {
         unix_ms - self.last_tick_ms.load(Ordering::Relaxed) < STALE_MS
     }
 
-    /// Whether the first round of attaching is over.
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+    /// A line for each interface that should be observed and is not.
+    pub fn set_unobserved(&self, lines: Vec<String>) {
+        *self.unobserved.lock().unwrap_or_else(PoisonError::into_inner) = lines;
+    }
+
+    /// Whether the first round of attaching is over, and all that was found is observed; else the reasons.
+    pub fn readiness(&self) -> Result<(), Vec<String>> {
+        if !self.ready.load(Ordering::Relaxed) {
+            return Err(vec!["attaching".into()]);
+        }
+        let lines = self.unobserved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if lines.is_empty() { Ok(()) } else { Err(lines) }
     }
 }

@@ -13,9 +13,13 @@ mod interfaces;
 mod labels;
 mod metrics;
 mod outputs;
+mod server;
 mod sources;
+mod totals;
 
+pub use attach::InterfaceCounts;
 pub use drops::DropMetrics;
-pub use http::{Server, fetch_tasks, serve};
+pub use http::{Pages, fetch_tasks, serve};
 pub use interfaces::InterfaceStats;
 pub use metrics::{Health, Metrics, Phase};
+pub use server::Server;

@@ -3,7 +3,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 use super::metrics::{Metrics, SINK, counter, counters, gauge, register};
 use crate::{
     record::Status,
-    sink::{Counts, DeliveryObserver, Output, Recovered, SinkLoss, SinkObserver},
+    sink::{Counts, DeliveryObserver, Output, Recovered, Refusal, SinkLoss, SinkObserver},
 };
 
 /// What is counted of the outputs.
@@ -24,6 +24,9 @@ pub(super) struct OutputMetrics {
     dropped_files: IntCounter,
     spool_files: IntGauge,
     spool_bytes: IntGauge,
+    refused_files: IntCounterVec,
+    aside_files: IntGauge,
+    aside_bytes: IntGauge,
 }
 
 impl OutputMetrics {
@@ -80,7 +83,7 @@ impl OutputMetrics {
             delivery_failing: gauge(
                 registry,
                 "observer_delivery_failing",
-                "1 where the last attempt to deliver a file failed.",
+                "1 where files cannot be delivered at present, but for those that the store refuses for good.",
             )?,
             dropped_files: counter(
                 registry,
@@ -93,12 +96,27 @@ impl OutputMetrics {
                 "Finished files that wait to be delivered.",
             )?,
             spool_bytes: gauge(registry, "observer_spool_bytes", "Their bytes.")?,
+            refused_files: counters(
+                registry,
+                "observer_refused_files_total",
+                "Finished files that the store refuses while it takes others: set aside until the next start.",
+                &["reason"],
+            )?,
+            aside_files: gauge(
+                registry,
+                "observer_set_aside_files",
+                "Finished files that are set aside; they count against --spool-size.",
+            )?,
+            aside_bytes: gauge(registry, "observer_set_aside_bytes", "Their bytes.")?,
         };
         for status in Status::ALL {
             metrics.records.with_label_values(&[status.as_str()]);
         }
         for reason in SinkLoss::ALL {
             metrics.lost_records.with_label_values(&[reason.as_str()]);
+        }
+        for reason in Refusal::ALL {
+            metrics.refused_files.with_label_values(&[reason.as_str()]);
         }
         for result in Recovered::ALL {
             metrics.unfinished_files.with_label_values(&[result.as_str()]);
@@ -156,9 +174,16 @@ impl DeliveryObserver for Metrics {
         self.outputs.delivered_bytes.inc_by(bytes);
     }
 
+    fn delivery_failed(&self) {
+        self.outputs.delivery_failures.inc();
+    }
+
     fn delivery_failing(&self, failing: bool) {
-        self.outputs.delivery_failures.inc_by(failing.into());
         self.outputs.delivery_failing.set(failing.into());
+    }
+
+    fn refused(&self, reason: Refusal) {
+        self.outputs.refused_files.with_label_values(&[reason.as_str()]).inc();
     }
 
     fn dropped(&self, counts: Option<(Output, &Counts)>) {
@@ -168,8 +193,10 @@ impl DeliveryObserver for Metrics {
         }
     }
 
-    fn waiting(&self, files: u64, bytes: u64) {
-        self.outputs.spool_files.set(files as i64);
-        self.outputs.spool_bytes.set(bytes as i64);
+    fn waiting(&self, waiting: (u64, u64), aside: (u64, u64)) {
+        self.outputs.spool_files.set(waiting.0 as i64);
+        self.outputs.spool_bytes.set(waiting.1 as i64);
+        self.outputs.aside_files.set(aside.0 as i64);
+        self.outputs.aside_bytes.set(aside.1 as i64);
     }
 }

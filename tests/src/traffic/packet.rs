@@ -86,6 +86,12 @@ impl PacketSocket {
         })
     }
 
+    /// Has frames pass the queueing discipline by, and with it every hook on egress (`PACKET_QDISC_BYPASS`).
+    pub fn bypass_queues(self) -> Result<Self> {
+        self.set(libc::PACKET_QDISC_BYPASS, &1_i32)?;
+        Ok(self)
+    }
+
     /// Sends frames, many in each system call, and returns how many they were and how long.
     pub fn send<F: AsRef<[u8]>>(&self, frames: impl IntoIterator<Item = F>) -> Result<Tally> {
         let mut frames = frames.into_iter();

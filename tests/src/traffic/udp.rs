@@ -173,6 +173,43 @@ pub fn segmented(
     Ok(Tally::new(messages * datagrams, messages * each))
 }
 
+/// Datagrams one way without end, on a thread, whether or not they arrive.
+#[derive(Debug)]
+pub struct Trickle {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Trickle {
+    const PAYLOAD: usize = 100;
+    const PAUSE: Duration = Duration::from_micros(500);
+
+    /// Starts it, to the [`Sink`] at `to`.
+    pub fn start(from: &Interface, to: &Interface, family: Family) -> Result<Self> {
+        let socket = from.namespace().run(|| {
+            let socket = UdpSocket::bind((from.address(family), 0))?;
+            socket.connect((to.address(family), SINK))?;
+            Ok(socket)
+        })?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked_to = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !asked_to.load(Ordering::Relaxed) {
+                // An interface whose queues stand still for a moment drops what is sent.
+                let _ = socket.send(&[2; Self::PAYLOAD]);
+                thread::sleep(Self::PAUSE);
+            }
+        });
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops it.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+    }
+}
+
 /// Question and answer, one at a time without end, on a thread: who misses an answer has lost a datagram.
 #[derive(Debug)]
 pub struct Echo {

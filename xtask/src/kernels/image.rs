@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     host,
+    object::Object,
     paths::{self, Paths},
     process,
     tools::{TOOLS, Use},
@@ -72,7 +73,7 @@ pub(super) fn write(paths: &Paths, kernel: &Kernel, tasks: &[Task]) -> Result<Pa
     }
     let scratch = kernel.stripped();
     contents.own_program(&paths.daemon(), "/tests/observer", &scratch)?;
-    contents.copy(&paths.object(), "/tests/observer.bpf.o")?;
+    contents.copy(&Object::Product.path(paths), "/tests/observer.bpf.o")?;
     for task in tasks {
         contents.own_program(&task.program, &format!("/tests/{}", task.name), &scratch)?;
     }

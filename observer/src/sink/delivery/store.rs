@@ -1,7 +1,7 @@
 //! A store of objects: which one a URL means, and putting a file there.
 
 use std::{
-    fmt, fs,
+    env, fmt, fs,
     fs::File,
     io::{self, Read},
     net::Ipv4Addr,
@@ -11,7 +11,7 @@ use std::{
 
 use object_store::{
     BackoffConfig, ClientOptions, MultipartId, ObjectStore, ObjectStoreExt as _, RetryConfig,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    aws::{self, AmazonS3Builder, AmazonS3ConfigKey},
     azure::MicrosoftAzureBuilder,
     gcp::GoogleCloudStorageBuilder,
     local::LocalFileSystem,
@@ -19,7 +19,49 @@ use object_store::{
     path::Path as Key,
 };
 
-use super::strict::Strict;
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use super::{failure::Answer, service::Strict};
+use crate::http::{HttpClient, Trust};
+
+/// How a store is to be used.
+#[derive(Clone, Debug, Default)]
+pub struct StoreOptions {
+    /// Address of the S3 service, where it is not Amazon's.
+    pub endpoint: Option<String>,
+    /// The bucket's region, where the environment does not say.
+    pub region: Option<String>,
+    /// The KMS key that objects are encrypted with, instead of the bucket's default.
+    pub kms_key: Option<String>,
+    /// The checksum of objects; unless given, SHA-256, or as the environment says.
+    pub checksum: Option<Checksum>,
+    /// Whom to trust.
+    pub trust: Trust,
+}
+
+/// A checksum that goes to S3 with each object. Buckets with Object Lock and a retention by default demand one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checksum {
+    /// SHA-256, which the signature needs anyway
+    Sha256,
+    /// CRC-64/NVME
+    Crc64nvme,
+    /// None, for services that refuse them
+    None,
+}
+
+impl Checksum {
+    /// The value of `--deliver-checksum`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Crc64nvme => "crc64nvme",
+            Self::None => "none",
+        }
+    }
+}
 
 /// A bucket and the folder in it that files go to.
 #[derive(Clone)]
@@ -52,9 +94,15 @@ pub enum StoreError {
     /// The prefix could not stand in a key.
     #[error("the prefix {0:?} will not do: give folders with a single / between them, and leave AWSLogs out")]
     Prefix(String),
-    /// Only S3 is at more than one place.
-    #[error("--deliver-endpoint is for s3:// alone: leave it out")]
-    Endpoint,
+    /// Only S3 takes these.
+    #[error("--{0} is for s3:// alone: leave it out")]
+    S3Alone(&'static str),
+    /// No key is called so.
+    #[error("--deliver-kms-key {0:?}: give the id or the ARN of a key of KMS, or of an alias of one")]
+    KmsKey(String),
+    /// TLS cannot be set up.
+    #[error("{0}: needs the system's CA certificates, or a file of some with --ca-bundle")]
+    Tls(reqwest::Error),
     /// Its address is none.
     #[error("--deliver-endpoint {0:?}: give a URL such as http://127.0.0.1:9000")]
     EndpointUrl(String),
@@ -109,14 +157,12 @@ const WHOLE: u64 = 2 * PART;
 impl Store {
     /// The store of a URL; nothing is asked of it yet. Credentials, region and the like come from the environment and
     /// the instance, as with every AWS tool.
-    pub fn new(url: &str, endpoint: Option<&str>, region: Option<&str>) -> Result<Self, StoreError> {
+    pub fn new(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let unknown = || StoreError::Url(url.into());
         let (scheme, place) = url.split_once("://").ok_or_else(unknown)?;
-        if endpoint.is_some() && scheme != "s3" {
-            return Err(StoreError::Endpoint);
+        if scheme != "s3" {
+            options.must_be_empty()?;
         }
-        // Two processes may share one provider; who comes second finds it there.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         if scheme == "file" {
             return Self::folder(url, place);
         }
@@ -125,17 +171,18 @@ impl Store {
             return Err(StoreError::Bucket(bucket.into()));
         }
         let prefix = key_prefix(prefix)?;
+        let strict = || HttpClient::new(&options.trust).map(Strict).map_err(StoreError::Tls);
         match scheme {
-            "s3" => Ok(Self::bucket(url, prefix, s3(bucket, endpoint, region)?.build()?)),
+            "s3" => Ok(Self::bucket(url, prefix, s3(bucket, options)?.with_http_connector(strict()?).build()?)),
             "gs" => {
                 let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
-                let builder = builder.with_http_connector(Strict);
+                let builder = builder.with_http_connector(strict()?);
                 let builder = builder.with_client_options(patient(false)).with_retry(once());
                 Ok(Self::bucket(url, prefix, builder.build()?))
             }
             "az" => {
                 let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
-                let builder = builder.with_http_connector(Strict);
+                let builder = builder.with_http_connector(strict()?);
                 let builder = builder.with_client_options(patient(false)).with_retry(once());
                 Ok(Self::bucket(url, prefix, builder.build()?))
             }
@@ -226,7 +273,9 @@ async fn abort(store: &dyn MultipartStore, key: &Key, uploads: Vec<MultipartId>)
     let mut left = Vec::new();
     for id in uploads {
         match store.abort_multipart(key, &id).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Ok(()) => {}
+            // It is gone already.
+            Err(error) if Answer::of(&error).is_some_and(|answer| answer.status == 404) => {}
             Err(_) => left.push(id),
         }
     }
@@ -282,15 +331,31 @@ impl Note {
     }
 }
 
-fn s3(bucket: &str, endpoint: Option<&str>, region: Option<&str>) -> Result<AmazonS3Builder, StoreError> {
+impl StoreOptions {
+    /// What is of S3 alone is not to be given for another store.
+    fn must_be_empty(&self) -> Result<(), StoreError> {
+        for (flag, given) in [
+            ("deliver-endpoint", self.endpoint.is_some()),
+            ("deliver-kms-key", self.kms_key.is_some()),
+            ("deliver-checksum", self.checksum.is_some()),
+        ] {
+            if given {
+                return Err(StoreError::S3Alone(flag));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreError> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(once());
-    if let Some(region) = region
+    if let Some(region) = &options.region
         && builder.get_config_value(&AmazonS3ConfigKey::Region).is_none()
     {
         builder = builder.with_region(region);
     }
     let mut may_be_plain = false;
-    if let Some(endpoint) = endpoint {
+    if let Some(endpoint) = &options.endpoint {
         let address = ["http://", "https://"].into_iter().find_map(|scheme| endpoint.strip_prefix(scheme));
         if address.is_none_or(|address| address.is_empty() || address.contains(['/', ' '])) {
             return Err(StoreError::EndpointUrl(endpoint.into()));
@@ -298,7 +363,28 @@ fn s3(bucket: &str, endpoint: Option<&str>, region: Option<&str>) -> Result<Amaz
         may_be_plain = endpoint.starts_with("http://");
         builder = builder.with_endpoint(endpoint);
     }
-    Ok(builder.with_client_options(patient(may_be_plain)).with_http_connector(Strict))
+    if let Some(key) = &options.kms_key {
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(StoreError::KmsKey(key.clone()));
+        }
+        builder = builder.with_sse_kms_encryption(key);
+    }
+    let said = builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_some();
+    match options.checksum {
+        Some(Checksum::Sha256) => builder = builder.with_checksum_algorithm(aws::Checksum::SHA256),
+        Some(Checksum::Crc64nvme) => builder = builder.with_checksum_algorithm(aws::Checksum::CRC64NVME),
+        None if !said && wants_checksums() => {
+            builder = builder.with_checksum_algorithm(aws::Checksum::SHA256);
+        }
+        Some(Checksum::None) | None => {}
+    }
+    Ok(builder.with_client_options(patient(may_be_plain)))
+}
+
+/// AWS's own setting, by which its tools leave out checksums that a request does not need.
+fn wants_checksums() -> bool {
+    let said = env::var("AWS_REQUEST_CHECKSUM_CALCULATION").unwrap_or_default();
+    !said.eq_ignore_ascii_case("when_required")
 }
 
 /// Requests take as long as whoever waits for them lets them.
@@ -364,22 +450,38 @@ mod tests {
             ("file://relative", "\"file://relative\""),
             ("file:///proc/nowhere", "/proc/nowhere"),
         ] {
-            let error = Store::new(url, None, None).unwrap_err().to_string();
+            let error = Store::new(url, &StoreOptions::default()).unwrap_err().to_string();
             assert!(error.contains(words) && !error.contains('\n'), "{url:?}: {error}");
         }
         for endpoint in ["127.0.0.1:9000", "http://", "http://x/y", "ftp://x"] {
-            let error = Store::new("s3://bucket", Some(endpoint), None).unwrap_err().to_string();
+            let options = StoreOptions { endpoint: Some(endpoint.into()), ..StoreOptions::default() };
+            let error = Store::new("s3://bucket", &options).unwrap_err().to_string();
             assert!(error.contains("--deliver-endpoint"), "{error}");
         }
-        let error = Store::new("gs://bucket", Some("http://127.0.0.1:1"), None).unwrap_err().to_string();
-        assert!(error.contains("s3:// alone"), "{error}");
+        for key in ["", "my key", "k\u{e9}y", "a\nb"] {
+            let options = StoreOptions { kms_key: Some(key.into()), ..StoreOptions::default() };
+            let error = Store::new("s3://bucket", &options).unwrap_err().to_string();
+            assert!(error.contains("--deliver-kms-key") && !error.contains('\n'), "{error}");
+        }
+        let none = StoreOptions::default;
+        for (flag, options) in [
+            ("--deliver-endpoint", StoreOptions { endpoint: Some("http://127.0.0.1:1".into()), ..none() }),
+            ("--deliver-kms-key", StoreOptions { kms_key: Some("alias/logs".into()), ..none() }),
+            ("--deliver-checksum", StoreOptions { checksum: Some(Checksum::None), ..none() }),
+        ] {
+            for url in ["gs://bucket", "file:///tmp/x"] {
+                let error = Store::new(url, &options).unwrap_err().to_string();
+                assert!(error.contains(flag) && error.contains("s3:// alone"), "{error}");
+            }
+        }
     }
 
     #[test]
     fn places_of_all_kinds_are_taken() {
         for url in ["s3://bucket", "s3://my.bucket-1/logs/host/", "gs://my_bucket/logs"] {
-            assert_eq!(Store::new(url, None, Some("eu-west-1")).unwrap().url(), url);
+            assert_eq!(Store::new(url, &StoreOptions::default()).unwrap().url(), url);
         }
-        assert_eq!(Store::new("s3://bucket/a/b/", None, None).unwrap().prefix.as_ref(), "a/b");
+        let store = Store::new("s3://bucket/a/b/", &StoreOptions::default()).unwrap();
+        assert_eq!(store.prefix.as_ref(), "a/b");
     }
 }

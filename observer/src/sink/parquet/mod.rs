@@ -15,7 +15,7 @@ use parquet::file::{
 };
 
 use self::row_groups::{RowGroups, Writer};
-use super::{ObserverRef, Output, Sink, SinkOptions, files::Files, units::Units};
+use super::{CloseError, ObserverRef, Output, Sink, SinkOptions, files::Files, units::Units};
 use crate::{
     flow::InterfaceNumber,
     record::{Batch, Context, Record},
@@ -65,7 +65,7 @@ impl Sink for ParquetSink {
         files.finish_before(batch.window.end);
     }
 
-    fn close(&mut self) -> Result<(), String> {
+    fn close(&mut self) -> Result<(), CloseError> {
         self.files.close()
     }
 }

@@ -36,7 +36,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3
 /// Lists, and follows events; again and again where the connection breaks.
 pub(super) async fn follow(socket: PathBuf, feed: Feed) {
     let mut backoff = Backoff::new(PAUSES[0], PAUSES[1]);
-    let mut engine = Engine { containers: BTreeMap::new(), since: now() };
+    let mut engine = Engine { containers: BTreeMap::new(), since: now(), told_unread: false };
     loop {
         let started = Instant::now();
         if let Err(error) = engine.session(&socket, &feed).await {
@@ -72,6 +72,8 @@ struct Engine {
     containers: BTreeMap<String, Container>,
     /// Nanoseconds since the UNIX epoch: everything before has been seen.
     since: u64,
+    /// It was logged that an answer could not be understood.
+    told_unread: bool,
 }
 
 /// A container of a task.
@@ -122,7 +124,13 @@ impl Engine {
                 // The first one comes at once.
                 _ = relist.tick() => self.list(&docker, feed).await?,
                 event = events.next() => match event {
-                    Some(event) => self.take(&docker, event?).await?,
+                    Some(Ok(event)) => self.take(&docker, event, feed).await?,
+                    // It may tell of any container.
+                    Some(Err(error)) if is_unread(&error) => {
+                        self.pass_over("an event", &error, feed);
+                        self.list(&docker, feed).await?;
+                    }
+                    Some(Err(error)) => return Err(error),
                     None => return Err(Error::IOError { err: std::io::ErrorKind::UnexpectedEof.into() }),
                 },
             }
@@ -149,24 +157,40 @@ impl Engine {
             .await;
         let mut containers = BTreeMap::new();
         for (id, inspected) in inspected {
-            if let Some(container) = inspected? {
-                containers.insert(id, container);
+            match inspected {
+                Ok(container) => containers.extend(container.map(|container| (id, container))),
+                // What was known of it holds, and of the others what is told now.
+                Err(error) if is_unread(&error) => {
+                    self.pass_over(&id, &error, feed);
+                    containers.extend(self.containers.remove_entry(&id));
+                }
+                Err(error) => return Err(error),
             }
         }
         self.containers = containers;
         Ok(())
     }
 
+    /// One answer that cannot be understood costs nothing but itself.
+    fn pass_over(&mut self, what: &str, error: &Error, feed: &Feed) {
+        feed.asked(false);
+        if !std::mem::replace(&mut self.told_unread, true) {
+            tracing::warn!(what, %error, "an answer of Docker cannot be understood, and is passed over");
+        }
+    }
+
     /// Asks about the container of an event.
-    async fn take(&mut self, docker: &Docker, event: EventMessage) -> Result<(), Error> {
+    async fn take(&mut self, docker: &Docker, event: EventMessage, feed: &Feed) -> Result<(), Error> {
         if let Some(time) = event.time_nano.and_then(|time| u64::try_from(time).ok()) {
             self.since = self.since.max(time);
         }
         let Some(id) = event.actor.and_then(|actor| actor.id) else { return Ok(()) };
-        match inspect(docker, &id).await? {
-            Some(container) => self.containers.insert(id, container),
-            None => self.containers.remove(&id),
-        };
+        match inspect(docker, &id).await {
+            Ok(Some(container)) => drop(self.containers.insert(id, container)),
+            Ok(None) => drop(self.containers.remove(&id)),
+            Err(error) if is_unread(&error) => self.pass_over(&id, &error, feed),
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -206,6 +230,11 @@ fn task_view(arn: &str, containers: &[&Container]) -> Option<TaskView> {
     view.add(Attribute::NetworkMode, mode);
     view.containers = containers.iter().map(|container| container.view.clone()).collect();
     Some(view)
+}
+
+/// Whether an answer came and could not be understood.
+const fn is_unread(error: &Error) -> bool {
+    matches!(error, Error::JsonDataError { .. } | Error::JsonSerdeError { .. })
 }
 
 /// What is to be known of a container; `None` where it is gone, or of no task.

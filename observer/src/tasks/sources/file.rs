@@ -13,7 +13,10 @@ use super::{
     Feed,
     describe_tasks::{Answer, task_view},
 };
-use crate::tasks::{Identity, Mac, Source, resolve::identity_of, view::View};
+use crate::{
+    tasks::{Identity, Mac, Source, resolve::identity_of, view::View},
+    text_file::{EncodingError, utf8},
+};
 
 /// Why a tasks file is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,14 @@ pub enum TasksFileError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// It is no text in UTF-8.
+    #[error("tasks file {path}: {source}")]
+    Encoding {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        source: EncodingError,
     },
     /// It is not what `aws ecs describe-tasks` prints.
     #[error("tasks file {path}: {source}: save the output of `aws ecs describe-tasks --output json` there")]
@@ -72,8 +83,9 @@ impl TasksFile {
         let text = fs::read(&self.path).map_err(read)?;
         // Once is enough to say that a version is unreadable.
         self.version = version;
-        self.view =
-            parse(&text).map_err(|source| TasksFileError::Parse { path: self.path.clone(), source })?;
+        let path = || self.path.clone();
+        let text = utf8(&text).map_err(|source| TasksFileError::Encoding { path: path(), source })?;
+        self.view = parse(text).map_err(|source| TasksFileError::Parse { path: path(), source })?;
         Ok(true)
     }
 
@@ -109,16 +121,16 @@ pub(super) async fn follow(mut file: TasksFile, feed: Feed) {
     }
 }
 
-fn parse(text: &[u8]) -> Result<View, serde_json::Error> {
+fn parse(text: &str) -> Result<View, serde_json::Error> {
     let mut view = View::default();
     let mut answers = 0;
-    for answer in serde_json::Deserializer::from_slice(text).into_iter::<Answer>() {
+    for answer in serde_json::Deserializer::from_str(text).into_iter::<Answer>() {
         answers += 1;
         view.tasks.extend(answer?.tasks.iter().filter_map(task_view));
     }
     if answers == 0 {
         // What serde_json says of an empty text.
-        serde_json::from_slice::<Answer>(text)?;
+        serde_json::from_str::<Answer>(text)?;
     }
     Ok(view)
 }
@@ -126,7 +138,7 @@ fn parse(text: &[u8]) -> Result<View, serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::{Attribute, view::EniView};
+    use crate::tasks::{Attribute, hostile, view::EniView};
 
     const ANSWER: &str = r#"{"tasks": [{
         "taskArn": "arn:aws:ecs:eu-west-1:111122223333:task/lab/0123456789abcdef0123456789abcdef",
@@ -142,7 +154,7 @@ mod tests {
 
     #[test]
     fn an_eni_leads_to_its_task() {
-        let view = parse(ANSWER.as_bytes()).unwrap();
+        let view = parse(ANSWER).unwrap();
         let [task] = &view.tasks[..] else { panic!("{view:?}") };
         for (attribute, expected) in [
             (Attribute::AccountId, "111122223333"),
@@ -169,7 +181,7 @@ mod tests {
     #[test]
     fn several_answers_in_one_file_are_all_read() {
         let second = ANSWER.replace("0A:00:00:00:00:01", "0a:00:00:00:00:02").replace("eni-0a", "eni-0b");
-        let view = parse(format!("{ANSWER}\n{second}\n").as_bytes()).unwrap();
+        let view = parse(&format!("{ANSWER}\n{second}\n")).unwrap();
         assert_eq!(view.tasks.len(), 2);
         assert_eq!(&*view.tasks[1].enis[0].details[0].1, "eni-0b");
     }
@@ -177,13 +189,13 @@ mod tests {
     #[test]
     fn what_is_no_answer_is_refused_with_its_place() {
         for text in ["", "{", "[]", "{\"tasks\": 1}", "{\"tasks\": [{}]}", &ANSWER[..200]] {
-            assert!(parse(text.as_bytes()).unwrap_err().to_string().contains("line"), "{text:?}");
+            assert!(parse(text).unwrap_err().to_string().contains("line"), "{text:?}");
         }
     }
 
     #[test]
     fn a_standalone_task_has_no_service() {
-        let view = parse(ANSWER.replace("service:web", "family:web").as_bytes()).unwrap();
+        let view = parse(&ANSWER.replace("service:web", "family:web")).unwrap();
         assert_eq!(view.tasks[0].get(Attribute::ServiceName), None);
     }
 
@@ -201,5 +213,10 @@ mod tests {
         fs::write(&path, "{").unwrap();
         file.refresh().unwrap_err();
         assert_eq!(file.view().tasks.len(), 1);
+    }
+
+    #[test]
+    fn texts_of_every_kind_become_single_words() {
+        hostile::assert_words(ANSWER, |text| parse(text).ok());
     }
 }

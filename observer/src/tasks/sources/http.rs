@@ -1,14 +1,12 @@
-//! As much of an HTTP client as link-local endpoints need: no TLS, no proxy, no redirects.
+//! Plain HTTP to link-local endpoints: no TLS, no proxy, no redirects, bounded answers.
 
 use std::{error::Error as _, time::Duration};
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, body::Bytes};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper::{Method, body::Bytes};
+use reqwest::Client;
 use serde::de::DeserializeOwned;
+
+use crate::http::plain;
 
 /// A request that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,48 +27,69 @@ pub(super) enum HttpError {
     Failed { url: String, reason: String },
     #[error("{url}: no answer within {} s", PATIENCE.as_secs())]
     Slow { url: String },
+    #[error("{url}: the answer is longer than {} MiB", MAX_BODY >> 20)]
+    Long { url: String },
     #[error("{url}: answers with status {status}")]
     Status { url: String, status: u16 },
     #[error("{url}: answers with what is not understood: {source}")]
     Parse { url: String, source: serde_json::Error },
 }
 
-/// A client. Connections are not kept: requests are rare, and an agent that restarts must not be talked to through
-/// its old socket.
+impl HttpError {
+    fn failed(url: &str, error: &reqwest::Error) -> Self {
+        // "error sending request" alone tells nobody anything.
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            reason = cause.to_string();
+            source = cause.source();
+        }
+        Self::Failed { url: url.to_owned(), reason }
+    }
+}
+
+/// A client, or the reason why there is none.
 #[derive(Clone, Debug)]
-pub(super) struct Http(Client<HttpConnector, Empty<Bytes>>);
+pub(super) struct Http(Result<Client, Box<str>>);
 
 impl Http {
     pub(super) fn new() -> Self {
-        Self(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http())
+        Self(plain().map_err(|error| error.to_string().into()))
     }
 
-    /// Asks.
+    /// Sends a request.
     pub(super) async fn ask(
         &self,
         method: Method,
         url: &str,
         header: Option<(&str, &str)>,
     ) -> Result<Answer, HttpError> {
-        let failed = |reason: String| HttpError::Failed { url: url.to_owned(), reason };
-        let mut request = Request::builder().method(method).uri(url);
+        let client = self.0.as_ref().map_err(|reason| HttpError::Failed {
+            url: url.to_owned(),
+            reason: reason.to_string(),
+        })?;
+        let mut request = client.request(method, url);
         if let Some((name, value)) = header {
             request = request.header(name, value);
         }
-        let request = request.body(Empty::new()).map_err(|error| failed(error.to_string()))?;
         let exchange = async {
-            let response = self.0.request(request).await.map_err(|error| {
-                // "client error (Connect)" alone tells nobody anything.
-                let cause = error.source().and_then(|cause| cause.source().or(Some(cause)));
-                failed(cause.map_or_else(|| error.to_string(), ToString::to_string))
-            })?;
+            let mut response = request.send().await?;
             let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
-            let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
-            Ok(Answer { status, body })
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await? {
+                if body.len() + chunk.len() > MAX_BODY {
+                    return Ok(None);
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(Some(Answer { status, body: body.into() }))
         };
         let slow = |_| HttpError::Slow { url: url.to_owned() };
-        tokio::time::timeout(PATIENCE, exchange).await.map_err(slow)?
+        match tokio::time::timeout(PATIENCE, exchange).await.map_err(slow)? {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(HttpError::Long { url: url.to_owned() }),
+            Err(error) => Err(HttpError::failed(url, &error)),
+        }
     }
 
     /// `GET` of a JSON document.

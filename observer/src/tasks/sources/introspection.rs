@@ -163,6 +163,7 @@ fn task_view(metadata: &Metadata, task: Task) -> Option<TaskView> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::hostile;
 
     #[test]
     fn running_tasks_are_told_with_their_addresses() {
@@ -193,5 +194,14 @@ mod tests {
     fn an_agent_that_is_not_registered_says_nothing_of_its_instance() {
         let metadata = serde_json::from_str(r#"{"Cluster":"","ContainerInstanceArn":null}"#).unwrap();
         assert_eq!(view(&metadata, Tasks::default()), View::default());
+    }
+
+    #[test]
+    fn texts_of_every_kind_become_single_words() {
+        let metadata = serde_json::from_str(r#"{"Cluster":"lab","ContainerInstanceArn":null}"#).unwrap();
+        let tasks = r#"{"Tasks":[{"Arn":"arn:aws:ecs:eu-west-1:111122223333:task/lab/a","KnownStatus":"RUNNING",
+            "Family":"web","Version":"7","Containers":[{"DockerId":"c1","DockerName":"x","Name":"app",
+            "Networks":[{"NetworkMode":"awsvpc","IPv4Addresses":["10.7.1.25"]}]}]}]}"#;
+        hostile::assert_words(tasks, |text| Some(view(&metadata, serde_json::from_str(text).ok()?)));
     }
 }

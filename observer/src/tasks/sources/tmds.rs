@@ -189,6 +189,7 @@ fn task_view(task: Task) -> Option<TaskView> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::hostile;
     use crate::tasks::sources::SceneTask;
 
     const TASK: &str = r#"{"Cluster":"lab","TaskARN":"arn:aws:ecs:eu-west-1:111122223333:task/lab/a","Family":"web",
@@ -246,5 +247,13 @@ mod tests {
         assert_eq!(tasks["e"].due, Some(now + SETTLE), "a change");
         assert!(take(&mut tasks, &Scene::default(), now));
         assert!(tasks.is_empty());
+    }
+
+    #[test]
+    fn texts_of_every_kind_become_single_words() {
+        hostile::assert_words(TASK, |text| {
+            let task = task_view(serde_json::from_str(text).ok()?)?;
+            Some(View { tasks: vec![task], ..View::default() })
+        });
     }
 }

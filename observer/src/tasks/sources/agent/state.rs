@@ -144,6 +144,7 @@ impl Eni {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::hostile;
 
     const TASK: &str = r#"{"Arn":"arn:aws:ecs:eu-west-1:111122223333:task/lab/a","Family":"api","Version":"7",
         "ServiceName":"apisvc","Group":"service:apisvc","NetworkMode":"awsvpc","KnownStatus":"RUNNING","LaunchType":"EC2",
@@ -192,5 +193,11 @@ mod tests {
     #[test]
     fn a_stopped_task_has_lost_its_eni() {
         assert_eq!(view_of(&[&TASK.replace("RUNNING", "STOPPED")]).tasks, []);
+    }
+
+    #[test]
+    fn texts_of_every_kind_become_single_words() {
+        let host = Host { cluster: "lab".into(), container_instance_arn: "".into(), instance_id: "".into() };
+        hostile::assert_words(TASK, |text| Some(view(&host, [serde_json::from_str(text).ok()?])));
     }
 }

@@ -1,0 +1,168 @@
+//! Programs that somebody has removed from an interface, and how they come back.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    interfaces::{Interfaces, pause_after},
+    tick::Message,
+    witness::{frames_of, in_accounts},
+};
+use crate::{
+    accounts::{
+        Event, Frames,
+        gap::{Balance, Gap},
+    },
+    flow::{Direction, Traffic},
+    kernel::{KernelError, Missing, Reading, carried::carried},
+    netlink::{LinkCounters, Netlink},
+    tasks::{AttachState, Interface, InterfaceKey, mac_of},
+};
+
+/// An interface from which somebody has removed programs.
+#[derive(Debug)]
+pub(super) struct Absent {
+    missing: Missing,
+    /// The last reading before.
+    before: [Balance; 2],
+    /// The interface's own counters when the programs were missed.
+    noticed: [Frames; 2],
+    attempts: u32,
+    again: Instant,
+    reason: Box<str>,
+}
+
+impl Absent {
+    pub(super) const fn again(&self) -> Instant {
+        self.again
+    }
+
+    pub(super) fn state(&self) -> AttachState {
+        AttachState::Detached(self.reason.clone())
+    }
+
+    /// What passed meanwhile, by direction. Where only one direction's program was gone, the other has missed nothing.
+    fn missed(&self, ending: [Frames; 2], after: [Balance; 2], ethernet: bool) -> [Traffic; 2] {
+        Direction::ALL.map(|direction| {
+            let side = direction as usize;
+            let by_xdp = direction == Direction::Ingress && self.missing.xdp;
+            if !self.missing.tc[side] && !by_xdp {
+                return Traffic::NONE;
+            }
+            let (before, noticed) = (self.before[side], self.noticed[side]);
+            let gap = Gap { before, noticed, ending: ending[side], after: after[side] };
+            gap.frames().as_loss(ethernet)
+        })
+    }
+}
+
+/// An interface whose programs are gone may be leaving itself: that is looked at once more after this time.
+const LEAVING: Duration = Duration::from_millis(500);
+
+impl Interfaces {
+    /// Looks whether programs are gone from these interfaces.
+    pub(super) fn look_at(&mut self, which: impl Fn(&InterfaceKey) -> bool) {
+        let present = self.attached.keys().filter(|key| !self.absent.contains_key(key));
+        for key in present.filter(|key| which(key)).copied().collect::<Vec<_>>() {
+            let missing = self.attached.get(&key).map(|attached| attached.attachment.missing());
+            match missing {
+                Some(Ok(missing)) if missing.any() => self.removed(key, missing),
+                // The namespace is gone, or the next look says more.
+                _ => {}
+            }
+        }
+    }
+
+    /// Programs are gone from an interface: somebody has removed them, or the interface leaves, which the watch says.
+    pub(super) fn removed(&mut self, key: InterfaceKey, missing: Missing) {
+        if self.absent.contains_key(&key) {
+            return;
+        }
+        let Some(attached) = self.attached.get(&key) else { return };
+        let (observed, number) = (attached.observed.clone(), attached.number);
+        let interface = &observed.interface;
+        let Some(noticed) = still_there(interface) else { return };
+        let noticed = Reading { carried: noticed, ledgers: self.ledgers.of(number) };
+        let noticed = in_accounts(&noticed);
+        let before = self.witness.remove(&key).unwrap_or_else(|| noticed.balance());
+        self.watch_drops(&observed, |watchlist, key| watchlist.remove(key.netns, key.ifindex));
+        tracing::warn!(
+            interface = &*interface.name,
+            mac = interface.mac.map(tracing::field::display),
+            netns = %interface.netns.path.display(),
+            "somebody has removed the programs from an interface; putting them back"
+        );
+        self.metrics.hook_removed();
+        let _ = self.tick.send(Event::Removed { number }.into());
+        let absent = Absent {
+            missing,
+            before,
+            noticed: noticed.carried,
+            attempts: 0,
+            again: Instant::now(),
+            reason: "somebody has removed the programs; putting them back".into(),
+        };
+        self.absent.insert(key, absent);
+    }
+
+    /// Puts programs back that are gone.
+    pub(super) fn mend(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> =
+            self.absent.iter().filter(|(_, absent)| absent.again <= now).map(|(key, _)| *key).collect();
+        for key in due {
+            let Some(mut absent) = self.absent.remove(&key) else { continue };
+            match self.restore(&key, &absent) {
+                Ok(()) => {}
+                // It leaves, and the watch will say so.
+                Err(KernelError::NamespaceGone { .. } | KernelError::InterfaceGone(_)) => {
+                    absent.again = Instant::now() + LEAVING;
+                    self.absent.insert(key, absent);
+                }
+                Err(error) => {
+                    if absent.attempts == 0 {
+                        tracing::error!(%error, "the programs cannot be put back; trying again");
+                    }
+                    absent.again = Instant::now() + pause_after(absent.attempts);
+                    absent.attempts = absent.attempts.saturating_add(1);
+                    absent.reason = error.to_string().into();
+                    self.metrics.attach_failed();
+                    self.absent.insert(key, absent);
+                }
+            }
+        }
+    }
+
+    fn restore(&mut self, key: &InterfaceKey, absent: &Absent) -> Result<(), KernelError> {
+        let Some(attached) = self.attached.get_mut(key) else { return Ok(()) };
+        let (number, observed) = (attached.number, attached.observed.clone());
+        let interface = &observed.interface;
+        let (netns, ifindex) = (&interface.netns, interface.ifindex);
+        let programs = attached.loaded.load(&mut self.spares.loader(), number)?;
+        let ending = carried(netns, ifindex).ok_or(KernelError::InterfaceGone(ifindex))?;
+        let refusal = attached.attachment.mend(programs, absent.missing)?;
+        let after = Reading::take(netns, ifindex, (&self.ledgers, number));
+        let (presence, ingress) = (attached.attachment.presence(), attached.attachment.ingress());
+        let missed = after.map_or([Traffic::NONE; 2], |after| {
+            absent.missed(frames_of(&ending), in_accounts(&after).balance(), interface.ethernet)
+        });
+        if let Some(refusal) = refusal {
+            self.xdp_refused(&observed, &refusal);
+        }
+        self.watch_drops(&observed, |watchlist, key| watchlist.add(key.netns, key.ifindex, number));
+        self.witness.add(*key, interface, (number, presence), after);
+        tracing::info!(
+            interface = &*interface.name,
+            netns = %netns.path.display(),
+            packets = missed.iter().map(|loss| loss.packets).sum::<u64>(),
+            "the programs are back on an interface"
+        );
+        let _ = self.tick.send(Event::Restored { number, hook: ingress.as_str(), missed }.into());
+        Ok(())
+    }
+}
+
+/// The own counters of an interface; `None` where it has left, or another one has its index by now.
+fn still_there(interface: &Interface) -> Option<LinkCounters> {
+    let link = interface.netns.inside(|| Netlink::new()?.link(interface.ifindex)).ok()?.ok()?;
+    (mac_of(&link) == interface.mac).then(|| carried(&interface.netns, interface.ifindex))?
+}

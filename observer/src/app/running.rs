@@ -1,0 +1,101 @@
+//! The daemon's threads, and their end: one after the other, each within its part of the time that a stop may take.
+
+use std::{sync::mpsc::Sender, thread, time::Duration};
+
+use super::{
+    Failure,
+    tick::{Message, TickError},
+};
+use crate::{
+    sink::Delivery,
+    tasks::WatchHandle,
+    worker::{Deadline, Worker, WorkerError},
+};
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) leftovers: Option<Worker<()>>,
+    pub(super) watch: WatchHandle,
+    pub(super) interfaces: Worker<()>,
+    pub(super) tick: Worker<Result<(), TickError>>,
+    pub(super) events: Sender<Message>,
+    pub(super) delivery: Option<Delivery>,
+}
+
+/// When each step of a stop is given up, in percent of the whole time. What is not used is left for the next.
+const WATCH: u32 = 15;
+const INTERFACES: u32 = 50;
+const OUTPUTS: u32 = 80;
+const TICK: u32 = 85;
+/// For what a thread does after its deadline: it says what it did not do.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Running {
+    /// Whether a thread has ended without which the daemon cannot go on.
+    pub(super) fn has_ended(&self) -> bool {
+        self.tick.is_finished() || self.interfaces.is_finished()
+    }
+
+    /// Ends them all. The first failure is returned, and the others are logged.
+    pub(super) fn stop(self, deadline: &Deadline) -> Result<(), Failure> {
+        let Self { leftovers, watch, interfaces, tick, events, delivery } = self;
+        let mut failures = Failures::default();
+        failures.note("no new interface is found any more", watch.stop(&deadline.percent(WATCH)));
+        failures.note(
+            "programs may stay on interfaces until the next start",
+            interfaces.join(&deadline.percent(INTERFACES)),
+        );
+        // Whatever came of these: what was counted is recorded.
+        let _ = events.send(Message::Stop(deadline.percent(OUTPUTS)));
+        match tick.join(&deadline.percent(TICK).later(GRACE)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failures.add(error.to_string()),
+            Err(error) => failures.add(format!("the last records may not be written: {error}")),
+        }
+        if let Some(leftovers) = leftovers {
+            let late = "files of an earlier run are not recovered; the next start recovers them";
+            failures.note(late, leftovers.join(deadline));
+        }
+        if let Some(delivery) = delivery {
+            let late = "files are not delivered; the next start delivers them";
+            failures.note(late, delivery.stop(deadline, GRACE));
+        }
+        failures.first.map_or(Ok(()), |first| Err(Failure::Running(first)))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Failures {
+    first: Option<String>,
+}
+
+impl Failures {
+    fn note(&mut self, consequence: &str, ended: Result<(), WorkerError>) {
+        if let Err(error) = ended {
+            self.add(format!("{consequence}: {error}"));
+        }
+    }
+
+    fn add(&mut self, failure: String) {
+        match &self.first {
+            None => self.first = Some(failure),
+            Some(_) => tracing::error!("{failure}"),
+        }
+    }
+}
+
+/// Ends the process some time after the deadline, whatever it is stuck in.
+pub(super) fn end_at_the_latest(deadline: &Deadline) {
+    let deadline = deadline.clone();
+    let end = move || {
+        deadline.sleep();
+        // Time to report what is undone.
+        thread::sleep(2 * GRACE);
+        // SAFETY: ends the process without handlers and destructors, which may be what is stuck.
+        unsafe { libc::_exit(1) }
+    };
+    if let Err(error) = thread::Builder::new().name("deadline".into()).spawn(end) {
+        tracing::warn!(%error, "the stop has no deadline");
+    }
+}

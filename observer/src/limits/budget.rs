@@ -1,0 +1,363 @@
+//! Sizes that fit into the limits. Pure.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::{Limit, Limits, SetBy, bytes};
+use crate::{flow::Table, kernel::Sizes, sink::Output};
+
+/// What the user asks for, and what it has to fit beside.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Bytes of kernel memory for flows.
+    pub flow_memory: Option<u64>,
+    /// Flows in one window.
+    pub max_flows: Option<u32>,
+    /// What is written.
+    pub outputs: &'a [Output],
+    /// Possible CPUs of the host: each has its share of the kernel memory.
+    pub cpus: u32,
+}
+
+/// How much of each resource the parts of the daemon get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// Bytes of kernel memory for flows.
+    pub flow_memory: u64,
+    /// Flows in one window.
+    pub max_flows: usize,
+    /// Flows in memory: those of the open window, and of closed ones that are not written yet.
+    pub flows_in_memory: usize,
+    /// Connections of HTTP clients.
+    pub connections: usize,
+    /// Interfaces to which programs are attached at the same time, and for which programs are loaded in advance.
+    pub attach_at_once: usize,
+    /// What does not fit.
+    pub tight: Vec<Tight>,
+}
+
+/// Why nothing fits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BudgetError {
+    /// The limit of memory is too low for any setting.
+    #[error(
+        "the memory limit of {} ({}) is too low: observer needs at least {} with these outputs: raise the limit",
+        bytes(.limit.value),
+        .limit.set_by,
+        bytes(*.least)
+    )]
+    Memory {
+        /// The limit.
+        limit: Limit,
+        /// What it would have to be, in bytes.
+        least: u64,
+    },
+    /// The maps alone would exceed the limit.
+    #[error(
+        "--flow-memory {} is more than {}: give at most {}",
+        bytes(*.given),
+        excess(.limit),
+        bytes(*.most)
+    )]
+    FlowMemory {
+        /// Bytes given.
+        given: u64,
+        /// The limit.
+        limit: Limit,
+        /// The most that fits.
+        most: u64,
+    },
+    /// The kernel charges maps as locked memory, of which there may not be enough.
+    #[error(
+        "the limit of locked memory, {}, is too low for --flow-memory {}: raise it (LimitMEMLOCK=, ulimit -l), or run \
+         with CAP_SYS_RESOURCE",
+        bytes(*.limit),
+        bytes(*.needed)
+    )]
+    LockedMemory {
+        /// The limit in bytes.
+        limit: u64,
+        /// Bytes of the maps.
+        needed: u64,
+    },
+}
+
+fn excess(limit: &Limit) -> String {
+    match limit.set_by {
+        SetBy::Host => format!("this host has ({})", bytes(limit.value)),
+        SetBy::Group(_) => format!("fits into the memory limit of {} ({})", bytes(limit.value), limit.set_by),
+    }
+}
+
+/// A setting or a need that a limit does not allow, and what happens instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tight {
+    /// The user asks for more flows than fit into memory.
+    MaxFlows {
+        /// Flows given.
+        given: u32,
+        /// The limit.
+        memory: Limit,
+        /// Flows that fit.
+        fit: usize,
+    },
+    /// Few interfaces can be observed.
+    Descriptors {
+        /// The limit.
+        limit: u64,
+        /// Interfaces for which it is enough.
+        interfaces: u64,
+    },
+    /// Threads may be refused.
+    Threads {
+        /// The limit.
+        limit: Limit,
+        /// Threads that the daemon may run.
+        needed: u64,
+    },
+}
+
+impl fmt::Display for Tight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MaxFlows { given, memory, fit } => write!(
+                f,
+                "--max-flows {given} does not fit into memory ({} by {}): packets of more than {fit} flows are counted as lost",
+                bytes(memory.value),
+                memory.set_by
+            ),
+            Self::Descriptors { limit, interfaces } => write!(
+                f,
+                "{limit} descriptors are enough for {interfaces} interfaces: raise the limit to observe more \
+                 (LimitNOFILE=, ulimit -n)"
+            ),
+            Self::Threads { limit, needed } => write!(
+                f,
+                "{} threads ({}) may not be enough: observer runs up to {needed}: raise the limit",
+                limit.value, limit.set_by
+            ),
+        }
+    }
+}
+
+impl Serialize for Tight {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Kernel memory for flows where there is no limit.
+const FLOW_MEMORY: u64 = 64 * MIB;
+/// The part of all memory that it gets where there is one.
+const FLOW_MEMORY_PART: u64 = 8;
+/// Flows in a window where there is no limit.
+const MAX_FLOWS: usize = 2_000_000;
+/// A daemon that holds fewer is of no use.
+const LEAST_FLOWS: u64 = 10_000;
+/// The part of the host's memory that flows may take: the rest belongs to the tasks.
+const HOST_PART: u64 = 4;
+/// The part of the memory for flows that the allocator does not get to use.
+const ALLOCATOR_PART: u64 = 8;
+
+/// Memory of the daemon without flows and outputs: heap, stacks, programs, sockets, answers of sources and scrapes.
+const BASE: u64 = 32 * MIB;
+
+/// Memory that an output renders in, and writes from.
+const fn of_output(output: Output) -> u64 {
+    MIB * match output {
+        Output::Jsonl => 12,
+        Output::Text => 8,
+        Output::Parquet => 32,
+        Output::Stdout => 1,
+    }
+}
+
+/// Descriptors of the daemon without interfaces and clients: maps, sockets, files.
+const DESCRIPTORS: u64 = 64;
+/// Two programs and two links.
+const DESCRIPTORS_PER_INTERFACE: u64 = 4;
+/// Fewer are worth a word.
+const FEW_INTERFACES: u64 = 32;
+/// One in so many descriptors may be a client's connection.
+const CONNECTION_PART: u64 = 16;
+
+/// Threads of the daemon with all outputs, without those that attach.
+const THREADS: u64 = 24;
+/// So many interfaces that appear at once are observed without delay. Each costs the descriptors of an interface.
+const ATTACH_AT_ONCE: u64 = 8;
+
+impl Budget {
+    /// Divides what the limits allow.
+    pub fn of(limits: &Limits, wanted: Wanted<'_>) -> Result<Self, BudgetError> {
+        let memory = &limits.memory;
+        let fixed = BASE + wanted.outputs.iter().copied().map(of_output).sum::<u64>();
+        let flow_memory = flow_memory(memory, fixed, wanted)?;
+        if let Some(limit) = limits.locked_memory.filter(|limit| *limit < flow_memory) {
+            return Err(BudgetError::LockedMemory { limit, needed: flow_memory });
+        }
+        let room = match memory.set_by {
+            SetBy::Host => memory.value / HOST_PART,
+            SetBy::Group(_) => memory.value.saturating_sub(fixed + flow_memory),
+        };
+        let flows_in_memory = (room - room / ALLOCATOR_PART) / Table::BYTES_PER_FLOW;
+        let flows_in_memory = usize::try_from(flows_in_memory).unwrap_or(usize::MAX);
+        let connections = (limits.descriptors / CONNECTION_PART).clamp(4, 64);
+        let mut tight = Vec::new();
+        if let Some(given) = wanted.max_flows.filter(|given| *given as usize > flows_in_memory) {
+            tight.push(Tight::MaxFlows { given, memory: memory.clone(), fit: flows_in_memory });
+        }
+        let mut attach_at_once = ATTACH_AT_ONCE.min(limits.descriptors / 32).max(1);
+        let spare = connections + attach_at_once * DESCRIPTORS_PER_INTERFACE;
+        let interfaces =
+            limits.descriptors.saturating_sub(DESCRIPTORS + spare) / DESCRIPTORS_PER_INTERFACE;
+        if interfaces < FEW_INTERFACES {
+            tight.push(Tight::Descriptors { limit: limits.descriptors, interfaces });
+        }
+        if let Some(limit) = limits.threads.as_ref().filter(|limit| limit.value < THREADS + attach_at_once) {
+            tight.push(Tight::Threads { limit: limit.clone(), needed: THREADS + attach_at_once });
+            attach_at_once = attach_at_once.min(limit.value.saturating_sub(THREADS)).max(1);
+        }
+        Ok(Self {
+            flow_memory,
+            max_flows: wanted.max_flows.map_or(MAX_FLOWS, |given| given as usize).min(flows_in_memory),
+            flows_in_memory,
+            connections: connections as usize,
+            attach_at_once: attach_at_once as usize,
+            tight,
+        })
+    }
+}
+
+/// What was asked for, if it fits; else as much as is due.
+fn flow_memory(memory: &Limit, fixed: u64, wanted: Wanted<'_>) -> Result<u64, BudgetError> {
+    let least = Sizes::least(wanted.cpus);
+    let least_flows = LEAST_FLOWS * Table::BYTES_PER_FLOW;
+    let most = match memory.set_by {
+        SetBy::Host => memory.value,
+        SetBy::Group(_) => memory.value.saturating_sub(fixed + least_flows),
+    };
+    if most < least {
+        return Err(BudgetError::Memory { limit: memory.clone(), least: fixed + least_flows + least });
+    }
+    match wanted.flow_memory {
+        Some(given) if given > most => {
+            Err(BudgetError::FlowMemory { given, limit: memory.clone(), most })
+        }
+        Some(given) => Ok(given),
+        None => Ok((memory.value / FLOW_MEMORY_PART).min(FLOW_MEMORY).max(least).min(most)),
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { flow_memory, max_flows, flows_in_memory, connections, .. } = self;
+        write!(
+            f,
+            "flow memory {}, flows in a window {max_flows}, flows in memory {flows_in_memory}, HTTP connections {connections}",
+            bytes(*flow_memory)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &[Output] = &[Output::Jsonl];
+
+    fn wanted(outputs: &[Output]) -> Wanted<'_> {
+        Wanted { flow_memory: None, max_flows: None, outputs, cpus: 2 }
+    }
+
+    fn host(memory: u64) -> Limits {
+        let limit = |value| Limit { value, set_by: SetBy::Host };
+        Limits {
+            memory: limit(memory),
+            cpu: limit(2000),
+            threads: None,
+            descriptors: 524_288,
+            locked_memory: None,
+        }
+    }
+
+    fn group(memory: u64) -> Limits {
+        Limits { memory: Limit { value: memory, set_by: SetBy::Group("/g/memory.max".into()) }, ..host(0) }
+    }
+
+    #[test]
+    fn a_large_host_gives_the_documented_defaults() {
+        let budget = Budget::of(&host(16 << 30), wanted(JSON)).unwrap();
+        assert_eq!((budget.flow_memory, budget.max_flows), (64 * MIB, 2_000_000));
+        assert!(budget.flows_in_memory > 6 * 2 * budget.max_flows, "{budget}");
+        assert_eq!((budget.connections, budget.attach_at_once), (64, 8));
+        assert_eq!(budget.tight, []);
+    }
+
+    #[test]
+    fn everything_fits_into_the_limit_of_a_group_of_any_size() {
+        for mebibytes in 1..=2048 {
+            for outputs in [JSON, &Output::ALL, &[Output::Stdout]] {
+                let limits = group(mebibytes * MIB);
+                let used = |budget: &Budget| {
+                    let outputs: u64 = outputs.iter().copied().map(of_output).sum();
+                    BASE + outputs
+                        + budget.flow_memory
+                        + budget.flows_in_memory as u64 * Table::BYTES_PER_FLOW
+                };
+                match Budget::of(&limits, wanted(outputs)) {
+                    Ok(budget) => {
+                        assert!(used(&budget) <= limits.memory.value, "{mebibytes} MiB: {budget}");
+                        assert!(budget.max_flows <= budget.flows_in_memory);
+                        assert!(budget.flow_memory >= Sizes::least(2));
+                    }
+                    Err(BudgetError::Memory { least, .. }) => {
+                        assert!(least > limits.memory.value);
+                        Budget::of(&group(least), wanted(outputs)).unwrap();
+                    }
+                    Err(error) => panic!("{mebibytes} MiB: {error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_and_does_not_fit_is_refused_or_named() {
+        let limits = group(128 * MIB);
+        let ask = |flow_memory, max_flows| {
+            Budget::of(&limits, Wanted { flow_memory, max_flows, ..wanted(JSON) })
+        };
+        let error = ask(Some(128 * MIB), None).unwrap_err();
+        let BudgetError::FlowMemory { most, .. } = error else { panic!("{error}") };
+        assert!(ask(Some(most), None).is_ok());
+        let text = error.to_string();
+        assert!(text.contains("--flow-memory 128.0 MiB") && text.contains("/g/memory.max"), "{text}");
+
+        let budget = ask(None, Some(2_000_000)).unwrap();
+        let [Tight::MaxFlows { given: 2_000_000, fit, .. }] = budget.tight[..] else { panic!("{budget:?}") };
+        assert_eq!((budget.max_flows, budget.flows_in_memory), (fit, fit));
+        assert_eq!(ask(None, Some(1000)).unwrap().max_flows, 1000);
+
+        let text = Budget::of(&host(1 << 30), Wanted { flow_memory: Some(1 << 40), ..wanted(JSON) });
+        assert!(text.unwrap_err().to_string().contains("more than this host has"));
+    }
+
+    #[test]
+    fn few_descriptors_and_threads_are_divided_and_named() {
+        let threads = Some(Limit { value: 28, set_by: SetBy::Group("/g/pids.max".into()) });
+        let limits = Limits { descriptors: 128, threads, ..host(1 << 30) };
+        let budget = Budget::of(&limits, wanted(JSON)).unwrap();
+        assert_eq!((budget.connections, budget.attach_at_once), (8, 4));
+        let said = budget.tight.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(said.contains("128 descriptors are enough for 10 interfaces"), "{said}");
+    }
+
+    #[test]
+    fn locked_memory_is_checked_where_the_kernel_charges_maps_to_it() {
+        let limits = Limits { locked_memory: Some(64 << 10), ..host(1 << 30) };
+        let error = Budget::of(&limits, wanted(JSON)).unwrap_err().to_string();
+        assert!(error.contains("LimitMEMLOCK"), "{error}");
+    }
+}

@@ -1,0 +1,286 @@
+//! Carries files to the store, one at a time.
+//!
+//! A failure is of the file, of the store, or of the moment ([`Scope`]). What is of the file alone shows only beside
+//! others: a store that refuses one file and takes another after that refuses it for good, and the file is set aside.
+//! Where it refuses everything, something is wrong that somebody will mend, and files wait as for a store that is down.
+
+use std::{
+    fs, io,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc::UnboundedReceiver, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    DeliveryObserver, DeliveryOptions, Finished,
+    failure::{Cause, Failure, Scope},
+    spool::{Spool, Waiting, finished_name},
+    store::{Note, PutError},
+};
+use crate::{log::Logged, worker::Deadline};
+
+/// Pauses before a store that failed is asked again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// So many files that are refused one after the other are the store's fault for now: a pause, then the next ones.
+const REFUSALS: u32 = 8;
+
+/// How long an attempt may take: as long as a slow line needs, 256 KiB a second.
+const fn patience(bytes: u64) -> Duration {
+    Duration::from_secs(10 + bytes / (256 << 10))
+}
+
+/// The state of the thread that delivers.
+pub(super) struct Courier {
+    options: DeliveryOptions,
+    observer: Arc<dyn DeliveryObserver>,
+    inbox: UnboundedReceiver<Finished>,
+    stop: watch::Receiver<Option<Deadline>>,
+    spool: Spool,
+    /// No more files come: each that waits is tried once more.
+    ending: bool,
+    /// Why files are not delivered, as the log has it.
+    failing: Logged<Cause>,
+    /// Files that the store took.
+    taken: u64,
+    /// Files that it refused since it took one, or since the last pause.
+    refusals: u32,
+    pause: Duration,
+}
+
+/// How an attempt ended that did not deliver.
+enum Attempt {
+    /// Somebody removed the file.
+    Gone,
+    Failed(Failure),
+}
+
+impl Courier {
+    pub(super) fn new(
+        options: DeliveryOptions,
+        observer: Arc<dyn DeliveryObserver>,
+        inbox: UnboundedReceiver<Finished>,
+        stop: watch::Receiver<Option<Deadline>>,
+        spool: Spool,
+    ) -> Self {
+        Self {
+            options,
+            observer,
+            inbox,
+            stop,
+            spool,
+            ending: false,
+            failing: Logged::default(),
+            taken: 0,
+            refusals: 0,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            self.settle(0);
+            let before = self.taken;
+            let failure = self.round().await;
+            if self.ending {
+                return self.leave();
+            }
+            let some_wait = self.spool.waiting().0 > 0;
+            match failure.filter(|_| some_wait) {
+                // What it refused beside those that it took is refused for good, if once more.
+                Some(failure) if failure.scope() == Scope::File && self.taken > before => {}
+                Some(failure) => self.rest(&failure).await,
+                None if some_wait => {}
+                None => {
+                    let finished = self.next().await;
+                    self.receive(finished, 0);
+                }
+            }
+        }
+    }
+
+    /// Tries one file after the other, until all were tried or the store fails. Returns the last failure.
+    async fn round(&mut self) -> Option<Failure> {
+        let mut last = None;
+        while let Some(file) = self.spool.take() {
+            match self.attempt(&file).await {
+                Ok(()) => self.delivered(&file),
+                Err(Attempt::Gone) => {}
+                Err(Attempt::Failed(failure)) => {
+                    self.failed(file, &failure);
+                    let goes_on = failure.scope() == Scope::File && self.refusals < REFUSALS;
+                    last = Some(failure);
+                    if !goes_on {
+                        break;
+                    }
+                }
+            }
+            self.settle(0);
+        }
+        self.settle(0);
+        last
+    }
+
+    /// Tries to deliver a file, and takes in what is finished meanwhile.
+    async fn attempt(&mut self, file: &Waiting) -> Result<(), Attempt> {
+        let store = self.options.store.clone();
+        let below = file.path.strip_prefix(&self.options.directory).unwrap_or(&file.path).to_path_buf();
+        let mut put = pin!(store.put(&file.path, &below));
+        let end = Instant::now() + patience(file.bytes);
+        let mut over = pin!(over(self.stop.clone()));
+        loop {
+            tokio::select! {
+                result = &mut put => return match result {
+                    Ok(()) => Ok(()),
+                    Err(PutError::File(error)) if error.kind() == io::ErrorKind::NotFound => Err(Attempt::Gone),
+                    Err(PutError::File(error)) => Err(Attempt::Failed(Failure::of_file(&error))),
+                    Err(PutError::Store(error)) => Err(Attempt::Failed(Failure::of_store(&error))),
+                },
+                finished = self.next(), if !self.ending => self.receive(finished, file.bytes),
+                () = &mut over => return Err(Attempt::Failed(Failure::slow())),
+                () = sleep_until(end) => return Err(Attempt::Failed(Failure::slow())),
+            }
+        }
+    }
+
+    fn delivered(&mut self, file: &Waiting) {
+        self.observer.delivered(file.bytes);
+        unlink(&file.path);
+        if self.failing.clear() {
+            tracing::info!(to = self.options.store.url(), "files are delivered again");
+        }
+        self.observer.delivery_failing(false);
+        self.taken += 1;
+        self.refusals = 0;
+        self.pause = FIRST_PAUSE;
+    }
+
+    /// Keeps a file for another attempt, or sets it aside.
+    fn failed(&mut self, mut file: Waiting, failure: &Failure) {
+        self.observer.delivery_failed();
+        if failure.scope() != Scope::File {
+            self.spool.put_back(file);
+            return;
+        }
+        self.refusals += 1;
+        let first = *file.refused_at.get_or_insert(self.taken);
+        if first == self.taken {
+            // Perhaps it refuses everything.
+            self.spool.put_back(file);
+            return;
+        }
+        let name = file.path.clone();
+        match self.spool.set_aside(file) {
+            Ok(aside) => {
+                tracing::error!(
+                    file = %aside.path.display(),
+                    error = failure.text,
+                    mend = failure.mend(),
+                    "a file cannot be delivered: the store refuses it and takes others; it is set aside, and the next \
+                     start tries again"
+                );
+                self.observer.refused(failure.refusal());
+            }
+            Err(error) => tracing::error!(file = %name.display(), %error, "a refused file cannot be renamed"),
+        }
+    }
+
+    /// Waits before the next round, and takes in what is finished meanwhile. The end cuts it short.
+    async fn rest(&mut self, failure: &Failure) {
+        if self.failing.is_new(failure.cause.clone()) {
+            tracing::error!(
+                to = self.options.store.url(),
+                files = self.spool.waiting().0,
+                error = failure.text,
+                mend = failure.mend(),
+                "files cannot be delivered; they wait, and are tried again"
+            );
+        }
+        self.observer.delivery_failing(true);
+        self.refusals = 0;
+        let end = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        while !self.ending {
+            tokio::select! {
+                finished = self.next() => self.receive(finished, 0),
+                () = sleep_until(end) => return,
+            }
+        }
+    }
+
+    /// A file that is finished; `None` where no more come.
+    async fn next(&mut self) -> Option<Finished> {
+        let Self { inbox, stop, .. } = self;
+        tokio::select! {
+            biased;
+            file = inbox.recv() => file,
+            // Its other end is there as long as there is something to stop.
+            _ = stop.wait_for(Option::is_some) => None,
+        }
+    }
+
+    /// A file that is finished, or the end.
+    fn receive(&mut self, finished: Option<Finished>, on_the_way: u64) {
+        match finished {
+            Some(file) => {
+                self.spool.add(file);
+                self.settle(on_the_way);
+            }
+            None => self.ending = true,
+        }
+    }
+
+    /// Says what is left for the next run.
+    fn leave(&self) {
+        let (files, bytes) = self.spool.waiting();
+        if files > 0 {
+            tracing::warn!(files, bytes, "files are not delivered; the next start delivers them");
+        }
+    }
+
+    /// Drops the oldest while more wait than may, and tells how many do.
+    fn settle(&mut self, on_the_way: u64) {
+        while self.spool.waiting().1 + self.spool.aside().1 + on_the_way > self.options.spool_size
+            && let Some(file) = self.spool.drop_one()
+        {
+            if unlink(&file.path) {
+                tracing::error!(
+                    file = %file.path.display(),
+                    "too many files wait to be delivered: the oldest is dropped"
+                );
+                self.observer.dropped(file.counts.as_ref().map(|(output, counts)| (*output, counts)));
+            }
+        }
+        let (files, bytes) = self.spool.waiting();
+        let on_its_way = u64::from(on_the_way > 0);
+        self.observer.waiting((files + on_its_way, bytes + on_the_way), self.spool.aside());
+    }
+}
+
+/// Resolves when the time is over that a stop may take.
+async fn over(mut stop: watch::Receiver<Option<Deadline>>) {
+    let deadline = stop.wait_for(Option::is_some).await.map(|deadline| deadline.clone());
+    match deadline {
+        Ok(Some(deadline)) => deadline.over().await,
+        // Nobody stops it any more.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Removes a file that is not needed any more. One that stays is delivered again by the next run, as the same object.
+fn unlink(path: &Path) -> bool {
+    Note::of(&finished_name(path).unwrap_or_else(|| path.to_path_buf())).remove();
+    match fs::remove_file(path) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(file = %path.display(), %error, "a file cannot be removed");
+            false
+        }
+    }
+}

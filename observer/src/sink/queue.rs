@@ -1,0 +1,206 @@
+//! Batches that an output has been given and has not settled yet.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Counts, ObserverRef, Output, Recovered, SinkLoss, SinkObserver};
+use crate::record::{Batch, Context};
+
+/// Windows that wait while one is written. A window with a million flows takes 95 MB, which all outputs share.
+const WAITING: usize = 2;
+
+/// The queue of one output, with an account of what is settled: told to the observer as written or lost.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The first one is being written.
+    batches: VecDeque<Arc<Batch>>,
+    /// Records of the first one.
+    settled: Counts,
+    /// No more come.
+    closed: bool,
+    /// Nobody writes them any more.
+    abandoned: bool,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("batches", &self.batches.len()).field("settled", &self.settled).finish()
+    }
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a batch, if there is room for it.
+    pub(super) fn offer(&self, batch: &Arc<Batch>) -> bool {
+        let mut state = self.state();
+        let has_room = !state.abandoned && state.batches.len() <= WAITING;
+        if has_room {
+            state.batches.push_back(Arc::clone(batch));
+            self.changed.notify_all();
+        }
+        has_room
+    }
+
+    /// Adds a batch when there is room for it; nothing where nobody writes.
+    pub(super) fn send(&self, batch: &Arc<Batch>) {
+        let mut state = self.state();
+        while !state.abandoned && state.batches.len() > WAITING {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !state.abandoned {
+            state.batches.push_back(Arc::clone(batch));
+            self.changed.notify_all();
+        }
+    }
+
+    /// Adds the last batch, whether there is room or not.
+    pub(super) fn finish(&self, last: &Arc<Batch>) {
+        self.state().batches.push_back(Arc::clone(last));
+        self.close();
+    }
+
+    /// After what waits, nothing more comes.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// The next batch, which stays in the queue until it is [`done`](Self::done). `None` after the last.
+    pub(super) fn next(&self) -> Option<Arc<Batch>> {
+        let mut state = self.state();
+        loop {
+            if let Some(batch) = state.batches.front() {
+                return Some(Arc::clone(batch));
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// All of the first batch is settled.
+    pub(super) fn done(&self) {
+        let mut state = self.state();
+        let batch = state.batches.pop_front();
+        state.settled = Counts::default();
+        drop(state);
+        // Dropping a million flows takes a while.
+        drop(batch);
+        self.changed.notify_all();
+    }
+
+    /// Nobody writes any more.
+    pub(super) fn abandon(&self) {
+        self.state().abandoned = true;
+        self.changed.notify_all();
+    }
+
+    /// What was given and is not settled.
+    pub(super) fn unsettled(&self, context: &Context) -> Counts {
+        let state = self.state();
+        let mut counts = Counts::default();
+        for batch in &state.batches {
+            counts += Counts::of(batch.records(context).map(|(_, record)| record));
+        }
+        counts - state.settled
+    }
+}
+
+/// Tells the observer of the sinks, and the queue what is settled.
+pub(super) struct Settles {
+    pub(super) queue: Arc<Queue>,
+    pub(super) observer: ObserverRef,
+}
+
+impl SinkObserver for Settles {
+    fn written(&self, output: Output, counts: &Counts) {
+        self.observer.written(output, counts);
+    }
+
+    fn lost(&self, output: Output, counts: &Counts, reason: SinkLoss) {
+        self.observer.lost(output, counts, reason);
+    }
+
+    fn settled(&self, counts: &Counts) {
+        self.queue.state().settled += *counts;
+    }
+
+    fn left_out(&self, counts: &Counts) {
+        self.observer.left_out(counts);
+    }
+
+    fn failing(&self, output: Output, failing: bool) {
+        self.observer.failing(output, failing);
+    }
+
+    fn finished(&self, output: Output) {
+        self.observer.finished(output);
+    }
+
+    fn recovered(&self, how: Recovered) {
+        self.observer.recovered(how);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::record::{Format, examples};
+
+    fn counts(context: &Context) -> Counts {
+        Counts::of(examples::batch().records(context).map(|(_, record)| record))
+    }
+
+    #[test]
+    fn what_is_not_settled_is_what_was_given_less_what_was_told() {
+        let (queue, context) = (Arc::new(Queue::default()), Context::new(Format::v2()));
+        let (one, batch) = (counts(&context), Arc::new(examples::batch()));
+        let mut two = one;
+        two += one;
+        assert!(queue.offer(&batch) && queue.offer(&batch));
+        assert_eq!(queue.unsettled(&context), two);
+        assert!(queue.next().is_some());
+        queue.state().settled += one;
+        assert_eq!(queue.unsettled(&context), one);
+        queue.done();
+        assert_eq!(queue.unsettled(&context), one);
+        queue.finish(&batch);
+        assert_eq!(queue.unsettled(&context), two);
+        for _ in 0..2 {
+            assert!(queue.next().is_some());
+            queue.state().settled += one;
+            queue.done();
+        }
+        assert!(queue.next().is_none());
+        assert_eq!(queue.unsettled(&context), Counts::default());
+    }
+
+    #[test]
+    fn a_queue_that_is_full_takes_no_more_and_one_that_nobody_empties_keeps_nobody_waiting() {
+        let (queue, batch) = (Arc::new(Queue::default()), Arc::new(examples::batch()));
+        let taken = (0..10).filter(|_| queue.offer(&batch)).count();
+        assert_eq!(taken, WAITING + 1);
+        let waits = thread::spawn({
+            let (queue, batch) = (Arc::clone(&queue), Arc::clone(&batch));
+            move || queue.send(&batch)
+        });
+        queue.abandon();
+        waits.join().unwrap();
+        assert!(!queue.offer(&batch));
+    }
+}

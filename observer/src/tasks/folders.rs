@@ -1,0 +1,196 @@
+//! Notices of new files in folders of namespace files, by inotify.
+//!
+//! A folder may not exist yet: `/run/netns` is made by the first `ip netns add`, `/run/docker/netns` by the first
+//! container. Until then the nearest folder above it is watched for the next part of its path.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+
+/// Device and inode of a folder: another folder may come to lie at the same path.
+type Id = (u64, u64);
+
+/// Folders that are watched.
+#[derive(Debug)]
+pub(super) struct Folders {
+    inotify: Inotify,
+    watched: BTreeMap<Id, Watched>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Watched {
+    descriptor: WatchDescriptor,
+    names: Names,
+}
+
+/// Files whose appearance matters.
+#[derive(Debug, PartialEq, Eq)]
+enum Names {
+    /// All.
+    All,
+    /// These, which lead to folders of namespace files.
+    These(BTreeSet<OsString>),
+}
+
+impl Names {
+    fn contains(&self, name: &OsStr) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(names) => names.contains(name),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::These(names), Self::These(others)) => names.extend(others),
+            (Self::All, _) => {}
+            (_, all) => *self = all,
+        }
+    }
+}
+
+impl Folders {
+    /// None yet. Fails where the user has no inotify instance left (`fs.inotify.max_user_instances`).
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { inotify: Inotify::init()?, watched: BTreeMap::new() })
+    }
+
+    /// Watches these folders and no others. Called again and again, it follows folders that appear, go, or are replaced.
+    pub(super) fn watch(&mut self, folders: &[PathBuf]) {
+        let Self { inotify, watched } = self;
+        let mut wanted = BTreeMap::<Id, (&Path, Names)>::new();
+        for (id, path, names) in folders.iter().filter_map(|folder| nearest(folder)) {
+            match wanted.get_mut(&id) {
+                Some((_, known)) => known.add(names),
+                None => drop(wanted.insert(id, (path, names))),
+            }
+        }
+        watched.retain(|id, watched| {
+            let stays = wanted.contains_key(id);
+            if !stays {
+                // The kernel has removed the watch of a folder that is gone.
+                let _ = inotify.watches().remove(watched.descriptor.clone());
+            }
+            stays
+        });
+        for (id, (path, names)) in wanted {
+            match watched.get_mut(&id) {
+                Some(watched) => watched.names = names,
+                None => {
+                    let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
+                    // Tried again at the next call; until then scans find what is new.
+                    if let Ok(descriptor) = inotify.watches().add(path, mask) {
+                        watched.insert(id, Watched { descriptor, names });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether files have appeared since the last call that are, or lead to, namespace files.
+    pub(super) fn take_notices(&mut self) -> bool {
+        let Self { inotify, watched } = self;
+        let mut buffer = [0; 4096];
+        let Ok(events) = inotify.read_events(&mut buffer) else { return false };
+        let mut noticed = false;
+        for event in events {
+            if event.mask.contains(EventMask::IGNORED) {
+                // Gone: whatever lies at its path from now on is another folder.
+                watched.retain(|_, watched| watched.descriptor != event.wd);
+                continue;
+            }
+            let folder = watched.values().find(|watched| watched.descriptor == event.wd);
+            noticed |= event.mask.contains(EventMask::Q_OVERFLOW)
+                || folder.zip(event.name).is_some_and(|(folder, name)| folder.names.contains(name));
+        }
+        noticed
+    }
+}
+
+impl AsFd for Folders {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+/// The folder, or else the nearest one above it that exists, and the names in it that matter.
+fn nearest(folder: &Path) -> Option<(Id, &Path, Names)> {
+    let mut below = None;
+    for path in folder.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                let names = below.map_or(Names::All, |name: &OsStr| Names::These([name.to_owned()].into()));
+                return Some(((metadata.dev(), metadata.ino()), path, names));
+            }
+            _ => below = path.file_name(),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_noticed_in_a_folder_that_appears_goes_and_appears_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("run/netns");
+        let mut folders = Folders::new().unwrap();
+        let watched = [folder.clone()];
+        for round in 0..3 {
+            folders.watch(&watched);
+            assert!(!folders.take_notices(), "round {round}");
+            fs::write(directory.path().join(format!("other-{round}")), "").unwrap();
+            assert!(!folders.take_notices(), "round {round}: a file that leads nowhere");
+            for step in [directory.path().join("run"), folder.clone(), folder.join("task")] {
+                if step.ends_with("task") { fs::write(step, "") } else { fs::create_dir(step) }.unwrap();
+                assert!(folders.take_notices(), "round {round}");
+                folders.watch(&watched);
+                assert!(!folders.take_notices(), "round {round}");
+            }
+            fs::remove_dir_all(directory.path().join("run")).unwrap();
+            folders.take_notices();
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_replaced_is_watched_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("netns");
+        fs::create_dir(&folder).unwrap();
+        let mut folders = Folders::new().unwrap();
+        folders.watch(&[folder.clone()]);
+        fs::rename(&folder, directory.path().join("old")).unwrap();
+        fs::create_dir(&folder).unwrap();
+        folders.watch(&[folder.clone()]);
+        folders.take_notices();
+        fs::write(folder.join("task"), "").unwrap();
+        assert!(folders.take_notices());
+    }
+
+    #[test]
+    fn folders_below_the_same_one_do_not_disturb_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let wanted = ["a", "b"].map(|name| directory.path().join(name));
+        let mut folders = Folders::new().unwrap();
+        folders.watch(&wanted);
+        for folder in &wanted {
+            fs::create_dir(folder).unwrap();
+            assert!(folders.take_notices());
+            folders.watch(&wanted);
+            fs::write(folder.join("task"), "").unwrap();
+            assert!(folders.take_notices());
+        }
+    }
+}

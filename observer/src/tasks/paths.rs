@@ -1,0 +1,87 @@
+//! The links between namespaces, and which of them lead inward: to a namespace that can be left through this one only.
+//!
+//! The namespace of the host is outside, and so is every namespace that is not known here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A namespace: by its number for the host's, which itself is `None`.
+pub(super) type Node<Id> = Option<Id>;
+
+/// Links between namespaces.
+#[derive(Debug)]
+pub(super) struct Paths<Id> {
+    links: BTreeMap<Node<Id>, BTreeSet<Node<Id>>>,
+}
+
+impl<Id: Copy + Ord> Paths<Id> {
+    /// The known namespaces, each with those that its interfaces lead to.
+    pub(super) fn new<To: IntoIterator<Item = Node<Id>>>(
+        known: impl IntoIterator<Item = (Node<Id>, To)>,
+    ) -> Self {
+        let links = known.into_iter().map(|(node, to)| (node, to.into_iter().collect()));
+        Self { links: links.collect() }
+    }
+
+    /// Whether a link of `from` to `to` leads inward. Where no link of `from` leads outward, none is said to lead
+    /// inward either.
+    pub(super) fn is_inward(&self, from: Node<Id>, to: Node<Id>) -> bool {
+        let outward = |to: &Node<Id>| self.gets_out(*to, from);
+        !outward(&to)
+            && (from.is_none() || self.links.get(&from).is_some_and(|links| links.iter().any(outward)))
+    }
+
+    /// Whether there is a way out of `start` that does not lead through `avoided`.
+    fn gets_out(&self, start: Node<Id>, avoided: Node<Id>) -> bool {
+        let mut seen = BTreeSet::from([avoided]);
+        let mut waiting = vec![start];
+        while let Some(node) = waiting.pop() {
+            if !seen.insert(node) {
+                continue;
+            }
+            match self.links.get(&node) {
+                Some(links) if node.is_some() => waiting.extend(links.iter().copied()),
+                _ => return true,
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: Node<i32> = None;
+
+    fn paths(known: &[(Node<i32>, &[Node<i32>])]) -> Paths<i32> {
+        Paths::new(known.iter().map(|(node, to)| (*node, to.iter().copied())))
+    }
+
+    #[test]
+    fn a_container_in_a_container_is_inward_and_the_host_is_outward() {
+        let paths =
+            paths(&[(Some(1), &[HOST, Some(2)]), (Some(2), &[Some(1), Some(3)]), (Some(3), &[Some(2)])]);
+        assert!(!paths.is_inward(Some(1), HOST));
+        assert!(paths.is_inward(Some(1), Some(2)));
+        assert!(!paths.is_inward(Some(2), Some(1)));
+        assert!(paths.is_inward(Some(2), Some(3)));
+        assert!(!paths.is_inward(Some(3), Some(2)));
+    }
+
+    #[test]
+    fn what_is_not_known_is_outside() {
+        let paths = paths(&[(HOST, &[Some(1), Some(9)]), (Some(1), &[Some(9), HOST])]);
+        assert!(!paths.is_inward(Some(1), Some(9)));
+        assert!(paths.is_inward(HOST, Some(1)) == false, "it can be left by the unknown one");
+        let paths = self::paths(&[(HOST, &[Some(1), Some(9)]), (Some(1), &[HOST])]);
+        assert!(paths.is_inward(HOST, Some(1)), "the host's end of a container's pair");
+        assert!(!paths.is_inward(HOST, Some(9)));
+    }
+
+    #[test]
+    fn two_that_lead_to_each_other_only_are_no_insides() {
+        let paths = paths(&[(Some(1), &[Some(2)]), (Some(2), &[Some(1)])]);
+        assert!(!paths.is_inward(Some(1), Some(2)));
+        assert!(!paths.is_inward(Some(2), Some(1)));
+    }
+}

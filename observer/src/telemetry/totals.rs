@@ -1,0 +1,143 @@
+//! Sums that outlive the interfaces that they are of.
+//!
+//! The series of an interface end with it, and a task that lives two seconds between two scrapes has none at any scrape.
+//! What it carried is in these: they only ever grow, so `sum(increase(…))` over them misses nothing and counts nothing
+//! twice.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+use observer_ebpf::abi::Ledger;
+use prometheus::{IntCounterVec, Registry};
+
+use super::metrics::counters;
+use crate::{
+    accounts::Protocol,
+    flow::{Direction, Traffic},
+    record::Subject,
+    tasks::Attribute,
+};
+
+const BY_SERVICE: [&str; 6] = ["cluster", "service", "family", "network_mode", "direction", "protocol"];
+/// The first labels of [`BY_SERVICE`], and where their values come from.
+const SERVICE: [Attribute; 4] =
+    [Attribute::ClusterName, Attribute::ServiceName, Attribute::Family, Attribute::NetworkMode];
+/// Services that are told apart, so that families with a name of their own for each task do not grow without end.
+const MOST: usize = 2000;
+/// What the labels of the others say.
+const OTHERS: [&str; 4] = ["other"; 4];
+
+/// Counters of the host, for all interfaces that there are and were.
+#[derive(Debug)]
+pub(super) struct Totals {
+    packets: IntCounterVec,
+    bytes: IntCounterVec,
+    seen_packets: IntCounterVec,
+    seen_bytes: IntCounterVec,
+    stopped_packets: IntCounterVec,
+    stopped_bytes: IntCounterVec,
+    dropped_packets: IntCounterVec,
+    dropped_bytes: IntCounterVec,
+    services: Mutex<BTreeSet<[String; 4]>>,
+}
+
+impl Totals {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name, help, labels: &[&str]| counters(registry, name, help, labels);
+        let totals = Self {
+            packets: counter(
+                "observer_packets_total",
+                "Packets in records, as on the wire, of all tasks that there are and were.",
+                &BY_SERVICE,
+            )?,
+            bytes: counter("observer_bytes_total", "Their bytes of layer 3.", &BY_SERVICE)?,
+            seen_packets: counter(
+                "observer_seen_packets_total",
+                "IP packets that crossed observed interfaces, as on the wire.",
+                &["direction"],
+            )?,
+            seen_bytes: counter("observer_seen_bytes_total", "Their bytes of layer 3.", &["direction"])?,
+            stopped_packets: counter(
+                "observer_stopped_packets_total",
+                "IP packets that the host's policy dropped before they reached the hook: in records, and not among \
+                 observer_seen_packets_total.",
+                &["direction"],
+            )?,
+            stopped_bytes: counter(
+                "observer_stopped_bytes_total",
+                "Their bytes of layer 3.",
+                &["direction"],
+            )?,
+            dropped_packets: counter(
+                "observer_dropped_packets_total",
+                "Packets of observed interfaces that the kernel dropped, by its own reason, on either side of the hook.",
+                &["direction", "reason"],
+            )?,
+            dropped_bytes: counter(
+                "observer_dropped_bytes_total",
+                "Their bytes of layer 3.",
+                &["direction", "reason"],
+            )?,
+            services: Mutex::default(),
+        };
+        for direction in Direction::ALL {
+            totals.ledger_grew(direction, &Ledger::default());
+        }
+        Ok(totals)
+    }
+
+    /// So much more is recorded of an interface.
+    pub(super) fn recorded(&self, subject: &Subject, direction: Direction, protocol: Protocol, by: Traffic) {
+        let names = SERVICE.map(|attribute| subject.identity.get(attribute).unwrap_or(""));
+        let [cluster, service, family, mode] = if self.is_told_apart(names) { names } else { OTHERS };
+        let labels = [cluster, service, family, mode, direction.as_str(), protocol.as_str()];
+        self.packets.with_label_values(&labels).inc_by(by.packets);
+        self.bytes.with_label_values(&labels).inc_by(by.bytes);
+    }
+
+    fn is_told_apart(&self, names: [&str; 4]) -> bool {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = names.map(str::to_owned);
+        services.contains(&names) || services.len() < MOST && services.insert(names)
+    }
+
+    /// What the kernel's account of an interface and direction grew by.
+    pub(super) fn ledger_grew(&self, direction: Direction, by: &Ledger) {
+        let labels = [direction.as_str()];
+        self.seen_packets.with_label_values(&labels).inc_by(by.packets);
+        self.seen_bytes.with_label_values(&labels).inc_by(by.bytes);
+        self.stopped_packets.with_label_values(&labels).inc_by(by.stopped.packets);
+        self.stopped_bytes.with_label_values(&labels).inc_by(by.stopped.bytes);
+    }
+
+    /// The kernel dropped so much more of an interface.
+    pub(super) fn dropped(&self, direction: Direction, reason: &str, by: Traffic) {
+        let labels = [direction.as_str(), reason];
+        self.dropped_packets.with_label_values(&labels).inc_by(by.packets);
+        self.dropped_bytes.with_label_values(&labels).inc_by(by.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::core::Collector as _;
+
+    use super::*;
+
+    #[test]
+    fn services_beyond_the_bound_share_their_series() {
+        let totals = Totals::new(&Registry::new()).unwrap();
+        let family = |number: usize| {
+            let name = format!("batch-{number}");
+            ["", "", &name, ""].map(str::to_owned)
+        };
+        for number in 0..MOST {
+            assert!(totals.is_told_apart(family(number).each_ref().map(String::as_str)));
+        }
+        assert!(!totals.is_told_apart(family(MOST).each_ref().map(String::as_str)));
+        assert!(totals.is_told_apart(family(0).each_ref().map(String::as_str)));
+        assert_eq!(totals.packets.collect().len(), 1);
+    }
+}

@@ -1,0 +1,163 @@
+//! Threads that are waited for no longer than a stop may take.
+//!
+//! A thread that is stuck in the kernel (a pipe that nobody reads, a disk that hangs) cannot be ended from outside. So
+//! the thread that stops it waits until a deadline and then goes on without it; the end of the process ends the thread.
+
+use std::{
+    io,
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// How often a wait looks whether its deadline was moved up.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Until when a stop may take. Clones and parts of one expire together.
+#[derive(Clone, Debug)]
+pub struct Deadline {
+    start: Instant,
+    /// `None`: there is none.
+    limit: Option<Duration>,
+    /// What is added to the limit, and to a moment at which it expires before.
+    grace: Duration,
+    expired: Arc<OnceLock<Instant>>,
+}
+
+impl Deadline {
+    /// No deadline.
+    pub fn never() -> Self {
+        Self { start: Instant::now(), limit: None, grace: Duration::ZERO, expired: Arc::default() }
+    }
+
+    /// A deadline this long from now.
+    pub fn after(limit: Duration) -> Self {
+        Self { limit: Some(limit), ..Self::never() }
+    }
+
+    /// The deadline of a step that may take no more than these percent of the whole time.
+    #[must_use]
+    pub fn percent(&self, percent: u32) -> Self {
+        Self { limit: self.limit.map(|limit| limit * percent / 100), ..self.clone() }
+    }
+
+    /// A deadline this much later, also where it expires early.
+    #[must_use]
+    pub fn later(&self, by: Duration) -> Self {
+        Self { grace: self.grace + by, ..self.clone() }
+    }
+
+    /// Moves it to now, for all clones and parts.
+    pub fn expire(&self) {
+        // A second time changes nothing.
+        let _ = self.expired.set(Instant::now());
+    }
+
+    /// The time that is left.
+    pub fn left(&self) -> Duration {
+        let left = |limit: Duration, since: Instant| (limit + self.grace).saturating_sub(since.elapsed());
+        let early = self.expired.get().map_or(Duration::MAX, |expired| left(Duration::ZERO, *expired));
+        self.limit.map_or(Duration::MAX, |limit| left(limit, self.start)).min(early)
+    }
+
+    /// Sleeps until it is over.
+    pub fn sleep(&self) {
+        while !self.left().is_zero() {
+            thread::sleep(self.left().min(STEP));
+        }
+    }
+
+    /// Resolves when it is over.
+    pub async fn over(&self) {
+        while !self.left().is_zero() {
+            tokio::time::sleep(self.left().min(STEP)).await;
+        }
+    }
+}
+
+/// Why there is no result of a thread.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WorkerError {
+    /// It panicked.
+    #[error("the thread {0} panicked")]
+    Panicked(&'static str),
+    /// It is still busy.
+    #[error("the thread {0} did not end in time")]
+    Late(&'static str),
+}
+
+/// A thread that ends with a result. Dropping it leaves the thread alone.
+#[derive(Debug)]
+pub struct Worker<T> {
+    name: &'static str,
+    thread: JoinHandle<()>,
+    result: Receiver<T>,
+}
+
+impl<T: Send + 'static> Worker<T> {
+    /// Starts a thread.
+    pub fn spawn(name: &'static str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+        let (done, result) = sync_channel(1);
+        let run = move || drop(done.send(work()));
+        let thread = thread::Builder::new().name(name.into()).spawn(run)?;
+        Ok(Self { name, thread, result })
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for its result until a deadline.
+    pub fn join(self, deadline: &Deadline) -> Result<T, WorkerError> {
+        loop {
+            let left = deadline.left();
+            match self.result.recv_timeout(left.min(STEP)) {
+                Ok(result) => return Ok(result),
+                Err(RecvTimeoutError::Disconnected) => return Err(WorkerError::Panicked(self.name)),
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return Err(WorkerError::Late(self.name)),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_ends_gives_its_result() {
+        let worker = Worker::spawn("adds", || 1 + 1).unwrap();
+        assert_eq!(worker.join(&Deadline::never()), Ok(2));
+        let worker = Worker::spawn("panics", || assert!(std::hint::black_box(false), "on purpose")).unwrap();
+        assert_eq!(worker.join(&Deadline::never()), Err(WorkerError::Panicked("panics")));
+    }
+
+    #[test]
+    fn a_thread_that_is_stuck_is_waited_for_until_the_deadline() {
+        let (_stuck, wait) = channel::<()>();
+        let worker = Worker::spawn("stuck", move || wait.recv().is_ok()).unwrap();
+        let start = Instant::now();
+        let deadline = Deadline::after(Duration::from_millis(200));
+        assert_eq!(worker.join(&deadline), Err(WorkerError::Late("stuck")));
+        assert!(start.elapsed() >= Duration::from_millis(200));
+    }
+
+    #[test]
+    fn a_deadline_that_expires_ends_all_waits_that_share_it() {
+        let (_stuck, wait) = channel::<()>();
+        let worker = Worker::spawn("stuck", move || wait.recv().is_ok()).unwrap();
+        let deadline = Deadline::after(Duration::from_hours(1));
+        let part = deadline.percent(50).later(Duration::from_secs(1));
+        assert!(part.left() > Duration::from_mins(29));
+        deadline.expire();
+        assert!(deadline.left().is_zero() && part.left() <= Duration::from_secs(1));
+        assert_eq!(worker.join(&part), Err(WorkerError::Late("stuck")));
+    }
+}
