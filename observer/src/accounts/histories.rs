@@ -12,7 +12,7 @@ use super::{
     Accounts, Annex, Event, Frames, Limits, Named, Outcome, Turn,
     examples::{delta, key, named, number},
 };
-use crate::flow::{Action, Delta, DropReason, FlowKey, InterfaceNumber, Room, Traffic, Window};
+use crate::flow::{Action, Delta, DropReason, Family, FlowKey, InterfaceNumber, Room, Traffic, Window};
 
 const NUMBERS: u16 = 4;
 const HISTORIES: u64 = 100_000;
@@ -127,7 +127,7 @@ impl Kernel {
         let mut delta = delta(one, rng.u64(..6), rng.u64(1..4));
         (delta.counters.first_ms, delta.counters.last_ms) = (now_ms, now_ms);
         let direction = if rng.bool() { Direction::Ingress } else { Direction::Egress };
-        delta.key = FlowKey::new(number(one), direction, 17, ([0, rng.u64(..6)], [0, 1]), (7, 53));
+        delta.key = FlowKey::new(number(one), direction, Family::V6, 17, ([0, rng.u64(..6)], [0, 1]), (7, 53));
         let traffic = Traffic { packets: delta.counters.packets, bytes: delta.counters.bytes };
         let loss = Loss { packets: traffic.packets, bytes: traffic.bytes };
         let ledger = &mut self.ledgers[usize::from(one)][direction as usize];

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::{
     interfaces::{Interfaces, pause_after},
-    tick::Message,
     witness::{frames_of, in_accounts},
 };
 use crate::{
