@@ -239,7 +239,7 @@ fn interfaces_of_several_sections_stay_apart_whatever_their_names() -> Result<()
 /// Programs that join captures write a name of no length where there was none.
 #[test]
 fn a_name_without_a_letter_is_no_name() -> Result<()> {
-    let lab = lab!();
+    let _lab = lab!();
     for name in [&b""[..], b"\0", b"\xff\xfe"] {
         // An interface whose name is written by hand: the empty option too.
         let option = [&[2, 0][..], &(name.len() as u16).to_le_bytes(), name].concat();
@@ -265,7 +265,8 @@ fn modified_pcap_is_read_in_both_byte_orders() -> Result<()> {
     let lab = lab!();
     for order in Order::ALL {
         let plain = pcap(order, ETHERNET, false, &[]);
-        let word = |value: u32| if order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() };
+        let word =
+            |value: u32| if order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() };
         let mut capture = [&word(0xa1b2_cd34)[..], &plain[4..]].concat();
         for number in 0..3 {
             let frame = frame(Direction::Egress);
