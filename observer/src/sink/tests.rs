@@ -356,7 +356,7 @@ fn an_output_that_fails_to_the_end_says_so() {
     let place = Place::new(&[Output::Jsonl]);
     let sinks = place.start();
     fs::write(&place.options.directory, "in the way").unwrap();
-    let error = sinks.finish(flows(WINDOW, 3), &Deadline::never()).unwrap_err();
+    let error = sinks.finish(flows(WINDOW, 3), &Deadline::never()).unwrap_err().to_string();
     assert!(error.starts_with("jsonl: ") && error.contains("out"), "{error}");
 }
 
