@@ -239,7 +239,7 @@ fn interfaces_of_several_sections_stay_apart_whatever_their_names() -> Result<()
 /// Programs that join captures write a name of no length where there was none.
 #[test]
 fn a_name_without_a_letter_is_no_name() -> Result<()> {
-    let lab = lab!();
+    let _lab = lab!();
     for name in [&b""[..], b"\0", b"\xff\xfe"] {
         // An interface whose name is written by hand: the empty option too.
         let option = [&[2, 0][..], &(name.len() as u16).to_le_bytes(), name].concat();

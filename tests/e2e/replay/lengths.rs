@@ -136,7 +136,7 @@ fn a_length_of_0_is_that_of_the_frame_for_both_ip_versions() -> Result<()> {
     // Nothing follows its header, and the rest is padding.
     let empty = v6(protocol::NO_NEXT, vec![0; 6]).frame();
     let capture = pcap(Order::Little, ETHERNET, false, &[Packet::new(BEGIN * SECOND, empty)]);
-    let replayed = super::replay(&lab, &capture, &["--local", "2001:db8::1"])?;
+    let replayed = replay(&lab, &capture, &["--local", "2001:db8::1"])?;
     assert_eq!(replayed.records.all[0].tally, Tally::new(1, 40));
     Ok(())
 }
