@@ -237,7 +237,13 @@ fn ipv6_cases(cases: &mut Cases) {
     let unsaid = |packet: &mut Ipv6| packet.payload_length = Some(0);
     cases.v6("a payload length of 0", datagram(10), vec![], unsaid, flow(58));
     let nothing = (protocol::NO_NEXT, vec![0; 6]);
-    cases.v6("padding behind no next header", nothing, vec![], unsaid, Flow(protocol::NO_NEXT, NONE, 40, None));
+    cases.v6(
+        "padding behind no next header",
+        nothing,
+        vec![],
+        unsaid,
+        Flow(protocol::NO_NEXT, NONE, 40, None),
+    );
     let long = |packet: &mut Ipv6| packet.payload_length = Some(11);
     cases.v6("a payload beyond the frame", datagram(2), vec![], long, Lost("ip_total_length", 50));
     for (what, kept) in [("IPv6 of one byte", 1), ("IPv6 cut at 39 bytes", 39)] {

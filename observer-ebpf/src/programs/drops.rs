@@ -16,8 +16,8 @@ use aya_ebpf::{
 };
 use observer_ebpf::{
     abi::{
-        Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, FlowKey, KernelLayout,
-        Family, Loss, LossReason, Note, UNKNOWN_REASON, Verdict, WatchKey,
+        Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, Family, FlowKey,
+        KernelLayout, Loss, LossReason, Note, UNKNOWN_REASON, Verdict, WatchKey,
     },
     packet::{Frame, Link, Offload, Packet, PacketBytes, Part, Skip, Wire, parse},
 };

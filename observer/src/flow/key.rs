@@ -241,8 +241,7 @@ mod tests {
     fn ipv4_and_ipv6_with_the_same_numbers_are_two_flows() {
         let mapped = observer_ebpf::abi::FlowKey::mapped([10, 0, 0, 1]);
         assert_eq!(mapped, words("::ffff:10.0.0.1"));
-        let key =
-            |family| FlowKey::new(INTERFACE, Direction::Ingress, family, 17, (mapped, mapped), (1, 2));
+        let key = |family| FlowKey::new(INTERFACE, Direction::Ingress, family, 17, (mapped, mapped), (1, 2));
         assert_ne!(key(Family::V4), key(Family::V6));
         assert_eq!(key(Family::V4).source(), "10.0.0.1".parse::<IpAddr>().unwrap());
         assert_eq!(key(Family::V6).source(), "::ffff:10.0.0.1".parse::<IpAddr>().unwrap());

@@ -368,7 +368,8 @@ mod tests {
             let mut delta = delta(1, packets, 0, Icmp::None);
             let (addresses, ports) = (([0, 1], [0, 1]), (1, 53));
             let interface = InterfaceNumber::new(1);
-            delta.key = FlowKey::new(interface, direction, Family::V6, 17, addresses, ports).with_action(action);
+            delta.key =
+                FlowKey::new(interface, direction, Family::V6, 17, addresses, ports).with_action(action);
             table.add(&delta);
         };
         for (reason, packets) in rejected {
@@ -442,14 +443,8 @@ mod tests {
         counted: (u64, u64),
         dropped: &[(DropReason, (u64, u64))],
     ) -> Vec<(Action, (u64, u64))> {
-        let key = FlowKey::new(
-            InterfaceNumber::new(1),
-            Direction::Ingress,
-            family,
-            17,
-            ([0, 1], [0, 2]),
-            ports,
-        );
+        let key =
+            FlowKey::new(InterfaceNumber::new(1), Direction::Ingress, family, 17, ([0, 1], [0, 2]), ports);
         let mut table = Table::new();
         let mut add = |action, (packets, bytes)| {
             let counters = Counters { packets, bytes, ..delta(1, 1, 0, Icmp::None).counters };

@@ -44,6 +44,7 @@ fn clean_connections_are_all_delivered() -> Result<()> {
         assert!(undelivered.is_empty(), "undelivered: {undelivered:#?}\n{reasons}");
         let rejected: Vec<_> = flows().filter(|record| record.is_rejected).take(5).collect();
         assert!(rejected.is_empty(), "rejected: {rejected:#?}\n{reasons}");
+        println!("{} exchanges:\n{reasons}", 2 * each * kinds);
         assert_eq!(books.lost(interface), Tally::default(), "lost on {}", interface.id());
         // Each exchange has a port of its own for a second at least, and a record for each direction.
         let count = flows().count() as u64;

@@ -265,7 +265,8 @@ fn modified_pcap_is_read_in_both_byte_orders() -> Result<()> {
     let lab = lab!();
     for order in Order::ALL {
         let plain = pcap(order, ETHERNET, false, &[]);
-        let word = |value: u32| if order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() };
+        let word =
+            |value: u32| if order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() };
         let mut capture = [&word(0xa1b2_cd34)[..], &plain[4..]].concat();
         for number in 0..3 {
             let frame = frame(Direction::Egress);

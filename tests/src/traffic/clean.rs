@@ -82,7 +82,8 @@ pub fn exchanges(client: &Interface, server: &Interface, count: u64) -> Result<(
                 }));
             }
         }
-        let ended = ends.into_iter().map(|end| end.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
+        let ended =
+            ends.into_iter().map(|end| end.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
         ended.collect::<Result<()>>()
     })
 }
