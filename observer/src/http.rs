@@ -83,7 +83,11 @@ impl HttpClient {
         let follow = Policy::custom(move |attempt| follow(attempt, |url| is_direct(url, &near)));
         Ok(Self {
             routed: trusting(trust).connect_timeout(CONNECT[0]).redirect(follow).build()?,
-            direct: trusting(trust).connect_timeout(CONNECT[1]).redirect(Policy::none()).no_proxy().build()?,
+            direct: trusting(trust)
+                .connect_timeout(CONNECT[1])
+                .redirect(Policy::none())
+                .no_proxy()
+                .build()?,
             metadata,
         })
     }
@@ -208,7 +212,8 @@ mod tests {
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "no URL"),
             ("GCE_METADATA_HOST", "Metadata.Internal"),
         ];
-        let variable = |name: &str| set.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned());
+        let variable =
+            |name: &str| set.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned());
         let hosts = metadata_hosts(variable);
         assert!(is_direct(&url("http://imds.internal/latest"), &hosts));
         assert!(is_direct(&url("http://metadata.internal/x"), &hosts));

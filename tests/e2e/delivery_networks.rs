@@ -65,7 +65,8 @@ fn a_store_is_reached_by_the_proxy_and_the_tasks_credentials_are_not() -> Result
     fs::write(&token, "a token")?;
     // It stands for the proxy and for the store behind it.
     let proxy = FakeHttp::start(|_| Reply::ok(""))?;
-    let setup = deliver(&lab, "http://store.test.invalid").env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token);
+    let setup =
+        deliver(&lab, "http://store.test.invalid").env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token);
     let setup = setup.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/v1/credentials", role.url()));
     let daemon = proxied(setup, &proxy).start()?;
     daemon.wait("the file is delivered", delivered)?;
@@ -152,10 +153,9 @@ fn a_private_ca_is_trusted_where_a_flag_or_awss_variable_names_it() -> Result<()
     assert!(daemon.said().contains("--ca-bundle"), "{}", daemon.said());
     daemon.stop()?;
     assert!(file.exists() && !store.log.exists());
-    for setup in [
-        store.deliver(&lab).set("ca-bundle", &store.ca),
-        store.deliver(&lab).env("AWS_CA_BUNDLE", &store.ca),
-    ] {
+    for setup in
+        [store.deliver(&lab).set("ca-bundle", &store.ca), store.deliver(&lab).env("AWS_CA_BUNDLE", &store.ca)]
+    {
         self::file(&lab)?;
         let _ = fs::remove_file(&store.log);
         let daemon = setup.start()?;

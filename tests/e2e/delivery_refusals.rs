@@ -27,8 +27,7 @@ const BAD: &str = "000000000000";
 
 /// A finished file of an earlier run; the later ones are newer.
 fn file(lab: &Lab, account: &str, number: u32) -> Result<PathBuf> {
-    let folder =
-        lab.path("daemon-out").join(format!("AWSLogs/{account}/vpcflowlogs/eu-west-1/2026/11/20"));
+    let folder = lab.path("daemon-out").join(format!("AWSLogs/{account}/vpcflowlogs/eu-west-1/2026/11/20"));
     fs::create_dir_all(&folder)?;
     let name =
         format!("{account}_vpcflowlogs_eu-west-1_fl-0123456789abcdef0_20261120T1200Z_{number:08x}.jsonl");
@@ -82,7 +81,8 @@ fn a_file_that_is_refused_for_good_is_set_aside_and_the_others_go() -> Result<()
     let (bad, good) = (file(&lab, BAD, 1)?, file(&lab, GOOD, 2)?);
     let store = FakeHttp::start(refuses_bad_accounts)?;
     let daemon = deliver(&lab, &store).start()?;
-    let page = daemon.wait("the refused one is set aside", |page| all_of(page, "observer_set_aside_files") == 1)?;
+    let page =
+        daemon.wait("the refused one is set aside", |page| all_of(page, "observer_set_aside_files") == 1)?;
     assert_eq!(all_of(&page, "observer_delivered_files_total"), 1);
     assert_eq!(page.sum("observer_refused_files_total", &[("reason", "denied")]), 1);
     assert_eq!(all_of(&page, "observer_spool_files"), 0);
@@ -125,9 +125,12 @@ fn a_store_that_refuses_everything_keeps_files_waiting_and_is_logged_once() -> R
         let files = [file(&lab, BAD, 1)?, file(&lab, GOOD, 2)?];
         let allowed = Arc::new(AtomicBool::new(false));
         let allows = Arc::clone(&allowed);
-        let store = FakeHttp::start(move |_| {
-            if allows.load(Ordering::Relaxed) { Reply::ok("") } else { error(403, code) }
-        })?;
+        let store =
+            FakeHttp::start(
+                move |_| {
+                    if allows.load(Ordering::Relaxed) { Reply::ok("") } else { error(403, code) }
+                },
+            )?;
         let daemon = deliver(&lab, &store).start()?;
         poll::until_true("it is asked again and again", poll::PATIENCE, || Ok(store.asked().len() >= 4))?;
         let page = daemon.metrics()?;
@@ -147,9 +150,12 @@ fn a_store_that_refuses_everything_keeps_files_waiting_and_is_logged_once() -> R
 fn a_file_that_always_takes_a_passing_error_does_not_hold_up_the_others() -> Result<()> {
     let lab = lab!();
     let (bad, good) = (file(&lab, BAD, 1)?, file(&lab, GOOD, 2)?);
-    let store = FakeHttp::start(|request| {
-        if request.path.contains(BAD) { error(503, "SlowDown") } else { Reply::ok("") }
-    })?;
+    let store =
+        FakeHttp::start(
+            |request| {
+                if request.path.contains(BAD) { error(503, "SlowDown") } else { Reply::ok("") }
+            },
+        )?;
     let daemon = deliver(&lab, &store).start()?;
     daemon.wait("the other is delivered", |page| all_of(page, "observer_delivered_files_total") == 1)?;
     assert!(bad.exists() && !good.exists());

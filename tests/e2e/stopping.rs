@@ -1,6 +1,10 @@
 //! Signals, and a stop that takes no longer than it may: whatever is stuck, the rest is done, and what is lost is said.
 
-use std::{path::{Path, PathBuf}, process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
@@ -66,7 +70,8 @@ fn full_stdout<'lab>(lab: &'lab lab::Lab, stop_timeout: &str) -> Result<(FullPip
 
 /// The value of a field of the line that has these words.
 fn field(said: &str, words: &str, name: &str) -> Result<u64> {
-    let line = said.lines().find(|line| line.contains(words)).with_context(|| format!("{words:?} in {said}"))?;
+    let line =
+        said.lines().find(|line| line.contains(words)).with_context(|| format!("{words:?} in {said}"))?;
     let value = line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     value.and_then(|value| value.parse().ok()).with_context(|| format!("{name} in {line}"))
 }
@@ -244,7 +249,11 @@ fn a_thread_that_hangs_does_not_keep_the_last_records_from_being_written() -> Re
     for (thread, test) in [("watch", "stuck-watch"), ("interfaces", "stuck-interfaces")] {
         let (sent, text, stopped) = stop_with_a_stuck(thread, test)?;
         assert_eq!(text, sent.packets, "with a stuck {thread}");
-        assert!(stopped.said.contains(&format!("the thread {thread} did not end in time")), "{}", stopped.said);
+        assert!(
+            stopped.said.contains(&format!("the thread {thread} did not end in time")),
+            "{}",
+            stopped.said
+        );
     }
     Ok(())
 }
@@ -261,7 +270,7 @@ fn a_tick_that_hangs_does_not_hold_up_the_end() -> Result<()> {
 fn verbs_end_quietly_when_their_reader_goes() -> Result<()> {
     let lab = lab!();
     for arguments in [
-        &["schema", "athena"][..],
+        &["schema", "athena", "--deliver", "s3://bucket"][..],
         &["schema", "json"],
         &["config"],
         &["check"],

@@ -526,7 +526,8 @@ impl Tick {
         for interface in self.interfaces.all() {
             let now: Vec<_> = drops.of(interface.number).collect();
             for dropped in &now {
-                let is_same = |it: &&Dropped| (it.direction, &it.reason) == (dropped.direction, &dropped.reason);
+                let is_same =
+                    |it: &&Dropped| (it.direction, &it.reason) == (dropped.direction, &dropped.reason);
                 let before = interface.dropped.iter().find(is_same).map(|it| it.count).unwrap_or_default();
                 let by = Loss {
                     packets: dropped.count.packets.saturating_sub(before.packets),

@@ -39,7 +39,8 @@ use std::{
 
 pub use counts::Counts;
 pub use delivery::{
-    Checksum, Delivery, DeliveryObserver, DeliveryOptions, Finished, Inbox, Refusal, Store, StoreError, StoreOptions,
+    Checksum, Delivery, DeliveryObserver, DeliveryOptions, Finished, Inbox, Refusal, Store, StoreError,
+    StoreOptions,
 };
 pub use place::{NO_ACCOUNT, NO_REGION, Partition, is_account, is_region};
 pub use recovery::{Leftovers, Recovered};
@@ -271,8 +272,8 @@ impl Lane {
         let queue = Arc::new(Queue::default());
         let settles = Settles { queue: Arc::clone(&queue), observer: observer.clone() };
         let mut sink = options.open(output, &ObserverRef::new(Arc::new(settles)))?;
-        let left_out = (tells && options.context.leaves_out())
-            .then(|| (Arc::clone(&options.context), observer.clone()));
+        let left_out =
+            (tells && options.context.leaves_out()).then(|| (Arc::clone(&options.context), observer.clone()));
         let batches = Abandons(Arc::clone(&queue));
         let name = match output {
             Output::Jsonl => "sink-jsonl",
@@ -311,8 +312,7 @@ impl Sinks {
         let observer = ObserverRef(observer);
         let outputs = options.outputs.iter().enumerate();
         // One tells for all outputs: they leave out the same.
-        let lanes =
-            outputs.map(|(number, output)| Lane::start(*output, number == 0, options, &observer));
+        let lanes = outputs.map(|(number, output)| Lane::start(*output, number == 0, options, &observer));
         let lanes = lanes.collect::<io::Result<_>>()?;
         Ok(Self { lanes, context: Arc::clone(&options.context), observer })
     }

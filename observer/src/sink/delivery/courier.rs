@@ -4,13 +4,7 @@
 //! others: a store that refuses one file and takes another after that refuses it for good, and the file is set aside.
 //! Where it refuses everything, something is wrong that somebody will mend, and files wait as for a store that is down.
 
-use std::{
-    fs, io,
-    path::Path,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, io, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
@@ -88,11 +82,15 @@ impl Courier {
             self.settle(0);
             let before = self.taken;
             let failure = self.round().await;
+            let some_wait = self.spool.waiting().0 > 0;
+            let failure = failure.filter(|_| some_wait);
             if self.ending {
+                if let Some(failure) = failure {
+                    self.report(&failure);
+                }
                 return self.leave();
             }
-            let some_wait = self.spool.waiting().0 > 0;
-            match failure.filter(|_| some_wait) {
+            match failure {
                 // What it refused beside those that it took is refused for good, if once more.
                 Some(failure) if failure.scope() == Scope::File && self.taken > before => {}
                 Some(failure) => self.rest(&failure).await,
@@ -191,8 +189,8 @@ impl Courier {
         }
     }
 
-    /// Waits before the next round, and takes in what is finished meanwhile. The end cuts it short.
-    async fn rest(&mut self, failure: &Failure) {
+    /// Says why files wait.
+    fn report(&mut self, failure: &Failure) {
         if self.failing.is_new(failure.cause.clone()) {
             tracing::error!(
                 to = self.options.store.url(),
@@ -203,6 +201,11 @@ impl Courier {
             );
         }
         self.observer.delivery_failing(true);
+    }
+
+    /// Waits before the next round, and takes in what is finished meanwhile. The end cuts it short.
+    async fn rest(&mut self, failure: &Failure) {
+        self.report(failure);
         self.refusals = 0;
         let end = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

@@ -175,18 +175,47 @@ impl Failure {
 fn scope_of_answer(status: u16, code: &str) -> Scope {
     match code {
         // The credentials, the clock, the bucket, the region, the key of the bucket.
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired"
-        | "RequestTimeTooSkewed" | "RequestExpired" | "AccountProblem" | "AllAccessDisabled" | "NotSignedUp"
-        | "InvalidSecurity" | "InvalidPayer" | "NoSuchBucket" | "InvalidBucketName" | "PermanentRedirect"
-        | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException"
-        | "AuthorizationQueryParametersError" | "AuthenticationFailed" | "InvalidAuthenticationInfo"
-        | "NoAuthenticationInformation" | "AccountIsDisabled" | "ContainerNotFound" | "ContainerDisabled"
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "InvalidToken"
+        | "TokenRefreshRequired"
+        | "RequestTimeTooSkewed"
+        | "RequestExpired"
+        | "AccountProblem"
+        | "AllAccessDisabled"
+        | "NotSignedUp"
+        | "InvalidSecurity"
+        | "InvalidPayer"
+        | "NoSuchBucket"
+        | "InvalidBucketName"
+        | "PermanentRedirect"
+        | "AuthorizationHeaderMalformed"
+        | "IllegalLocationConstraintException"
+        | "AuthorizationQueryParametersError"
+        | "AuthenticationFailed"
+        | "InvalidAuthenticationInfo"
+        | "NoAuthenticationInformation"
+        | "AccountIsDisabled"
+        | "ContainerNotFound"
+        | "ContainerDisabled"
         | "UserProjectAccountProblem" => Scope::All,
         _ if code.starts_with("KMS.") => Scope::All,
         // What was sent did not arrive whole, or somebody else is at it.
-        "RequestTimeout" | "SlowDown" | "InternalError" | "ServiceUnavailable" | "OperationAborted" | "BadDigest"
-        | "IncompleteBody" | "XAmzContentSHA256Mismatch" | "NoSuchUpload" | "InvalidPart" | "Md5Mismatch"
-        | "ConditionalRequestConflict" | "ContainerBeingDeleted" | "ServerBusy" => Scope::Passing,
+        "RequestTimeout"
+        | "SlowDown"
+        | "InternalError"
+        | "ServiceUnavailable"
+        | "OperationAborted"
+        | "BadDigest"
+        | "IncompleteBody"
+        | "XAmzContentSHA256Mismatch"
+        | "NoSuchUpload"
+        | "InvalidPart"
+        | "Md5Mismatch"
+        | "ConditionalRequestConflict"
+        | "ContainerBeingDeleted"
+        | "ServerBusy" => Scope::Passing,
         _ if code.contains("Throttl") || code.contains("LimitExceeded") => Scope::Passing,
         _ => match status {
             300..400 | 401 | 402 | 407 => Scope::All,
@@ -198,7 +227,9 @@ fn scope_of_answer(status: u16, code: &str) -> Scope {
 
 fn scope_of_file(kind: io::ErrorKind) -> Scope {
     match kind {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidData => Scope::File,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidData => {
+            Scope::File
+        }
         // EIO, which has no kind of its own, and what a full table of descriptors gives: both may pass.
         _ => Scope::Passing,
     }
@@ -214,7 +245,9 @@ fn mend_of_code(code: &str) -> Option<&'static str> {
         "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" => {
             "give other credentials"
         }
-        "AccessDenied" => "allow s3:PutObject on this key, and kms:GenerateDataKey on the key that encrypts it",
+        "AccessDenied" => {
+            "allow s3:PutObject on this key, and kms:GenerateDataKey on the key that encrypts it"
+        }
         _ => return None,
     })
 }

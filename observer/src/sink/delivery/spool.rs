@@ -198,8 +198,9 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let mut spool = Spool::find(directory.path());
         for number in numbers {
-            let path =
-                folder.join(format!("123456789012_vpcflowlogs_us-east-1_fl-1234abcd_20180620T1620Z_{number:08x}.jsonl"));
+            let path = folder.join(format!(
+                "123456789012_vpcflowlogs_us-east-1_fl-1234abcd_20180620T1620Z_{number:08x}.jsonl"
+            ));
             fs::write(&path, "12345").unwrap();
             spool.add(Finished { path, counts: None });
         }

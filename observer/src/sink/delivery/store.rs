@@ -173,7 +173,9 @@ impl Store {
         let prefix = key_prefix(prefix)?;
         let strict = || HttpClient::new(&options.trust).map(Strict).map_err(StoreError::Tls);
         match scheme {
-            "s3" => Ok(Self::bucket(url, prefix, s3(bucket, options)?.with_http_connector(strict()?).build()?)),
+            "s3" => {
+                Ok(Self::bucket(url, prefix, s3(bucket, options)?.with_http_connector(strict()?).build()?))
+            }
             "gs" => {
                 let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
                 let builder = builder.with_http_connector(strict()?);
