@@ -35,7 +35,7 @@ pub fn hash(word: impl Fn(usize) -> u64, factor: impl Fn(usize) -> u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{Direction, FlowKey, WAYS};
+    use crate::abi::{Direction, Family, FlowKey, WAYS};
 
     const FLOWS: u32 = 8192;
     /// Two flows to a set.
@@ -72,7 +72,7 @@ mod tests {
             source_port_be: from.to_be(),
             destination_port_be: to.to_be(),
             protocol: 17,
-            generation_and_direction: FlowKey::tag(3, Direction::Egress),
+            tag: FlowKey::tag(3, Direction::Egress, Family::V4),
             interface,
         }
     }

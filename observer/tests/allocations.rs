@@ -13,7 +13,7 @@ use std::{
 };
 
 use observer::{
-    flow::{Counters, Delta, Direction, FlowKey, Icmp, InterfaceNumber, Table, Window},
+    flow::{Counters, Delta, Direction, Family, FlowKey, Icmp, InterfaceNumber, Table, Window},
     record::{Batch, Context, Format, JsonLines, Subject, TextLines},
     sink::{Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions},
 };
@@ -60,10 +60,11 @@ fn batch(flows: u32) -> Batch {
     let mut table = Table::new();
     for number in 0..flows {
         let interface = InterfaceNumber::new(1 + (number % INTERFACES) as u16);
+        let family = if number.is_multiple_of(2) { Family::V6 } else { Family::V4 };
         let address = |host: u32| {
             let v6 = Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(host));
             let mapped = Ipv6Addr::from(0xffff_u128 << 32 | u128::from(host));
-            let octets = if number.is_multiple_of(2) { v6 } else { mapped }.octets();
+            let octets = if family == Family::V6 { v6 } else { mapped }.octets();
             [0, 8].map(|at| u64::from_ne_bytes(octets[at..at + 8].try_into().unwrap()))
         };
         let (protocol, icmp) = match number % 5 {
@@ -75,7 +76,7 @@ fn batch(flows: u32) -> Batch {
         let direction = Direction::ALL[(number % 2) as usize];
         let ports = if protocol == 1 { (0, 0) } else { (number as u16, 443) };
         table.add(&Delta {
-            key: FlowKey::new(interface, direction, protocol, ends, ports),
+            key: FlowKey::new(interface, direction, family, protocol, ends, ports),
             counters: Counters {
                 packets: u64::from(number) + 1,
                 bytes: 1500 * (u64::from(number) + 1),

@@ -15,7 +15,7 @@ use anyhow::{Result, ensure};
 use flate2::read::GzDecoder;
 use nix::time::{ClockId, clock_gettime};
 use observer::{
-    flow::{Counters, Delta, Direction, FlowKey, Icmp, InterfaceNumber, Table, Window},
+    flow::{Counters, Delta, Direction, Family, FlowKey, Icmp, InterfaceNumber, Table, Window},
     record::{Batch, Context, Format, Subject},
     sink::{Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions},
     tasks::{Attribute, Fact, Identity, Source},
@@ -174,9 +174,9 @@ fn delta(number: u32, random: u64) -> Delta {
     let interface = InterfaceNumber::new(1 + number as u16 % INTERFACES);
     let direction = Direction::ALL[(random & 1) as usize];
     let tcp = random & 6 != 0;
-    let v6 = number.is_multiple_of(8);
+    let family = if number.is_multiple_of(8) { Family::V6 } else { Family::V4 };
     let address = |host: u32| {
-        let octets = if v6 {
+        let octets = if family == Family::V6 {
             (0x2001_0db8_0001_0002_u128 << 64 | u128::from(host)).to_be_bytes()
         } else {
             (0xffff_u128 << 32 | u128::from(host)).to_be_bytes()
@@ -192,7 +192,7 @@ fn delta(number: u32, random: u64) -> Delta {
     let packets = 1 + (random >> 32) % 1000;
     let first_ms = WINDOW.start * 1000 + (random >> 8) as i64 % 50_000;
     Delta {
-        key: FlowKey::new(interface, direction, if tcp { 6 } else { 17 }, ends, ports),
+        key: FlowKey::new(interface, direction, family, if tcp { 6 } else { 17 }, ends, ports),
         counters: Counters {
             packets,
             bytes: packets * (40 + (random >> 42) % 1460),

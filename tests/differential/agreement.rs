@@ -40,9 +40,10 @@ pub(crate) enum Reason {
     /// What is in a header of options or a routing header does not fit into it. It ends where its length says; tshark
     /// goes no farther.
     BehindMalformedHeader,
-    /// The length is in an option of the first extension header, or nowhere. The parser takes the frame's, and goes on;
-    /// tshark wants an option that claims more than 64 KiB, and a frame as long as that.
-    Jumbogram,
+    /// The IPv6 header says 0: the length is in an option of the first extension header, or nowhere, as where a network
+    /// card cuts segments. The parser takes the frame's, and goes on; tshark wants an option that claims more than
+    /// 64 KiB, and a frame as long as that, and else takes the packet for empty.
+    UnsaidLength,
 }
 
 impl Reason {
@@ -56,7 +57,7 @@ impl Reason {
         Self::ExtensionLimit,
         Self::BehindMessage,
         Self::BehindMalformedHeader,
-        Self::Jumbogram,
+        Self::UnsaidLength,
     ];
 }
 
@@ -144,15 +145,17 @@ impl Network {
         // A complaint about an inner header is none about this one.
         let is_alone =
             theirs.layers.iter().filter(|layer| matches!(layer.as_str(), "ip" | "ipv6")).count() == 1;
-        if self.is_jumbogram(theirs) {
+        if self.has_unsaid_length(theirs) {
             return None;
         }
         let is_refused = theirs.first(field).is_some() && (is_alone || is_wrong);
         is_refused.then_some(LossReason::IpTotalLength)
     }
 
-    fn is_jumbogram(self, theirs: &Dissection) -> bool {
-        self.is_v6 && (theirs.number("ipv6.plen"), theirs.number("ipv6.nxt")) == (Some(0), Some(0))
+    /// Whether the IPv6 header says no length, although something follows.
+    fn has_unsaid_length(self, theirs: &Dissection) -> bool {
+        let next = theirs.number("ipv6.nxt");
+        self.is_v6 && theirs.number("ipv6.plen") == Some(0) && next != Some(NO_NEXT.into())
     }
 }
 
@@ -236,9 +239,9 @@ fn flow(ours: &Outcome, network: Network, input: &Input, theirs: &Dissection) ->
         same("destination", Some(destination), their_destination)?;
     }
 
-    if network.is_jumbogram(theirs) {
-        same("length of a jumbogram", bytes, u64::from(input.frame.len) - network.at as u64)?;
-        reasons.push(Reason::Jumbogram);
+    if network.has_unsaid_length(theirs) {
+        same("length that is not said", bytes, u64::from(input.frame.len) - network.at as u64)?;
+        reasons.push(Reason::UnsaidLength);
         return Ok(reasons);
     }
     let length = if network.is_v6 {
@@ -380,8 +383,6 @@ fn transport(ours: &Outcome, payload: usize, theirs: &Dissection) -> Result<Opti
     Ok(reason)
 }
 
-/// A flow is known by an IPv4 address, also where it stands in the form of an IPv6 one (RFC 4291, 2.5.5.2).
 fn address(text: &str) -> Option<IpAddr> {
-    let address: IpAddr = text.parse().ok()?;
-    Some(address.to_canonical())
+    text.parse().ok()
 }

@@ -234,12 +234,34 @@ fn ipv6_cases(cases: &mut Cases) {
         |it| it.version = Some(0x45),
         Lost("ip_version", 50),
     );
+    let unsaid = |packet: &mut Ipv6| packet.payload_length = Some(0);
+    cases.v6("a payload length of 0", datagram(10), vec![], unsaid, flow(58));
+    let nothing = (protocol::NO_NEXT, vec![0; 6]);
+    cases.v6(
+        "padding behind no next header",
+        nothing,
+        vec![],
+        unsaid,
+        Flow(protocol::NO_NEXT, NONE, 40, None),
+    );
     let long = |packet: &mut Ipv6| packet.payload_length = Some(11);
     cases.v6("a payload beyond the frame", datagram(2), vec![], long, Lost("ip_total_length", 50));
     for (what, kept) in [("IPv6 of one byte", 1), ("IPv6 cut at 39 bytes", 39)] {
         let case = cases.v6(what, datagram(2), vec![], plain, Lost("ip_truncated", kept));
         case.frame.truncate((LINK_HEADER + kept) as usize);
     }
+}
+
+/// One 5-tuple, number for number, of both IP versions.
+fn twin_cases(cases: &mut Cases) {
+    let numbers = Ipv4Addr::new(10, 9, 9, 9);
+    let v4 = Ipv4::new(numbers, protocol::UDP, udp(SOURCE, TARGET, 10));
+    let v6 = Ipv6 {
+        destination: v4.destination.to_ipv6_mapped(),
+        ..Ipv6::new(numbers.to_ipv6_mapped(), protocol::UDP, udp(SOURCE, TARGET, 10))
+    };
+    cases.add("a twin of IPv4", v4.source.into(), v4.frame(), Flow(protocol::UDP, PORTS, 38, None));
+    cases.add("a twin of IPv6", v6.source.into(), v6.frame(), Flow(protocol::UDP, PORTS, 58, None));
 }
 
 fn link_cases(cases: &mut Cases) {
@@ -316,6 +338,7 @@ fn check(lab: &Lab, times: u64, by: impl FnOnce(&Interface, &[Vec<u8>]) -> Resul
     let mut cases = Cases::default();
     ipv4_cases(&mut cases);
     ipv6_cases(&mut cases);
+    twin_cases(&mut cases);
     link_cases(&mut cases);
     let Cases(mut cases) = cases;
     if daemon.hook() != Hook::Tc {

@@ -13,7 +13,7 @@ pub(crate) mod smallest;
 use std::{fmt, net::IpAddr};
 
 use observer_ebpf::{
-    abi::{FlowKey, LossReason, NonIpKind, Note},
+    abi::{Family, LossReason, NonIpKind, Note},
     packet::{Frame, Link, Offload, Packet, Skip, parse},
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -243,8 +243,8 @@ impl Outcome {
         let ports = (packet.source_port_be, packet.destination_port_be);
         let (source_port, destination_port, icmp) = ports_and_icmp(packet.protocol, ports);
         Self::Flow {
-            source: address(packet.source),
-            destination: address(packet.destination),
+            source: address(packet.family, packet.source),
+            destination: address(packet.family, packet.destination),
             protocol: packet.protocol,
             source_port,
             destination_port,
@@ -257,13 +257,15 @@ impl Outcome {
     }
 }
 
-/// The address in two words of a [`FlowKey`].
-pub(crate) fn address(words: [u64; 2]) -> IpAddr {
+/// The address in two words of a packet of this family.
+fn address(family: Family, words: [u64; 2]) -> IpAddr {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&words[0].to_ne_bytes());
     bytes[8..].copy_from_slice(&words[1].to_ne_bytes());
-    let v4 = [bytes[12], bytes[13], bytes[14], bytes[15]];
-    if FlowKey::mapped(v4) == words { v4.into() } else { bytes.into() }
+    match family {
+        Family::V4 => [bytes[12], bytes[13], bytes[14], bytes[15]].into(),
+        Family::V6 => bytes.into(),
+    }
 }
 
 fn ports_and_icmp(protocol: u8, (first, second): (u16, u16)) -> (u16, u16, Option<(u8, u8)>) {

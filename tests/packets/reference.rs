@@ -164,14 +164,16 @@ fn ipv6(packet: &[u8], reported: usize, offload: Offload) -> Result<Datagram<'_>
     }
     let length = match (usize::from(u16::from_be_bytes([p0, p1])), next) {
         _ if offload.size != 0 => reported,
-        // RFC 2675: the length is in a hop-by-hop option, and larger than any frame of an ordinary link.
-        (0, 0) => reported,
+        // RFC 8200, 4.7: nothing follows, and padding is no part of it.
+        (0, 59) => 40,
+        // RFC 2675, where the length is in a hop-by-hop option; or segmentation left to the network card, as for IPv4.
+        (0, _) => reported,
         (payload, _) if 40 + payload > reported => return Err(LossReason::IpTotalLength),
         (payload, _) => 40 + payload,
     };
     let mut datagram = Datagram {
-        source: address(array(header, 8)),
-        destination: address(array(header, 24)),
+        source: Ipv6Addr::from(array(header, 8)).into(),
+        destination: Ipv6Addr::from(array(header, 24)).into(),
         protocol: next,
         headers: 40,
         length,
@@ -222,14 +224,6 @@ fn follow(datagram: &mut Datagram<'_>) {
         }
     }
     follow(datagram);
-}
-
-/// A flow is known by an IPv4 address, also where it stands in the form of an IPv6 one (RFC 4291, 2.5.5.2).
-fn address(bytes: [u8; 16]) -> IpAddr {
-    match bytes {
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Ipv4Addr::new(a, b, c, d).into(),
-        _ => Ipv6Addr::from(bytes).into(),
-    }
 }
 
 /// The 16 bytes at `start`.

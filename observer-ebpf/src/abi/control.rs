@@ -4,7 +4,7 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Control {
-    /// Counts the flips. Bit 0 names the half of the flow cache that takes new packets; the low seven bits travel in
+    /// Counts the flips. Bit 0 names the half of the flow cache that takes new packets; the low six bits travel in
     /// each [`FlowKey`](super::FlowKey), so that a spilled entry says which side of a window's edge it fell on.
     pub generation: u64,
     /// Entries that an interface may make in one direction, on one CPU and in one generation, before it has used more

@@ -24,9 +24,24 @@ impl Direction {
     }
 }
 
+/// The address family of a packet.
+///
+/// It is a part of the flow: IPv6 packets may carry addresses in `::ffff:0:0/96`, which have the same 16 bytes as IPv4
+/// addresses have here.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    V4 = 0,
+    /// IPv6.
+    V6 = 1,
+}
+
 /// What makes two packets one flow, in the 40 bytes that the cache compares.
 ///
-/// Addresses are in network byte order, IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2).
+/// Addresses are in network byte order, IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2); [`family`](Self::family) tells it
+/// from IPv6 packets with such addresses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowKey {
@@ -40,8 +55,9 @@ pub struct FlowKey {
     pub destination_port_be: u16,
     /// IANA protocol number; for IPv6 the one that ends the chain of extension headers.
     pub protocol: u8,
-    /// Bit 0 is the [`Direction`], bits 1 to 7 the low bits of [`Control::generation`](super::Control::generation).
-    pub generation_and_direction: u8,
+    /// Bit 0 is the [`Direction`], bit 1 the [`Family`], bits 2 to 7 are the low bits of
+    /// [`Control::generation`](super::Control::generation).
+    pub tag: u8,
     /// The number under which the daemon loaded the program for this interface; never 0.
     pub interface: u16,
 }
@@ -56,26 +72,31 @@ impl FlowKey {
         [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, address[0], address[1], address[2], address[3]])]
     }
 
-    /// The field [`generation_and_direction`](Self::generation_and_direction).
+    /// The field [`tag`](Self::tag).
     #[inline(always)]
-    pub const fn tag(generation: u64, direction: Direction) -> u8 {
-        (generation << 1) as u8 | direction as u8
+    pub const fn tag(generation: u64, direction: Direction, family: Family) -> u8 {
+        (generation << 2) as u8 | (family as u8) << 1 | direction as u8
     }
 
     /// Which way the packets went.
     pub const fn direction(&self) -> Direction {
-        if self.generation_and_direction & 1 == 0 { Direction::Ingress } else { Direction::Egress }
+        if self.tag & 1 == 0 { Direction::Ingress } else { Direction::Egress }
+    }
+
+    /// The family of the packets.
+    pub const fn family(&self) -> Family {
+        if self.tag & 2 == 0 { Family::V4 } else { Family::V6 }
     }
 
     /// The low bits of the generation in which the entry was made.
     #[inline(always)]
     pub const fn generation(&self) -> u8 {
-        self.generation_and_direction >> 1
+        self.tag >> 2
     }
 
-    /// How many flips ago the entry was made, modulo 128, at the time of `now`.
+    /// How many flips ago the entry was made, modulo 64, at the time of `now`.
     pub const fn age(&self, now: u64) -> u8 {
-        (now as u8).wrapping_sub(self.generation()) & 0x7f
+        (now as u8).wrapping_sub(self.generation()) & 0x3f
     }
 }
 
@@ -170,15 +191,28 @@ mod tests {
     }
 
     #[test]
-    fn age_counts_flips_modulo_128() {
+    fn age_counts_flips_modulo_64() {
         let key = |generation| FlowKey {
-            generation_and_direction: FlowKey::tag(generation, Direction::Egress),
+            tag: FlowKey::tag(generation, Direction::Egress, Family::V4),
             ..FlowKey::default()
         };
         assert_eq!(key(5).age(5), 0);
         assert_eq!(key(5).age(6), 1);
-        assert_eq!(key(127).age(128), 1);
+        assert_eq!(key(63).age(64), 1);
         assert_eq!(key(u64::MAX).age(0), 1);
-        assert_eq!(key(5).direction(), Direction::Egress);
+    }
+
+    #[test]
+    fn the_parts_of_a_tag_do_not_touch_each_other() {
+        for generation in [0, 1, 62, 63, 64, u64::MAX] {
+            for direction in Direction::ALL {
+                for family in [Family::V4, Family::V6] {
+                    let key =
+                        FlowKey { tag: FlowKey::tag(generation, direction, family), ..FlowKey::default() };
+                    assert_eq!((key.direction(), key.family()), (direction, family));
+                    assert_eq!(u64::from(key.generation()), generation & 0x3f);
+                }
+            }
+        }
     }
 }

@@ -20,6 +20,6 @@ pub use drop::{
     DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, KernelLayout, UNKNOWN_REASON,
     WatchKey,
 };
-pub use flow::{Direction, FlowKey, FlowSet, FlowSlot, WAYS};
+pub use flow::{Direction, Family, FlowKey, FlowSet, FlowSlot, WAYS};
 pub use ledger::{Ledger, Loss, LossReason, NonIpKind, Note};
 pub use replay::Replay;

@@ -1,7 +1,7 @@
 //! The IPv4 header (RFC 791).
 
 use super::{Extent, Fragment, Network, PacketBytes, Part, Unreadable, field};
-use crate::abi::{FlowKey, LossReason, Note};
+use crate::abi::{Family, FlowKey, LossReason, Note};
 
 const MIN_HEADER: u32 = 20;
 /// The fragment offset, in units of 8 bytes.
@@ -47,6 +47,7 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
         }
     }
     Ok(Network {
+        family: Family::V4,
         source: FlowKey::mapped(field(header, 12)),
         destination: FlowKey::mapped(field(header, 16)),
         protocol,

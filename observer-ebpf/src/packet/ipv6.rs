@@ -1,7 +1,7 @@
 //! The IPv6 header and its extension headers (RFC 8200, 4).
 
 use super::{Extent, Fragment, Network, PacketBytes, Part, Unreadable, field, within};
-use crate::abi::{LossReason, Note};
+use crate::abi::{Family, LossReason, Note};
 
 const HEADER: u32 = 40;
 
@@ -9,6 +9,7 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
+const NO_NEXT_HEADER: u8 = 59;
 const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
 const HIP: u8 = 139;
@@ -36,11 +37,13 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     let payload_len = u32::from(u16::from_be_bytes(field(header, 4)));
     let [next] = field(header, 6);
     let claimed = match payload_len {
-        // a jumbogram (RFC 2675)
-        0 if next == HOP_BY_HOP => None,
+        // A jumbogram (RFC 2675), a super-packet beyond 64 KiB (BIG TCP), or a packet captured before the network card
+        // cut it into segments: as for IPv4, only the frame tells the length. Without a next header it is empty.
+        0 if next != NO_NEXT_HEADER => None,
         payload_len => Some(HEADER + payload_len),
     };
     let mut network = Network {
+        family: Family::V6,
         source: [u64::from_ne_bytes(field(header, 8)), u64::from_ne_bytes(field(header, 16))],
         destination: [u64::from_ne_bytes(field(header, 24)), u64::from_ne_bytes(field(header, 32))],
         protocol: next,

@@ -17,7 +17,7 @@ pub use ethernet::MAX_VLAN_TAGS;
 pub use ipv6::MAX_EXTENSION_HEADERS;
 pub use segments::{Offload, Wire};
 
-use crate::abi::{LossReason, NonIpKind, Note};
+use crate::abi::{Family, LossReason, NonIpKind, Note};
 use tunnel::Tunnel;
 
 /// Bytes of one frame, from its link header on.
@@ -76,6 +76,8 @@ pub enum Link {
 /// What a frame that carries an IP packet says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
+    /// Which IP it is: addresses alone do not tell.
+    pub family: Family,
     /// Source address, 16 bytes as they lie in the packet, IPv4 mapped into IPv6.
     pub source: [u64; 2],
     /// Destination address, likewise.
@@ -136,6 +138,7 @@ pub enum Skip {
 
 /// Where the transport header begins and what the network header said: what `ipv4` and `ipv6` hand on.
 struct Network {
+    family: Family,
     source: [u64; 2],
     destination: [u64; 2],
     protocol: u8,
@@ -152,6 +155,11 @@ impl Network {
     /// See [`PacketBytes::forget`]. Of packets without a note, which are alike otherwise.
     #[inline(always)]
     fn forget<B: PacketBytes + ?Sized>(&mut self, bytes: &B) {
+        // Not a branch, behind which everything would be verified twice.
+        self.family = match bytes.forget(self.family as u32) & 1 {
+            0 => Family::V4,
+            _ => Family::V6,
+        };
         self.source = [bytes.forget_long(self.source[0]), bytes.forget_long(self.source[1])];
         self.destination = [bytes.forget_long(self.destination[0]), bytes.forget_long(self.destination[1])];
         self.protocol = bytes.forget(self.protocol.into()) as u8;
@@ -225,6 +233,7 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
     }
     let wire = frame.offload.wire(network.l3_bytes, transport.end.wrapping_sub(l3));
     Ok(Packet {
+        family: network.family,
         source: network.source,
         destination: network.destination,
         source_port_be: transport.source_port_be,

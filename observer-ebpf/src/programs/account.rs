@@ -194,7 +194,7 @@ impl Account {
             source_port_be: packet.source_port_be,
             destination_port_be: packet.destination_port_be,
             protocol: packet.protocol,
-            generation_and_direction: FlowKey::tag(generation, self.direction),
+            tag: FlowKey::tag(generation, self.direction, packet.family),
             interface: self.interface,
         };
         let count = Count {

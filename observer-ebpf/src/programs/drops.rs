@@ -330,7 +330,7 @@ fn book(packet: &Packet, wire: Wire, interface: u16, cause: &Cause, state: *mut 
             source_port_be: packet.source_port_be,
             destination_port_be: packet.destination_port_be,
             protocol: packet.protocol,
-            generation_and_direction: FlowKey::tag(generation, cause.direction),
+            tag: FlowKey::tag(generation, cause.direction, packet.family),
             interface,
         },
         reason: if rejected { cause.reason } else { 0 },

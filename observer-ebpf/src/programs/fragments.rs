@@ -65,8 +65,11 @@ struct Place {
 impl Place {
     #[inline(always)]
     fn new(packet: &Packet, id: u32, (interface, direction): (u16, Direction), age: u64) -> Self {
-        let rest =
-            u64::from(id) << 32 | (age << 17 & 0x00fe_0000) | (direction as u64) << 16 | u64::from(interface);
+        let rest = u64::from(id) << 32
+            | (packet.family as u64) << 24
+            | (age << 17 & 0x00fe_0000)
+            | (direction as u64) << 16
+            | u64::from(interface);
         let [source, destination] = [packet.source, packet.destination];
         let words = [source[0], source[1], destination[0], destination[1], rest];
         let hash = hash(|word| words[word]);

@@ -1,6 +1,6 @@
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub use observer_ebpf::abi::Direction;
+pub use observer_ebpf::abi::{Direction, Family};
 
 /// The number under which an interface is known to the programs; never 0, given anew once its flows are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,19 +89,22 @@ impl Action {
 pub struct FlowKey {
     source: [u64; 2],
     destination: [u64; 2],
-    /// Source port, destination port, protocol, action, direction and interface, from the top.
+    /// Source port, destination port, protocol, action, family, direction and interface, from the top.
     rest: u64,
 }
 
 const DIRECTION_SHIFT: u32 = 16;
-const ACTION_SHIFT: u32 = 17;
-const ACTION_BITS: u64 = 0x7f << ACTION_SHIFT;
+const FAMILY_SHIFT: u32 = 17;
+const ACTION_SHIFT: u32 = 18;
+const ACTION_BITS: u64 = 0x3f << ACTION_SHIFT;
 
 impl FlowKey {
-    /// A key of accepted packets, of its parts: addresses are 16 bytes in network order, IPv4 mapped; ports are numbers.
+    /// A key of accepted packets, from its parts. Addresses are 16 bytes in network order, those of IPv4 as IPv4-mapped
+    /// IPv6; ports are numbers.
     pub const fn new(
         interface: InterfaceNumber,
         direction: Direction,
+        family: Family,
         protocol: u8,
         (source, destination): ([u64; 2], [u64; 2]),
         (source_port, destination_port): (u16, u16),
@@ -109,6 +112,7 @@ impl FlowKey {
         let rest = (source_port as u64) << 48
             | (destination_port as u64) << 32
             | (protocol as u64) << 24
+            | (family as u64) << FAMILY_SHIFT
             | (direction as u64) << DIRECTION_SHIFT
             | interface.0 as u64;
         Self { source, destination, rest }
@@ -145,14 +149,19 @@ impl FlowKey {
         matches!(self.action(), Action::Reject(reason) if reason.is_behind_hook(self.direction()))
     }
 
+    /// The family of the packets.
+    pub const fn family(&self) -> Family {
+        if self.rest >> FAMILY_SHIFT & 1 == 0 { Family::V4 } else { Family::V6 }
+    }
+
     /// Where the packets come from.
     pub fn source(&self) -> IpAddr {
-        address(self.source)
+        address(self.family(), self.source)
     }
 
     /// Where they go.
     pub fn destination(&self) -> IpAddr {
-        address(self.destination)
+        address(self.family(), self.destination)
     }
 
     /// Source port; 0 for protocols without.
@@ -181,51 +190,61 @@ impl FlowKey {
     }
 }
 
-fn address(words: [u64; 2]) -> IpAddr {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&words[0].to_ne_bytes());
-    bytes[8..].copy_from_slice(&words[1].to_ne_bytes());
-    let v6 = Ipv6Addr::from(bytes);
-    v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+/// The address in 16 bytes in network order, of which an IPv4 address takes the last four.
+pub fn address(family: Family, words: [u64; 2]) -> IpAddr {
+    let bits = u128::from(u64::from_be(words[0])) << 64 | u128::from(u64::from_be(words[1]));
+    match family {
+        Family::V4 => Ipv4Addr::from_bits(bits as u32).into(),
+        Family::V6 => Ipv6Addr::from_bits(bits).into(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const INTERFACE: InterfaceNumber = InterfaceNumber::new(513);
+
+    fn words(address: &str) -> [u64; 2] {
+        let bytes = address.parse::<Ipv6Addr>().unwrap().octets();
+        let word = |at| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
+        [word(0), word(8)]
+    }
+
     #[test]
     fn parts_come_back() {
-        let v6: Ipv6Addr = "2001:db8::1:2".parse().unwrap();
-        let bytes = v6.octets();
-        let words = [
-            u64::from_ne_bytes(bytes[..8].try_into().unwrap()),
-            u64::from_ne_bytes(bytes[8..].try_into().unwrap()),
-        ];
-        let key = FlowKey::new(
-            InterfaceNumber::new(513),
-            Direction::Egress,
-            17,
-            (observer_ebpf::abi::FlowKey::mapped([10, 0, 0, 1]), words),
-            (65535, 53),
-        );
-        assert_eq!(key.source(), "10.0.0.1".parse::<IpAddr>().unwrap());
-        assert_eq!(key.destination(), IpAddr::V6(v6));
+        let ends = (words("2001:db8::1:2"), words("::1"));
+        let key = FlowKey::new(INTERFACE, Direction::Egress, Family::V6, 17, ends, (65535, 53));
+        assert_eq!(key.source(), "2001:db8::1:2".parse::<IpAddr>().unwrap());
+        assert_eq!(key.destination(), "::1".parse::<IpAddr>().unwrap());
         assert_eq!((key.source_port(), key.destination_port()), (65535, 53));
-        assert_eq!((key.protocol(), key.direction()), (17, Direction::Egress));
-        assert_eq!(key.interface().get(), 513);
+        assert_eq!((key.family(), key.protocol(), key.direction()), (Family::V6, 17, Direction::Egress));
+        assert_eq!(key.interface(), INTERFACE);
         assert_eq!(key.action(), Action::Accept);
         let answer = key.reversed();
         assert_eq!((answer.source(), answer.destination()), (key.destination(), key.source()));
         assert_eq!((answer.source_port(), answer.destination_port()), (53, 65535));
-        assert_eq!((answer.protocol(), answer.direction()), (17, Direction::Ingress));
+        assert_eq!((answer.family(), answer.protocol()), (Family::V6, 17));
+        assert_eq!(answer.direction(), Direction::Ingress);
         assert_eq!(answer.reversed(), key);
         for reason in DropReason::ALL {
             let rejected = key.with_action(Action::Reject(reason));
             assert_ne!(rejected, key);
             assert_eq!(rejected.action(), Action::Reject(reason));
-            assert_eq!((rejected.protocol(), rejected.direction()), (17, Direction::Egress));
-            assert_eq!(rejected.interface().get(), 513);
+            assert_eq!((rejected.family(), rejected.protocol()), (Family::V6, 17));
+            assert_eq!((rejected.direction(), rejected.interface()), (Direction::Egress, INTERFACE));
             assert_eq!(rejected.with_action(Action::Accept), key);
         }
+    }
+
+    #[test]
+    fn ipv4_and_ipv6_with_the_same_numbers_are_two_flows() {
+        let mapped = observer_ebpf::abi::FlowKey::mapped([10, 0, 0, 1]);
+        assert_eq!(mapped, words("::ffff:10.0.0.1"));
+        let key = |family| FlowKey::new(INTERFACE, Direction::Ingress, family, 17, (mapped, mapped), (1, 2));
+        assert_ne!(key(Family::V4), key(Family::V6));
+        assert_eq!(key(Family::V4).source(), "10.0.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(key(Family::V6).source(), "::ffff:10.0.0.1".parse::<IpAddr>().unwrap());
+        assert!(key(Family::V6).reversed().destination().is_ipv6());
     }
 }

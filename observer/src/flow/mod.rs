@@ -8,6 +8,6 @@ mod key;
 mod table;
 mod window;
 
-pub use key::{Action, Direction, DropReason, FlowKey, InterfaceNumber};
+pub use key::{Action, Direction, DropReason, Family, FlowKey, InterfaceNumber, address};
 pub use table::{Added, Counters, Delta, Icmp, Late, Table};
 pub use window::Window;

@@ -266,13 +266,14 @@ fn is_headers_alone(key: &FlowKey, packets: u64, bytes: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Direction, DropReason, InterfaceNumber};
+    use crate::flow::{Direction, DropReason, Family, InterfaceNumber};
 
     fn delta(flow: u64, packets: u64, at: i64, icmp: Icmp) -> Delta {
         Delta {
             key: FlowKey::new(
                 InterfaceNumber::new(1),
                 Direction::Ingress,
+                Family::V6,
                 17,
                 ([0, flow], [0, 1]),
                 (flow as u16, 53),
@@ -350,8 +351,9 @@ mod tests {
         let add = |table: &mut Table, action, packets| {
             let mut delta = delta(1, packets, 0, Icmp::None);
             let (addresses, ports) = (([0, 1], [0, 1]), (1, 53));
+            let interface = InterfaceNumber::new(1);
             delta.key =
-                FlowKey::new(InterfaceNumber::new(1), direction, 17, addresses, ports).with_action(action);
+                FlowKey::new(interface, direction, Family::V6, 17, addresses, ports).with_action(action);
             table.add(&delta);
         };
         for (reason, packets) in rejected {
@@ -420,18 +422,13 @@ mod tests {
 
     /// What is accepted and rejected of a flow whose fragments, `counted` by the hook, were dropped as `dropped`.
     fn of_fragments(
-        source: [u64; 2],
+        family: Family,
         ports: (u16, u16),
         counted: (u64, u64),
         dropped: &[(DropReason, (u64, u64))],
     ) -> Vec<(Action, (u64, u64))> {
-        let key = FlowKey::new(
-            InterfaceNumber::new(1),
-            Direction::Ingress,
-            17,
-            (source, observer_ebpf::abi::FlowKey::mapped([10, 0, 0, 2])),
-            ports,
-        );
+        let key =
+            FlowKey::new(InterfaceNumber::new(1), Direction::Ingress, family, 17, ([0, 1], [0, 2]), ports);
         let mut table = Table::new();
         let mut add = |action, (packets, bytes)| {
             let counters = Counters { packets, bytes, ..delta(1, 1, 0, Icmp::None).counters };
@@ -451,30 +448,28 @@ mod tests {
     fn headers_that_unknown_fragments_leave_are_of_the_rejected_flow() {
         use Action::{Accept, Reject};
         use DropReason::{Netfilter, SocketFilter};
-        let v4 = observer_ebpf::abi::FlowKey::mapped([10, 0, 0, 1]);
         // Fragments with 8, 8, 1,480 and 1,104 bytes of payload, of which the kernel says that the largest has 1,480.
         let (counted, dropped) = ((400, 268_000), (200, 264_000));
-        let of = |source, ports| of_fragments(source, ports, counted, &[(Netfilter, dropped)]);
-        assert_eq!(of(v4, (5, 9)), [(Reject(Netfilter), counted)]);
+        let of = |family, ports| of_fragments(family, ports, counted, &[(Netfilter, dropped)]);
+        assert_eq!(of(Family::V4, (5, 9)), [(Reject(Netfilter), counted)]);
         let two = [(Netfilter, (100, 132_000)), (SocketFilter, (100, 132_000))];
         assert_eq!(
-            of_fragments(v4, (5, 9), counted, &two),
+            of_fragments(Family::V4, (5, 9), counted, &two),
             [(Reject(Netfilter), (300, 136_000)), (Reject(SocketFilter), (100, 132_000))]
         );
         // An IP header alone may be a packet of its own, where there are no ports.
         let apart = [(Accept, (200, 4_000)), (Reject(Netfilter), dropped)];
-        assert_eq!(of(v4, (0, 0)), apart);
+        assert_eq!(of(Family::V4, (0, 0)), apart);
         // Something else is among it.
         assert_eq!(
-            of_fragments(v4, (5, 9), (400, 268_001), &[(Netfilter, dropped)]),
+            of_fragments(Family::V4, (5, 9), (400, 268_001), &[(Netfilter, dropped)]),
             [(Accept, (200, 4_001)), (Reject(Netfilter), dropped)]
         );
         assert_eq!(
-            of_fragments(v4, (5, 9), (200, 4_000), &[]),
+            of_fragments(Family::V4, (5, 9), (200, 4_000), &[]),
             [(Accept, (200, 4_000))],
             "nothing was dropped"
         );
-        let v6 = [u64::from_ne_bytes([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0]), 1];
-        assert_eq!(of(v6, (5, 9)), apart);
+        assert_eq!(of(Family::V6, (5, 9)), apart);
     }
 }

@@ -279,6 +279,7 @@ fn flow_of(key: &FlowKey) -> crate::flow::FlowKey {
     crate::flow::FlowKey::new(
         InterfaceNumber::new(key.interface),
         key.direction(),
+        key.family(),
         key.protocol,
         (key.source, key.destination),
         ports,

@@ -9,7 +9,14 @@ use super::digits::in_place;
 pub(super) fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => write_v4(address.octets(), out),
-        IpAddr::V6(address) => write_v6(address, out),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            // RFC 5952, 5: the known prefix of IPv4-mapped addresses, and the rest in dotted decimal.
+            Some(mapped) => {
+                out.extend_from_slice(b"::ffff:");
+                write_v4(mapped.octets(), out);
+            }
+            None => write_v6(address, out),
+        },
     }
 }
 
@@ -111,7 +118,6 @@ mod tests {
             for digit in [1, 0x12, 0x123, 0xfedc] {
                 let segments: [u16; 8] =
                     std::array::from_fn(|at| if pattern >> at & 1 == 0 { 0 } else { digit });
-                // Those that are IPv4 in disguise are IPv4 addresses before they come here.
                 let address = Ipv6Addr::from(segments);
                 assert_eq!(written(address.into()), address.to_string());
             }
@@ -130,6 +136,10 @@ mod tests {
             ("::", "::"),
             ("::1", "::1"),
             ("1::", "1::"),
+            ("::ffff:10.0.0.1", "::ffff:10.0.0.1"),
+            ("::ffff:0:0", "::ffff:0.0.0.0"),
+            ("::fffe:10.0.0.1", "::fffe:a00:1"),
+            ("1::ffff:10.0.0.1", "1::ffff:a00:1"),
         ] {
             assert_eq!(written(address.parse().unwrap()), text);
         }

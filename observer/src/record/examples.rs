@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{Batch, Context, Format, Lost, ServiceRanges, Subject};
 use crate::{
-    flow::{Counters, Delta, Direction, FlowKey, Icmp, InterfaceNumber, Table, Window},
+    flow::{Counters, Delta, Direction, Family, FlowKey, Icmp, InterfaceNumber, Table, Window},
     tasks::{Attribute, Fact, Identity, Source},
 };
 
@@ -55,15 +55,16 @@ pub(crate) fn flow(
     ports: (u16, u16),
 ) -> Delta {
     let words = |address: &str| {
-        let octets = match address.parse().unwrap() {
-            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            IpAddr::V6(address) => address.octets(),
+        let (family, octets) = match address.parse().unwrap() {
+            IpAddr::V4(address) => (Family::V4, address.to_ipv6_mapped().octets()),
+            IpAddr::V6(address) => (Family::V6, address.octets()),
         };
-        [0, 8].map(|at| u64::from_ne_bytes(octets[at..at + 8].try_into().unwrap()))
+        (family, [0, 8].map(|at| u64::from_ne_bytes(octets[at..at + 8].try_into().unwrap())))
     };
+    let ((family, source), (_, destination)) = (words(ends.0), words(ends.1));
     let packets = 1 + u64::from(ports.0) + u64::from(ports.1);
     Delta {
-        key: FlowKey::new(interface, direction, protocol, (words(ends.0), words(ends.1)), ports),
+        key: FlowKey::new(interface, direction, family, protocol, (source, destination), ports),
         counters: Counters {
             packets,
             bytes: packets * 52,

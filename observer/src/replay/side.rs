@@ -1,6 +1,6 @@
 //! Which way a packet went, seen from the interface.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use observer_ebpf::{
@@ -9,7 +9,7 @@ use observer_ebpf::{
 };
 
 use super::link::Frame;
-use crate::tasks::Mac;
+use crate::{flow::address, tasks::Mac};
 
 /// What is on the interface's side.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ impl Sides {
             }
         }
         let Ok(packet) = packet else { return Side::Known(frame.direction.unwrap_or(Direction::Ingress)) };
-        let (source, destination) = (address(packet.source), address(packet.destination));
+        let [source, destination] =
+            [packet.source, packet.destination].map(|words| address(packet.family, words));
         match (self.is_local(source), self.is_local(destination), frame.direction) {
             (true, false, _) => Side::Known(Direction::Egress),
             (false, true, _) => Side::Known(Direction::Ingress),
@@ -73,11 +74,6 @@ impl Frame<'_> {
     fn is_for_group(&self) -> bool {
         self.macs.is_some_and(|(destination, _)| destination[0] & 1 != 0)
     }
-}
-
-fn address(words: [u64; 2]) -> IpAddr {
-    let bits = u128::from(u64::from_be(words[0])) << 64 | u128::from(u64::from_be(words[1]));
-    Ipv6Addr::from_bits(bits).to_canonical()
 }
 
 /// A multicast address, or the broadcast address of every network.

@@ -146,7 +146,7 @@ impl Clocked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Counters, Direction, FlowKey, Icmp};
+    use crate::flow::{Counters, Direction, Family, FlowKey, Icmp};
 
     const ONE: InterfaceNumber = InterfaceNumber::new(1);
     const TWO: InterfaceNumber = InterfaceNumber::new(2);
@@ -158,7 +158,7 @@ mod tests {
             if windows.is_other(interface, unix_ms) { windows.enter(interface, unix_ms) } else { vec![] };
         let now = i64::from(unix_ms as u32);
         windows.add(Delta {
-            key: FlowKey::new(interface, Direction::Ingress, 17, ([0, 1], [0, 2]), (1, 2)),
+            key: FlowKey::new(interface, Direction::Ingress, Family::V6, 17, ([0, 1], [0, 2]), (1, 2)),
             counters: Counters {
                 packets: 1,
                 bytes: 100,
