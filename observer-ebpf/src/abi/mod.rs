@@ -10,6 +10,7 @@ mod clock;
 mod control;
 mod drop;
 mod flow;
+mod fragment;
 mod ledger;
 pub mod names;
 mod replay;
@@ -21,5 +22,6 @@ pub use drop::{
     WatchKey,
 };
 pub use flow::{Direction, Family, FlowKey, FlowSet, FlowSlot, WAYS};
+pub use fragment::{FRAGMENT_SETS, FRAGMENT_WAYS, Fragments};
 pub use ledger::{Ledger, Loss, LossReason, NonIpKind, Note};
 pub use replay::Replay;

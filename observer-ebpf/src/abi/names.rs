@@ -13,7 +13,7 @@ pub const SPILL: &str = "SPILL";
 /// Per-CPU array of one element: what the program of an interface tells its [`Continuation`], and room for the headers of
 /// a packet. Used within one packet.
 pub const HEADERS: &str = "HEADERS";
-/// `Array<u64>`: ports of the first fragments that were seen last. The programs' own.
+/// `Array<Fragments>`: ports of the first fragments that were seen last. The programs' own.
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// `Array<Replay>` of one element. A replay writes, its programs read.
 pub const REPLAY: &str = "REPLAY";
@@ -96,8 +96,8 @@ pub const HASH_FACTORS: &str = "HASH_FACTORS";
 pub const RING_PRESSED: &str = "RING_PRESSED";
 /// `u32`: a [`Clock`](super::Clock).
 pub const CLOCK: &str = "CLOCK";
-/// `u32`: how often a time is halved to an age, during which and the next a fragment finds the ports of its first.
-pub const FRAGMENT_AGE: &str = "FRAGMENT_AGE";
+/// `u32`: ticks for which the ports of a first fragment of IPv4 are remembered, half as many as for IPv6.
+pub const FRAGMENT_TICKS: &str = "FRAGMENT_TICKS";
 /// `u32`: length of the link header: 14 for Ethernet, 0 for interfaces that carry bare IP.
 pub const LINK_HEADER: &str = "LINK_HEADER";
 /// `u32`: not 0 for an interface that several tasks share, of whose flows [`OWNERS`] is to tell.

@@ -5,8 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use observer_ebpf::abi::{
-    Control, DropCount, DropCountKey, DropKey, DropSlot, DropState, FlowKey, FlowSet, Ledger, Replay,
-    WatchKey,
+    Control, DropCount, DropCountKey, DropKey, DropSlot, DropState, FRAGMENT_SETS, FlowKey, FlowSet,
+    Fragments, Ledger, Replay, WatchKey,
 };
 
 /// `BPF_F_MMAPABLE` (Linux 5.5): the daemon reads without a system call.
@@ -23,7 +23,7 @@ pub(super) static LEDGER: Array<Ledger> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(super) static SPILL: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
-pub(super) static FRAGMENTS: Array<u64> = Array::with_max_entries(1 << FRAGMENT_BITS, 0);
+pub(super) static FRAGMENTS: Array<Fragments> = Array::with_max_entries(FRAGMENT_SETS, 0);
 #[map]
 pub(super) static REPLAY: Array<Replay> = Array::with_max_entries(1, MMAPABLE);
 #[map]
@@ -52,9 +52,6 @@ pub(super) static UNDELIVERED_ODD: HashMap<DropKey, DropSlot> = HashMap::with_ma
 pub(super) static DROP_COUNTS: HashMap<DropCountKey, DropCount> = HashMap::with_max_entries(1, 0);
 #[map]
 pub(super) static DROP_STATE: Array<DropState> = Array::with_max_entries(1, MMAPABLE);
-
-/// 64 KiB: the first fragments of as many packets at once.
-pub(super) const FRAGMENT_BITS: u32 = 13;
 
 /// Room for the headers of a packet that cannot be read in place.
 #[repr(C)]

@@ -19,7 +19,7 @@ pub(super) static RING_PRESSED: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static CLOCK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
-pub(super) static FRAGMENT_AGE: Global<u32> = Global::new(14);
+pub(super) static FRAGMENT_TICKS: Global<u32> = Global::new(30_000);
 #[unsafe(no_mangle)]
 pub(super) static LINK_HEADER: Global<u32> = Global::new(14);
 #[unsafe(no_mangle)]

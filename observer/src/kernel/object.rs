@@ -170,8 +170,8 @@ pub struct LoaderOptions {
 }
 
 impl LoaderOptions {
-    fn fragment_age(&self) -> u32 {
-        ticks::fragment_age(match self.clock {
+    fn fragment_ticks(&self) -> u32 {
+        ticks::fragment_ticks(match self.clock {
             Clock::Ticks => ticks::length_ns(),
             Clock::Replay => 1_000_000,
         })
@@ -202,7 +202,7 @@ impl Loader {
             .override_global(names::SETS, leak(sizes.sets), true)
             .override_global(names::RING_PRESSED, leak(sizes.ring_bytes / 4 * 3), true)
             .override_global(names::CLOCK, leak(options.clock as u32), true)
-            .override_global(names::FRAGMENT_AGE, leak(options.fragment_age()), true)
+            .override_global(names::FRAGMENT_TICKS, leak(options.fragment_ticks()), true)
             .override_global(names::LOG_LEVEL, leak(options.log_level), true)
             .override_global(names::HASH_FACTORS, &*Box::leak(Box::new(factors)), true);
         let rows = sizes.rows();

@@ -102,10 +102,12 @@ struct TestRun {
     duration: u32,
 }
 
-/// How many halvings take ticks of this length to ages of 16 to 33 s: Linux waits 30 s for the parts of a packet.
-pub(super) fn fragment_age(length_ns: i64) -> u32 {
-    const LEAST_NS: i64 = 16_000_000_000;
-    (0..31).find(|shift| length_ns << shift >= LEAST_NS).unwrap_or(0)
+/// Ticks of this length for which Linux waits for the fragments of an IPv4 packet (`IP_FRAG_TIME`). It waits twice as
+/// long for those of IPv6 (`IPV6_FRAG_TIMEOUT`).
+pub(super) fn fragment_ticks(length_ns: i64) -> u32 {
+    const TIMEOUT_NS: i64 = 30_000_000_000;
+    // A tick is 1 to 10 ms long.
+    (TIMEOUT_NS / length_ns.max(1)) as u32
 }
 
 /// Nanoseconds from tick to tick.
@@ -134,11 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn an_age_is_as_long_as_the_kernel_waits_for_fragments() {
-        for hz in [100, 250, 300, 1000] {
-            let tick = 1_000_000_000 / hz;
-            let age = tick << fragment_age(tick);
-            assert!((16_000_000_000..33_000_000_000).contains(&age), "{hz} Hz: {age}");
+    fn first_fragments_are_remembered_as_long_as_the_kernel_waits_for_the_others() {
+        for (hz, ticks) in [(100, 3000), (250, 7500), (300, 9000), (1000, 30_000)] {
+            assert_eq!(fragment_ticks(1_000_000_000 / hz), ticks, "{hz} Hz");
         }
     }
 }

@@ -4,6 +4,7 @@ mod beside;
 mod corpus;
 mod faults;
 mod formats;
+mod fragments;
 mod time;
 
 use std::{fs, io::Write as _, path::Path, process::Command, time::Duration};
