@@ -23,6 +23,10 @@ pub struct Brief {
     pub flow: Option<(Direction, Flow)>,
     /// Of a flow its counts, of SKIPDATA what is lost.
     pub tally: Tally,
+    /// Packets of it that were not delivered.
+    pub undelivered: u64,
+    /// Whether the host's policy has dropped it.
+    pub is_rejected: bool,
     /// UNIX seconds.
     pub start: i64,
     /// UNIX seconds.
@@ -42,6 +46,8 @@ struct Line<'a> {
     protocol: Option<u8>,
     packets: Option<u64>,
     bytes: Option<u64>,
+    undelivered_packets: Option<u64>,
+    action: Option<&'a str>,
     lost_packets: Option<u64>,
     lost_bytes: Option<u64>,
     start: i64,
@@ -61,7 +67,16 @@ impl Brief {
         ensure!(status != Status::Ok || packets > Some(0), "a flow without packets");
         ensure!(line.start <= line.end, "it ends before it starts");
         let tally = Tally::new(packets.context("packets")?, bytes.context("bytes")?);
-        Ok(Self { mac: line.mac.parse()?, status, flow, tally, start: line.start, end: line.end })
+        Ok(Self {
+            mac: line.mac.parse()?,
+            status,
+            flow,
+            tally,
+            undelivered: line.undelivered_packets.unwrap_or(0),
+            is_rejected: line.action == Some("REJECT"),
+            start: line.start,
+            end: line.end,
+        })
     }
 }
 

@@ -80,6 +80,25 @@ pub struct DropState {
     pub undelivered_full: u64,
 }
 
+/// What a reason says of an incoming packet: did it fail to reach its receiver? The table
+/// [`VERDICTS`](super::names::VERDICTS) holds one for each of the kernel's numbers.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It did not fail, or that cannot be told.
+    Delivered = 0,
+    /// It did.
+    Undelivered = 1,
+    /// It did, unless there is nothing in it: a TCP segment without SYN and payload, as those at the end of a
+    /// connection, or an answer to a ping, which raw sockets have got already.
+    UnlessEmpty = 2,
+    /// It did, unless it is for a group: then this host has not joined it.
+    UnlessGroup = 3,
+}
+
+/// Reasons that have a verdict: the kernel's core has some 130, numbered from 0.
+pub const DROP_VERDICTS: usize = 256;
+
 /// The reason where the kernel gives none (before Linux 5.17).
 pub const UNKNOWN_REASON: u32 = u32::MAX;
 

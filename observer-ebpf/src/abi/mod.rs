@@ -18,8 +18,8 @@ mod replay;
 pub use clock::Clock;
 pub use control::Control;
 pub use drop::{
-    DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, KernelLayout, UNKNOWN_REASON,
-    WatchKey,
+    DROP_VERDICTS, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, KernelLayout,
+    UNKNOWN_REASON, Verdict, WatchKey,
 };
 pub use flow::{Direction, Family, FlowKey, FlowSet, FlowSlot, WAYS};
 pub use fragment::{FRAGMENT_SETS, FRAGMENT_WAYS, Fragments};

@@ -106,6 +106,8 @@ pub const SHARED: &str = "SHARED";
 pub const LAYOUT: &str = "LAYOUT";
 /// [`DropReasons`](super::DropReasons) as words.
 pub const REASONS: &str = "REASONS";
+/// `[u8; DROP_VERDICTS]`: a [`Verdict`](super::Verdict) for each of the kernel's reasons, by its number.
+pub const VERDICTS: &str = "VERDICTS";
 /// `u32`: arguments of the tracepoint `kfree_skb`: 2 without a reason, 3 with one, 4 with the receiving socket too.
 pub const DROP_ARGUMENTS: &str = "DROP_ARGUMENTS";
 /// `u32`: by what the TC program behind XDP knows a packet that XDP has counted; 0 where there is none.

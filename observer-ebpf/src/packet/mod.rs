@@ -90,6 +90,8 @@ pub struct Packet {
     pub protocol: u8,
     /// The eight TCP flags; 0 for other protocols.
     pub tcp_flags: u8,
+    /// Bytes of layer 3 before its payload.
+    pub headers: u32,
     /// What it stands for on the wire.
     pub wire: Wire,
     /// What of that lies beyond one packet with the bytes of the frame: nothing but for super-packets.
@@ -231,7 +233,8 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
             headers => transport.end = headers.end(),
         }
     }
-    let wire = frame.offload.wire(network.l3_bytes, transport.end.wrapping_sub(l3));
+    let headers = transport.end.wrapping_sub(l3);
+    let wire = frame.offload.wire(network.l3_bytes, headers);
     Ok(Packet {
         family: network.family,
         source: network.source,
@@ -240,6 +243,7 @@ pub fn parse<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<Packet,
         destination_port_be: transport.destination_port_be,
         protocol: network.protocol,
         tcp_flags: transport.tcp_flags,
+        headers,
         wire,
         beyond_frame: wire.beyond(network.l3_bytes),
         fragment: network.fragment,

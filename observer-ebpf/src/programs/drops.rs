@@ -1,9 +1,10 @@
 //! What the kernel drops behind, before and beside the hooks: the tracepoint `skb:kfree_skb`.
 //!
 //! It fires for every dropped buffer of the host; those of interfaces that are not watched leave after one look-up. Of
-//! the others the reason is counted, and what the host's policy has dropped is kept by flow, in the halves of the flow
-//! cache; so is, apart from that, what came in and nobody took. What is dropped may be dropped anywhere, with bottom halves on: nothing here belongs to a CPU, so counts are
-//! added by atomics, and headers are copied to the stack rather than to a place that an interrupt would use as well.
+//! the others the reason is counted. Packets that the host's policy has dropped are kept by flow, in the halves of the
+//! flow cache; so are, apart from them, incoming packets that failed to reach their receiver, which the reason tells
+//! ([`Verdict`]). Packets are dropped anywhere, with bottom halves on: nothing here belongs to a CPU, so counts are added
+//! by atomics, and headers are copied to the stack rather than to a place that an interrupt would use as well.
 
 use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
 
@@ -16,8 +17,8 @@ use aya_ebpf::{
 };
 use observer_ebpf::{
     abi::{
-        Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, FlowKey, KernelLayout,
-        Loss, LossReason, Note, UNKNOWN_REASON, WatchKey,
+        Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, Family, FlowKey,
+        KernelLayout, Loss, LossReason, Note, UNKNOWN_REASON, Verdict, WatchKey,
     },
     packet::{Frame, Link, Offload, Packet, PacketBytes, Part, Skip, Wire, parse},
 };
@@ -30,7 +31,7 @@ use super::{
         CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER, UNDELIVERED_EVEN,
         UNDELIVERED_ODD, WATCHED,
     },
-    settings::{DROP_ARGUMENTS, LAYOUT, REASONS},
+    settings::{DROP_ARGUMENTS, LAYOUT, REASONS, verdict},
 };
 
 /// One word of a structure that the loader sets, by its field: `word!(LAYOUT, KernelLayout, skb_dev)`.
@@ -77,6 +78,8 @@ struct Cause {
     reason: u32,
     direction: Direction,
     policy: Policy,
+    /// A [`Verdict`]; 0 where it was a policy.
+    verdict: u8,
 }
 
 /// Whether the host's policy dropped it, and on which side of our hook.
@@ -84,7 +87,8 @@ struct Cause {
 enum Policy {
     /// No policy, or none of the host's; and the hook may not have seen the packet.
     None,
-    /// No policy, behind the hook on the way in: nobody listens, no route, a broken packet, a full queue.
+    /// No policy, behind the hook on the way in, and the packet failed to reach its receiver: nobody listens, no route, a
+    /// broken packet, a full queue.
     Undelivered,
     /// The hook has counted the packet already.
     Behind,
@@ -100,11 +104,11 @@ impl Cause {
                 reason == word!(REASONS, DropReasons, $field)
             };
         }
-        let known = |direction, policy| Self { reason, direction, policy };
+        let known = |direction, policy| Self { reason, direction, policy, verdict: 0 };
         if reason == UNKNOWN_REASON {
             known(seen, Policy::None)
         } else if reason & SUBSYSTEM != 0 {
-            Self { reason: reason & SUBSYSTEM, direction: seen, policy: Policy::None }
+            Self { reason: reason & SUBSYSTEM, ..known(seen, Policy::None) }
         } else if reason!(netfilter) {
             // All of its hooks on the way in lie behind TC, all of those on the way out before it.
             known(seen, if seen == Direction::Ingress { Policy::Behind } else { Policy::Before })
@@ -121,10 +125,11 @@ impl Cause {
             known(Direction::Ingress, policy)
         } else if reason!(cpu_backlog) {
             known(Direction::Ingress, Policy::None)
-        } else if seen == Direction::Ingress {
-            known(seen, Policy::Undelivered)
         } else {
-            known(seen, Policy::None)
+            let verdict = verdict(reason);
+            let is_loss = seen == Direction::Ingress && verdict != Verdict::Delivered as u8;
+            let policy = if is_loss { Policy::Undelivered } else { Policy::None };
+            Self { verdict, ..known(seen, policy) }
         }
     }
 }
@@ -235,6 +240,7 @@ impl Skb {
             return None;
         }
         let booked = match parsed {
+            Ok(packet) if is_expected(&packet, cause.verdict) => return None,
             Ok(mut packet) => {
                 fragments::resolve(&mut packet, interface, cause.direction);
                 // A header that ends where the buffer's first part does goes on in another, which cannot be read.
@@ -308,6 +314,24 @@ impl Skb {
         let segments: u16 = read(shared + u64::from(offset!(shared_gso_segs))).unwrap_or(0);
         Offload { size: size.into(), segments: segments.into() }
     }
+}
+
+/// Whether a packet is one of those for which the reason of its drop means no loss.
+#[inline(always)]
+fn is_expected(packet: &Packet, verdict: u8) -> bool {
+    const ICMP: u8 = 1;
+    const TCP: u8 = 6;
+    const ICMPV6: u8 = 58;
+    const SYN: u8 = 2;
+    if verdict == Verdict::UnlessEmpty as u8 {
+        return match packet.protocol {
+            TCP => packet.tcp_flags & SYN == 0 && packet.wire.bytes <= u64::from(packet.headers),
+            ICMP | ICMPV6 => true,
+            _ => false,
+        };
+    }
+    let [first, ..] = packet.destination[0].to_ne_bytes();
+    verdict == Verdict::UnlessGroup as u8 && packet.family == Family::V6 && first == 0xff
 }
 
 /// What became of the flow's entry for a dropped packet.

@@ -20,13 +20,14 @@ use aya::{
     programs::{BtfTracePoint, ProgramError, ProgramFd},
 };
 use observer_ebpf::abi::{
-    Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, FlowSlot, KernelLayout,
-    UNKNOWN_REASON, WatchKey, names,
+    DROP_VERDICTS, Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, FlowSlot,
+    KernelLayout, UNKNOWN_REASON, WatchKey, names,
 };
 
 use super::{
     KernelError, Loader,
     btf::{Btf, BtfError},
+    drop_reasons::verdicts,
     mapping::Mapping,
     object::{drops_object_apart, map_fd},
     syscall::{After, Elements, delete, misses, update},
@@ -78,6 +79,8 @@ impl fmt::Display for Sight {
 pub(super) struct Terrain {
     pub(super) layout: KernelLayout,
     pub(super) reasons: DropReasons,
+    /// By the kernel's numbers of all reasons.
+    pub(super) verdicts: [u8; DROP_VERDICTS],
     /// Arguments of the tracepoint.
     pub(super) arguments: u32,
     /// Names of reasons by their numbers.
@@ -162,9 +165,12 @@ impl Terrain {
             let number = number.checked_shl(SUBSYSTEM_SHIFT).filter(|number| *number != 0)?;
             Some((number, Arc::from(name.strip_prefix(PREFIX)?)))
         }));
+        let verdicts =
+            verdicts(known.iter().filter_map(|(name, number)| Some((name.strip_prefix(PREFIX)?, *number))));
         Ok(Self {
             layout,
             reasons,
+            verdicts,
             arguments: arguments.len() as u32,
             names,
             policies: policies.into_iter().filter(|(number, _)| *number != UNKNOWN_REASON).collect(),

@@ -23,6 +23,7 @@ pub mod bpffs;
 mod btf;
 pub mod diagnostics;
 pub mod drain;
+mod drop_reasons;
 pub mod drops;
 mod error;
 pub mod gap;

@@ -353,6 +353,7 @@ fn fit(loader: &mut EbpfLoader<'static>, terrain: &Terrain) {
     loader
         .override_global(names::LAYOUT, leak(terrain.layout.words()), true)
         .override_global(names::REASONS, leak(terrain.reasons.words()), true)
+        .override_global(names::VERDICTS, leak(terrain.verdicts), true)
         .override_global(names::DROP_ARGUMENTS, leak(terrain.arguments), true);
 }
 

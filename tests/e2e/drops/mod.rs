@@ -1,5 +1,6 @@
 //! What the host drops itself: its policy makes REJECT of it, and every packet is in one record.
 
+mod clean;
 mod limits;
 mod netfilter;
 mod programs;

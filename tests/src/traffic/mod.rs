@@ -4,12 +4,14 @@
 //! ingress must have seen. None of them goes on faster than the receiving CPU: a veth whose packet queue overflows
 //! drops, and then the generator would know less than the interface.
 
+mod clean;
 pub mod frames;
 mod icmp;
 mod packet;
 mod tcp;
 mod udp;
 
+pub use clean::{Manner, exchanges};
 pub use icmp::{Pings, ping};
 pub use packet::PacketSocket;
 pub use tcp::{Connection, Conversation, SentTwice, Streams, Transfer, bulk, exchange, streams};
