@@ -12,8 +12,8 @@ use std::{
 use jiff::Timestamp;
 use observer_ebpf::abi::Direction;
 use pcap_parser::{
-    Block, OptionCode, PcapHeader, PcapNGOption, parse_block_be, parse_block_le, parse_pcap_frame,
-    parse_pcap_frame_be, parse_pcap_frame_modified, parse_pcap_header, traits::PcapNGPacketBlock,
+    Block, OptionCode, PcapHeader, PcapNGOption, parse_block_be, parse_block_le, parse_pcap_header,
+    traits::PcapNGPacketBlock,
 };
 
 /// Why a capture cannot be read, or not to its end.
@@ -52,8 +52,8 @@ pub enum CaptureError {
 /// An interface of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Source {
-    /// Its number in its section of the file.
-    pub(super) number: usize,
+    /// The section of the file that describes it, and its number there.
+    pub(super) number: (usize, usize),
     /// Its name, where the capture has one.
     pub(super) name: Option<String>,
     /// Its `LINKTYPE_` number.
@@ -83,8 +83,8 @@ pub(super) struct Capture {
     size: Option<u64>,
     format: Format,
     sources: Vec<Source>,
-    /// The first source of the section.
-    section: usize,
+    /// The number of the section that is being read, and its first source.
+    section: (usize, usize),
     /// Packets that the capturing program says it lost, by source.
     dropped: BTreeMap<usize, u64>,
     /// The block or record that is being read, and where it begins.
@@ -113,6 +113,10 @@ const MAX_BLOCK: usize = 64 << 20;
 
 /// Bytes that tell the formats apart.
 const MAGIC: usize = 4;
+/// pcap with times in microseconds.
+const PLAIN: u32 = 0xa1b2_c3d4;
+/// The same with longer records: Alexey Kuznetzov's "modified" pcap.
+const MODIFIED: u32 = 0xa1b2_cd34;
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const OBSOLETE_PACKET: u32 = 2;
 /// Blocks without which packets are missed or misread: sections, interfaces, simple and enhanced packets.
@@ -148,7 +152,7 @@ impl Capture {
             size,
             format: Format::PcapNg { big_endian: false },
             sources: Vec::new(),
-            section: 0,
+            section: (0, 0),
             dropped: BTreeMap::new(),
             block: Vec::new(),
             start: 0,
@@ -172,10 +176,15 @@ impl Capture {
         };
         let mut bytes = self.block.clone();
         bytes.resize(HEADER, 0);
+        // pcap-parser knows the modified format in little-endian order only; its header is that of all others.
+        let modified_big_endian = bytes.starts_with(&MODIFIED.to_be_bytes());
+        if modified_big_endian {
+            bytes[..MAGIC].copy_from_slice(&PLAIN.to_be_bytes());
+        }
         let what = match parse_pcap_header(&bytes) {
             Ok((_, header)) if is_whole => {
-                self.format =
-                    Format::Pcap { big_endian: header.is_bigendian(), modified: header.is_modified_format() };
+                let modified = modified_big_endian || header.is_modified_format();
+                self.format = Format::Pcap { big_endian: header.is_bigendian(), modified };
                 self.sources.push(Source::of_pcap(&header));
                 self.take_block();
                 return Ok(());
@@ -227,19 +236,14 @@ impl Capture {
         let captured = self.word(8, big_endian);
         self.fill_block(header, captured)?;
         self.packets += 1;
-        let parse = match (modified, big_endian) {
-            (true, _) => parse_pcap_frame_modified,
-            (false, true) => parse_pcap_frame_be,
-            (false, false) => parse_pcap_frame,
-        };
-        let Ok((_, record)) = parse(&self.block) else { return Err(self.broken("no packet record")) };
+        let [seconds, fraction, len] = [0, 4, 12].map(|at| self.word(at, big_endian));
         let source = &self.sources[0];
-        let ticks = u128::from(record.ts_sec) * source.times.resolution + u128::from(record.ts_usec);
+        let ticks = u128::from(seconds) * source.times.resolution + u128::from(fraction);
         let packet = Packet {
             source: 0,
             unix_ms: source.times.unix_ms(ticks),
-            data: record.data,
-            len: record.origlen.max(record.caplen),
+            data: &self.block[header..],
+            len: len.max(captured),
             direction: None,
         };
         Ok(Some((source, packet)))
@@ -270,16 +274,16 @@ impl Capture {
             match found {
                 Err(what) => return Err(self.broken(what)),
                 Ok(None) => {}
-                Ok(Some(Found::Section)) => self.section = self.sources.len(),
+                Ok(Some(Found::Section)) => self.section = (self.section.0 + 1, self.sources.len()),
                 Ok(Some(Found::Source(mut source))) => {
-                    source.number = self.sources.len() - self.section;
+                    source.number = (self.section.0, self.sources.len() - self.section.1);
                     self.sources.push(source);
                 }
                 Ok(Some(Found::Dropped { source, packets })) => {
-                    self.dropped.insert(self.section + source, packets);
+                    self.dropped.insert(self.section.1 + source, packets);
                 }
                 Ok(Some(Found::Packet(found))) => {
-                    let number = self.section + found.source;
+                    let number = self.section.1 + found.source;
                     let Some(source) = self.sources.get(number) else {
                         return Err(self.broken(format!("interface {} is not described", found.source)));
                     };
@@ -435,8 +439,8 @@ impl Found {
         Ok(Some(match block {
             Block::SectionHeader(_) => Self::Section,
             Block::InterfaceDescription(block) => Self::Source(Source {
-                number: 0,
-                name: block.if_name().and_then(Result::ok).map(printable),
+                number: (0, 0),
+                name: name(&block.options),
                 link_type: block.linktype.0 as u16,
                 times: Times::of_pcapng(&block.options, big_endian),
             }),
@@ -492,16 +496,21 @@ fn number(options: &[PcapNGOption<'_>], code: OptionCode, big_endian: bool) -> O
     Some(if big_endian { bytes.iter().fold(0, add) } else { bytes.iter().rev().fold(0, add) })
 }
 
-/// A name becomes a part of records, which are split at spaces.
-fn printable(name: &str) -> String {
-    name.trim_end_matches('\0').replace(|c: char| c.is_whitespace() || c.is_control() || c == '"', "_")
+/// `if_name`; `None` where it is empty, as programs that join captures write it.
+fn name(options: &[PcapNGOption<'_>]) -> Option<String> {
+    let option = options.iter().find(|option| option.code == OptionCode::IfName)?;
+    let name = String::from_utf8_lossy(option.as_bytes().ok()?);
+    // It becomes a part of records, which are split at spaces.
+    let name =
+        name.trim_end_matches('\0').replace(|c: char| c.is_whitespace() || c.is_control() || c == '"', "_");
+    Some(name).filter(|name| !name.is_empty())
 }
 
 impl Source {
     fn of_pcap(header: &PcapHeader) -> Self {
         let resolution = if header.is_nanosecond_precision() { 1_000_000_000 } else { 1_000_000 };
         Self {
-            number: 0,
+            number: (0, 0),
             name: None,
             // The upper half holds other things.
             link_type: header.network.0 as u16,

@@ -3,7 +3,7 @@
 
 use observer_ebpf::abi::Direction;
 
-use super::capture::Packet;
+use super::{capture::Packet, link_names};
 
 /// What packets of an interface begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,21 +19,8 @@ pub(super) enum LinkType {
     LinuxCooked2,
 }
 
-/// Others that are often met, for messages.
-const KNOWN: [(u16, &str); 9] = [
-    (105, "IEEE802_11"),
-    (127, "IEEE802_11_RADIOTAP"),
-    (163, "IEEE802_11_AVS"),
-    (187, "BLUETOOTH_HCI_H4"),
-    (189, "USB_LINUX"),
-    (220, "USB_LINUX_MMAPPED"),
-    (239, "NFLOG"),
-    (252, "WIRESHARK_UPPER_PDU"),
-    (253, "NETLINK"),
-];
-
 impl LinkType {
-    /// The one with this number; an error is its name.
+    /// The one with this number; for one that is not read, an error with its number and name.
     pub(super) fn of(number: u16) -> Result<Self, String> {
         Ok(match number {
             1 => Self::Ethernet,
@@ -43,10 +30,8 @@ impl LinkType {
             113 => Self::LinuxCooked,
             276 => Self::LinuxCooked2,
             _ => {
-                let name = KNOWN.iter().find(|(known, _)| *known == number);
-                return Err(
-                    name.map_or_else(|| format!("{number}"), |(_, name)| format!("{number} ({name})"))
-                );
+                let name = link_names::name(number).unwrap_or("no known link type");
+                return Err(format!("{number} ({name})"));
             }
         })
     }
@@ -211,6 +196,7 @@ mod tests {
     #[test]
     fn other_link_types_are_named() {
         assert_eq!(LinkType::of(105), Err("105 (IEEE802_11)".into()));
-        assert_eq!(LinkType::of(147), Err("147".into()));
+        assert_eq!(LinkType::of(147), Err("147 (USER0)".into()));
+        assert_eq!(LinkType::of(65_535), Err("65535 (no known link type)".into()));
     }
 }

@@ -5,7 +5,7 @@
 //! which every packet of the file is found again.
 //!
 //! - `capture`: files to packets
-//! - `link`: packets to Ethernet frames
+//! - `link`: packets to Ethernet frames; `link_names`: what others are called
 //! - `side`: which way a frame went
 //! - `segments`: super-packets
 //! - `windows`: the windows of the capture's time
@@ -13,6 +13,7 @@
 
 mod capture;
 mod link;
+mod link_names;
 mod report;
 mod segments;
 mod side;
@@ -182,11 +183,13 @@ impl SinkObserver for Written {
     fn recovered(&self, _: Recovered) {}
 }
 
-/// An interface that packets of the capture crossed: its number in its section, its name, and for captures of `any`
-/// the index that the packet itself names.
+/// An interface that packets of the capture crossed: its section and its number there, its name, and for captures of
+/// `any` the index that the packet itself names.
+///
+/// Sections may be of different hosts: interfaces of the same name in two of them are two.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place {
-    number: usize,
+    number: (usize, usize),
     name: Option<String>,
     link_type: u16,
     index: Option<u32>,
@@ -224,6 +227,11 @@ struct Replay {
     since_ring: u32,
     /// Whether any packet told its direction by itself.
     says_directions: bool,
+}
+
+/// Bytes of a frame up to the end of its IP packet.
+fn frame_without_trailer(bytes: &[u8], packet: &packet::Packet) -> Option<u32> {
+    packet::layout(bytes, Link::Ethernet).map(|layout| layout.network + packet.wire.bytes as u32)
 }
 
 /// Packets between two looks at the clock of the progress bar and at signals.
@@ -346,7 +354,13 @@ impl Replay {
         let shape = parsed.map_or(Shape::Single, |packet| {
             self.segments.shape(number, is_own, &packet, frame.bytes, frame.len)
         });
-        let captured = Captured { bytes: frame.bytes, len: frame.len, unix_ms, segment: shape.segment() };
+        let len = match parsed {
+            // The programs take the length of a super-packet from its frame, which here may have a trailer.
+            Ok(packet) if shape.segment() != 0 => frame_without_trailer(frame.bytes, &packet),
+            _ => None,
+        };
+        let len = len.unwrap_or(frame.len);
+        let captured = Captured { bytes: frame.bytes, len, unix_ms, segment: shape.segment() };
         match (self.runs.run(number, direction, &captured)?, parsed) {
             (Taken::Yes, _) => self.taken(number, shape),
             (Taken::TooShort, Err(skip)) => {
@@ -398,8 +412,11 @@ impl Replay {
         if let Some(index) = place.index {
             name = format!("{name}:{index}");
         }
-        if self.interfaces.iter().any(|interface| *interface.subject.interface_name == *name) {
-            name = format!("{name}:{}", place.number);
+        let is_taken = |name: &str| self.interfaces.iter().any(|it| *it.subject.interface_name == *name);
+        if is_taken(&name) {
+            // More names than there are interfaces: one of them is free.
+            let mut names = (2..=self.interfaces.len() + 1).map(|count| format!("{name}:{count}"));
+            name = names.find(|name| !is_taken(name)).unwrap_or(name);
         }
         let subject = Arc::new(Subject::named(&name, self.mac, Arc::clone(&self.identity)));
         self.interfaces.push(Interface { subject, ledger: [Ledger::default(); 2] });

@@ -1,8 +1,11 @@
 //! Super-packets: what a host with segmentation or receive offload captures in place of the packets on the wire.
 //!
-//! A capture does not say how large the segments were, and the programs must be told. TCP tells when it connects: no
-//! segment is larger than what the receiver announced. Where the capture has no SYN, for UDP and in tunnels, the MTU is a
-//! guess.
+//! A capture does not say how large the segments were, and the programs must be told. For TCP the handshake tells: no
+//! segment is larger than the receiver's announcement, and none is larger than the MTU, which is known by the
+//! announcements that a host makes itself. Where the capture has no SYN, for UDP and in tunnels, the MTU is a guess.
+//!
+//! Lengths are those of the IP header. What follows the packet in its frame (padding, a frame check sequence, trailers of
+//! switches) is no part of it.
 
 use std::collections::HashMap;
 
@@ -11,7 +14,7 @@ use observer_ebpf::packet::{Frame, Layout, Link, Offload, Packet, Part, end_in_t
 
 use crate::flow::InterfaceNumber;
 
-/// What a packet is taken for.
+/// How many packets a captured one was on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// One packet on the wire.
@@ -43,7 +46,17 @@ pub(super) struct Segments {
     least_mss: u32,
     /// The MTU that the largest announcement of an interface's own side comes to.
     largest: HashMap<InterfaceNumber, u32, RandomState>,
-    announced: HashMap<Sender, u16, RandomState>,
+    announced: HashMap<Sender, Announcement, RandomState>,
+}
+
+/// What one end of a connection said of segments when it connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Announcement {
+    /// The largest payload that it takes, behind headers without options. Binds the other end.
+    mss: u16,
+    /// The MTU that this comes to, which is that of its own link; but Ethernet's at least, for announcements are
+    /// lowered on the way, too.
+    mtu: u32,
 }
 
 /// One end of a connection, sending.
@@ -69,8 +82,8 @@ impl Segments {
         Self { mtu, least_mss: u32::MAX, largest: HashMap::default(), announced: HashMap::default() }
     }
 
-    /// What a packet is taken for, of which `bytes` were captured; `len` is that of the frame. Learns from SYNs.
-    /// `own` are those that the interface's side sends.
+    /// How many packets a captured one was on the wire. `bytes` of its frame were captured, which was `len` bytes long.
+    /// Learns from SYNs. `own` are those that the interface's side sends.
     pub(super) fn shape(
         &mut self,
         interface: InterfaceNumber,
@@ -87,65 +100,86 @@ impl Segments {
             return Shape::Single;
         }
         let Some(layout) = layout(bytes, Link::Ethernet) else { return Shape::Single };
-        let l3_bytes = len.saturating_sub(layout.network);
-        let payload = len.saturating_sub(layout.payload);
+        if packet.protocol == TCP && packet.fragment.part == Part::Whole {
+            self.of_tcp(interface, own, packet, layout)
+        } else {
+            self.of_others(interface, packet, bytes, (layout, len))
+        }
+    }
+
+    fn of_tcp(&self, interface: InterfaceNumber, own: bool, packet: &Packet, layout: Layout) -> Shape {
+        let headers = layout.payload - layout.network;
+        let options = (layout.payload - layout.transport).saturating_sub(TCP_HEADER);
+        let payload = (packet.wire.bytes as u32).saturating_sub(headers);
+        let announced = |sender| self.announced.get(&sender).copied();
+        match announced(Sender::receiver_of(interface, packet)) {
+            Some(theirs) if u32::from(theirs.mss) > options => {
+                let of_sender = announced(Sender::of(interface, packet)).map(|sender| sender.mtu);
+                // What the user says of the interface is what its own side goes by.
+                let of_sender = of_sender.filter(|_| !own || self.mtu.is_none());
+                let of_interface = self.mtu.or_else(|| self.known_mtu(interface));
+                let mtu = [of_interface, of_sender].into_iter().flatten().min();
+                let by_mtu = mtu.map_or(u32::MAX, |mtu| mtu.saturating_sub(headers));
+                let size = by_mtu.min(u32::from(theirs.mss) - options);
+                if payload > size && size != 0 { Shape::Agreed(size) } else { Shape::Single }
+            }
+            _ => {
+                let mtu = self.mtu_of(interface);
+                let size = mtu.saturating_sub(headers);
+                let is_long = packet.wire.bytes > u64::from(mtu);
+                if is_long && size != 0 { Shape::Guessed(size) } else { Shape::Single }
+            }
+        }
+    }
+
+    fn of_others(
+        &self,
+        interface: InterfaceNumber,
+        packet: &Packet,
+        bytes: &[u8],
+        (layout, len): (Layout, u32),
+    ) -> Shape {
         let mtu = self.mtu_of(interface);
-        let is_long = l3_bytes > mtu && packet.wire.bytes > u64::from(mtu);
+        if packet.wire.bytes <= u64::from(mtu) {
+            return Shape::Single;
+        }
+        if packet.fragment.part != Part::Whole {
+            return Shape::Jumbo;
+        }
         let behind = |headers_end: u32| mtu.saturating_sub(headers_end - layout.network);
-        let by_mtu = behind(layout.payload);
         let guessed = |size| if size == 0 { Shape::Jumbo } else { Shape::Guessed(size) };
-        match packet.protocol {
-            TCP if packet.fragment.part == Part::Whole => {
-                let options = (layout.payload - layout.transport).saturating_sub(TCP_HEADER);
-                match self.agreed(interface, packet) {
-                    Some(mss) if mss > options => {
-                        let size = if self.mtu.is_some() { by_mtu.min(mss - options) } else { mss - options };
-                        if payload > size && size != 0 { Shape::Agreed(size) } else { Shape::Single }
-                    }
-                    _ if is_long && by_mtu != 0 => Shape::Guessed(by_mtu),
-                    _ => Shape::Single,
-                }
-            }
-            _ if !is_long => Shape::Single,
-            protocol if packet.fragment.part == Part::Whole => {
-                let offload = Offload { size: by_mtu, segments: 0 };
-                let frame = Frame { len, link: Link::Ethernet, tags_beside: 0, offload };
-                match end_in_tunnel(bytes, frame) {
-                    Some(headers_end) => guessed(behind(headers_end)),
-                    None if protocol == UDP => guessed(by_mtu),
-                    None => Shape::Jumbo,
-                }
-            }
-            _ => Shape::Jumbo,
+        let offload = Offload { size: behind(layout.payload), segments: 0 };
+        let frame = Frame { len, link: Link::Ethernet, tags_beside: 0, offload };
+        match end_in_tunnel(bytes, frame) {
+            Some(headers_end) => guessed(behind(headers_end)),
+            None if packet.protocol == UDP => guessed(behind(layout.payload)),
+            None => Shape::Jumbo,
         }
     }
 
     /// The MTU of an interface: what the user said, else what its own side announced, but Ethernet's at least.
     pub(super) fn mtu_of(&self, interface: InterfaceNumber) -> u32 {
-        self.mtu.unwrap_or_else(|| {
-            self.largest.get(&interface).map_or(ETHERNET_MTU, |mtu| ETHERNET_MTU.max(*mtu))
-        })
+        self.mtu.or_else(|| self.known_mtu(interface)).unwrap_or(ETHERNET_MTU)
     }
 
-    /// The payload that the sender may put into a segment with a header without options.
-    fn agreed(&self, interface: InterfaceNumber, packet: &Packet) -> Option<u32> {
-        let theirs = self.announced.get(&Sender::receiver_of(interface, packet))?;
-        let own = self.announced.get(&Sender::of(interface, packet));
-        Some(own.map_or(*theirs, |own| *own.min(theirs)).into())
+    /// The same where its own side has announced any.
+    fn known_mtu(&self, interface: InterfaceNumber) -> Option<u32> {
+        self.largest.get(&interface).copied()
     }
 
     fn learn(&mut self, interface: InterfaceNumber, own: bool, packet: &Packet, bytes: &[u8]) {
         let Some(layout) = layout(bytes, Link::Ethernet) else { return };
         let Some(mss) = announcement(bytes, layout) else { return };
+        let headers = layout.transport - layout.network + TCP_HEADER;
+        let mtu = ETHERNET_MTU.max(u32::from(mss) + headers);
         let sender = Sender::of(interface, packet);
         if self.announced.len() < MAX_CONNECTIONS || self.announced.contains_key(&sender) {
-            self.announced.insert(sender, mss);
+            self.announced.insert(sender, Announcement { mss, mtu });
             self.least_mss = self.least_mss.min(mss.into());
         }
         if own {
-            let headers = layout.transport - layout.network + TCP_HEADER;
-            let mtu = self.largest.entry(interface).or_default();
-            *mtu = (*mtu).max(u32::from(mss) + headers);
+            let largest = self.largest.entry(interface).or_default();
+            *largest = (*largest).max(mtu);
         }
     }
 }
@@ -239,6 +273,28 @@ mod tests {
             assert_eq!(of(&[], 1461), Shape::Agreed(1460));
             assert_eq!(of(&[1; 12], 20_000), Shape::Agreed(1448), "options take from the payload");
             assert_eq!(of(&[1; 12], 1449), Shape::Agreed(1448), "shorter than the MTU");
+        }
+    }
+
+    /// The MSS option says what its sender takes (RFC 9293, 3.7.1), not what it sends.
+    #[test]
+    fn an_announcement_does_not_bind_its_own_sender() {
+        let mut segments = Segments::new(None);
+        shape(&mut segments, true, &segment(1, 2, SYN, &[2, 4, 2, 24], 0));
+        shape(&mut segments, false, &segment(2, 1, SYN | 16, &[2, 4, 5, 180], 0));
+        assert_eq!(shape(&mut segments, true, &segment(1, 2, 16, &[], 1460)), Shape::Single);
+        assert_eq!(shape(&mut segments, true, &segment(1, 2, 16, &[], 1461)), Shape::Agreed(1460));
+        assert_eq!(shape(&mut segments, false, &segment(2, 1, 16, &[], 537)), Shape::Agreed(536));
+    }
+
+    #[test]
+    fn what_follows_a_packet_in_its_frame_is_no_payload() {
+        let mut segments = connected();
+        for trailer in [1, 4, 46, 60_000] {
+            let (bytes, len) = segment(2, 1, 16, &[], 1460);
+            assert_eq!(shape(&mut segments, false, &(bytes, len + trailer)), Shape::Single, "{trailer}");
+            let (bytes, len) = segment(1, 9, 17, &[], 0);
+            assert_eq!(shape(&mut segments, true, &(bytes, len + trailer)), Shape::Single, "{trailer}");
         }
     }
 

@@ -125,7 +125,7 @@ fn wrong_usage_is_one_line() -> Result<()> {
     refused(USAGE, "directory", &run(command()?.args(["replay", "/"]).args(LOCAL))?);
     refused(USAGE, "FILE", &run(command()?.arg("replay"))?);
     refused(USAGE, "USB_LINUX", &with(&pcap(Order::Little, 189, false, &packets(1)), &LOCAL)?);
-    refused(USAGE, "link type 147", &with(&pcap(Order::Little, 147, false, &packets(1)), &LOCAL)?);
+    refused(USAGE, "link type 147 (USER0)", &with(&pcap(Order::Little, 147, false, &packets(1)), &LOCAL)?);
     for (flag, value) in [
         ("--local", "10.0.0.0/33"),
         ("--local", "home"),

@@ -210,9 +210,9 @@ fn many_interfaces_are_told_apart() -> Result<()> {
     Ok(())
 }
 
-/// As `cat` joins them; byte orders may differ.
+/// As `cat` joins them; byte orders may differ. Nobody says that they are of one host.
 #[test]
-fn sections_continue_their_interfaces() -> Result<()> {
+fn interfaces_of_several_sections_stay_apart_whatever_their_names() -> Result<()> {
     let lab = lab!();
     let section = |order, ms| {
         let interfaces = [Description::new("eth0"), Description::new("eth1")];
@@ -220,9 +220,67 @@ fn sections_continue_their_interfaces() -> Result<()> {
     };
     let capture = [section(Order::Little, 1), section(Order::Big, 2), section(Order::Little, 3)].concat();
     let replayed = replay(&lab, &capture, &LOCAL)?;
-    let [record] = &replayed.records.all[..] else { panic!("{replayed:#?}") };
-    assert_eq!(record.text("interface_name"), "eth1");
-    assert_eq!((record.tally, times(record)), (Tally::of(3, 58), (BEGIN * 1000 + 1, BEGIN * 1000 + 3)));
+    assert_eq!(replayed.count("interfaces"), 3);
+    let records: Vec<_> = replayed
+        .records
+        .all
+        .iter()
+        .map(|record| (record.text("interface_name"), record.tally, times(record).0))
+        .collect();
+    let one = Tally::of(1, 58);
+    let expected = ["eth1", "eth1:2", "eth1:3"].into_iter().zip(BEGIN * 1000 + 1..);
+    for (name, time) in expected {
+        assert!(records.contains(&(name, one, time)), "{name} in {records:?}");
+    }
+    assert_eq!(records.len(), 3);
+    Ok(())
+}
+
+/// Programs that join captures write a name of no length where there was none.
+#[test]
+fn a_name_without_a_letter_is_no_name() -> Result<()> {
+    let _lab = lab!();
+    for name in [&b""[..], b"\0", b"\xff\xfe"] {
+        // An interface whose name is written by hand: the empty option too.
+        let option = [&[2, 0][..], &(name.len() as u16).to_le_bytes(), name].concat();
+        let mut body = [&[1, 0, 0, 0, 0, 0, 0, 0][..], &option].concat();
+        body.resize(body.len().next_multiple_of(4), 0);
+        let section = pcapng(Order::Little, &[], &[]);
+        let packet = pcapng(Order::Little, &[Description::new("")], &[at(0, frame(Direction::Egress))]);
+        // Behind the header of the section and the description of an interface without a name.
+        let packet = &packet[section.len() + 20..];
+        let capture = [&section[..], &block(Order::Little, 1, &body), packet].concat();
+        let exit = fed(command()?.args(["replay", "-"]).args(LOCAL), &capture)?;
+        assert_eq!(exit.status.code(), Some(0), "{}", exit.stderr);
+        let columns: Vec<_> = exit.stdout.trim_end().split(' ').collect();
+        assert_eq!(columns.len(), 14, "{name:?}: {}", exit.stdout);
+        assert!(columns.iter().all(|column| !column.is_empty()), "{name:?}: {}", exit.stdout);
+    }
+    Ok(())
+}
+
+/// The format of a libpcap that some distributions patched, whose records say more.
+#[test]
+fn modified_pcap_is_read_in_both_byte_orders() -> Result<()> {
+    let lab = lab!();
+    for order in Order::ALL {
+        let plain = pcap(order, ETHERNET, false, &[]);
+        let word =
+            |value: u32| if order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() };
+        let mut capture = [&word(0xa1b2_cd34)[..], &plain[4..]].concat();
+        for number in 0..3 {
+            let frame = frame(Direction::Egress);
+            let length = frame.len() as u32;
+            capture.extend([(BEGIN + number) as u32, 500_000, length, length, 7].map(word).concat());
+            // Protocol, packet type, padding.
+            capture.extend([8, 0, 4, 0]);
+            capture.extend(frame);
+        }
+        let replayed = replay(&lab, &capture, &LOCAL)?;
+        let [record] = &replayed.records.all[..] else { panic!("{order:?}: {replayed:#?}") };
+        assert_eq!(record.tally, Tally::of(3, 58), "{order:?}");
+        assert_eq!(times(record), (BEGIN * 1000 + 500, BEGIN * 1000 + 2500), "{order:?}");
+    }
     Ok(())
 }
 

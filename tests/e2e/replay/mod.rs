@@ -5,6 +5,7 @@ mod corpus;
 mod faults;
 mod formats;
 mod fragments;
+mod lengths;
 mod time;
 
 use std::{fs, io::Write as _, path::Path, process::Command, time::Duration};
