@@ -16,6 +16,8 @@ pub(super) fn table(layout: &Layout<'_>) -> Result<String, SchemaError> {
     layout.s3().ok_or(SchemaError::NotInS3)?;
     let root = format!("{}/AWSLogs/", layout.place);
     let columns = columns(&layout.columns(), ["int", "bigint", "string"], |text, name, kind| {
+        // As AWS declares it, whose Parquet files hold 32 bits, too.
+        let kind = if name == "protocol" { "bigint" } else { kind };
         let _ = write!(text, "`{name}` {kind}");
     });
     let rows = match layout.output {
@@ -105,4 +107,46 @@ fn partitions(
         }
     };
     (columns, folders, pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        record::Format,
+        schema::{Layout, Reader},
+        sink::{Output, Partition},
+    };
+
+    /// Versions 2 to 5 as AWS declares them ("Create tables for flow logs in Apache Parquet format", Athena User Guide).
+    const PUBLISHED: &str = "version int, account_id string, interface_id string, srcaddr string, dstaddr string, \
+        srcport int, dstport int, protocol bigint, packets bigint, bytes bigint, start bigint, end bigint, \
+        action string, log_status string, vpc_id string, subnet_id string, instance_id string, tcp_flags int, \
+        type string, pkt_srcaddr string, pkt_dstaddr string, region string, az_id string, \
+        sublocation_type string, sublocation_id string, pkt_src_aws_service string, pkt_dst_aws_service string, \
+        flow_direction string, traffic_path int";
+
+    #[test]
+    fn columns_have_the_types_that_aws_declares() {
+        let format = Format::all();
+        for output in [Output::Text, Output::Parquet] {
+            let layout = Layout {
+                format: &format,
+                output,
+                partition: Partition::Daily,
+                place: "s3://logs".into(),
+                endpoint: None,
+                account: None,
+                region: None,
+            };
+            let table = layout.print(Reader::Athena).unwrap();
+            let declared: Vec<String> = table
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix('`'))
+                .map(|line| line.trim_end_matches(',').replacen('`', "", 1))
+                .collect();
+            for column in PUBLISHED.split(", ") {
+                assert!(declared.iter().any(|it| it == column), "{column} in {declared:?}");
+            }
+        }
+    }
 }

@@ -215,6 +215,24 @@ mod tests {
     }
 
     #[test]
+    fn the_collector_reads_parquet_from_s3_alone_and_its_versions_are_named() {
+        let format = Format::all();
+        let of = |output, place: &'static str| {
+            Layout { place: place.into(), ..layout(&format, output) }.print(Reader::Otel)
+        };
+        let parquet = of(Output::Parquet, "s3://logs/fleet").unwrap();
+        assert!(parquet.contains("vpcflow: {file_format: parquet}"), "{parquet}");
+        assert!(parquet.contains("suffix: .log.parquet"), "{parquet}");
+        assert!(parquet.contains("v0.150.0"), "{parquet}");
+        let error = of(Output::Parquet, "/var/log/observer").unwrap_err().to_string();
+        assert!(error.contains("--output jsonl or text"), "{error}");
+        let text = of(Output::Text, "s3://logs/fleet").unwrap();
+        assert!(text.contains("v0.143.0 to v0.146.x refuse"), "{text}");
+        let lines = of(Output::Jsonl, "s3://logs/fleet").unwrap();
+        assert!(!lines.contains("refuse"), "{lines}");
+    }
+
+    #[test]
     fn athena_finds_the_folders_of_each_partition() {
         let format = Format::v2();
         for (partition, template) in [

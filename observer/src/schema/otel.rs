@@ -3,31 +3,54 @@
 use super::{Layout, SchemaError};
 use crate::sink::Output;
 
+/// What versions of the collector's decoder of flow logs make of these files: the comment above its settings.
+///
+/// By the source of `extension/encoding/awslogsencodingextension` and the collector's release notes: the reader that
+/// came with v0.143.0 (pull request 44771) takes what follows the last newline for a record, until v0.147.0 (46221);
+/// ECS fields (47868) and Parquet (47220) were added after v0.150.0; a table of protocol names with 143 entries was once
+/// compared with the number, and an error in one record refuses the whole file.
+const TEXT_NOTES: &str = "\
+  # v0.143.0 to v0.146.x refuse a file that ends in a newline, as these do: take an older or a newer collector.
+  # v0.150.0 and older leave out the ecs- fields. Some versions refuse a file that holds a protocol of 143 or above.
+";
+const PARQUET_NOTES: &str = "\
+  # v0.150.0 and older do not read Parquet. Some versions refuse a file that holds a protocol of 143 or above.
+";
+
 pub(super) fn pipeline(layout: &Layout<'_>) -> Result<String, SchemaError> {
-    if layout.output == Output::Parquet {
-        return Err(SchemaError::Output {
-            reader: "the OpenTelemetry Collector",
-            output: "parquet",
-            instead: "jsonl or text",
-        });
-    }
     Ok(match layout.s3() {
         Some((bucket, prefix)) => of_bucket(layout, (bucket, prefix), layout.region()?),
+        None if layout.output == Output::Parquet => {
+            return Err(SchemaError::Output {
+                reader: "the OpenTelemetry Collector's receiver of files",
+                output: "parquet",
+                instead: "jsonl or text, or --deliver s3://",
+            });
+        }
         None => of_folder(layout),
     })
 }
 
 fn of_bucket(layout: &Layout<'_>, (bucket, prefix): (&str, &str), region: &str) -> String {
-    let (extension, settings) = match layout.output {
-        Output::Text => {
-            ("awslogs_encoding/flow_logs", "{format: vpcflow, vpcflow: {file_format: plain-text}}")
+    let (extension, notes, settings) = match layout.output {
+        Output::Text => (
+            "awslogs_encoding/flow_logs",
+            TEXT_NOTES,
+            "{format: vpcflow, vpcflow: {file_format: plain-text}}",
+        ),
+        Output::Parquet => (
+            "awslogs_encoding/flow_logs",
+            PARQUET_NOTES,
+            "{format: vpcflow, vpcflow: {file_format: parquet}}",
+        ),
+        Output::Jsonl | Output::Stdout => {
+            ("text_encoding/flow_logs", "", "{unmarshaling_separator: \"\\n\"}")
         }
-        _ => ("text_encoding/flow_logs", "{unmarshaling_separator: \"\\n\"}"),
     };
     let ending = layout.output.ending().unwrap_or_default();
     format!(
         "extensions:
-  {extension}: {settings}
+{notes}  {extension}: {settings}
 receivers:
   awss3:
     sqs:
