@@ -1,9 +1,10 @@
 //! What the kernel drops behind, before and beside the hooks: the tracepoint `skb:kfree_skb`.
 //!
 //! It fires for every dropped buffer of the host; those of interfaces that are not watched leave after one look-up. Of
-//! the others the reason is counted, and what the host's policy has dropped is kept by flow, in the halves of the flow
-//! cache; so is, apart from that, what came in and nobody took. What is dropped may be dropped anywhere, with bottom halves on: nothing here belongs to a CPU, so counts are
-//! added by atomics, and headers are copied to the stack rather than to a place that an interrupt would use as well.
+//! the others the reason is counted. Packets that the host's policy has dropped are kept by flow, in the halves of the
+//! flow cache; so are, apart from them, incoming packets that failed to reach their receiver, which the reason tells
+//! ([`Verdict`]). Packets are dropped anywhere, with bottom halves on: nothing here belongs to a CPU, so counts are added
+//! by atomics, and headers are copied to the stack rather than to a place that an interrupt would use as well.
 
 use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
 
