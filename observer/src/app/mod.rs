@@ -67,7 +67,7 @@ use crate::{
         object::LoaderOptions,
         preflight,
     },
-    limits::{Budget, BudgetError, Limits, Wanted},
+    limits::{Budget, BudgetError, Limits, Wanted, is_in_memory},
     schema::SchemaError,
     sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
     tasks::{
@@ -329,6 +329,8 @@ fn wanted(config: &Config) -> Wanted<'_> {
         max_flows: config.max_flows,
         outputs: &config.output.outputs,
         cpus: preflight::possible_cpus(),
+        files_in_memory: Some(&*config.output.directory)
+            .filter(|directory| config.output.has_files() && is_in_memory(directory)),
     }
 }
 

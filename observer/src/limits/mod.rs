@@ -7,13 +7,17 @@
 mod budget;
 mod groups;
 
-use std::{fmt, fs, path::PathBuf};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use bytesize::ByteSize;
 use nix::{
     sched::{CpuSet, sched_getaffinity},
     sys::{
         resource::{RLIM_INFINITY, Resource as Rlimit, getrlimit},
+        statfs::{FsType, TMPFS_MAGIC, statfs},
         sysinfo::sysinfo,
     },
     unistd::Pid,
@@ -131,6 +135,14 @@ impl fmt::Display for Limits {
         write!(f, "descriptors {descriptors}")
     }
 }
+
+/// Whether files below this path, which may not exist yet, are in memory.
+pub fn is_in_memory(path: &Path) -> bool {
+    let found = path.ancestors().find_map(|folder| statfs(folder).ok());
+    found.is_some_and(|found| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&found.filesystem_type()))
+}
+
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 /// A number of bytes with a binary unit, as flags take it.
 fn bytes(count: u64) -> impl fmt::Display {
