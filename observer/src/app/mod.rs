@@ -39,7 +39,7 @@ pub use self::{check::check, tasks::show_tasks};
 use self::{
     interfaces::Interfaces,
     owners::Senders,
-    running::{Running, end_at_the_latest},
+    running::Running,
     signals::Signals,
     tick::{Tick, TickOptions},
     watermark::Watermark,
@@ -61,7 +61,7 @@ use crate::{
     sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
     tasks::{Board, SourceObserver, SourceOptions, TasksFile, TasksFileError, Watch, WatchOptions},
     telemetry::{self, Health, Metrics, Server},
-    worker::{Deadline, Worker},
+    worker::Worker,
 };
 
 /// Why the daemon ended, or did not start. Each is one line that says what to do.
@@ -139,7 +139,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
 
     // Before anything is touched: a signal that comes early must not leave it behind.
     let runtime = async_runtime()?;
-    let mut signals = Signals::listen(&runtime)
+    let signals = Signals::listen(&runtime)
         .map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
     let sizes = sizes(config)?;
@@ -232,12 +232,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         flows = sizes.flows(),
         "observing"
     );
-    let signal = runtime.block_on(signals.stop(|| running.has_ended()));
-    let deadline = Deadline::after(config.stop_timeout);
-    end_at_the_latest(&deadline);
-    runtime.spawn(signals.hurry(deadline.clone()));
-    tracing::info!(signal, "stopping");
-    let result = running.stop(&deadline);
+    let result = running.until_stopped(signals, &runtime, config.stop_timeout);
     runtime.shutdown_background();
     drop(pins);
     drop(lock);
