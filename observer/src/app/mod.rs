@@ -47,7 +47,7 @@ pub use self::{check::check, tasks::show_tasks};
 use self::{
     interfaces::Interfaces,
     owners::Senders,
-    running::{Running, end_at_the_latest},
+    running::Running,
     signals::Signals,
     tick::{Tick, TickOptions},
     watermark::Watermark,
@@ -75,7 +75,7 @@ use crate::{
         WatchOptions,
     },
     telemetry::{self, Health, Metrics, Pages, Server},
-    worker::{Deadline, Worker},
+    worker::Worker,
 };
 
 /// News for the thread that puts programs on interfaces.
@@ -185,7 +185,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
 
     // Before anything is touched: a signal that comes early must not leave it behind.
     let runtime = async_runtime()?;
-    let mut signals = Signals::listen(&runtime)
+    let signals = Signals::listen(&runtime)
         .map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
     let sizes = Sizes::from_budget(budget.flow_memory, preflight::possible_cpus())?;
@@ -286,12 +286,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         flows = sizes.flows(),
         "observing"
     );
-    let signal = runtime.block_on(signals.stop(|| running.has_ended()));
-    let deadline = Deadline::after(config.stop_timeout);
-    end_at_the_latest(&deadline);
-    runtime.spawn(signals.hurry(deadline.clone()));
-    tracing::info!(signal, "stopping");
-    let result = running.stop(&deadline);
+    let result = running.until_stopped(signals, &runtime, config.stop_timeout);
     runtime.shutdown_background();
     drop(pins);
     drop(lock);
