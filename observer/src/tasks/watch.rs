@@ -64,8 +64,8 @@ pub struct Sighting {
 pub enum Tidings {
     /// The interfaces that are to be observed, whenever anything of them has changed.
     Interfaces(Sighting),
-    /// Qdiscs or filters have changed on these: by inode of the namespace and index.
-    Hooks(BTreeSet<(u64, u32)>),
+    /// Qdiscs or filters are gone from these interfaces, or may be: by inode of the namespace and index.
+    HooksGone(BTreeSet<(u64, u32)>),
 }
 
 /// The interfaces that are there.
@@ -213,7 +213,7 @@ impl Watch {
             changed |= self.spaces.take_changed();
             let hooks = self.spaces.take_hooks();
             if !hooks.is_empty() {
-                out(Tidings::Hooks(hooks));
+                out(Tidings::HooksGone(hooks));
             }
             // What has left is forgotten with time.
             if changed || scan {
