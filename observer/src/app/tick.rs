@@ -19,7 +19,10 @@ use super::{
     watermark::Watermark,
 };
 use crate::{
-    accounts::{Frames, Uncounted, UncountedLosses},
+    accounts::{
+        Frames, Uncounted, UncountedLosses,
+        unseen::{Claim, may_precede_hook},
+    },
     clock,
     flow::{Added, Delta, InterfaceNumber, Room, Table, Window},
     kernel::{
@@ -218,6 +221,8 @@ struct Interface {
     uncounted: UncountedLosses,
     /// What it has carried by its own counters, by direction.
     carried: [Frames; 2],
+    /// What its hooks did not see, by direction.
+    claims: [Claim; 2],
     /// Its programs are gone: packets pass uncounted, and it is not known yet how many.
     removed: bool,
     /// All that it carried passed uncounted, and nobody knows how much that was.
@@ -349,7 +354,8 @@ impl Tick {
             Event::Carried { number, key, carried, unseen } => {
                 if let Some(interface) = self.interfaces.get(number).filter(|it| it.key == key) {
                     interface.carried = carried;
-                    self.lose(number, Uncounted::Unseen, unseen);
+                    let certain = interface.certain(unseen);
+                    self.lose(number, Uncounted::Unseen, certain);
                 }
             }
             Event::Retire(number) => {
@@ -746,6 +752,19 @@ impl Interface {
         }
     }
 
+    /// The part of what its hooks did not see that no drop explains.
+    fn certain(&mut self, unseen: [Loss; 2]) -> [Loss; 2] {
+        Direction::ALL.map(|direction| {
+            let side = direction as usize;
+            let before = |it: &&Dropped| it.direction == direction && may_precede_hook(direction, &it.reason);
+            let explained = self.dropped.iter().filter(before).fold(Loss::default(), |sum, it| Loss {
+                packets: sum.packets + it.count.packets,
+                bytes: sum.bytes + it.count.bytes,
+            });
+            self.claims[side].add(unseen[side], explained)
+        })
+    }
+
     fn new(
         number: InterfaceNumber,
         key: InterfaceKey,
@@ -769,6 +788,7 @@ impl Interface {
             totalled: [[Lost::default(); Protocol::ALL.len()]; 2],
             uncounted: UncountedLosses::default(),
             carried: [Frames::default(); 2],
+            claims: [Claim::default(); 2],
             removed: false,
             untold: false,
             refused: [Loss::default(); 2],
