@@ -113,8 +113,7 @@ fn clients_that_say_nothing_keep_no_task_from_being_observed() -> Result<()> {
     daemon.wait_attached(&task.inside)?;
     let udp = Udp { family: Family::V4, flows: 2, packets: 10, payload: 64 };
     let sent = udp.send(&task.inside, &task.outside)?;
-    let connections =
-        daemon.descriptors()?.iter().filter(|lead| lead.starts_with("socket:")).count() as u64;
+    let connections = daemon.descriptors()?.iter().filter(|lead| lead.starts_with("socket:")).count() as u64;
     assert!(connections < DESCRIPTORS / 4, "{connections} sockets");
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));

@@ -690,7 +690,8 @@ impl Tracked {
     /// Adds to a flow of the window, and to the interface's own sums.
     fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) {
         let number = usize::from(delta.key.interface().get());
-        let Some(interface) = self.places.get_mut(number).and_then(|place| place.interface.as_deref_mut()) else {
+        let Some(interface) = self.places.get_mut(number).and_then(|place| place.interface.as_deref_mut())
+        else {
             // It is registered before its first packet, but we may not have read that yet.
             self.early.push(delta);
             return;

@@ -234,8 +234,7 @@ impl Budget {
         }
         let mut attach_at_once = ATTACH_AT_ONCE.min(limits.descriptors / 32).max(1);
         let spare = connections + attach_at_once * DESCRIPTORS_PER_INTERFACE;
-        let interfaces =
-            limits.descriptors.saturating_sub(DESCRIPTORS + spare) / DESCRIPTORS_PER_INTERFACE;
+        let interfaces = limits.descriptors.saturating_sub(DESCRIPTORS + spare) / DESCRIPTORS_PER_INTERFACE;
         if interfaces < FEW_INTERFACES {
             tight.push(Tight::Descriptors { limit: limits.descriptors, interfaces });
         }
@@ -266,9 +265,7 @@ fn flow_memory(memory: &Limit, fixed: u64, wanted: Wanted<'_>) -> Result<u64, Bu
         return Err(BudgetError::Memory { limit: memory.clone(), least: fixed + least_flows + least });
     }
     match wanted.flow_memory {
-        Some(given) if given > most => {
-            Err(BudgetError::FlowMemory { given, limit: memory.clone(), most })
-        }
+        Some(given) if given > most => Err(BudgetError::FlowMemory { given, limit: memory.clone(), most }),
         Some(given) => Ok(given),
         None => Ok((memory.value / FLOW_MEMORY_PART).min(FLOW_MEMORY).max(least).min(most)),
     }
@@ -349,9 +346,8 @@ mod tests {
     #[test]
     fn what_is_asked_for_and_does_not_fit_is_refused_or_named() {
         let limits = group(128 * MIB);
-        let ask = |flow_memory, max_flows| {
-            Budget::of(&limits, Wanted { flow_memory, max_flows, ..wanted(JSON) })
-        };
+        let ask =
+            |flow_memory, max_flows| Budget::of(&limits, Wanted { flow_memory, max_flows, ..wanted(JSON) });
         let error = ask(Some(128 * MIB), None).unwrap_err();
         let BudgetError::FlowMemory { most, .. } = error else { panic!("{error}") };
         assert!(ask(Some(most), None).is_ok());

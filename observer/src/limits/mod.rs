@@ -155,9 +155,9 @@ fn host_memory() -> u64 {
 
 /// CPUs that this process may run on.
 fn host_cpus() -> u64 {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).ok().map(|set| {
-        (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count() as u64
-    });
+    let allowed = sched_getaffinity(Pid::from_raw(0))
+        .ok()
+        .map(|set| (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count() as u64);
     allowed.filter(|count| *count > 0).unwrap_or(1)
 }
 
