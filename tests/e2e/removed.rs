@@ -257,7 +257,10 @@ fn an_interface_with_an_ingress_qdisc_fails_with_the_reason() -> Result<()> {
     let device = task.inside.name();
     tc(&task.inside, &format!("qdisc add dev {device} ingress"))?;
     let daemon = lab.daemon().set("attach", "clsact").start_unready()?;
-    daemon.wait("it has failed", |page| page.interfaces("failed") == 1)?;
+    until_true("it has failed", PATIENCE, || {
+        daemon.ensure_alive()?;
+        Ok(daemon.metrics().is_ok_and(|page| page.interfaces("failed") == 1))
+    })?;
     let answer = daemon.get("/readyz")?;
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("`ingress`"), "{}", answer.body);

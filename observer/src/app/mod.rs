@@ -176,7 +176,8 @@ fn listen(address: SocketAddr) -> Result<Server, Failure> {
 /// Runs until a signal says to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
     preflight::check()?;
-    let budget = budget(config)?;
+    let limits = Limits::read();
+    let budget = Budget::of(&limits, wanted(config))?;
     let watch_options = watch_options(config)?;
     let lock = lock(&config.state_dir)?;
     let mut outputs = sink_options(config);
@@ -279,6 +280,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         events,
         delivery,
     };
+    tracing::info!("limits: {limits}; sizes: {budget}");
+    for tight in &budget.tight {
+        tracing::warn!("{tight}");
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         hook = preferred,
@@ -305,17 +310,6 @@ pub fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-/// Sizes that fit into the limits of this process; says which limits these are.
-fn budget(config: &Config) -> Result<Budget, Failure> {
-    let limits = Limits::read();
-    let budget = Budget::of(&limits, wanted(config))?;
-    tracing::info!("limits: {limits}; sizes: {budget}");
-    for tight in &budget.tight {
-        tracing::warn!("{tight}");
-    }
-    Ok(budget)
 }
 
 fn wanted(config: &Config) -> Wanted<'_> {
