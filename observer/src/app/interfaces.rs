@@ -205,8 +205,8 @@ impl Interfaces {
                 match change {
                     // Only the latest word counts.
                     Change::Watch(Tidings::Interfaces(newer)) => desired = newer,
-                    Change::Watch(Tidings::HooksGone(changed)) => {
-                        self.look_at(|key| changed.contains(&(key.netns, key.ifindex)))
+                    Change::Watch(Tidings::HooksGone(hooks)) => {
+                        self.look_at(|key| hooks.contains(&(key.netns, key.ifindex)));
                     }
                     Change::Suspected(suspected) => self.look_at(|key| *key == suspected),
                     Change::Removed(key, missing) => self.removed(key, missing),
@@ -425,7 +425,12 @@ impl Interfaces {
             self.xdp_refused(observed, &refusal);
         }
         self.watch_drops(observed, |watchlist, key| watchlist.add(key.netns, key.ifindex, number));
-        self.witness.add(observed.key, &observed.interface, (number, attachment.presence()), reading);
+        self.witness.add(
+            observed.key,
+            &observed.interface,
+            (number, attachment.presence()),
+            reading.as_ref(),
+        );
         Attached { observed: observed.clone(), number, attachment, loaded, restored: Restored::default() }
     }
 

@@ -178,7 +178,7 @@ impl Interfaces {
             self.xdp_refused(&observed, &refusal);
         }
         self.watch_drops(&observed, |watchlist, key| watchlist.add(key.netns, key.ifindex, number));
-        self.witness.add(*key, interface, (number, presence), after);
+        self.witness.add(*key, interface, (number, presence), after.as_ref());
         if let Some(attached) = self.attached.get_mut(key) {
             attached.restored.at = Some(Instant::now());
         }

@@ -186,8 +186,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
 
     // Before anything is touched: a signal that comes early must not leave it behind.
     let runtime = async_runtime()?;
-    let signals = Signals::listen(&runtime)
-        .map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
+    let signals = listen_to_signals(&runtime)?;
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
     let sizes = Sizes::from_budget(budget.flow_memory, preflight::possible_cpus())?;
     let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: Clock::Ticks };
@@ -209,9 +208,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let (tell_senders, senders) =
         (cgroups.is_some(), cgroups.map(|cgroups| Senders::new(cgroups, flows_in_memory)));
     let preferred = if xdp.is_some() { "xdp" } else { hook.as_str() };
-    let metrics = Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?;
-    let (metrics, health, board) =
-        (Arc::new(metrics), Arc::new(Health::default()), Arc::new(Board::default()));
+    let metrics = Arc::new(Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?);
+    let (health, board) = (Arc::<Health>::default(), Arc::<Board>::default());
     metrics.drops().set_visible(drops.as_ref().map(Drops::sight));
     if let Some(drops) = drops {
         drain.see_drops(drops);
@@ -229,9 +227,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let delivery = deliver(config, &metrics, &mut outputs)?;
     let leftovers =
         outputs.has_files().then(|| (Leftovers::find(&outputs.directory), outputs.delivery.clone()));
-    let sinks = Sinks::start(&outputs, Arc::clone(&told))
-        .and_then(|sinks| Ok((sinks, Watermark::start(&config.state_dir)?)))
-        .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
+    let sinks = start_sinks(config, &outputs, &told)?;
     // The delivery ends when nobody is left who could tell of a file.
     drop(outputs);
     let ledgers = drain.ledgers();
@@ -280,22 +276,36 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         events,
         delivery,
     };
-    tracing::info!("limits: {limits}; sizes: {budget}");
-    for tight in &budget.tight {
-        tracing::warn!("{tight}");
-    }
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        hook = preferred,
-        listen = %config.listen,
-        flows = sizes.flows(),
-        "observing"
-    );
+    announce(config, &limits, &budget, preferred, sizes);
     let result = running.until_stopped(signals, &runtime, config.stop_timeout);
     runtime.shutdown_background();
     drop(pins);
     drop(lock);
     result
+}
+
+fn start_sinks(
+    config: &Config,
+    outputs: &SinkOptions,
+    told: &Arc<dyn SinkObserver>,
+) -> Result<(Sinks, Watermark), Failure> {
+    Sinks::start(outputs, Arc::clone(told))
+        .and_then(|sinks| Ok((sinks, Watermark::start(&config.state_dir)?)))
+        .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))
+}
+
+fn listen_to_signals(runtime: &Runtime) -> Result<Signals, Failure> {
+    Signals::listen(runtime).map_err(|error| Failure::Running(format!("listening to signals: {error}")))
+}
+
+/// Logs the limits and the sizes that hold.
+fn announce(config: &Config, limits: &Limits, budget: &Budget, hook: &str, sizes: Sizes) {
+    tracing::info!("limits: {limits}; sizes: {budget}");
+    for tight in &budget.tight {
+        tracing::warn!("{tight}");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, hook, listen = %config.listen, flows = sizes.flows(), "observing");
 }
 
 fn thread_failed(error: &io::Error) -> Failure {

@@ -118,11 +118,11 @@ impl Witness {
         key: InterfaceKey,
         interface: &Interface,
         (number, presence): (InterfaceNumber, Presence),
-        reading: Option<kernel::Reading>,
+        reading: Option<&kernel::Reading>,
     ) {
         let now = milliseconds(self.began);
         let comparison =
-            reading.map(|reading| Comparison::new(counting(interface), now, in_accounts(&reading)));
+            reading.map(|reading| Comparison::new(counting(interface), now, in_accounts(reading)));
         let frames = self.ledgers.frames(number);
         let netns = interface.netns.clone();
         let watched = Watched { number, netns, presence, comparison, reading: None, frames };
@@ -179,12 +179,11 @@ impl Worker {
             drop(registry);
             match missing {
                 Ok(missing) if missing.any() => self.send(Change::Removed(key, missing)),
-                Ok(_) => {}
                 Err(error) if !self.told => {
                     self.told = true;
                     tracing::warn!(%error, "cannot see whether programs are still on their interfaces");
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
             if let Some(event) = event {
                 let _ = self.tick.send(event);
@@ -219,10 +218,10 @@ impl Worker {
         for event in settled {
             let _ = self.tick.send(event);
         }
-        self.read(due);
+        self.read(&due);
     }
 
-    fn read(&self, due: Vec<(InterfaceKey, InterfaceNumber, Netns)>) {
+    fn read(&self, due: &[(InterfaceKey, InterfaceNumber, Netns)]) {
         if due.is_empty() {
             return;
         }

@@ -181,6 +181,10 @@ impl Spaces {
     }
 
     /// The other namespace that a device lies in; the inner `None` is our own.
+    #[expect(
+        clippy::option_option,
+        reason = "a device without another namespace, and a namespace without a number"
+    )]
     pub(super) fn leads_to(&self, device: OtherDevice) -> Option<Option<NetnsId>> {
         match device {
             OtherDevice::Here(_) => None,
@@ -274,7 +278,9 @@ impl Spaces {
         catch_up(self);
         let stale: Vec<_> =
             self.known.iter().filter(|(_, space)| space.stale).map(|(inode, _)| *inode).collect();
-        stale.into_iter().for_each(|inode| self.list(inode));
+        for inode in stale {
+            self.list(inode);
+        }
         self.take_found(found);
         if processes {
             let members = self.processes.members();
