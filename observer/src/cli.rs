@@ -135,7 +135,7 @@ pub struct Settings {
     /// Checksum that goes to S3 with each object; buckets with Object Lock demand one [default: sha256]
     #[arg(long, value_name = "ALGORITHM", env = "OBSERVER_DELIVER_CHECKSUM")]
     pub deliver_checksum: Option<Checksum>,
-    /// CA certificates (PEM) to trust instead of the system's, for stores and AWS's API [default: file of AWS_CA_BUNDLE]
+    /// CA certificates (PEM) to trust instead of the system's, for stores and AWS's API [default: file of `AWS_CA_BUNDLE`]
     #[arg(long, value_name = "FILE", env = "OBSERVER_CA_BUNDLE")]
     pub ca_bundle: Option<PathBuf>,
     /// Files that may wait to be delivered, or that the store refuses; beyond it the oldest are dropped [default: 1GiB]

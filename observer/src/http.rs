@@ -160,7 +160,7 @@ fn is_direct(url: &Url, metadata: &[Box<str>]) -> bool {
     near || metadata.iter().any(|other| **other == *host)
 }
 
-/// fd00:ec2::/32: the services of an instance by IPv6, metadata at ::254 and credentials of pods at ::23.
+/// `fd00:ec2::/32`: the services of an instance by IPv6, metadata at `::254` and credentials of pods at `::23`.
 fn is_amazons(address: Ipv6Addr) -> bool {
     address.segments()[..2] == [0xfd00, 0x0ec2]
 }

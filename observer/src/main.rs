@@ -45,9 +45,8 @@ fn parse() -> Result<Cli, Failure> {
     if let Some(name) = invocation.empty_variable() {
         return Err(Failure::Usage(format!("the variable {name} is empty: unset it, or give it a value")));
     }
-    parsed.map_err(|error| {
-        Failure::Usage(format!("{} (see `observer --help`)", invocation.described(&error)))
-    })
+    parsed
+        .map_err(|error| Failure::Usage(format!("{} (see `observer --help`)", invocation.described(&error))))
 }
 
 /// The configuration of a verb with the flags of `run`.
@@ -71,8 +70,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         }
         Command::Replay(args) => {
             let ReplayArgs { file, local, local_mac, mtu, tasks_file, json, records } = *args;
-            let config =
-                Config::for_replay(records, tasks_file).map_err(|error| refused(&error, None))?;
+            let config = Config::for_replay(records, tasks_file).map_err(|error| refused(&error, None))?;
             if config.output.outputs == [Output::Stdout] {
                 end_with_the_reader();
             }

@@ -22,7 +22,7 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, EncodingError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
-        EncodingError::NotUtf8 { line: before.iter().filter(|byte| **byte == b'\n').count() + 1 }
+        EncodingError::NotUtf8 { line: before.split(|byte| *byte == b'\n').count() }
     })
 }
 

@@ -18,7 +18,7 @@ use observer_tests::{
     tally::{Crossed, Tally},
     traffic::{
         PacketSocket, Udp,
-        frames::{Ipv4, ipv4_at, protocol, udp},
+        frames::{Ipv4, LINK_HEADER, ipv4_at, protocol, udp},
     },
     veth::{Family, Interface},
 };
@@ -29,11 +29,12 @@ const MIB: u64 = 1 << 20;
 fn flood(from: &Interface, flows: Range<u64>) -> Result<Tally> {
     let template = Ipv4::new([10, 0, 0, 0].into(), protocol::UDP, udp(0, 53, 20)).frame();
     let socket = PacketSocket::open(from)?;
-    socket.send_each(&template, flows, |number, frame| {
+    let sent = socket.send_each(&template, flows, |number, frame| {
         let source = u32::from_be_bytes([10, 0, 0, 0]) + number as u32;
         frame[ipv4_at::SOURCE].copy_from_slice(&source.to_be_bytes());
         frame[ipv4_at::SOURCE_PORT].copy_from_slice(&(number as u16).to_be_bytes());
-    })
+    })?;
+    Ok(Tally::new(sent.packets, sent.bytes - sent.packets * LINK_HEADER))
 }
 
 /// Sends more flows than fit into the memory of a control group, in windows one after the other.
@@ -113,8 +114,7 @@ fn clients_that_say_nothing_keep_no_task_from_being_observed() -> Result<()> {
     daemon.wait_attached(&task.inside)?;
     let udp = Udp { family: Family::V4, flows: 2, packets: 10, payload: 64 };
     let sent = udp.send(&task.inside, &task.outside)?;
-    let connections =
-        daemon.descriptors()?.iter().filter(|lead| lead.starts_with("socket:")).count() as u64;
+    let connections = daemon.descriptors()?.iter().filter(|lead| lead.starts_with("socket:")).count() as u64;
     assert!(connections < DESCRIPTORS / 4, "{connections} sockets");
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));

@@ -221,7 +221,7 @@ fn totals_of_a_service_outlive_its_tasks_and_count_those_that_no_scrape_saw() ->
     let short = lab.late_task("short")?;
     let (web, batch) = (FakeTask::new(&lasting.inside, "web", 1), FakeTask::new(&short.inside, "batch", 2));
     let file = fake_ecs::write(&lab.path("tasks.json"), [&web, &batch])?;
-    let daemon = lab.daemon().window(1).tasks_file(&file).start()?;
+    let daemon = lab.daemon().window(1).set("file-size", "1B").tasks_file(&file).start()?;
     let udp = Udp { family: Family::V4, flows: 2, packets: 10, payload: 10 };
     let mut sent = udp.send(&lasting.inside, &lasting.outside)?.packets;
     let before = daemon.wait("the lasting one is counted", |page| of_service(page, "web") == sent)?;

@@ -7,14 +7,16 @@ use anyhow::{Context as _, Result, ensure};
 use observer_tests::{
     books::Books,
     daemon::Daemon,
-    foreign, lab,
+    foreign,
+    hook::Hook,
+    lab,
     lab::Lab,
     need,
     poll::{PATIENCE, until, until_true},
     records::Status,
     requires,
     tally::{Crossed, Direction, Tally},
-    traffic::{Trickle, frames::LINK_HEADER},
+    traffic::{Trickle, Udp, frames::LINK_HEADER},
     veth::{Family, Interface, Task},
 };
 
@@ -180,6 +182,29 @@ fn one_of_two_tcx_links_that_is_detached_comes_back() -> Result<()> {
     )
 }
 
+/// A TC program behind XDP counts what XDP does not.
+#[test]
+fn an_xdp_link_that_is_detached_comes_back_and_nothing_is_missed() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().window(1).hook(Hook::XdpGeneric).start()?;
+    daemon.wait_attached(&task.inside)?;
+    let udp = Udp { family: Family::V4, flows: 5, packets: 100, payload: 100 };
+    let mut sent = udp.send(&task.outside, &task.inside)?;
+    for removals in 1..=2 {
+        foreign::detach_xdp(&task.inside)?;
+        sent += udp.send(&task.outside, &task.inside)?;
+        daemon.wait("it is put back", |page| {
+            page.sum("observer_hook_removals_total", &[]) == removals && page.interfaces("attached") == 1
+        })?;
+        sent += udp.send(&task.outside, &task.inside)?;
+    }
+    // Which makes sure that XDP counts.
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, Crossed::ingress(sent));
+    Ok(())
+}
+
 /// The programs cannot come back as long as another qdisc has the place of theirs.
 #[test]
 fn an_interface_without_its_programs_is_never_told_as_silent() -> Result<()> {
@@ -232,7 +257,10 @@ fn an_interface_with_an_ingress_qdisc_fails_with_the_reason() -> Result<()> {
     let device = task.inside.name();
     tc(&task.inside, &format!("qdisc add dev {device} ingress"))?;
     let daemon = lab.daemon().set("attach", "clsact").start_unready()?;
-    daemon.wait("it has failed", |page| page.interfaces("failed") == 1)?;
+    until_true("it has failed", PATIENCE, || {
+        daemon.ensure_alive()?;
+        Ok(daemon.metrics().is_ok_and(|page| page.interfaces("failed") == 1))
+    })?;
     let answer = daemon.get("/readyz")?;
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("`ingress`"), "{}", answer.body);

@@ -63,7 +63,10 @@ fn ordinary_traffic_is_exact_beside_frames_sent_past_the_hook() -> Result<()> {
         past += send_past(&task.inside, 100)?;
         let family = if round % 2 == 0 { Family::V4 } else { Family::V6 };
         let udp = Udp { family, flows: 3, packets: 20, payload: 100 };
-        seen += Crossed { ingress: udp.send(&task.outside, &task.inside)?, egress: udp.send(&task.inside, &task.outside)? };
+        seen += Crossed {
+            ingress: udp.send(&task.outside, &task.inside)?,
+            egress: udp.send(&task.inside, &task.outside)?,
+        };
         let transfer = Transfer { family, request: 1000, response: 500_000 };
         let connection = exchange(&task.inside, &task.outside, transfer)?;
         seen += Crossed { ingress: connection.from_server, egress: connection.from_client };
@@ -78,10 +81,16 @@ fn ordinary_traffic_is_exact_beside_frames_sent_past_the_hook() -> Result<()> {
     assert!(told.egress.packets <= past.packets, "{told} of {past}");
     assert!(told.egress.bytes <= past.bytes, "{told} of {past}");
     assert_eq!(told.ingress, Tally::default());
-    for (direction, ledger) in observer_tests::tally::Direction::ALL.into_iter().zip(books.ledger(&task.inside)) {
+    for (direction, ledger) in
+        observer_tests::tally::Direction::ALL.into_iter().zip(books.ledger(&task.inside))
+    {
         assert_eq!(ledger.seen, seen.get(direction), "{direction}: ledger, and what was sent");
         let recorded = books.records.recorded(task.inside.mac()).get(direction);
-        assert_eq!(recorded + ledger.lost, ledger.seen + told.get(direction), "{direction}: records and losses");
+        assert_eq!(
+            recorded + ledger.lost,
+            ledger.seen + told.get(direction),
+            "{direction}: records and losses"
+        );
     }
     assert_eq!(books.records.lost(task.inside.mac()), told.egress, "SKIPDATA");
     Ok(())

@@ -164,27 +164,37 @@ fn a_value_from_a_variable_or_a_file_is_named_as_the_user_wrote_it() -> Result<(
     };
     for name in ["LISTEN", "WINDOW", "TASKS_FILE", "DELIVER", "HOOK", "SOURCE", "FILTER", "NO_NODATA"] {
         let name = format!("OBSERVER_{name}");
-        let said = said(&|command| drop(command.env(&name, "")))?;
+        let said = said(&|command| {
+            command.env(&name, "");
+        })?;
         assert!(said.contains(&format!("the variable {name} is empty")), "{said}");
     }
-    for (name, value) in [("LISTEN", "nowhere"), ("WINDOW", "0"), ("SOURCE", "rumour"), ("FILE_SIZE", "lots")] {
+    for (name, value) in [("LISTEN", "nowhere"), ("WINDOW", "0"), ("SOURCE", "rumour"), ("FILE_SIZE", "lots")]
+    {
         let name = format!("OBSERVER_{name}");
-        let said = said(&|command| drop(command.env(&name, value)))?;
+        let said = said(&|command| {
+            command.env(&name, value);
+        })?;
         assert!(said.contains(&name) && said.contains(value), "{said}");
     }
     // Checked only once all settings are together.
     for (name, value) in [("FILTER", "drop ports=1"), ("DELIVER", "ftp://x"), ("LOG_FORMAT", "${bits}")] {
         let name = format!("OBSERVER_{name}");
-        let said = said(&|command| drop(command.env(&name, value)))?;
+        let said = said(&|command| {
+            command.env(&name, value);
+        })?;
         assert!(said.contains(&format!("given by the variable {name}")), "{said}");
     }
     let file = lab.path("observer.toml");
     fs::write(&file, "window = 601\n")?;
-    let said_of_file = said(&|command| drop(command.arg("--config").arg(&file)))?;
+    let said_of_file = said(&|command| {
+        command.arg("--config").arg(&file);
+    })?;
     assert!(said_of_file.contains(&format!("given in {}", file.display())), "{said_of_file}");
     // A flag beats a variable, which then is not what is wrong.
-    let said_of_flag =
-        said(&|command| drop(command.args(["--window", "0"]).env("OBSERVER_WINDOW", "9999")))?;
+    let said_of_flag = said(&|command| {
+        command.args(["--window", "0"]).env("OBSERVER_WINDOW", "9999");
+    })?;
     assert!(said_of_flag.contains("--window") && !said_of_flag.contains("OBSERVER_"), "{said_of_flag}");
     Ok(())
 }
@@ -232,8 +242,7 @@ fn files_are_read_with_a_byte_order_mark_and_other_encodings_are_named() -> Resu
         };
         let exit = run(&[b"\xef\xbb\xbf", text.as_bytes()].concat())?;
         assert_eq!(exit.status.code(), Some(0), "{flag} with a byte-order mark: {}", exit.stderr);
-        let sixteen: Vec<u8> =
-            format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let sixteen: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
         let exit = run(&sixteen)?;
         assert_eq!(exit.status.code(), Some(USAGE), "{flag} in UTF-16");
         let said = exit.stderr;

@@ -275,8 +275,13 @@ fn xdp_gives_way_to_another_program_in_either_mode() -> Result<()> {
 fn native_xdp_is_refused_on_what_is_neither_card_nor_pair() -> Result<()> {
     let lab = lab!();
     let task = lab.task("task")?;
-    let line = format!("link add link {} name derived0 type macvlan\n", task.inside.name());
-    ip_batch(task.inside.namespace(), &line)?;
+    // Above a device of another namespace: above one of its own it would not be observed.
+    let line = format!(
+        "link add link {} name derived0 netns {} type macvlan\n",
+        task.outside.name(),
+        task.inside.namespace().path().display()
+    );
+    ip_batch(task.outside.namespace(), &line)?;
     let why = checked(&lab, Hook::XdpNative, "derived0")?;
     assert_eq!(why, "native XDP is for network cards and veth pairs");
     Ok(())

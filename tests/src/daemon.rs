@@ -581,7 +581,8 @@ impl Daemon<'_> {
         Ok(())
     }
 
-    fn ensure_alive(&self) -> Result<()> {
+    /// Fails where its process has ended.
+    pub fn ensure_alive(&self) -> Result<()> {
         let alive = kill(self.process(), None).is_ok() && !self.state().contains('Z');
         ensure!(alive, "the daemon has ended; {}", self.said());
         Ok(())

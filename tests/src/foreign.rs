@@ -1,6 +1,7 @@
 //! eBPF programs of somebody else's, in a few instructions each: they drop packets longer than a limit.
 
 use std::{
+    cell::Cell,
     ffi::CString,
     fs,
     io::{self, Write as _},
@@ -13,7 +14,7 @@ use std::{
     process::{self, Child, Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::mount::{MsFlags, mount};
 
 use crate::{lab::Lab, netns::Namespace, tally::Direction, veth::Interface};
@@ -21,6 +22,7 @@ use crate::{lab::Lab, netns::Namespace, tally::Direction, veth::Interface};
 const PROG_LOAD: libc::c_long = 5;
 const OBJ_PIN: libc::c_long = 6;
 const PROG_ATTACH: libc::c_long = 8;
+const LINK_DETACH: libc::c_long = 34;
 
 /// Where a program stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,20 +101,49 @@ pub fn drop_longer(lab: &Lab, on: &Interface, hook: Hook, limit: i32) -> Result<
 
 /// Detaches the links of TCX from an interface, whoever has made them.
 pub fn detach_tcx(interface: &Interface, directions: &[Direction]) -> Result<()> {
-    const LINK_GET_FD_BY_ID: libc::c_long = 30;
-    const LINK_DETACH: libc::c_long = 34;
     let ids = interface.namespace().run(|| {
         let ids = directions.iter().map(|direction| tcx_links(interface.index(), *direction));
         Ok(ids.collect::<Result<Vec<_>>>()?.concat())
     })?;
     ensure!(!ids.is_empty(), "{} has no links of TCX", interface.id());
     for id in ids {
-        let fd = bpf(LINK_GET_FD_BY_ID, &[id, 0, 0])?;
-        // SAFETY: a descriptor that the kernel has just given us.
-        let link = unsafe { OwnedFd::from_raw_fd(fd) };
-        bpf(LINK_DETACH, &[link.as_raw_fd() as u32])?;
+        bpf(LINK_DETACH, &[link(id)?.as_raw_fd() as u32])?;
     }
     Ok(())
+}
+
+/// Detaches the link of XDP from an interface, whoever has made it.
+pub fn detach_xdp(interface: &Interface) -> Result<()> {
+    const LINK_GET_NEXT_ID: libc::c_long = 31;
+    const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+    /// Words of `struct bpf_link_info`: type, id, program.
+    const WORDS: usize = 3;
+    const PROGRAM: usize = 2;
+    let text = interface.namespace().output("ip", &["-json", "link", "show", "dev", interface.name()])?;
+    let links: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+    let wanted = links[0]["xdp"]["prog"]["id"].as_u64().with_context(|| format!("no XDP program: {text}"))?;
+    // `start_id`, and `next_id`, which the kernel writes.
+    let next = [const { Cell::new(0_u32) }; 3];
+    while bpf(LINK_GET_NEXT_ID, &next).is_ok() {
+        next[0].set(next[1].get());
+        // One that goes meanwhile is none.
+        let Ok(link) = link(next[0].get()) else { continue };
+        let mut info = [0_u32; WORDS + 1];
+        let len = u64::from(link.as_raw_fd() as u32) | (size_of_val(&info) as u64) << 32;
+        bpf(OBJ_GET_INFO_BY_FD, &[len, (&raw mut info) as u64])?;
+        if u64::from(info[PROGRAM]) == wanted {
+            bpf(LINK_DETACH, &[link.as_raw_fd() as u32])?;
+            return Ok(());
+        }
+    }
+    bail!("no link has the XDP program {wanted}")
+}
+
+fn link(id: u32) -> Result<OwnedFd> {
+    const LINK_GET_FD_BY_ID: libc::c_long = 30;
+    let fd = bpf(LINK_GET_FD_BY_ID, &[id, 0, 0])?;
+    // SAFETY: a descriptor that the kernel has just given us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Ids of the links of TCX on an interface of the thread's namespace.

@@ -1,9 +1,10 @@
 //! What the kernel drops behind, before and beside the hooks: the tracepoint `skb:kfree_skb`.
 //!
 //! It fires for every dropped buffer of the host; those of interfaces that are not watched leave after one look-up. Of
-//! the others the reason is counted, and what the host's policy has dropped is kept by flow, in the halves of the flow
-//! cache; so is, apart from that, what came in and nobody took. What is dropped may be dropped anywhere, with bottom halves on: nothing here belongs to a CPU, so counts are
-//! added by atomics, and headers are copied to the stack rather than to a place that an interrupt would use as well.
+//! the others the reason is counted. Packets that the host's policy has dropped are kept by flow, in the halves of the
+//! flow cache; so are, apart from them, incoming packets that failed to reach their receiver, which the reason tells
+//! ([`Verdict`]). Packets are dropped anywhere, with bottom halves on: nothing here belongs to a CPU, so counts are added
+//! by atomics, and headers are copied to the stack rather than to a place that an interrupt would use as well.
 
 use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
 
@@ -16,8 +17,8 @@ use aya_ebpf::{
 };
 use observer_ebpf::{
     abi::{
-        Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, Family, FlowKey,
-        KernelLayout, Loss, LossReason, Note, UNKNOWN_REASON, Verdict, WatchKey,
+        DROP_VERDICTS, Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, Family,
+        FlowKey, KernelLayout, Loss, LossReason, Note, UNKNOWN_REASON, Verdict, WatchKey,
     },
     packet::{Frame, Link, Offload, Packet, PacketBytes, Part, Skip, Wire, parse},
 };
@@ -30,7 +31,7 @@ use super::{
         CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER, UNDELIVERED_EVEN,
         UNDELIVERED_ODD, WATCHED,
     },
-    settings::{DROP_ARGUMENTS, LAYOUT, REASONS, verdict},
+    settings::{DROP_ARGUMENTS, LAYOUT, REASONS, VERDICTS},
 };
 
 /// One word of a structure that the loader sets, by its field: `word!(LAYOUT, KernelLayout, skb_dev)`.
@@ -313,6 +314,16 @@ impl Skb {
         let segments: u16 = read(shared + u64::from(offset!(shared_gso_segs))).unwrap_or(0);
         Offload { size: size.into(), segments: segments.into() }
     }
+}
+
+/// The [`Verdict`](observer_ebpf::abi::Verdict) on a drop reason.
+#[inline(always)]
+fn verdict(reason: u32) -> u8 {
+    if reason as usize >= DROP_VERDICTS {
+        return 0;
+    }
+    // SAFETY: within the array; volatile, because the loader changes the value behind the compiler's back.
+    unsafe { (&raw const VERDICTS).cast::<u8>().add(reason as usize).read_volatile() }
 }
 
 /// Whether a packet is one of those for which the reason of its drop means no loss.

@@ -31,7 +31,7 @@ pub(super) static LAYOUT: [u32; KernelLayout::WORDS] = [0; KernelLayout::WORDS];
 #[unsafe(no_mangle)]
 pub(super) static REASONS: [u32; DropReasons::WORDS] = [0; DropReasons::WORDS];
 #[unsafe(no_mangle)]
-static VERDICTS: [u8; DROP_VERDICTS] = [0; DROP_VERDICTS];
+pub(super) static VERDICTS: [u8; DROP_VERDICTS] = [0; DROP_VERDICTS];
 #[unsafe(no_mangle)]
 pub(super) static XDP_MARK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -43,16 +43,6 @@ static HASH_FACTORS: [u64; FACTORS] = [1; FACTORS];
 #[inline(always)]
 pub(super) fn clock_is(clock: Clock) -> bool {
     CLOCK.load() == clock as u32
-}
-
-/// The [`Verdict`](observer_ebpf::abi::Verdict) on a drop reason.
-#[inline(always)]
-pub(super) fn verdict(reason: u32) -> u8 {
-    if reason as usize >= DROP_VERDICTS {
-        return 0;
-    }
-    // SAFETY: within the array; volatile, because the loader changes the value behind the compiler's back.
-    unsafe { (&raw const VERDICTS).cast::<u8>().add(reason as usize).read_volatile() }
 }
 
 /// The interface that a packet crosses.

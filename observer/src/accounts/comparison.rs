@@ -93,6 +93,13 @@ impl Comparison {
         losses
     }
 
+    /// The interface counts in another way from now on.
+    pub fn set_counting(&mut self, counting: Counting, now_ms: i64) {
+        for unseen in &mut self.unseen {
+            unseen.set_counting(counting, now_ms);
+        }
+    }
+
     /// Whether the interface has carried frames since its last reading and the hooks saw none, in one direction: the
     /// hooks may be gone.
     pub fn is_suspicious(&self, reading: &Reading) -> bool {

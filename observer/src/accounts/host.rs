@@ -178,7 +178,8 @@ impl Accounts {
             Event::Carried { number, key, carried, unseen } => {
                 if let Some(interface) = self.register.get(number).filter(|it| it.key == key) {
                     interface.account.carry(carried);
-                    self.miss(number, Uncounted::Unseen, unseen);
+                    let certain = interface.certain(unseen);
+                    self.miss(number, Uncounted::Unseen, certain);
                 }
             }
             Event::Retire { number } => {
@@ -260,6 +261,13 @@ impl Accounts {
             for direction in Direction::ALL {
                 grew(direction, &growth[direction as usize]);
             }
+        }
+    }
+
+    /// Takes the drops of an interface that may have happened before its hooks, by direction.
+    pub fn explain(&mut self, number: InterfaceNumber, dropped: [Traffic; 2]) {
+        if let Some(interface) = self.register.get(number) {
+            interface.explain(dropped);
         }
     }
 

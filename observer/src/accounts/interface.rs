@@ -2,7 +2,7 @@ use std::{hash::BuildHasher, sync::Arc};
 
 use observer_ebpf::abi::Ledger;
 
-use super::{Account, Named};
+use super::{Account, Named, unseen::Claim};
 use crate::{
     flow::{InterfaceNumber, Traffic},
     record::Subject,
@@ -29,6 +29,10 @@ pub(super) struct Interface {
     pub(super) key: InterfaceKey,
     pub(super) named: Named,
     pub(super) account: Account,
+    /// Traffic that passed its programs by, less what drops before the hook explain, by direction.
+    claims: [Claim; 2],
+    /// Drops that may have happened before the hook, by direction.
+    explained: [Traffic; 2],
     stage: Stage,
     /// Short name in the metrics.
     id: Arc<str>,
@@ -91,6 +95,8 @@ impl Interface {
             key,
             named,
             account: Account::opened_at(base),
+            claims: [Claim::default(); 2],
+            explained: [Traffic::NONE; 2],
             stage: Stage::Open,
             id: format!("{:08x}", hash as u32).into(),
             hook: None,
@@ -121,6 +127,16 @@ impl Interface {
     /// Its programs have been removed.
     pub(super) fn removed(&mut self) {
         self.is_removed = true;
+    }
+
+    /// Notes drops that may have happened before the hook: what they explain did not pass the programs by.
+    pub(super) const fn explain(&mut self, explained: [Traffic; 2]) {
+        self.explained = explained;
+    }
+
+    /// The part of traffic that its programs did not see that no drop explains, by direction.
+    pub(super) fn certain(&mut self, unseen: [Traffic; 2]) -> [Traffic; 2] {
+        std::array::from_fn(|side| self.claims[side].add(unseen[side], self.explained[side]))
     }
 
     /// It was gone before anything was counted.

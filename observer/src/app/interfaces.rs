@@ -11,7 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Change, leaving::Leaving, mending::Absent, plan::plan, tick::Message, witness::Witness};
+use super::{
+    Change,
+    leaving::Leaving,
+    mending::{Absent, Restored},
+    plan::plan,
+    tick::Message,
+    witness::Witness,
+};
 use crate::{
     accounts::Event,
     flow::InterfaceNumber,
@@ -45,6 +52,8 @@ pub(super) struct Interfaces {
     pub(super) attached: BTreeMap<InterfaceKey, Attached>,
     /// Those among them whose programs somebody has removed.
     pub(super) absent: BTreeMap<InterfaceKey, Absent>,
+    /// How often somebody has since the last report.
+    pub(super) removals: u64,
     failed: BTreeMap<InterfaceKey, Failed>,
     /// Interfaces that have left, whose records may still wait for a name. One that was missed has no number if there
     /// was none left.
@@ -63,6 +72,7 @@ pub(super) struct Attached {
     pub(super) number: InterfaceNumber,
     pub(super) attachment: Attachment,
     pub(super) loaded: Loaded,
+    pub(super) restored: Restored,
 }
 
 /// The programs that an interface needs.
@@ -71,7 +81,7 @@ pub(super) struct Loaded {
     ethernet: bool,
     /// They are to tell who of several tasks sends.
     shared: bool,
-    xdp: Option<XdpPlan>,
+    pub(super) xdp: Option<XdpPlan>,
 }
 
 impl Loaded {
@@ -171,6 +181,7 @@ impl Interfaces {
             witness,
             attached: BTreeMap::new(),
             absent: BTreeMap::new(),
+            removals: 0,
             failed: BTreeMap::new(),
             departed: BTreeMap::new(),
             numbers,
@@ -196,8 +207,8 @@ impl Interfaces {
                 match change {
                     // Only the latest word counts.
                     Change::Watch(Tidings::Interfaces(newer)) => desired = newer,
-                    Change::Watch(Tidings::Hooks(changed)) => {
-                        self.look_at(|key| changed.contains(&(key.netns, key.ifindex)))
+                    Change::Watch(Tidings::HooksGone(hooks)) => {
+                        self.look_at(|key| hooks.contains(&(key.netns, key.ifindex)));
                     }
                     Change::Suspected(suspected) => self.look_at(|key| *key == suspected),
                     Change::Removed(key, missing) => self.removed(key, missing),
@@ -205,6 +216,9 @@ impl Interfaces {
                 }
             }
             if !ended {
+                if !self.absent.is_empty() {
+                    self.report(&desired);
+                }
                 self.mend();
                 self.reconcile(&desired.present);
                 self.follow_departed(&desired.departed);
@@ -217,7 +231,7 @@ impl Interfaces {
     }
 
     /// Says what is observed and what is not.
-    fn report(&self, desired: &Sighting) {
+    fn report(&mut self, desired: &Sighting) {
         self.metrics.interfaces(InterfaceCounts {
             attached: self.attached.len() - self.absent.len(),
             detached: self.absent.len(),
@@ -225,6 +239,7 @@ impl Interfaces {
             agent_links: desired.agent_links,
             left_out: desired.left_out,
         });
+        self.metrics.hooks_removed(std::mem::take(&mut self.removals));
         let states: BTreeMap<_, _> = self
             .attached
             .keys()
@@ -251,7 +266,7 @@ impl Interfaces {
             if let Some(attached) = self.attached.get_mut(&observed.key) {
                 attached.observed = (*observed).clone();
                 attached.attachment.netns = observed.interface.netns.clone();
-                self.witness.move_to(&observed.key, &observed.interface.netns);
+                self.witness.update(&observed.key, &observed.interface);
                 let _ = self.tick.send(Event::rename(attached.number, observed).into());
             }
         }
@@ -412,8 +427,13 @@ impl Interfaces {
             self.xdp_refused(observed, &refusal);
         }
         self.watch_drops(observed, |watchlist, key| watchlist.add(key.netns, key.ifindex, number));
-        self.witness.add(observed.key, &observed.interface, (number, attachment.presence()), reading);
-        Attached { observed: observed.clone(), number, attachment, loaded }
+        self.witness.add(
+            observed.key,
+            &observed.interface,
+            (number, attachment.presence()),
+            reading.as_ref(),
+        );
+        Attached { observed: observed.clone(), number, attachment, loaded, restored: Restored::default() }
     }
 
     /// Programs that nothing is counted under yet.

@@ -21,6 +21,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Absent {
     missing: Missing,
+    /// The directions in which packets pass uncounted: not that of XDP where a TC program behind it counts what XDP has
+    /// not.
+    uncounted: [bool; 2],
     /// The last reading before.
     before: [Balance; 2],
     /// The interface's own counters when the programs were missed.
@@ -28,6 +31,8 @@ pub(super) struct Absent {
     attempts: u32,
     again: Instant,
     reason: Box<str>,
+    /// The removal was logged, and so is the end of it.
+    logged: bool,
 }
 
 impl Absent {
@@ -39,12 +44,10 @@ impl Absent {
         AttachState::Detached(self.reason.clone())
     }
 
-    /// What passed meanwhile, by direction. Where only one direction's program was gone, the other has missed nothing.
+    /// What passed meanwhile, by direction.
     fn missed(&self, ending: [Frames; 2], after: [Balance; 2], ethernet: bool) -> [Traffic; 2] {
-        Direction::ALL.map(|direction| {
-            let side = direction as usize;
-            let by_xdp = direction == Direction::Ingress && self.missing.xdp;
-            if !self.missing.tc[side] && !by_xdp {
+        std::array::from_fn(|side| {
+            if !self.uncounted[side] {
                 return Traffic::NONE;
             }
             let (before, noticed) = (self.before[side], self.noticed[side]);
@@ -54,8 +57,22 @@ impl Absent {
     }
 }
 
+/// What was done for an interface whose programs somebody had removed before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Restored {
+    /// The last time that they were put back.
+    at: Option<Instant>,
+    /// The last time that this was logged.
+    logged: Option<Instant>,
+}
+
 /// An interface whose programs are gone may be leaving itself: that is looked at once more after this time.
 const LEAVING: Duration = Duration::from_millis(500);
+/// Programs that somebody removes again and again are put back this often: each time the kernel stops the interface's
+/// queues for a moment.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Of such an interface it is logged this often.
+const LOGGED: Duration = Duration::from_mins(1);
 
 impl Interfaces {
     /// Looks whether programs are gone from these interfaces.
@@ -83,22 +100,33 @@ impl Interfaces {
         let noticed = Reading { carried: noticed, ledgers: self.ledgers.of(number) };
         let noticed = in_accounts(&noticed);
         let before = self.witness.remove(&key).unwrap_or_else(|| noticed.balance());
+        let by_xdp_alone = missing.xdp && attached.loaded.xdp.is_some_and(|plan| !plan.companion);
+        let [ingress, egress] = missing.tc;
         self.watch_drops(&observed, |watchlist, key| watchlist.remove(key.netns, key.ifindex));
-        tracing::warn!(
-            interface = &*interface.name,
-            mac = interface.mac.map(tracing::field::display),
-            netns = %interface.netns.path.display(),
-            "somebody has removed the programs from an interface; putting them back"
-        );
-        self.metrics.hook_removed();
+        self.removals += 1;
+        let now = Instant::now();
+        let Some(attached) = self.attached.get_mut(&key) else { return };
+        let again = attached.restored.at.map_or(now, |at| now.max(at + AGAIN));
+        let logged = attached.restored.logged.is_none_or(|logged| now.duration_since(logged) >= LOGGED);
+        if logged {
+            attached.restored.logged = Some(now);
+            tracing::warn!(
+                interface = &*interface.name,
+                mac = interface.mac.map(tracing::field::display),
+                netns = %interface.netns.path.display(),
+                "somebody has removed the programs from an interface; putting them back"
+            );
+        }
         let _ = self.tick.send(Event::Removed { number }.into());
         let absent = Absent {
             missing,
+            uncounted: [ingress || by_xdp_alone, egress],
             before,
             noticed: noticed.carried,
             attempts: 0,
-            again: Instant::now(),
+            again,
             reason: "somebody has removed the programs; putting them back".into(),
+            logged,
         };
         self.absent.insert(key, absent);
     }
@@ -148,13 +176,18 @@ impl Interfaces {
             self.xdp_refused(&observed, &refusal);
         }
         self.watch_drops(&observed, |watchlist, key| watchlist.add(key.netns, key.ifindex, number));
-        self.witness.add(*key, interface, (number, presence), after);
-        tracing::info!(
-            interface = &*interface.name,
-            netns = %netns.path.display(),
-            packets = missed.iter().map(|loss| loss.packets).sum::<u64>(),
-            "the programs are back on an interface"
-        );
+        self.witness.add(*key, interface, (number, presence), after.as_ref());
+        if let Some(attached) = self.attached.get_mut(key) {
+            attached.restored.at = Some(Instant::now());
+        }
+        if absent.logged {
+            tracing::info!(
+                interface = &*interface.name,
+                netns = %netns.path.display(),
+                packets = missed.iter().map(|loss| loss.packets).sum::<u64>(),
+                "the programs are back on an interface"
+            );
+        }
         let _ = self.tick.send(Event::Restored { number, hook: ingress.as_str(), missed }.into());
         Ok(())
     }

@@ -45,7 +45,7 @@ pub use self::{check::check, tasks::show_tasks};
 use self::{
     interfaces::Interfaces,
     owners::Senders,
-    running::{Running, end_at_the_latest},
+    running::Running,
     signals::Signals,
     tick::{Tick, TickOptions},
     watermark::Watermark,
@@ -65,7 +65,7 @@ use crate::{
         object::LoaderOptions,
         preflight,
     },
-    limits::{Budget, BudgetError, Limits, Wanted},
+    limits::{Budget, BudgetError, Limits, Wanted, is_in_memory},
     schema::SchemaError,
     sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
     tasks::{
@@ -73,7 +73,7 @@ use crate::{
         WatchOptions,
     },
     telemetry::{self, Health, Metrics, Pages, Server},
-    worker::{Deadline, Worker},
+    worker::Worker,
 };
 
 /// News for the thread that puts programs on interfaces.
@@ -174,7 +174,8 @@ fn listen(address: SocketAddr) -> Result<Server, Failure> {
 /// Runs until a signal says to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
     preflight::check()?;
-    let budget = budget(config)?;
+    let limits = Limits::read();
+    let budget = Budget::of(&limits, wanted(config))?;
     let watch_options = watch_options(config)?;
     let lock = lock(&config.state_dir)?;
     let mut outputs = sink_options(config);
@@ -183,8 +184,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
 
     // Before anything is touched: a signal that comes early must not leave it behind.
     let runtime = async_runtime()?;
-    let mut signals = Signals::listen(&runtime)
-        .map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
+    let signals = listen_to_signals(&runtime)?;
     let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
     let sizes = Sizes::from_budget(budget.flow_memory, preflight::possible_cpus())?;
     let options = LoaderOptions { sizes, log_level: programs_level(config.log_level), clock: Clock::Ticks };
@@ -206,9 +206,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let (tell_senders, senders) =
         (cgroups.is_some(), cgroups.map(|cgroups| Senders::new(cgroups, flows_in_memory)));
     let preferred = if xdp.is_some() { "xdp" } else { hook.as_str() };
-    let metrics = Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?;
-    let (metrics, health, board) =
-        (Arc::new(metrics), Arc::new(Health::default()), Arc::new(Board::default()));
+    let metrics = Arc::new(Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?);
+    let (health, board) = (Arc::<Health>::default(), Arc::<Board>::default());
     metrics.drops().set_visible(drops.as_ref().map(Drops::sight));
     if let Some(drops) = drops {
         drain.see_drops(drops);
@@ -226,9 +225,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let delivery = deliver(config, &metrics, &mut outputs)?;
     let leftovers =
         outputs.has_files().then(|| (Leftovers::find(&outputs.directory), outputs.delivery.clone()));
-    let sinks = Sinks::start(&outputs, Arc::clone(&told))
-        .and_then(|sinks| Ok((sinks, Watermark::start(&config.state_dir)?)))
-        .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
+    let sinks = start_sinks(config, &outputs, &told)?;
     // The delivery ends when nobody is left who could tell of a file.
     drop(outputs);
     let ledgers = drain.ledgers();
@@ -277,23 +274,36 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         events,
         delivery,
     };
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        hook = preferred,
-        listen = %config.listen,
-        flows = sizes.flows(),
-        "observing"
-    );
-    let signal = runtime.block_on(signals.stop(|| running.has_ended()));
-    let deadline = Deadline::after(config.stop_timeout);
-    end_at_the_latest(&deadline);
-    runtime.spawn(signals.hurry(deadline.clone()));
-    tracing::info!(signal, "stopping");
-    let result = running.stop(&deadline);
+    announce(config, &limits, &budget, preferred, sizes);
+    let result = running.until_stopped(signals, &runtime, config.stop_timeout);
     runtime.shutdown_background();
     drop(pins);
     drop(lock);
     result
+}
+
+fn start_sinks(
+    config: &Config,
+    outputs: &SinkOptions,
+    told: &Arc<dyn SinkObserver>,
+) -> Result<(Sinks, Watermark), Failure> {
+    Sinks::start(outputs, Arc::clone(told))
+        .and_then(|sinks| Ok((sinks, Watermark::start(&config.state_dir)?)))
+        .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))
+}
+
+fn listen_to_signals(runtime: &Runtime) -> Result<Signals, Failure> {
+    Signals::listen(runtime).map_err(|error| Failure::Running(format!("listening to signals: {error}")))
+}
+
+/// Logs the limits and the sizes that hold.
+fn announce(config: &Config, limits: &Limits, budget: &Budget, hook: &str, sizes: Sizes) {
+    tracing::info!("limits: {limits}; sizes: {budget}");
+    for tight in &budget.tight {
+        tracing::warn!("{tight}");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, hook, listen = %config.listen, flows = sizes.flows(), "observing");
 }
 
 fn thread_failed(error: &io::Error) -> Failure {
@@ -310,23 +320,14 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Sizes that fit into the limits of this process; says which limits these are.
-fn budget(config: &Config) -> Result<Budget, Failure> {
-    let limits = Limits::read();
-    let budget = Budget::of(&limits, wanted(config))?;
-    tracing::info!("limits: {limits}; sizes: {budget}");
-    for tight in &budget.tight {
-        tracing::warn!("{tight}");
-    }
-    Ok(budget)
-}
-
 fn wanted(config: &Config) -> Wanted<'_> {
     Wanted {
         flow_memory: config.flow_memory.map(|size| size.as_u64()),
         max_flows: config.max_flows,
         outputs: &config.output.outputs,
         cpus: preflight::possible_cpus(),
+        files_in_memory: Some(&*config.output.directory)
+            .filter(|directory| config.output.has_files() && is_in_memory(directory)),
     }
 }
 

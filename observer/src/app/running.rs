@@ -2,9 +2,12 @@
 
 use std::{sync::mpsc::Sender, thread, time::Duration};
 
+use tokio::runtime::Runtime;
+
 use super::{
     Failure,
-    tick::{Message, TickError},
+    signals::Signals,
+    tick::{Event, TickError},
 };
 use crate::{
     sink::Delivery,
@@ -33,15 +36,33 @@ const GRACE: Duration = Duration::from_secs(1);
 
 impl Running {
     /// Whether a thread has ended without which the daemon cannot go on.
-    pub(super) fn has_ended(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.tick.is_finished() || self.interfaces.is_finished()
     }
 
+    /// Waits for a signal that stops the daemon, or until it cannot go on; then ends it.
+    pub(super) fn until_stopped(
+        self,
+        mut signals: Signals,
+        runtime: &Runtime,
+        stop_timeout: Duration,
+    ) -> Result<(), Failure> {
+        let signal = runtime.block_on(signals.stop(|| self.has_ended()));
+        let deadline = Deadline::after(stop_timeout);
+        end_at_the_latest(&deadline);
+        runtime.spawn(signals.hurry(deadline.clone()));
+        tracing::info!(signal, "stopping");
+        self.stop(&deadline)
+    }
+
     /// Ends them all. The first failure is returned, and the others are logged.
-    pub(super) fn stop(self, deadline: &Deadline) -> Result<(), Failure> {
+    fn stop(self, deadline: &Deadline) -> Result<(), Failure> {
         let Self { leftovers, watch, interfaces, tick, events, delivery } = self;
         let mut failures = Failures::default();
-        failures.note("no new interface is found any more", watch.stop(&deadline.percent(WATCH)));
+        if let Err(error) = watch.stop(&deadline.percent(WATCH)) {
+            // It may wait for the kernel, which is changing an interface. Nothing that was counted depends on it.
+            tracing::warn!("the search for new interfaces did not end in time: {error}");
+        }
         failures.note(
             "programs may stay on interfaces until the next start",
             interfaces.join(&deadline.percent(INTERFACES)),
@@ -78,15 +99,16 @@ impl Failures {
     }
 
     fn add(&mut self, failure: String) {
-        match &self.first {
-            None => self.first = Some(failure),
-            Some(_) => tracing::error!("{failure}"),
+        if self.first.is_none() {
+            self.first = Some(failure);
+        } else {
+            tracing::error!("{failure}");
         }
     }
 }
 
 /// Ends the process some time after the deadline, whatever it is stuck in.
-pub(super) fn end_at_the_latest(deadline: &Deadline) {
+fn end_at_the_latest(deadline: &Deadline) {
     let deadline = deadline.clone();
     let end = move || {
         deadline.sleep();

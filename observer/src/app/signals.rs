@@ -9,15 +9,16 @@ use tokio::{
 
 use crate::worker::Deadline;
 
-/// Signals that end nothing, and what the log says of them.
-const NOTED: [(fn() -> SignalKind, &str, &str); 4] = [
-    (SignalKind::hangup, "SIGHUP", NOTHING),
-    (SignalKind::user_defined1, "SIGUSR1", NOTHING),
-    (SignalKind::user_defined2, "SIGUSR2", NOTHING),
-    (SignalKind::alarm, "SIGALRM", NOTHING),
+/// A signal, by its kind and its name.
+type Named = (fn() -> SignalKind, &'static str);
+
+/// Signals that end nothing, and are logged.
+const NOTED: [Named; 4] = [
+    (SignalKind::hangup, "SIGHUP"),
+    (SignalKind::user_defined1, "SIGUSR1"),
+    (SignalKind::user_defined2, "SIGUSR2"),
+    (SignalKind::alarm, "SIGALRM"),
 ];
-const NOTHING: &str = "a signal that changes nothing: files rotate by themselves, sources are followed, settings are \
-                       read at the start";
 
 /// The signals that stop the daemon.
 #[derive(Debug)]
@@ -31,11 +32,15 @@ impl Signals {
     /// From now on no signal ends the process unasked but those that mean to (KILL, ABRT and the like).
     pub(super) fn listen(runtime: &Runtime) -> io::Result<Self> {
         let _inside = runtime.enter();
-        for (kind, name, text) in NOTED {
+        for (kind, name) in NOTED {
             let mut received = signal(kind())?;
             runtime.spawn(async move {
                 while received.recv().await.is_some() {
-                    tracing::info!(signal = name, "{text}");
+                    tracing::info!(
+                        signal = name,
+                        "a signal that changes nothing: files rotate by themselves, sources are followed, settings are \
+                         read at the start"
+                    );
                 }
             });
         }

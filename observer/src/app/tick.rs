@@ -11,9 +11,11 @@ use std::{
 
 use super::{owners::Senders, watermark::Watermark};
 use crate::{
-    accounts::{Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted},
+    accounts::{
+        Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted, unseen::may_precede_hook,
+    },
     clock,
-    flow::{InterfaceNumber, Room, Traffic},
+    flow::{Direction, InterfaceNumber, Room, Traffic},
     kernel::{
         Drain, KernelError,
         drain::Side,
@@ -293,6 +295,7 @@ impl Tick {
             self.metrics.drops().set_totals(&drops.totals(), drops.of_none());
             for number in figures.iter().map(|figures| figures.number) {
                 let now: Vec<_> = drops.of(number).collect();
+                self.accounts.explain(number, before_hook(&now));
                 let before = self.dropped.insert(number, now.clone()).unwrap_or_default();
                 for (dropped, newly) in grown(&before, &now) {
                     self.metrics.dropped(dropped.direction, &dropped.reason, newly);
@@ -306,6 +309,14 @@ impl Tick {
         let interfaces = figures.into_iter().map(stats).collect();
         self.metrics.publish(self.accounts.flows(), interfaces);
     }
+}
+
+/// Drops that may have happened before the hook, by direction.
+fn before_hook(dropped: &[Dropped]) -> [Traffic; 2] {
+    Direction::ALL.map(|direction| {
+        let precede = |it: &&Dropped| it.direction == direction && may_precede_hook(direction, &it.reason);
+        dropped.iter().filter(precede).map(|it| Traffic::from(it.count)).sum()
+    })
 }
 
 /// Growth of each sum of drops.

@@ -51,6 +51,8 @@ struct Watched {
     presence: Presence,
     /// [`None`] where it could not be read when the programs were put there.
     comparison: Option<Comparison>,
+    /// A reading that counts once the programs are seen to be there afterwards.
+    reading: Option<(i64, Reading)>,
     /// Frames in its ledger.
     frames: u64,
 }
@@ -75,6 +77,16 @@ struct Worker {
     changes: Sender<Change>,
     /// A failed look was logged.
     told: bool,
+}
+
+impl Watched {
+    /// Compares by the last reading, if the programs have been there since.
+    fn take_reading(&mut self, key: InterfaceKey, there: bool) -> Option<Event> {
+        let (time, reading) = self.reading.take().filter(|_| there)?;
+        let comparison = self.comparison.as_mut()?;
+        let unseen = comparison.compare(time, reading);
+        Some(Event::Carried { number: self.number, key, carried: comparison.carried(), unseen })
+    }
 }
 
 impl Witness {
@@ -106,14 +118,14 @@ impl Witness {
         key: InterfaceKey,
         interface: &Interface,
         (number, presence): (InterfaceNumber, Presence),
-        reading: Option<kernel::Reading>,
+        reading: Option<&kernel::Reading>,
     ) {
-        let card = interface.kind == LinkKind::Physical;
-        let counting = Counting { rebase: !card && !interface.queued, card, ethernet: interface.ethernet };
         let now = milliseconds(self.began);
-        let comparison = reading.map(|reading| Comparison::new(counting, now, in_accounts(&reading)));
+        let comparison =
+            reading.map(|reading| Comparison::new(counting(interface), now, in_accounts(reading)));
         let frames = self.ledgers.frames(number);
-        let watched = Watched { number, netns: interface.netns.clone(), presence, comparison, frames };
+        let netns = interface.netns.clone();
+        let watched = Watched { number, netns, presence, comparison, reading: None, frames };
         lock(&self.registry).insert(key, watched);
     }
 
@@ -123,10 +135,13 @@ impl Witness {
         watched.comparison.map(|comparison| comparison.balance())
     }
 
-    /// Its namespace has another path.
-    pub(super) fn move_to(&self, key: &InterfaceKey, netns: &Netns) {
+    /// Something about it has changed: the path of its namespace, or whether frames queue on it.
+    pub(super) fn update(&self, key: &InterfaceKey, interface: &Interface) {
         if let Some(watched) = lock(&self.registry).get_mut(key) {
-            watched.netns.clone_from(netns);
+            watched.netns.clone_from(&interface.netns);
+            if let Some(comparison) = &mut watched.comparison {
+                comparison.set_counting(counting(interface), milliseconds(self.began));
+            }
         }
     }
 }
@@ -157,18 +172,21 @@ impl Worker {
         let keys: Vec<_> = lock(&self.registry).keys().copied().collect();
         for key in keys {
             // One at a time: whoever takes programs off waits for this lock.
-            let missing = match lock(&self.registry).get(&key) {
-                Some(watched) => watched.presence.missing(),
-                None => continue,
-            };
+            let mut registry = lock(&self.registry);
+            let Some(watched) = registry.get_mut(&key) else { continue };
+            let missing = watched.presence.missing();
+            let event = watched.take_reading(key, matches!(missing, Ok(missing) if !missing.any()));
+            drop(registry);
             match missing {
                 Ok(missing) if missing.any() => self.send(Change::Removed(key, missing)),
-                Ok(_) => {}
                 Err(error) if !self.told => {
                     self.told = true;
                     tracing::warn!(%error, "cannot see whether programs are still on their interfaces");
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
+            }
+            if let Some(event) = event {
+                let _ = self.tick.send(event.into());
             }
         }
     }
@@ -200,10 +218,10 @@ impl Worker {
         for event in settled {
             let _ = self.tick.send(event.into());
         }
-        self.read(due);
+        self.read(&due);
     }
 
-    fn read(&self, due: Vec<(InterfaceKey, InterfaceNumber, Netns)>) {
+    fn read(&self, due: &[(InterfaceKey, InterfaceNumber, Netns)]) {
         if due.is_empty() {
             return;
         }
@@ -217,20 +235,14 @@ impl Worker {
         let now = milliseconds(self.began);
         for (key, number, reading) in readings {
             let reading = in_accounts(&reading);
-            let (event, suspicious) = {
-                let mut registry = lock(&self.registry);
-                let watched = registry.get_mut(&key).filter(|watched| watched.number == number);
-                let Some(comparison) = watched.and_then(|watched| watched.comparison.as_mut()) else {
-                    continue;
-                };
-                let suspicious = comparison.is_suspicious(&reading);
-                let losses = comparison.compare(now, reading);
-                (Event::Carried { number, key, carried: comparison.carried(), unseen: losses }, suspicious)
-            };
+            let mut registry = lock(&self.registry);
+            let Some(watched) = registry.get_mut(&key).filter(|it| it.number == number) else { continue };
+            let suspicious = watched.comparison.as_ref().is_some_and(|it| it.is_suspicious(&reading));
+            watched.reading = Some((now, reading));
+            drop(registry);
             if suspicious {
                 self.send(Change::Suspected(key));
             }
-            let _ = self.tick.send(event.into());
         }
     }
 
@@ -248,6 +260,11 @@ fn unseen_event(
 ) -> Option<Event> {
     let event = Event::Carried { number, key, carried: comparison.carried(), unseen: losses };
     (losses != [Traffic::NONE; 2]).then_some(event)
+}
+
+fn counting(interface: &Interface) -> Counting {
+    let card = interface.kind == LinkKind::Physical;
+    Counting { rebase: !card && !interface.queued, card, ethernet: interface.ethernet }
 }
 
 fn milliseconds(since: Instant) -> i64 {

@@ -22,8 +22,8 @@ use self::delivery::DeliverySettings;
 pub use self::{delivery::DeliveryConfig, output::OutputConfig};
 use crate::{
     cli::{
-        self, AttachName, DropsName, HookName, HttpUrl, ListenAddress, LogLevel, RecordSettings, RunArgs, Settings,
-        SourceName, XdpChanges, XdpModeName,
+        self, AttachName, DropsName, HookName, HttpUrl, ListenAddress, LogLevel, RecordSettings, RunArgs,
+        Settings, SourceName, XdpChanges, XdpModeName,
     },
     http::{Trust, TrustError},
     record::{FilterError, FormatError, ServiceRangesError},

@@ -1,15 +1,15 @@
 //! Which of the kernel's drop reasons mean that an incoming packet failed to reach its receiver.
 //!
 //! The kernel frees packets with a reason also where nothing is lost: a segment that was received already, the FIN in
-//! the queue of a socket that is closed, a copy for a capture. So each reason of `enum skb_drop_reason`
-//! (include/net/dropreason-core.h; include/net/dropreason.h up to Linux 6.3, include/linux/skbuff.h up to 5.19) has a verdict here, from Linux 5.17 to 7.2.
-//! The comment beside it says where the kernel gives it. Where one name stands for losses and for what is none, in any of
-//! these versions, it is no loss: `undelivered_packets` may leave out a packet, and must not invent one. The metric
-//! `observer_interface_dropped_packets_total` counts all reasons alike.
+//! the queue of a socket that is closed, a copy for a capture. So each reason of `enum skb_drop_reason`, from Linux 5.17
+//! to 7.2, has a verdict here (include/net/dropreason-core.h; include/net/dropreason.h up to Linux 6.3 and
+//! include/linux/skbuff.h up to 5.19). The comment beside it names functions that give it. A name that stands both for
+//! losses and for harmless events, in any of these versions, is no loss: `undelivered_packets` may leave out a packet,
+//! and must not invent one. The metric `observer_interface_dropped_packets_total` counts all reasons alike.
 //!
-//! Reasons of policy (`DropReason`) are not here. Subsystems' own reasons (mac80211, openvswitch, qdisc: net/mac80211/drop.h,
-//! net/openvswitch/drop.h, include/net/dropreason-qdisc.h) are given to packets that are not on their way into the
-//! network stack of an observed interface, and are no losses either.
+//! Reasons of policy (`DropReason`) and `CPU_BACKLOG`, which is given before the hook, are not here. Subsystems' own
+//! reasons (net/mac80211/drop.h, net/openvswitch/drop.h, include/net/dropreason-qdisc.h) are given to packets that are not
+//! on their way into the network stack of an observed interface, and are no losses either.
 
 use observer_ebpf::abi::{
     DROP_VERDICTS, Verdict,

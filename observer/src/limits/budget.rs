@@ -1,6 +1,9 @@
 //! Sizes that fit into the limits. Pure.
 
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::{Serialize, Serializer};
 
@@ -18,6 +21,8 @@ pub struct Wanted<'a> {
     pub outputs: &'a [Output],
     /// Possible CPUs of the host: each has its share of the kernel memory.
     pub cpus: u32,
+    /// Folder of files, where that is in memory.
+    pub files_in_memory: Option<&'a Path>,
 }
 
 /// How much of each resource the parts of the daemon get.
@@ -102,6 +107,13 @@ pub enum Tight {
         /// Flows that fit.
         fit: usize,
     },
+    /// Files of records are charged to the control group.
+    FilesInMemory {
+        /// The folder.
+        directory: PathBuf,
+        /// The limit.
+        memory: Limit,
+    },
     /// Few interfaces can be observed.
     Descriptors {
         /// The limit.
@@ -124,6 +136,14 @@ impl fmt::Display for Tight {
             Self::MaxFlows { given, memory, fit } => write!(
                 f,
                 "--max-flows {given} does not fit into memory ({} by {}): packets of more than {fit} flows are counted as lost",
+                bytes(memory.value),
+                memory.set_by
+            ),
+            Self::FilesInMemory { directory, memory } => write!(
+                f,
+                "{} is in memory (tmpfs), so its files count against the memory limit of {} ({}): give --output-dir a \
+                 folder on a disk",
+                directory.display(),
                 bytes(memory.value),
                 memory.set_by
             ),
@@ -209,10 +229,12 @@ impl Budget {
         if let Some(given) = wanted.max_flows.filter(|given| *given as usize > flows_in_memory) {
             tight.push(Tight::MaxFlows { given, memory: memory.clone(), fit: flows_in_memory });
         }
+        if let (Some(directory), SetBy::Group(_)) = (wanted.files_in_memory, &memory.set_by) {
+            tight.push(Tight::FilesInMemory { directory: directory.into(), memory: memory.clone() });
+        }
         let mut attach_at_once = ATTACH_AT_ONCE.min(limits.descriptors / 32).max(1);
         let spare = connections + attach_at_once * DESCRIPTORS_PER_INTERFACE;
-        let interfaces =
-            limits.descriptors.saturating_sub(DESCRIPTORS + spare) / DESCRIPTORS_PER_INTERFACE;
+        let interfaces = limits.descriptors.saturating_sub(DESCRIPTORS + spare) / DESCRIPTORS_PER_INTERFACE;
         if interfaces < FEW_INTERFACES {
             tight.push(Tight::Descriptors { limit: limits.descriptors, interfaces });
         }
@@ -243,9 +265,7 @@ fn flow_memory(memory: &Limit, fixed: u64, wanted: Wanted<'_>) -> Result<u64, Bu
         return Err(BudgetError::Memory { limit: memory.clone(), least: fixed + least_flows + least });
     }
     match wanted.flow_memory {
-        Some(given) if given > most => {
-            Err(BudgetError::FlowMemory { given, limit: memory.clone(), most })
-        }
+        Some(given) if given > most => Err(BudgetError::FlowMemory { given, limit: memory.clone(), most }),
         Some(given) => Ok(given),
         None => Ok((memory.value / FLOW_MEMORY_PART).min(FLOW_MEMORY).max(least).min(most)),
     }
@@ -269,7 +289,7 @@ mod tests {
     const JSON: &[Output] = &[Output::Jsonl];
 
     fn wanted(outputs: &[Output]) -> Wanted<'_> {
-        Wanted { flow_memory: None, max_flows: None, outputs, cpus: 2 }
+        Wanted { flow_memory: None, max_flows: None, outputs, cpus: 2, files_in_memory: None }
     }
 
     fn host(memory: u64) -> Limits {
@@ -326,9 +346,8 @@ mod tests {
     #[test]
     fn what_is_asked_for_and_does_not_fit_is_refused_or_named() {
         let limits = group(128 * MIB);
-        let ask = |flow_memory, max_flows| {
-            Budget::of(&limits, Wanted { flow_memory, max_flows, ..wanted(JSON) })
-        };
+        let ask =
+            |flow_memory, max_flows| Budget::of(&limits, Wanted { flow_memory, max_flows, ..wanted(JSON) });
         let error = ask(Some(128 * MIB), None).unwrap_err();
         let BudgetError::FlowMemory { most, .. } = error else { panic!("{error}") };
         assert!(ask(Some(most), None).is_ok());
@@ -342,6 +361,11 @@ mod tests {
 
         let text = Budget::of(&host(1 << 30), Wanted { flow_memory: Some(1 << 40), ..wanted(JSON) });
         assert!(text.unwrap_err().to_string().contains("more than this host has"));
+
+        let in_memory = Wanted { files_in_memory: Some(Path::new("/run/out")), ..wanted(JSON) };
+        let [tight] = &Budget::of(&limits, in_memory).unwrap().tight[..] else { panic!() };
+        assert!(tight.to_string().starts_with("/run/out is in memory"), "{tight}");
+        assert_eq!(Budget::of(&host(1 << 30), in_memory).unwrap().tight, []);
     }
 
     #[test]

@@ -7,13 +7,17 @@
 mod budget;
 mod groups;
 
-use std::{fmt, fs, path::PathBuf};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use bytesize::ByteSize;
 use nix::{
     sched::{CpuSet, sched_getaffinity},
     sys::{
         resource::{RLIM_INFINITY, Resource as Rlimit, getrlimit},
+        statfs::{FsType, TMPFS_MAGIC, statfs},
         sysinfo::sysinfo,
     },
     unistd::Pid,
@@ -132,6 +136,14 @@ impl fmt::Display for Limits {
     }
 }
 
+/// Whether files below this path, which may not exist yet, are in memory.
+pub fn is_in_memory(path: &Path) -> bool {
+    let found = path.ancestors().find_map(|folder| statfs(folder).ok());
+    found.is_some_and(|found| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&found.filesystem_type()))
+}
+
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
 /// A number of bytes with a binary unit, as flags take it.
 fn bytes(count: u64) -> impl fmt::Display {
     ByteSize::b(count).display().iec()
@@ -143,9 +155,9 @@ fn host_memory() -> u64 {
 
 /// CPUs that this process may run on.
 fn host_cpus() -> u64 {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).ok().map(|set| {
-        (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count() as u64
-    });
+    let allowed = sched_getaffinity(Pid::from_raw(0))
+        .ok()
+        .map(|set| (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count() as u64);
     allowed.filter(|count| *count > 0).unwrap_or(1)
 }
 

@@ -38,8 +38,8 @@ pub enum Change {
     LinkGone(Box<Link>),
     /// The namespace with this id is gone. Each namespace tells of its own ids.
     NetnsGone(NetnsId),
-    /// A qdisc or a filter of the interface with this index has changed.
-    Hooks(u32),
+    /// A qdisc or a filter of the interface with this index is gone.
+    HooksGone(u32),
 }
 
 /// Events of every namespace that has an id for ours, on one socket in ours.
@@ -110,8 +110,10 @@ fn change(message: Message<'_>) -> Option<Change> {
             _ => Some(Change::Interfaces),
         },
         libc::RTM_NEWLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Change::Interfaces),
-        libc::RTM_NEWQDISC | libc::RTM_DELQDISC | libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
-            tc::interface_of(message.payload).map(Change::Hooks)
+        // Whether frames queue on the interface may have changed.
+        libc::RTM_NEWQDISC | libc::RTM_DELQDISC if tc::is_root(message.payload) => Some(Change::Interfaces),
+        libc::RTM_DELQDISC | libc::RTM_DELTFILTER => {
+            Some(tc::interface_of(message.payload).map_or(Change::Interfaces, Change::HooksGone))
         }
         libc::RTM_DELNSID => netns_id_in(message.payload).map(Change::NetnsGone),
         _ => None,

@@ -25,6 +25,8 @@ const TCA_BPF_ID: u16 = 11;
 const DIRECT_ACTION: u32 = 1;
 /// `TC_H_CLSACT`, which is the parent of the qdisc.
 const CLSACT: u32 = 0xffff_fff1;
+/// `TC_H_ROOT`: the parent of the qdisc in which frames wait.
+const ROOT: u32 = 0xffff_ffff;
 /// Handle of the qdisc.
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 
@@ -99,6 +101,11 @@ pub(super) fn interface_of(payload: &[u8]) -> Option<u32> {
     ifindex
 }
 
+/// Whether a message is about the qdisc in which frames wait.
+pub(super) fn is_root(payload: &[u8]) -> bool {
+    u32_at(payload, 12) == Some(ROOT)
+}
+
 impl Netlink {
     /// Adds the clsact qdisc to an interface of our own namespace; says whether it was not there before. An error of kind
     /// [`io::ErrorKind::AlreadyExists`] where another one has its place.
@@ -109,13 +116,15 @@ impl Netlink {
         match self.ask(request, |_| {}) {
             Ok(()) => Ok(true),
             // The `ingress` qdisc has the same place, and takes a filter for egress as one for ingress.
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => match self.qdisc_at_clsact(ifindex)? {
-                Some(kind) if *kind != *"clsact" => Err(io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    format!("the interface has the qdisc `{kind}` in the place of `clsact`: remove it"),
-                )),
-                _ => Ok(false),
-            },
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                match self.qdisc_at_clsact(ifindex)? {
+                    Some(kind) if *kind != *"clsact" => Err(io::Error::new(
+                        io::ErrorKind::AlreadyExists,
+                        format!("the interface has the qdisc `{kind}` in the place of `clsact`: remove it"),
+                    )),
+                    _ => Ok(false),
+                }
+            }
             Err(error) => Err(error),
         }
     }

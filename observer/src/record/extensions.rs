@@ -48,7 +48,7 @@ extensions! {
     DropReason "drop_reason" String SomeFlows
         "On REJECT: why this host dropped the packets, by the kernel's name for it.",
     UndeliveredPackets "undelivered_packets" Int64 SomeFlows
-        "On ACCEPT: packets that came in and that this host dropped without a policy: no socket, a full queue, …",
+        "On ACCEPT: packets that came in and failed to reach their receiver, by no policy: no socket, a full queue, …",
     Initiator "initiator" String SomeFlows
         "Which end asked first, source or destination, where the window holds the handshake or an echo.",
     CommunityId "community_id" String SomeFlows "Community ID 1, the same for both directions and in other tools.",

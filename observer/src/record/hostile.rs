@@ -166,10 +166,12 @@ fn columns_lines_and_keys_do_not_depend_on_values() {
 #[test]
 fn an_interface_without_a_name_has_no_id() {
     for (name, id) in [("", None), ("-", None), ("eth 0\"", Some("eth_0_")), ("é\u{2028}", Some("__"))] {
-        let known = Known { name: name.into(), mac: None, own: vec![None; Attribute::ALL.len()], tenant: None };
+        let known =
+            Known { name: name.into(), mac: None, own: vec![None; Attribute::ALL.len()], tenant: None };
         assert_eq!(Some(&*known.subject().interface_id).filter(|id| !id.is_empty()), id);
         let known = Known { mac: Some(Mac::from([2, 0, 0, 0, 0, 1])), ..known };
-        let with_mac = id.map_or_else(|| "02:00:00:00:00:01".to_owned(), |id| format!("{id}@02:00:00:00:00:01"));
+        let with_mac =
+            id.map_or_else(|| "02:00:00:00:00:01".to_owned(), |id| format!("{id}@02:00:00:00:00:01"));
         assert_eq!(*known.subject().interface_id, *with_mac);
     }
 }

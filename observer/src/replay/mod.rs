@@ -411,8 +411,9 @@ impl Replay {
         }
         let is_taken = |name: &str| self.interfaces.iter().any(|it| *it.subject.interface_name == *name);
         if is_taken(&name) {
-            let again = (2..).map(|count| format!("{name}:{count}")).find(|name| !is_taken(name));
-            name = again.unwrap_or(name);
+            // More names than there are interfaces: one of them is free.
+            let mut names = (2..=self.interfaces.len() + 1).map(|count| format!("{name}:{count}"));
+            name = names.find(|name| !is_taken(name)).unwrap_or(name);
         }
         let subject = Arc::new(Subject::named(&name, self.mac, Arc::clone(&self.identity)));
         self.interfaces.push(Interface { subject, account: Account::default() });

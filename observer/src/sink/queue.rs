@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -19,7 +18,7 @@ pub(super) struct Queue {
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// The first one is being written.
     batches: VecDeque<Arc<Batch>>,
@@ -29,12 +28,6 @@ struct State {
     closed: bool,
     /// Nobody writes them any more.
     abandoned: bool,
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("batches", &self.batches.len()).field("settled", &self.settled).finish()
-    }
 }
 
 impl Queue {

@@ -84,15 +84,14 @@ impl Folders {
             stays
         });
         for (id, (path, names)) in wanted {
-            match watched.get_mut(&id) {
-                Some(watched) => watched.names = names,
-                None => {
-                    let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
-                    // Tried again at the next call; until then scans find what is new.
-                    if let Ok(descriptor) = inotify.watches().add(path, mask) {
-                        watched.insert(id, Watched { descriptor, names });
-                    }
-                }
+            if let Some(watched) = watched.get_mut(&id) {
+                watched.names = names;
+                continue;
+            }
+            let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
+            // Tried again at the next call; until then scans find what is new.
+            if let Ok(descriptor) = inotify.watches().add(path, mask) {
+                watched.insert(id, Watched { descriptor, names });
             }
         }
     }
@@ -140,6 +139,8 @@ fn nearest(folder: &Path) -> Option<(Id, &Path, Names)> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     #[test]
@@ -170,10 +171,10 @@ mod tests {
         let folder = directory.path().join("netns");
         fs::create_dir(&folder).unwrap();
         let mut folders = Folders::new().unwrap();
-        folders.watch(&[folder.clone()]);
+        folders.watch(slice::from_ref(&folder));
         fs::rename(&folder, directory.path().join("old")).unwrap();
         fs::create_dir(&folder).unwrap();
-        folders.watch(&[folder.clone()]);
+        folders.watch(slice::from_ref(&folder));
         folders.take_notices();
         fs::write(folder.join("task"), "").unwrap();
         assert!(folders.take_notices());

@@ -9,9 +9,38 @@ use super::{
 };
 
 const PIECES: [&str; 32] = [
-    "", "-", " ", "  ", "\t", "\n", "\r\n", "\r", "\0", "\u{b}", "\u{c}", "\u{1b}[31m", "\u{85}", "\u{a0}",
-    "\u{2028}", "\u{2029}", "\u{200b}", "\u{202e}", "\u{feff}", "\u{fffd}", "\u{10ffff}", "\"", "'", "\\", ",",
-    "{\"a\":1}", "${srcaddr}", "null", "é", "日本", "a", "eni-0a",
+    "",
+    "-",
+    " ",
+    "  ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\r",
+    "\0",
+    "\u{b}",
+    "\u{c}",
+    "\u{1b}[31m",
+    "\u{85}",
+    "\u{a0}",
+    "\u{2028}",
+    "\u{2029}",
+    "\u{200b}",
+    "\u{202e}",
+    "\u{feff}",
+    "\u{fffd}",
+    "\u{10ffff}",
+    "\"",
+    "'",
+    "\\",
+    ",",
+    "{\"a\":1}",
+    "${srcaddr}",
+    "null",
+    "é",
+    "日本",
+    "a",
+    "eni-0a",
 ];
 
 /// A text as a source may give it.
@@ -63,7 +92,12 @@ fn details(view: &View) -> impl Iterator<Item = Detail> {
             ]
         });
         let enis = task.enis.iter().flat_map(|eni| eni.details.clone());
-        task.details.iter().cloned().chain(enis).chain(containers).chain([(Attribute::TaskId, task.id.clone())])
+        task.details
+            .iter()
+            .cloned()
+            .chain(enis)
+            .chain(containers)
+            .chain([(Attribute::TaskId, task.id.clone())])
     });
     view.host.iter().cloned().chain(of_tasks)
 }

@@ -109,6 +109,7 @@ pub enum OtherDevice {
 }
 
 /// An interface, as one dump of its namespace shows it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a device")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Where it is.

@@ -72,7 +72,7 @@ mod tests {
     fn what_is_not_known_is_outside() {
         let paths = paths(&[(HOST, &[Some(1), Some(9)]), (Some(1), &[Some(9), HOST])]);
         assert!(!paths.is_inward(Some(1), Some(9)));
-        assert!(paths.is_inward(HOST, Some(1)) == false, "it can be left by the unknown one");
+        assert!(!paths.is_inward(HOST, Some(1)), "it can be left by the unknown one");
         let paths = self::paths(&[(HOST, &[Some(1), Some(9)]), (Some(1), &[HOST])]);
         assert!(paths.is_inward(HOST, Some(1)), "the host's end of a container's pair");
         assert!(!paths.is_inward(HOST, Some(9)));

@@ -16,6 +16,7 @@ use super::{Interface, LinkKind, Mac, OtherDevice};
 const AGENT_LINK: &str = "ecs-eth0";
 
 /// An interface of a namespace, and what is known of it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a device")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate<'a> {
     pub(super) interface: &'a Interface,
@@ -314,7 +315,7 @@ mod tests {
             ["eth0", "vxlan0"]
         );
         // Alone it is the only way out: rootless containers have a tun device and nothing else.
-        assert_eq!(observed_of(&[here.clone()]), ["wg0"]);
+        assert_eq!(observed_of(std::slice::from_ref(&here)), ["wg0"]);
         assert_eq!(observed_of(&[Interface { up: false, ..here.clone() }]), [""; 0]);
         assert_eq!(observed_of(&[interface(5, "dummy0", LinkKind::Inner)]), [""; 0]);
         let mut young = candidates(std::slice::from_ref(&here));
@@ -352,7 +353,9 @@ mod tests {
         let vlan = with_mac(MAC, over(2, interface(3, "eth0.7", LinkKind::Derived)));
         let all = [port(9, eth0()), bridge.clone(), vlan];
         let mut named = candidates(&all);
-        named.iter_mut().for_each(|it| it.named = true);
+        for it in &mut named {
+            it.named = true;
+        }
         assert_eq!(observed(&named), ["eth0"]);
         // Nothing else has it.
         for (alone, chosen) in [(bridge, true), (interface(1, "lo", LinkKind::Loopback), false)] {

@@ -44,7 +44,7 @@ pub(super) struct Spaces {
     /// Why link events cannot be read.
     pub(super) events_failing: Logged<io::ErrorKind>,
     changed: bool,
-    /// Interfaces on which a qdisc or a filter has changed, by namespace and index.
+    /// Interfaces from which a qdisc or a filter is gone, by namespace and index.
     hooks: BTreeSet<(u64, u32)>,
 }
 
@@ -170,7 +170,7 @@ impl Spaces {
         self.told = time;
     }
 
-    /// Interfaces on which a qdisc or a filter has changed since this was last asked.
+    /// Interfaces from which a qdisc or a filter is gone since this was last asked, or may be.
     pub(super) fn take_hooks(&mut self) -> BTreeSet<(u64, u32)> {
         std::mem::take(&mut self.hooks)
     }
@@ -181,6 +181,10 @@ impl Spaces {
     }
 
     /// The other namespace that a device lies in; the inner `None` is our own.
+    #[expect(
+        clippy::option_option,
+        reason = "a device without another namespace, and a namespace without a number"
+    )]
     pub(super) fn leads_to(&self, device: OtherDevice) -> Option<Option<NetnsId>> {
         match device {
             OtherDevice::Here(_) => None,
@@ -196,6 +200,8 @@ impl Spaces {
             let Event::Change(id, change) = event else {
                 tracing::warn!("the kernel dropped link events: listing everything again");
                 changed.extend(self.known.keys().copied());
+                let all = self.known.values().flat_map(Space::interfaces);
+                self.hooks.extend(all.map(|(key, ..)| (key.netns, key.ifindex)));
                 continue;
             };
             if id.is_some() && !ids.contains(&id) {
@@ -210,7 +216,7 @@ impl Spaces {
             let Some(space) = self.known.values_mut().find(|space| space.id == id) else { continue };
             match change {
                 Change::NetnsGone(_) => continue,
-                Change::Hooks(ifindex) => {
+                Change::HooksGone(ifindex) => {
                     self.hooks.insert((space.netns.inode, ifindex));
                     continue;
                 }
@@ -272,7 +278,9 @@ impl Spaces {
         catch_up(self);
         let stale: Vec<_> =
             self.known.iter().filter(|(_, space)| space.stale).map(|(inode, _)| *inode).collect();
-        stale.into_iter().for_each(|inode| self.list(inode));
+        for inode in stale {
+            self.list(inode);
+        }
         self.take_found(found);
         if processes {
             let members = self.processes.members();

@@ -66,8 +66,8 @@ pub struct Sighting {
 pub enum Tidings {
     /// The interfaces that are to be observed, whenever anything of them has changed.
     Interfaces(Sighting),
-    /// Qdiscs or filters have changed on these: by inode of the namespace and index.
-    Hooks(BTreeSet<(u64, u32)>),
+    /// Qdiscs or filters are gone from these interfaces, or may be: by inode of the namespace and index.
+    HooksGone(BTreeSet<(u64, u32)>),
 }
 
 /// The interfaces that are there.
@@ -256,7 +256,7 @@ impl Watch {
             changed |= self.spaces.take_changed();
             let hooks = self.spaces.take_hooks();
             if !hooks.is_empty() {
-                out.send(Tidings::Hooks(hooks));
+                out.send(Tidings::HooksGone(hooks));
             }
             // What has left is forgotten with time.
             if changed || scan {

@@ -75,8 +75,8 @@ impl AttachMetrics {
         })
     }
 
-    pub(super) fn removed(&self) {
-        self.removals.inc();
+    pub(super) fn removed(&self, times: u64) {
+        self.removals.inc_by(times);
     }
 
     pub(super) fn states(&self, counts: InterfaceCounts) {

@@ -291,9 +291,9 @@ impl Metrics {
         self.attach.states(counts);
     }
 
-    /// Somebody has removed the programs of an interface.
-    pub fn hook_removed(&self) {
-        self.attach.removed();
+    /// Somebody has removed the programs of an interface, so many times.
+    pub fn hooks_removed(&self, times: u64) {
+        self.attach.removed(times);
     }
 
     /// An interface was gone before the programs were on it.

@@ -110,23 +110,26 @@ impl Connections {
         let now = move |start: Instant| start.elapsed().as_millis() as u64;
         let (start, active_ms) = (self.start, Arc::new(AtomicU64::new(now(self.start))));
         let (app, active) = (self.app.clone(), Arc::clone(&active_ms));
-        let task = self.running.spawn(async move {
-            // A socket of another kind would not have it, and needs no more than the other limits.
-            let _ = setsockopt(&stream.as_fd(), sockopt::TcpUserTimeout, &(READ_TIME.as_millis() as u32));
-            let service = service_fn(move |request: Request<Incoming>| {
-                active.store(now(start), Ordering::Relaxed);
-                let mut app = app.clone();
-                async move { Ok::<_, Infallible>(app.call(request).await.unwrap_or_else(|never| match never {})) }
+        let task =
+            self.running.spawn(async move {
+                // A socket of another kind would not have it, and needs no more than the other limits.
+                let _ = setsockopt(&stream.as_fd(), sockopt::TcpUserTimeout, &(READ_TIME.as_millis() as u32));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    active.store(now(start), Ordering::Relaxed);
+                    let mut app = app.clone();
+                    async move {
+                        Ok::<_, Infallible>(app.call(request).await.unwrap_or_else(|never| match never {}))
+                    }
+                });
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIME)
+                    .max_header_size(HEAD_SIZE)
+                    .max_buf_size(2 * HEAD_SIZE)
+                    .serve_connection(TokioIo::new(stream), service);
+                // How it ends is the client's business.
+                let _ = connection.await;
             });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIME)
-                .max_header_size(HEAD_SIZE)
-                .max_buf_size(2 * HEAD_SIZE)
-                .serve_connection(TokioIo::new(stream), service);
-            // How it ends is the client's business.
-            let _ = connection.await;
-        });
         self.open.push(Connection { id: task.id(), task, active_ms });
     }
 

@@ -1,8 +1,8 @@
 //! Drops that no policy has made, that are nobody's, or that this host does not show: none of them becomes REJECT.
 
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use observer_tests::{
     books::Books,
     daemon::Setup,
@@ -13,7 +13,10 @@ use observer_tests::{
     records::{Record, Status},
     requires,
     tally::{Crossed, Direction, Tally},
-    traffic::Udp,
+    traffic::{
+        PacketSocket, Udp,
+        frames::{Ipv4, protocol, sound_tcp, tcp},
+    },
     veth::Family,
 };
 
@@ -44,6 +47,44 @@ fn closed_ports_are_accepted_and_counted() -> Result<()> {
     for record in books.records.with_status(task.inside.mac(), Status::Ok) {
         let all = (record.text("flow_direction") == "ingress").then(|| record.number("packets"));
         assert_eq!(noted(record), all.flatten(), "{:?}", record.fields);
+    }
+    Ok(())
+}
+
+/// What still comes when a connection is gone carries nothing; what carries something, or wants a connection, is lost.
+#[test]
+fn segments_with_nothing_in_them_lose_nothing_at_a_closed_port() -> Result<()> {
+    const SYN: u8 = 0x02;
+    let lab = lab!();
+    need!(requires::drop_reasons());
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().start()?;
+    let [IpAddr::V4(from), IpAddr::V4(to)] = [&task.outside, &task.inside].map(|it| it.address(Family::V4))
+    else {
+        bail!("IPv4 addresses")
+    };
+    // An ACK, a FIN and a reset; an ACK with data, and a SYN.
+    let segments = [(0x10, 0, false), (0x11, 0, false), (0x14, 0, false), (0x18, 5, true), (SYN, 0, true)];
+    let frames: Vec<_> = (2001..)
+        .zip(segments)
+        .map(|(port, (flags, payload, _))| {
+            let mut segment = tcp(port, 81, flags);
+            segment.resize(segment.len() + payload, 0x42);
+            let segment = sound_tcp(from, to, segment);
+            Ipv4 { destination: to, ..Ipv4::new(from, protocol::TCP, segment) }.frame_to(task.inside.mac())
+        })
+        .collect();
+    PacketSocket::open(&task.outside)?.send(&frames)?;
+    let sent = crossed(&task.inside)?;
+    let books = Books::close(daemon, [&task.inside])?;
+    books.assert_exact(&task.inside, sent);
+    let dropped = books.metrics.dropped(&task.inside, Direction::Ingress, "NO_SOCKET");
+    assert_eq!(dropped.packets, segments.len() as u64);
+    for (port, (flags, _, is_lost)) in (2001..).zip(segments) {
+        let of = |record: &&Record| record.flow.is_some_and(|(_, flow)| flow.source_port == port);
+        let record = books.records.of(task.inside.mac()).find(of).context("a record of each")?;
+        let expected = is_lost.then_some(1);
+        assert_eq!(record.number("undelivered_packets"), expected, "flags {flags:#04x}: {:?}", record.fields);
     }
     Ok(())
 }

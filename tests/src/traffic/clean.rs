@@ -56,8 +56,7 @@ const LONG_EVERY: u64 = 16;
 const KEPT_FOR: usize = 3;
 
 fn response(number: u64) -> &'static [u8] {
-    const LONG: [u8; 20_000] = [b'x'; 20_000];
-    static RESPONSE: [u8; 20_000] = LONG;
+    static RESPONSE: [u8; 20_000] = [b'x'; 20_000];
     if number.is_multiple_of(LONG_EVERY) { &RESPONSE } else { &RESPONSE[..200] }
 }
 
@@ -109,7 +108,7 @@ impl Server {
         Ok(match manner {
             Manner::Datagram => {
                 let socket = UdpSocket::bind((address, 0))?;
-                socket.set_read_timeout(patience())?;
+                socket.set_read_timeout(Some(patience()))?;
                 Self::Udp(socket)
             }
             _ => Self::Tcp(TcpListener::bind((address, 0))?),
@@ -141,13 +140,13 @@ impl Server {
     }
 }
 
-fn patience() -> Option<Duration> {
-    Some(stretched(Duration::from_secs(20)))
+fn patience() -> Duration {
+    stretched(Duration::from_secs(20))
 }
 
 fn settle(stream: &TcpStream) -> Result<()> {
-    stream.set_read_timeout(patience())?;
-    stream.set_write_timeout(patience())?;
+    stream.set_read_timeout(Some(patience()))?;
+    stream.set_write_timeout(Some(patience()))?;
     stream.set_nodelay(true)?;
     Ok(())
 }
@@ -195,7 +194,7 @@ fn ask(manner: Manner, server: SocketAddr, number: u64) -> Result<()> {
     if manner == Manner::Datagram {
         let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
         let socket = UdpSocket::bind((any, 0))?;
-        socket.set_read_timeout(patience())?;
+        socket.set_read_timeout(Some(patience()))?;
         socket.connect(server)?;
         socket.send(REQUEST)?;
         ensure!(socket.recv(&mut [0; 64])? == REQUEST.len(), "another answer");

@@ -275,6 +275,17 @@ pub fn tcp(source: u16, destination: u16, flags: u8) -> Vec<u8> {
     bytes
 }
 
+/// A TCP segment with its checksum (RFC 9293, 3.1): one that a stack reads.
+pub fn sound_tcp(source: Ipv4Addr, destination: Ipv4Addr, mut segment: Vec<u8>) -> Vec<u8> {
+    const CHECKSUM: std::ops::Range<usize> = 16..18;
+    segment[CHECKSUM].fill(0);
+    let length = (segment.len() as u16).to_be_bytes();
+    let pseudo = [&source.octets()[..], &destination.octets(), &[0, protocol::TCP], &length].concat();
+    let sum = checksum(&[pseudo, segment.clone()].concat());
+    segment[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
+    segment
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

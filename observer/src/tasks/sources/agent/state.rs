@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn texts_of_every_kind_become_single_words() {
-        let host = Host { cluster: "lab".into(), container_instance_arn: "".into(), instance_id: "".into() };
+        let host =
+            Host { cluster: "lab".into(), container_instance_arn: String::new(), instance_id: String::new() };
         hostile::assert_words(TASK, |text| Some(view(&host, [serde_json::from_str(text).ok()?])));
     }
 }
