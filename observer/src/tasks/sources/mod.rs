@@ -6,6 +6,7 @@
 
 mod agent;
 mod api;
+mod aws;
 mod backoff;
 mod describe_tasks;
 mod docker;
