@@ -84,7 +84,7 @@ fn the_api_tells_eni_and_service() -> Result<()> {
 /// A metadata service: of the instance, and below `/task` of the task.
 fn metadata(keys: &Keys) -> Result<FakeHttp> {
     let credentials = serde_json::json!({
-        "Code": "Success", "AccessKeyId": keys.id, "SecretAccessKey": keys.secret, "Token": "a-session",
+        "Code": "Success", "AccessKeyId": keys.id, "SecretAccessKey": keys.secret, "Token": keys.token,
         "Expiration": "2099-01-01T00:00:00Z"
     })
     .to_string();
@@ -110,20 +110,26 @@ fn requests_are_signed_with_the_credentials_of_each_place() -> Result<()> {
     need!(moto::required());
     let moto = Moto::start(&lab)?;
     let known = moto.run_task("web")?;
+    moto.keep_tasks()?;
     let keys = moto.require_signatures()?;
     let (task, introspection) = here(&lab, &known)?;
     let metadata = metadata(&keys)?;
     let profile = lab.path("credentials");
     let contents = "[default]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = other\n\n[host]\n";
-    let (id, secret) = (&keys.id, &keys.secret);
-    fs::write(&profile, format!("{contents}aws_access_key_id = {id}\naws_secret_access_key = {secret}\n"))?;
+    let Keys { id, secret, token } = &keys;
+    let keys =
+        format!("aws_access_key_id = {id}\naws_secret_access_key = {secret}\naws_session_token = {token}\n");
+    fs::write(&profile, format!("{contents}{keys}"))?;
     let profile = profile.to_str().context("a path")?;
     let task_role = format!("{}/task", metadata.url());
     let home = lab.path("home");
     let home = home.to_str().context("a path")?;
     let url = metadata.url();
     let places: [(&'static str, &[(&'static str, &str)]); 4] = [
-        ("environment", &[("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret)]),
+        (
+            "environment",
+            &[("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_SESSION_TOKEN", token)],
+        ),
         ("profile", &[("AWS_SHARED_CREDENTIALS_FILE", profile), ("AWS_PROFILE", "host")]),
         ("task", &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &task_role)]),
         ("instance", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url), ("AWS_EC2_METADATA_DISABLED", "false")]),
@@ -146,10 +152,11 @@ fn requests_are_signed_with_the_credentials_of_each_place() -> Result<()> {
     let daemon = asking(&lab, &introspection, &moto.url())
         .env("AWS_ACCESS_KEY_ID", id)
         .env("AWS_SECRET_ACCESS_KEY", "another")
+        .env("AWS_SESSION_TOKEN", token)
         .start()?;
     daemon.wait_report("it is refused", |report| {
         let api = report.source("api").and_then(|api| api["detail"].as_str());
-        api.is_some_and(|detail| detail.contains("Signature"))
+        api.is_some_and(|detail| detail.contains("status 403"))
     })?;
     daemon.stop()?;
     Ok(())
@@ -162,7 +169,11 @@ fn metadata_services_are_not_asked_through_a_proxy() -> Result<()> {
     let moto = Moto::start(&lab)?;
     let known = moto.run_task("web")?;
     let (_task, introspection) = here(&lab, &known)?;
-    let metadata = metadata(&Keys { id: "AKIAHOST".to_owned(), secret: "secret".to_owned() })?;
+    let metadata = metadata(&Keys {
+        id: "AKIAHOST".to_owned(),
+        secret: "secret".to_owned(),
+        token: "token".to_owned(),
+    })?;
     let proxy = FakeHttp::start(|_| Reply::status(502))?;
     // Only the proxy can resolve this name.
     let api = "http://ecs.proxied.example/";

@@ -36,13 +36,15 @@ pub struct Moto {
     _server: Guard,
 }
 
-/// Keys of a user who may ask the API.
+/// Temporary credentials of a role that may ask the API.
 #[derive(Clone, Debug)]
 pub struct Keys {
     /// `AWS_ACCESS_KEY_ID`.
     pub id: String,
     /// `AWS_SECRET_ACCESS_KEY`.
     pub secret: String,
+    /// `AWS_SESSION_TOKEN`.
+    pub token: String,
 }
 
 /// A task, as the API tells of it.
@@ -133,16 +135,31 @@ impl Moto {
         Ok(log.lines().filter(|line| line.contains("\"POST / HTTP")).count())
     }
 
+    /// Keeps tasks in their present state. Else each question about a task moves it towards its end.
+    pub fn keep_tasks(&self) -> Result<()> {
+        let stay = json!({"model_name": "ecs::task", "transition": {"progression": "manual", "times": 1000}});
+        let kind = ("Content-Type", "application/json");
+        let path = "/moto-api/state-manager/set-transition";
+        let answer = http::post(self.address, path, &[kind], &stay.to_string())?;
+        ensure!(answer.status / 100 == 2, "moto answers {}: {}", answer.status, answer.body);
+        Ok(())
+    }
+
     /// From now on it refuses requests without a right signature, as AWS does; returns the keys to sign with.
     pub fn require_signatures(&self) -> Result<Keys> {
         const POLICY: &str = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%7B%22Effect%22%3A%22Allow%22%2C\
                               %22Action%22%3A%22ecs%3A%2A%22%2C%22Resource%22%3A%22%2A%22%7D%5D%7D";
-        self.iam("Action=CreateUser&UserName=observer", "UserId")?;
-        let policy = format!("Action=PutUserPolicy&UserName=observer&PolicyName=ecs&PolicyDocument={POLICY}");
+        let role = self
+            .iam(&format!("Action=CreateRole&RoleName=observer&AssumeRolePolicyDocument={POLICY}"), "Arn")?;
+        let policy = format!("Action=PutRolePolicy&RoleName=observer&PolicyName=ecs&PolicyDocument={POLICY}");
         self.iam(&policy, "RequestId")?;
-        let answer = self.query("iam", "2010-05-08", "Action=CreateAccessKey&UserName=observer")?;
-        let keys =
-            Keys { id: element(&answer, "AccessKeyId")?, secret: element(&answer, "SecretAccessKey")? };
+        let assume = format!("Action=AssumeRole&RoleSessionName=observer&RoleArn={role}");
+        let answer = self.query("sts", "2011-06-15", &assume)?;
+        let keys = Keys {
+            id: element(&answer, "AccessKeyId")?,
+            secret: element(&answer, "SecretAccessKey")?,
+            token: element(&answer, "SessionToken")?,
+        };
         let answer = http::post(self.address, "/moto-api/reset-auth", &[], "0")?;
         ensure!(answer.status == 200, "moto answers {}: {}", answer.status, answer.body);
         Ok(keys)

@@ -71,8 +71,8 @@ use crate::{
     schema::SchemaError,
     sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
     tasks::{
-        ApiOptions, Board, InterfaceKey, SourceObserver, SourceOptions, TasksFile, TasksFileError, Tidings, Watch,
-        WatchOptions,
+        ApiOptions, Board, InterfaceKey, SourceObserver, SourceOptions, TasksFile, TasksFileError, Tidings,
+        Watch, WatchOptions,
     },
     telemetry::{self, Health, Metrics, Pages, Server},
     worker::Worker,

@@ -150,7 +150,7 @@ fn refusal(answer: &Response<Bytes>) -> AwsError {
     let mut refusal: Refusal = serde_json::from_slice(answer.body()).unwrap_or_default();
     if refusal.code.is_empty() {
         let header = answer.headers().get("x-amzn-errortype").map(HeaderValue::to_str);
-        refusal.code = header.and_then(Result::ok).unwrap_or_default().to_owned();
+        header.and_then(Result::ok).unwrap_or_default().clone_into(&mut refusal.code);
     }
     // `com.amazonaws.ecs#ClusterNotFoundException`, or a URL behind the code.
     let code = refusal.code.rsplit('#').next().and_then(|code| code.split(':').next()).unwrap_or_default();
@@ -188,7 +188,7 @@ struct Partition {
 
 const COMMERCIAL: Partition = Partition { regions: "", suffix: "amazonaws.com", dual_suffix: "api.aws" };
 
-/// As in `partitions.json` of the SDKs; GovCloud uses the domains of the commercial regions.
+/// As in `partitions.json` of the SDKs; `GovCloud` uses the domains of the commercial regions.
 const PARTITIONS: [Partition; 6] = [
     Partition { regions: "cn-", suffix: "amazonaws.com.cn", dual_suffix: "api.amazonwebservices.com.cn" },
     Partition { regions: "us-iso-", suffix: "c2s.ic.gov", dual_suffix: "api.aws.ic.gov" },
