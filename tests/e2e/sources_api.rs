@@ -1,6 +1,6 @@
 //! The Amazon ECS API as a source, played by moto.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use observer_tests::{
@@ -8,10 +8,10 @@ use observer_tests::{
     daemon::{Setup, free_address},
     fake_agent::{self, Shared},
     fake_ecs::FakeTask,
-    fake_http::FakeHttp,
+    fake_http::{FakeHttp, Reply},
     lab,
     lab::Lab,
-    moto::{self, Moto, MotoTask},
+    moto::{self, Keys, Moto, MotoTask},
     need,
     records::Status,
     tally::Crossed,
@@ -78,6 +78,120 @@ fn the_api_tells_eni_and_service() -> Result<()> {
         assert_eq!(record.text("interface_id"), known.eni);
         assert_eq!(record.text("ecs_task_arn"), known.arn);
     }
+    Ok(())
+}
+
+/// A metadata service: of the instance, and below `/task` of the task.
+fn metadata(keys: &Keys) -> Result<FakeHttp> {
+    let credentials = serde_json::json!({
+        "Code": "Success", "AccessKeyId": keys.id, "SecretAccessKey": keys.secret, "Token": keys.token,
+        "Expiration": "2099-01-01T00:00:00Z"
+    })
+    .to_string();
+    FakeHttp::start(move |request| {
+        const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+        let has_token =
+            request.headers.get("x-aws-ec2-metadata-token").is_some_and(|token| token == "a-token");
+        match (request.method.as_str(), request.path.as_str()) {
+            ("PUT", "/latest/api/token") => Reply::ok("a-token"),
+            ("GET", ROLES) if has_token => Reply::ok("host-role"),
+            ("GET", path) if has_token && path.strip_prefix(ROLES) == Some("host-role") => {
+                Reply::ok(credentials.clone())
+            }
+            ("GET", "/task") => Reply::ok(credentials.clone()),
+            _ => Reply::status(404),
+        }
+    })
+}
+
+#[test]
+fn requests_are_signed_with_the_credentials_of_each_place() -> Result<()> {
+    let lab = lab!();
+    need!(moto::required());
+    let moto = Moto::start(&lab)?;
+    let known = moto.run_task("web")?;
+    moto.keep_tasks()?;
+    let keys = moto.require_signatures()?;
+    let (task, introspection) = here(&lab, &known)?;
+    let metadata = metadata(&keys)?;
+    let profile = lab.path("credentials");
+    let contents = "[default]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = other\n\n[host]\n";
+    let Keys { id, secret, token } = &keys;
+    let keys =
+        format!("aws_access_key_id = {id}\naws_secret_access_key = {secret}\naws_session_token = {token}\n");
+    fs::write(&profile, format!("{contents}{keys}"))?;
+    let profile = profile.to_str().context("a path")?;
+    let task_role = format!("{}/task", metadata.url());
+    let home = lab.path("home");
+    let home = home.to_str().context("a path")?;
+    let url = metadata.url();
+    let places: [(&'static str, &[(&'static str, &str)]); 4] = [
+        (
+            "environment",
+            &[("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_SESSION_TOKEN", token)],
+        ),
+        ("profile", &[("AWS_SHARED_CREDENTIALS_FILE", profile), ("AWS_PROFILE", "host")]),
+        ("task", &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &task_role)]),
+        ("instance", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url), ("AWS_EC2_METADATA_DISABLED", "false")]),
+    ];
+    for (name, variables) in places {
+        let mut setup = asking(&lab, &introspection, &moto.url()).name(name);
+        let common = [("HOME", home), ("AWS_EC2_METADATA_DISABLED", "true")];
+        for (name, value) in common.iter().chain(variables) {
+            setup = setup.env(name, value);
+        }
+        let daemon = setup.start()?;
+        daemon
+            .wait("the ENI is known", |page| {
+                page.info(&task.inside).is_some_and(|info| info.label("interface_id") == known.eni)
+            })
+            .with_context(|| format!("credentials from {name}: {}", daemon.said()))?;
+        daemon.stop()?;
+    }
+    // moto does look at signatures.
+    let daemon = asking(&lab, &introspection, &moto.url())
+        .env("AWS_ACCESS_KEY_ID", id)
+        .env("AWS_SECRET_ACCESS_KEY", "another")
+        .env("AWS_SESSION_TOKEN", token)
+        .start()?;
+    daemon.wait_report("it is refused", |report| {
+        let api = report.source("api").and_then(|api| api["detail"].as_str());
+        api.is_some_and(|detail| detail.contains("status 403"))
+    })?;
+    daemon.stop()?;
+    Ok(())
+}
+
+#[test]
+fn metadata_services_are_not_asked_through_a_proxy() -> Result<()> {
+    let lab = lab!();
+    need!(moto::required());
+    let moto = Moto::start(&lab)?;
+    let known = moto.run_task("web")?;
+    let (_task, introspection) = here(&lab, &known)?;
+    let metadata = metadata(&Keys {
+        id: "AKIAHOST".to_owned(),
+        secret: "secret".to_owned(),
+        token: "token".to_owned(),
+    })?;
+    let proxy = FakeHttp::start(|_| Reply::status(502))?;
+    // Only the proxy can resolve this name.
+    let api = "http://ecs.proxied.example/";
+    let daemon = asking(&lab, &introspection, api)
+        .env("HOME", lab.path("home"))
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url())
+        .env("HTTP_PROXY", proxy.url())
+        .env("http_proxy", proxy.url())
+        .env("NO_PROXY", "")
+        .env("no_proxy", "")
+        .start()?;
+    daemon.wait_report("the proxy refuses", |report| {
+        let api = report.source("api").and_then(|api| api["detail"].as_str());
+        api.is_some_and(|detail| detail.contains("status 502"))
+    })?;
+    daemon.stop()?;
+    assert!(metadata.asked().len() >= 3, "{:?}", metadata.asked());
+    assert!(proxy.asked().iter().all(|request| request.path == api), "{:?}", proxy.asked());
     Ok(())
 }
 

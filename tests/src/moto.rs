@@ -36,6 +36,17 @@ pub struct Moto {
     _server: Guard,
 }
 
+/// Temporary credentials of a role that may ask the API.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub id: String,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret: String,
+    /// `AWS_SESSION_TOKEN`.
+    pub token: String,
+}
+
 /// A task, as the API tells of it.
 #[derive(Clone, Debug)]
 pub struct MotoTask {
@@ -124,6 +135,36 @@ impl Moto {
         Ok(log.lines().filter(|line| line.contains("\"POST / HTTP")).count())
     }
 
+    /// Keeps tasks in their present state. Else each question about a task moves it towards its end.
+    pub fn keep_tasks(&self) -> Result<()> {
+        let stay = json!({"model_name": "ecs::task", "transition": {"progression": "manual", "times": 1000}});
+        let kind = ("Content-Type", "application/json");
+        let path = "/moto-api/state-manager/set-transition";
+        let answer = http::post(self.address, path, &[kind], &stay.to_string())?;
+        ensure!(answer.status / 100 == 2, "moto answers {}: {}", answer.status, answer.body);
+        Ok(())
+    }
+
+    /// From now on it refuses requests without a right signature, as AWS does; returns the keys to sign with.
+    pub fn require_signatures(&self) -> Result<Keys> {
+        const POLICY: &str = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%7B%22Effect%22%3A%22Allow%22%2C\
+                              %22Action%22%3A%22ecs%3A%2A%22%2C%22Resource%22%3A%22%2A%22%7D%5D%7D";
+        let role = self
+            .iam(&format!("Action=CreateRole&RoleName=observer&AssumeRolePolicyDocument={POLICY}"), "Arn")?;
+        let policy = format!("Action=PutRolePolicy&RoleName=observer&PolicyName=ecs&PolicyDocument={POLICY}");
+        self.iam(&policy, "RequestId")?;
+        let assume = format!("Action=AssumeRole&RoleSessionName=observer&RoleArn={role}");
+        let answer = self.query("sts", "2011-06-15", &assume)?;
+        let keys = Keys {
+            id: element(&answer, "AccessKeyId")?,
+            secret: element(&answer, "SecretAccessKey")?,
+            token: element(&answer, "SessionToken")?,
+        };
+        let answer = http::post(self.address, "/moto-api/reset-auth", &[], "0")?;
+        ensure!(answer.status == 200, "moto answers {}: {}", answer.status, answer.body);
+        Ok(keys)
+    }
+
     fn ecs(&self, call: &str, body: &Value) -> Result<Value> {
         let target = format!("AmazonEC2ContainerServiceV20141113.{call}");
         let kind = ("Content-Type", "application/x-amz-json-1.1");
@@ -131,12 +172,18 @@ impl Moto {
         serde_json::from_str(&text).with_context(|| text)
     }
 
-    /// Asks, and returns what stands in this element.
-    fn ec2(&self, query: &str, element: &str) -> Result<String> {
+    /// Asks, and returns the text of this element.
+    fn ec2(&self, query: &str, name: &str) -> Result<String> {
+        element(&self.query("ec2", "2016-11-15", query)?, name)
+    }
+
+    fn iam(&self, query: &str, name: &str) -> Result<String> {
+        element(&self.query("iam", "2010-05-08", query)?, name)
+    }
+
+    fn query(&self, service: &str, version: &str, query: &str) -> Result<String> {
         let kind = ("Content-Type", "application/x-www-form-urlencoded");
-        let text = self.post("ec2", &[kind], &format!("{query}&Version=2016-11-15"))?;
-        let inner = text.split_once(&format!("<{element}>")).and_then(|(_, rest)| rest.split_once('<'));
-        Ok(inner.with_context(|| format!("no {element} in {text}"))?.0.to_owned())
+        self.post(service, &[kind], &format!("{query}&Version={version}"))
     }
 
     fn post(&self, service: &str, headers: &[(&str, &str)], body: &str) -> Result<String> {
@@ -150,4 +197,9 @@ impl Moto {
         ensure!(answer.status == 200, "moto answers {}: {}", answer.status, answer.body);
         Ok(answer.body)
     }
+}
+
+fn element(text: &str, name: &str) -> Result<String> {
+    let inner = text.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once('<'));
+    Ok(inner.with_context(|| format!("no {name} in {text}"))?.0.to_owned())
 }

@@ -11,10 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
-    host,
-    process::{self, Step},
-};
+use crate::{host, process, progress::Step};
 
 /// Written last into an unpacked tree: the packages in it, with their versions.
 pub(crate) const STAMP: &str = ".packages";
@@ -57,27 +54,26 @@ impl Apt {
     }
 
     /// Downloads packages and unpacks them into `tree`, which appears only when it is complete.
-    pub(crate) fn unpack(&self, packages: &[String], tree: &Path) -> Result<()> {
+    pub(crate) fn unpack(&self, step: &Step, packages: &[String], tree: &Path) -> Result<()> {
         let partial = tree.with_extension("partial");
         remove(&partial)?;
         let debs = partial.join("debs");
         fs::create_dir_all(&debs).with_context(|| format!("{} cannot be made", debs.display()))?;
 
-        let step = Step::begin(&format!("downloading {} packages", packages.len()));
+        step.detail(format!("downloading {} packages", packages.len()));
         let mut download = self.command("apt-get");
         if host::is_root() {
             // apt's own user may not write here; as that is no fault, apt should not warn about it.
             download.args(["-o", "APT::Sandbox::User=root"]);
         }
-        process::check(download.args(["-q", "download"]).args(packages).current_dir(&debs))
+        step.run(download.args(["-q", "download"]).args(packages).current_dir(&debs))
             .context("the packages could not be downloaded: does `apt-get update` work here?")?;
-        step.end();
 
-        let step = Step::begin(&format!("unpacking them into {}", tree.display()));
+        step.detail(format!("unpacking {} packages", packages.len()));
         for deb in fs::read_dir(&debs)? {
             let deb = deb?.path();
             if deb.extension() == Some(OsStr::new("deb")) {
-                process::check(Command::new("dpkg").arg("-x").arg(&deb).arg(&partial))?;
+                step.run(Command::new("dpkg").arg("-x").arg(&deb).arg(&partial))?;
             }
         }
         remove(&debs)?;
@@ -87,7 +83,7 @@ impl Apt {
             writeln!(stamp, "{name} {version}")?;
         }
         replace(&partial, tree)?;
-        step.end();
+        step.detail(format!("{} packages", packages.len()));
         Ok(())
     }
 }
@@ -96,32 +92,34 @@ pub(crate) fn is_here() -> bool {
     host::find_program("apt-get").is_some()
 }
 
-/// Whether apt knows these packages, after `apt-get update` if it did not before.
-pub(crate) fn learn(packages: &[&str]) -> Result<bool> {
+/// True if apt knows these packages, after `apt-get update` if it did not before.
+pub(crate) fn learn(step: &Step, packages: &[&str]) -> Result<bool> {
     if knows(packages) {
         return Ok(true);
     }
     let names = packages.join(", ");
-    update(&format!("apt does not know {names}"))?;
+    update(step, &format!("apt does not know {names}"))?;
     Ok(knows(packages))
 }
 
-pub(crate) fn update(why: &str) -> Result<()> {
-    let step = Step::begin(&format!("apt-get update, because {why}"));
-    process::check(apt_get_as_root()?.args(["-q", "update"]))
-        .with_context(|| format!("{why}: make `apt-get update` work for root first"))?;
-    step.end();
-    Ok(())
+/// Renews the lists of packages, which needs root.
+pub(crate) fn update(step: &Step, why: &str) -> Result<()> {
+    step.aside(process::authorise)?;
+    step.detail("apt-get update");
+    step.run(apt_get_as_root()?.args(["-q", "update"]))
+        .with_context(|| format!("{why}: make `apt-get update` work for root first"))
 }
 
 /// Installs into the system, which needs root.
-pub(crate) fn install(packages: &[&str]) -> Result<()> {
-    if !learn(packages)? {
+pub(crate) fn install(step: &Step, packages: &[&str]) -> Result<()> {
+    step.aside(process::authorise)?;
+    if !learn(step, packages)? {
         bail!("apt knows no package {}: look at apt's sources", packages.join(" or "));
     }
     let mut apt_get = apt_get_as_root()?;
     apt_get.args(["-q", "-o", "Dpkg::Use-Pty=0", "install", "-y", "--no-install-recommends"]).args(packages);
-    process::check(&mut apt_get).with_context(|| format!("{} could not be installed", packages.join(", ")))
+    step.detail("apt-get install");
+    step.run(&mut apt_get).with_context(|| format!("{} could not be installed", packages.join(", ")))
 }
 
 /// The packages that `package` depends on.
@@ -144,8 +142,8 @@ pub(crate) fn missing(packages: &[&str]) -> Result<Vec<String>> {
 }
 
 /// Downloads packages and unpacks them into `tree`, which appears only when it is complete.
-pub(crate) fn unpack(packages: &[String], tree: &Path) -> Result<()> {
-    Apt::default().unpack(packages, tree)
+pub(crate) fn unpack(step: &Step, packages: &[String], tree: &Path) -> Result<()> {
+    Apt::default().unpack(step, packages, tree)
 }
 
 fn knows(packages: &[&str]) -> bool {

@@ -8,7 +8,8 @@ use crate::{
     build,
     object::Object,
     paths::Paths,
-    process::{self, Step},
+    process,
+    progress::{self, Step},
     setup, tools,
 };
 
@@ -20,16 +21,22 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
+    progress::plan(setup::steps_of_test_tools(paths) + build::steps(paths)? + 1);
     setup::test_tools(paths)?;
     build::all(paths)?;
-    let step = Step::begin("building the benchmarks");
-    process::check(paths.cargo().args([
+    let step = Step::begin("compiling the benchmarks");
+    step.cargo(paths.cargo().args([
         "build",
         "--release",
         "-p",
         "observer-tests",
         "--bin",
         "observer-bench",
+        "--features",
+        "bench",
+        // What is measured is compiled as in a release; tests are compiled to be there soon.
+        "--config",
+        "profile.release.package.observer-tests.opt-level=3",
     ]))?;
     step.end();
 

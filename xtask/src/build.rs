@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::{
     object::{self, Object},
     paths::Paths,
-    process::{self, Step},
+    progress::{self, Step},
 };
 
 #[derive(clap::Args)]
@@ -23,8 +23,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     if args.object {
+        progress::plan(object::steps_of_replacing(paths));
         object::replace(paths)?;
     } else {
+        progress::plan(steps(paths)?);
         object::ensure(paths)?;
         daemon(paths, args.debug)?;
     }
@@ -42,6 +44,11 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The number of steps that [`all`] takes.
+pub(crate) fn steps(paths: &Paths) -> Result<usize> {
+    Ok(object::steps(paths)? + 1)
+}
+
 /// Everything that running and testing needs.
 pub(crate) fn all(paths: &Paths) -> Result<()> {
     object::ensure(paths)?;
@@ -49,13 +56,13 @@ pub(crate) fn all(paths: &Paths) -> Result<()> {
 }
 
 fn daemon(paths: &Paths, debug: bool) -> Result<()> {
-    let step = Step::begin("building the daemon");
+    let step = Step::begin("compiling the daemon");
     let mut cargo = paths.cargo();
     cargo.args(["build", "-p", "observer"]);
     if !debug {
         cargo.arg("--release");
     }
-    process::check(&mut cargo)?;
+    step.cargo(&mut cargo)?;
     step.end();
     Ok(())
 }

@@ -4,12 +4,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::{
-    host,
-    paths::Paths,
-    process::{self, Step},
-    toolchain::BpfToolchain,
-};
+use crate::{host, paths::Paths, progress::Step, toolchain::BpfToolchain};
 
 pub(crate) const VERSION: &str = "0.13.0";
 
@@ -28,8 +23,7 @@ pub(crate) fn found(paths: &Paths, toolchain: BpfToolchain) -> Option<PathBuf> {
 
 pub(crate) fn install(paths: &Paths, toolchain: BpfToolchain) -> Result<()> {
     let llvm = toolchain.llvm();
-    let step =
-        Step::begin(&format!("bpf-linker {VERSION} against LLVM {llvm}, which links the eBPF programs"));
+    let step = Step::begin(&format!("compiling bpf-linker {VERSION}, which links the eBPF programs"));
     let build = paths.toolchain().join("linker-build");
     let mut cargo = paths.cargo();
     cargo
@@ -40,7 +34,7 @@ pub(crate) fn install(paths: &Paths, toolchain: BpfToolchain) -> Result<()> {
         .arg("--target-dir")
         .arg(&build);
     toolchain.with_llvm(paths, &mut cargo)?;
-    process::check(&mut cargo).with_context(|| match toolchain {
+    step.cargo(&mut cargo).with_context(|| match toolchain {
         BpfToolchain::Debian { .. } => format!("bpf-linker did not build against LLVM {llvm}"),
         BpfToolchain::Nightly { .. } => format!(
             "bpf-linker needs the development files of LLVM {llvm}: install them, or bring its binary to PATH with \

@@ -20,9 +20,11 @@ mod lint;
 mod object;
 mod paths;
 mod process;
+mod progress;
 mod readers;
 mod run;
 mod setup;
+mod shared;
 mod skips;
 mod stages;
 mod test;
@@ -84,6 +86,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Build(args) => build::run(&paths, &args),
         Verb::Run(args) => run::run(&paths, args),
         Verb::Demo(_) => {
+            progress::plan(setup::steps_of_system(&[tools::Use::Demo]) + build::steps(&paths)?);
             setup::system(&[tools::Use::Demo])?;
             build::all(&paths)?;
             demo::run(&paths)

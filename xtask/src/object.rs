@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use crate::{
     control_flow, elf, linker,
     paths::Paths,
-    process::{self, Step},
+    process,
+    progress::Step,
     setup,
     toolchain::{self, BpfToolchain},
 };
@@ -92,10 +93,20 @@ pub(crate) fn stale(paths: &Paths) -> Result<Option<String>> {
 /// Builds the objects only if those in the repository do not belong to their sources.
 pub(crate) fn ensure(paths: &Paths) -> Result<()> {
     if let Some(reason) = stale(paths)? {
-        println!("==> the eBPF objects in {} are built anew: {reason}", fresh::FOLDER);
+        println!("the eBPF objects in {} are built anew: {reason}", fresh::FOLDER);
         replace(paths)?;
     }
     Ok(())
+}
+
+/// The number of steps that [`ensure`] takes.
+pub(crate) fn steps(paths: &Paths) -> Result<usize> {
+    Ok(if stale(paths)?.is_some() { steps_of_replacing(paths) } else { 0 })
+}
+
+/// The number of steps that [`replace`] takes.
+pub(crate) fn steps_of_replacing(paths: &Paths) -> usize {
+    setup::steps_of_bpf(paths) + Object::ALL.len()
 }
 
 /// Builds the objects and puts them into the repository.
@@ -153,8 +164,8 @@ fn other_compiler(names: &str, there: &str, here: &str) -> Result<()> {
 /// Builds an object below the target directory and returns its bytes.
 fn build(paths: &Paths, toolchain: BpfToolchain, object: Object, warnings: Warnings) -> Result<Vec<u8>> {
     let step = Step::begin(match object {
-        Object::Product => "building the eBPF programs",
-        Object::Bench => "building the eBPF programs of the benchmarks",
+        Object::Product => "compiling the eBPF programs",
+        Object::Bench => "compiling the eBPF programs of the benchmarks",
     });
     let mut cargo = toolchain.cargo(paths)?;
     cargo
@@ -162,7 +173,7 @@ fn build(paths: &Paths, toolchain: BpfToolchain, object: Object, warnings: Warni
         .arg("--target-dir")
         .arg(paths.ebpf_build());
     match warnings {
-        Warnings::Allowed => process::check(&mut cargo)?,
+        Warnings::Allowed => step.cargo(&mut cargo)?,
         Warnings::Denied => {
             // Cargo repeats the warnings of what it has built before, so this shares the build's results where
             // `-D warnings` would be another build.
@@ -179,7 +190,7 @@ fn build(paths: &Paths, toolchain: BpfToolchain, object: Object, warnings: Warni
     let unstripped = unstripped(paths, object);
     let stripped = unstripped.with_extension("stripped");
     // `-g` takes the debug information and leaves BTF, a fifth of the size.
-    process::check(toolchain.strip(paths)?.arg("-g").arg("-o").arg(&stripped).arg(&unstripped))?;
+    step.run(toolchain.strip(paths)?.arg("-g").arg("-o").arg(&stripped).arg(&unstripped))?;
     let bytes = fs::read(&stripped)?;
     refuse_memory_calls(&bytes)?;
     refuse_silent_loops(&bytes)?;

@@ -50,6 +50,14 @@ impl Paths {
     /// The workspace as working directory, and the target directory that all children agree about.
     pub(crate) fn place(&self, command: &mut Command) {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // `cargo run` describes the package `xtask` in these. Build scripts that watch them would run again, and their
+        // dependents be compiled again, whenever cargo is called once directly and once by `cargo xtask`.
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
     }
 
     pub(crate) fn cargo_program(&self) -> &OsString {

@@ -1,41 +1,15 @@
-//! Child processes and the progress lines about them. Arguments are always explicit: nothing goes through a shell.
+//! Child processes. Arguments are always explicit: nothing goes through a shell.
 
 use std::{
     ffi::OsString,
     io::ErrorKind,
     path::Path,
     process::{Command, ExitStatus, Stdio},
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::host;
-
-/// A step that a person waits for: named when it begins, timed when it ends.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Step {
-    began: Instant,
-}
-
-impl Step {
-    pub(crate) fn begin(what: &str) -> Self {
-        println!("==> {what} …");
-        Self { began: Instant::now() }
-    }
-
-    pub(crate) fn end(self) {
-        let seconds = self.seconds();
-        if seconds >= 1.0 {
-            println!("    {seconds:.1} s");
-        }
-    }
-
-    pub(crate) fn seconds(&self) -> f64 {
-        self.began.elapsed().as_secs_f64()
-    }
-}
 
 /// Runs a child with our input and output; anything but success is an error that names the command.
 pub(crate) fn check(command: &mut Command) -> Result<()> {
@@ -67,6 +41,14 @@ pub(crate) fn cannot_start(command: &Command, error: &std::io::Error) -> anyhow:
         anyhow!("`{program}` is not there; `cargo xtask doctor` tells how to get it")
     } else {
         anyhow!("`{program}` could not be started: {error}")
+    }
+}
+
+/// Asks for the password that sudo needs, if it needs one: a step that runs has no place for the question.
+pub(crate) fn authorise() -> Result<()> {
+    match host::find_program("sudo").filter(|_| !host::is_root()) {
+        Some(sudo) => check(Command::new(sudo).arg("-v")).context("sudo does not let this user run as root"),
+        None => Ok(()),
     }
 }
 

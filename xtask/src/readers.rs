@@ -4,11 +4,7 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use crate::{
-    host,
-    paths::Paths,
-    process::{self, Step},
-};
+use crate::{host, paths::Paths, progress::Step};
 
 /// Each pinned: what a test says of a reader is said of this version. `chdb` is ClickHouse, `parquet` the reader in
 /// flowlogs-reader, flask and its companion are what makes moto a server.
@@ -43,10 +39,7 @@ fn stamped() -> String {
 
 /// Brings them; the folder appears when it is complete.
 pub(crate) fn install(paths: &Paths) -> Result<()> {
-    println!(
-        "==> DuckDB, ClickHouse, pyarrow, flowlogs-reader, moto: read record files and stand for AWS in the tests"
-    );
-    let step = Step::begin("pip install");
+    let step = Step::begin("fetching the readers of the tests: DuckDB, ClickHouse, pyarrow, moto …");
     let folder = folder(paths);
     let partial = folder.with_extension("partial");
     for old in [&partial, &folder] {
@@ -58,7 +51,7 @@ pub(crate) fn install(paths: &Paths) -> Result<()> {
     pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
     // The folder is nobody's but ours: what else is installed, and for whom, does not matter.
     pip.args(["--no-warn-conflicts", "--root-user-action=ignore"]);
-    process::check(pip.arg("--target").arg(&partial).args(PACKAGES))
+    step.run(pip.arg("--target").arg(&partial).args(PACKAGES))
         .context("the packages could not be installed: does pip reach its index?")?;
     fs::write(partial.join(STAMP), stamped())?;
     fs::rename(&partial, &folder)?;

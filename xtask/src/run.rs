@@ -4,7 +4,7 @@ use std::{ffi::OsString, os::unix::process::CommandExt as _};
 
 use anyhow::{Context as _, Result};
 
-use crate::{build, paths::Paths, process};
+use crate::{build, paths::Paths, process, progress};
 
 /// What the command line of `observer` begins with; anything else is an argument of `observer run`.
 const COMMANDS: [&str; 12] = [
@@ -30,6 +30,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(paths: &Paths, args: Args) -> Result<()> {
+    progress::plan(build::steps(paths)?);
     build::all(paths)?;
     let mut command = process::as_root(&paths.daemon(), &[])?;
     command.args(complete(args.args));

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::{
     kernels, linker,
     paths::Paths,
-    readers,
+    progress, readers,
     toolchain::BpfToolchain,
     tools::{self, Use},
 };
@@ -32,16 +32,31 @@ enum Part {
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     match args.only {
-        Some(Part::Bpf) => drop(bpf(paths)?),
-        Some(Part::Tests) => test_tools(paths)?,
+        Some(Part::Bpf) => {
+            progress::plan(steps_of_bpf(paths));
+            bpf(paths)?;
+        }
+        Some(Part::Tests) => {
+            progress::plan(steps_of_test_tools(paths));
+            test_tools(paths)?;
+        }
         Some(Part::Kernels) => kernels::bring(paths, &kernels::ALL, true)?,
         None => {
+            progress::plan(steps_of_system(&[Use::Demo]) + steps_of_test_tools(paths));
             system(&[Use::Demo])?;
             test_tools(paths)?;
         }
     }
-    println!("==> set up");
+    println!("set up");
     Ok(())
+}
+
+/// The number of steps that [`bpf`] takes.
+pub(crate) fn steps_of_bpf(paths: &Paths) -> usize {
+    match BpfToolchain::found(paths) {
+        Some(toolchain) => usize::from(linker::found(paths, toolchain).is_none()),
+        None => 2,
+    }
 }
 
 /// The compiler and the linker; silent when both are there.
@@ -64,6 +79,12 @@ fn bpf_found(paths: &Paths) -> Option<BpfToolchain> {
     BpfToolchain::found(paths).filter(|toolchain| linker::found(paths, *toolchain).is_some())
 }
 
+/// The number of steps that [`test_tools`] takes.
+pub(crate) fn steps_of_test_tools(paths: &Paths) -> usize {
+    let private = [readers::found(paths).is_none(), tools::lacks_private(paths, &[Use::Tests])];
+    steps_of_system(&[Use::Tests]) + private.into_iter().filter(|missing| *missing).count()
+}
+
 pub(crate) fn test_tools(paths: &Paths) -> Result<()> {
     system(&[Use::Tests])?;
     if readers::found(paths).is_none() {
@@ -82,6 +103,11 @@ pub(crate) fn test_tools(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
+/// The number of steps that [`system`] takes.
+pub(crate) fn steps_of_system(uses: &[Use]) -> usize {
+    usize::from(tools::lacks_system(uses))
+}
+
 /// What the system itself must have.
 pub(crate) fn system(uses: &[Use]) -> Result<()> {
     tools::install_system(uses)
@@ -93,7 +119,7 @@ pub(crate) fn lock(paths: &Paths) -> Result<File> {
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let file = File::create(folder.join(".lock"))?;
     if file.try_lock().is_err() {
-        println!("==> waiting for another set-up …");
+        println!("waiting for another set-up …");
         file.lock()?;
     }
     Ok(file)

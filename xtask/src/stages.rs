@@ -1,8 +1,8 @@
 //! Stages that run one after the other whatever becomes of each, and the summary at their end.
 
-use anyhow::{Result, bail};
+use std::time::Instant;
 
-use crate::process::Step;
+use anyhow::{Result, bail};
 
 #[derive(Debug, Default)]
 pub(crate) struct Stages {
@@ -18,9 +18,10 @@ struct Stage {
 
 impl Stages {
     pub(crate) fn run(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
-        let step = Step::begin(name);
+        println!("==> {name} …");
+        let began = Instant::now();
         let result = work();
-        self.add(name, &result, step.seconds());
+        self.add(name, &result, began.elapsed().as_secs_f64());
     }
 
     /// Takes in what ran elsewhere.

@@ -16,7 +16,9 @@ use crate::{
     build,
     kernels::{self, Extent, Version},
     paths::Paths,
-    process, setup,
+    process,
+    progress::{self, Step},
+    setup,
     skips::{self, Skip},
     stages::Stages,
     tools,
@@ -112,10 +114,14 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     if args.hook.is_some() && args.stage != Stage::E2e {
         bail!("--hook is for `cargo xtask test e2e`");
     }
-    if args.stage != Stage::Unit {
+    let tools = args.stage != Stage::Unit;
+    let steps = if tools { setup::steps_of_test_tools(paths) } else { 0 };
+    progress::plan(steps + build::steps(paths)? + 1);
+    if tools {
         setup::test_tools(paths)?;
     }
     build::all(paths)?;
+    compile(paths, args)?;
 
     let mut stages = Stages::default();
     let mut skips = Vec::new();
@@ -146,6 +152,35 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     }
 }
 
+/// The parser's tests, with checks of arithmetic.
+const PARSER: [&str; 4] = ["--profile", "checked", "-p", "observer-ebpf"];
+/// The tests of the other crates that need neither root nor a kernel of their own.
+const CRATES: [&str; 5] = ["--release", "-p", "observer", "-p", "xtask"];
+/// The harness has tests of its own.
+const HARNESS: [&str; 4] = ["--release", "-p", "observer-tests", "--lib"];
+
+/// Compiles all that the wanted stages run, as one step.
+fn compile(paths: &Paths, args: &Args) -> Result<()> {
+    let wants = |stage| args.stage == stage || args.stage == Stage::All;
+    let step = Step::begin("compiling the tests");
+    let build = |targets: &[&str]| {
+        let mut cargo = paths.cargo();
+        step.cargo(cargo.args(["test", "--no-run"]).args(targets))
+    };
+    if wants(Stage::Unit) || wants(Stage::Differential) {
+        build(&PARSER)?;
+    }
+    if wants(Stage::Unit) {
+        build(&CRATES)?;
+        build(&HARNESS)?;
+    }
+    if args.stage != Stage::Unit {
+        build(&PROGRAMS)?;
+    }
+    step.end();
+    Ok(())
+}
+
 fn unit(paths: &Paths, args: &Args, skips: &mut Vec<Skip>) -> Result<()> {
     let mut run = |targets: &[&str]| {
         let mut cargo = paths.cargo();
@@ -153,10 +188,9 @@ fn unit(paths: &Paths, args: &Args, skips: &mut Vec<Skip>) -> Result<()> {
         cargo.arg("--").args(&args.filter);
         watch(&mut cargo, Search::Stdout, skips)
     };
-    let parser = run(&["--profile", "checked", "-p", "observer-ebpf"]);
-    let crates = run(&["--release", "-p", "observer", "-p", "xtask"]);
-    // The harness has tests of its own; the targets that use it come later.
-    parser.and(crates).and(run(&["--release", "-p", "observer-tests", "--lib"]))
+    let parser = run(&PARSER);
+    let crates = run(&CRATES);
+    parser.and(crates).and(run(&HARNESS))
 }
 
 /// Packets that are generated to compare two parsers: a minute's work.
@@ -164,7 +198,7 @@ const FUZZ_INPUTS: u64 = 40_000_000;
 
 fn differential(paths: &Paths, args: &Args, skips: &mut Vec<Skip>) -> Result<()> {
     let mut parsers = paths.cargo();
-    parsers.args(["test", "--profile", "checked", "-p", "observer-ebpf", "--test", "fuzz"]);
+    parsers.arg("test").args(PARSER).args(["--test", "fuzz"]);
     parsers.env(INPUTS, FUZZ_INPUTS.to_string()).envs(args.fuzz());
     parsers.args(["--", "--nocapture"]).args(&args.filter);
     let parsers = watch(&mut parsers, Search::Stdout, skips);
@@ -247,11 +281,15 @@ fn other_kernels(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut
     kernels::run(paths, versions, extent, (stages, skips))
 }
 
+/// The test targets of the tests' package.
+const PROGRAMS: [&str; 5] = ["--release", "-p", "observer-tests", "--test", "*"];
+
 /// Builds the test targets of the tests' package; returns their names and programs.
 pub(crate) fn programs(paths: &Paths) -> Result<Vec<(String, PathBuf)>> {
     let mut cargo = paths.cargo();
     cargo
-        .args(["test", "--release", "-p", "observer-tests", "--test", "*", "--no-run"])
+        .args(["test", "--quiet", "--no-run"])
+        .args(PROGRAMS)
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());
     let build = cargo.output().map_err(|error| process::cannot_start(&cargo, &error))?;

@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     apt, host,
     paths::{Paths, join, libraries, prepend},
-    process::{self, Step},
+    process,
+    progress::Step,
 };
 
 /// The packages that tell whether Debian's compiler can be had: rustc, and `core` for the BPF target.
@@ -59,15 +60,18 @@ impl BpfToolchain {
 
     /// Chooses a compiler and brings it.
     pub(crate) fn install(paths: &Paths) -> Result<Self> {
-        if host::distribution().as_deref() == Some("debian") && apt::learn(&DEBIAN)? {
-            return install_debian(&paths.sysroot());
-        }
-        if host::find_program("rustup").is_none() {
+        let step = Step::begin("fetching the BPF compiler (1.1 GB, below target/)");
+        let toolchain = if host::distribution().as_deref() == Some("debian") && apt::learn(&step, &DEBIAN)? {
+            install_debian(&step, &paths.sysroot())?
+        } else if host::find_program("rustup").is_some() {
+            install_nightly(&step, paths)?
+        } else {
             bail!(
                 "no compiler for eBPF: install rustup, or on Debian add the security suite to apt's sources"
             );
-        }
-        install_nightly(paths)
+        };
+        step.end();
+        Ok(toolchain)
     }
 
     /// Cargo, set up to build the eBPF programs; the caller adds `build` and what follows it.
@@ -143,8 +147,7 @@ impl BpfToolchain {
 }
 
 /// Unpacked privately: these packages conflict with rustup's and Debian's own rustc, and this needs no root.
-fn install_debian(sysroot: &Path) -> Result<BpfToolchain> {
-    println!("==> the BPF compiler: Debian's rustc with its LLVM (1.1 GB), unpacked privately");
+fn install_debian(step: &Step, sysroot: &Path) -> Result<BpfToolchain> {
     let std = dependency("libstd-rust-web-dev", "libstd-rust-web-")?;
     let libllvm = dependency(&std, "libllvm")?;
     let major =
@@ -161,7 +164,7 @@ fn install_debian(sysroot: &Path) -> Result<BpfToolchain> {
     packages.extend(libraries);
     packages.sort();
     packages.dedup();
-    apt::unpack(&packages, sysroot)?;
+    apt::unpack(step, &packages, sysroot)?;
     Ok(BpfToolchain::Debian { llvm: major })
 }
 
@@ -173,9 +176,9 @@ fn dependency(package: &str, prefix: &str) -> Result<String> {
 }
 
 /// The way of aya's own documentation. rustup keeps its toolchains where it always does.
-fn install_nightly(paths: &Paths) -> Result<BpfToolchain> {
-    let step = Step::begin("the BPF compiler: rustup's nightly with rust-src, which builds `core` itself");
-    process::check(
+fn install_nightly(step: &Step, paths: &Paths) -> Result<BpfToolchain> {
+    step.detail("rustup's nightly with rust-src");
+    step.run(
         Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]).args([
             "--component",
             "rust-src",
@@ -183,7 +186,6 @@ fn install_nightly(paths: &Paths) -> Result<BpfToolchain> {
             "llvm-tools",
         ]),
     )?;
-    step.end();
     let version = process::output(nightly_rustc().arg("-vV"))?;
     let llvm = llvm_in_rustc(&version).context("`rustc -vV` of the nightly names no LLVM version")?;
     fs::write(nightly_stamp(paths), version)?;

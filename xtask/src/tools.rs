@@ -8,7 +8,7 @@ use crate::{
     apt, host,
     object::Object,
     paths::{Paths, join, libraries, prepend},
-    process::Step,
+    progress::Step,
     readers,
 };
 
@@ -150,18 +150,22 @@ pub(crate) fn install_system(uses: &[Use]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    announce(&missing);
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     if !apt::is_here() {
         bail!("install {} with this system's package manager", packages.join(", "));
     }
-    let step = Step::begin(&format!("apt-get install {}", packages.join(" ")));
-    apt::install(&packages)?;
+    let step = Step::begin(&format!("installing {}", packages.join(", ")));
+    apt::install(&step, &packages)?;
     step.end();
     Ok(())
 }
 
-/// Whether a private tool is wanted that is nowhere.
+/// True if a tool of the system's is missing.
+pub(crate) fn lacks_system(uses: &[Use]) -> bool {
+    wanted(uses).any(|tool| tool.from == From::System && host::find_program(tool.program).is_none())
+}
+
+/// True if a private tool is wanted that is nowhere.
 pub(crate) fn lacks_private(paths: &Paths, uses: &[Use]) -> bool {
     wanted(uses).any(|tool| tool.from != From::System && find(paths, tool).is_none())
 }
@@ -171,12 +175,12 @@ pub(crate) fn install_private(paths: &Paths, uses: &[Use]) -> Result<()> {
     let missing: Vec<&Tool> = wanted(uses)
         .filter(|tool| tool.from != From::System && host::find_program(tool.program).is_none())
         .collect();
-    announce(&missing);
     let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     if !apt::is_here() {
         bail!("install {} with this system's package manager", packages.join(", "));
     }
-    if !apt::learn(&packages)? {
+    let step = Step::begin(&format!("fetching {} tools of the tests", missing.len()));
+    if !apt::learn(&step, &packages)? {
         bail!("apt does not know all of {}: look at its sources", packages.join(", "));
     }
     let with_libraries: Vec<&str> =
@@ -184,7 +188,9 @@ pub(crate) fn install_private(paths: &Paths, uses: &[Use]) -> Result<()> {
     let libraries = apt::missing_libraries(&with_libraries)?;
     packages.extend(libraries.iter().map(String::as_str));
     let packages: Vec<String> = packages.into_iter().map(str::to_owned).collect();
-    apt::unpack(&packages, &paths.tools())
+    apt::unpack(&step, &packages, &paths.tools())?;
+    step.end();
+    Ok(())
 }
 
 /// What lets tests and benchmarks find the daemon, the object and the tools.
@@ -205,10 +211,4 @@ pub(crate) fn environment(paths: &Paths) -> Result<Vec<(&'static str, OsString)>
 
 fn wanted(uses: &[Use]) -> impl Iterator<Item = &'static Tool> {
     TOOLS.iter().filter(|tool| tool.uses.iter().any(|it| uses.contains(it)))
-}
-
-fn announce(tools: &[&Tool]) {
-    for tool in tools {
-        println!("==> {}: {}", tool.program, tool.why);
-    }
 }

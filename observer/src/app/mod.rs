@@ -69,8 +69,8 @@ use crate::{
     schema::SchemaError,
     sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
     tasks::{
-        Board, InterfaceKey, SourceObserver, SourceOptions, TasksFile, TasksFileError, Tidings, Watch,
-        WatchOptions,
+        ApiOptions, Board, InterfaceKey, SourceObserver, SourceOptions, TasksFile, TasksFileError, Tidings,
+        Watch, WatchOptions,
     },
     telemetry::{self, Health, Metrics, Pages, Server},
     worker::Worker,
@@ -388,7 +388,7 @@ fn watch_options(config: &Config) -> Result<WatchOptions, Failure> {
             introspection: config.introspection_url.clone(),
             tmds: config.tmds_url.clone(),
             imds: config.imds_url.clone(),
-            api: config.api.clone(),
+            api: config.api.clone().map(|endpoint| ApiOptions { endpoint, trust: config.trust.clone() }),
             file: config.tasks_file.as_deref().map(TasksFile::open).transpose()?,
         },
         // A record waits for one window, and the window that it is of may just have begun.

@@ -34,7 +34,7 @@ pub(crate) use identity::{one_word, printable};
 pub use interface::{Interface, LinkKind, Mac, OtherDevice, mac_of};
 pub use processes::{PROC, container_in};
 pub use report::Report;
-pub use sources::{Endpoint, SourceObserver, SourceOptions, State, TasksFile, TasksFileError};
+pub use sources::{ApiOptions, Endpoint, SourceObserver, SourceOptions, State, TasksFile, TasksFileError};
 pub use watch::{Sighting, Tidings, Watch, WatchHandle, WatchOptions};
 
 use crate::netlink::LinkCounters;

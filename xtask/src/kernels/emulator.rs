@@ -12,6 +12,7 @@ use super::kernel::Kernel;
 use crate::{
     apt, host,
     paths::{Paths, libraries, prepend},
+    progress::Step,
 };
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -68,12 +69,12 @@ impl Emulator {
     }
 
     pub(super) fn install(paths: &Paths) -> Result<()> {
-        println!("==> {PROGRAM}: boots the kernels that the tests run on; unpacked privately (90 MB)");
+        let step = Step::begin("fetching QEMU, which boots the kernels of the tests");
         let mut wanted = GUEST.to_vec();
         if host::find_program(PROGRAM).is_none() {
             wanted.push(PACKAGE);
         }
-        if !apt::learn(&wanted)? {
+        if !apt::learn(&step, &wanted)? {
             bail!("apt does not know all of {}: look at its sources", wanted.join(", "));
         }
         // What is installed already is wanted in the tree all the same.
@@ -81,7 +82,9 @@ impl Emulator {
         packages.extend(wanted.into_iter().map(str::to_owned));
         packages.sort();
         packages.dedup();
-        apt::unpack(&packages, &tree(paths))
+        apt::unpack(&step, &packages, &tree(paths))?;
+        step.end();
+        Ok(())
     }
 
     /// A shell and a hundred programs in one file.

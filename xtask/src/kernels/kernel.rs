@@ -7,7 +7,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{Version, emulator::Emulator, suites::Suites};
-use crate::{apt::STAMP, paths::Paths, process};
+use crate::{apt::STAMP, paths::Paths, progress::Step};
 
 /// An unpacked kernel.
 #[derive(Debug)]
@@ -30,17 +30,19 @@ impl Kernel {
 
     /// Brings the newest one of a version, unless it is here.
     pub(super) fn bring(paths: &Paths, version: Version, suites: &Suites) -> Result<()> {
+        let step = Step::begin(&format!("fetching Linux {version}"));
         let tree = tree(paths, version);
         let packages = suites.packages(version)?;
         let stamp = fs::read_to_string(tree.join(STAMP)).unwrap_or_default();
         let is_stamped = |package: &String| stamp.lines().any(|line| line.split(' ').next() == Some(package));
         if Self::find(paths, version).is_none() || !packages.iter().all(is_stamped) {
-            suites.unpack(&packages, &tree)?;
-            list_dependencies(paths, &tree)?;
+            suites.unpack(&step, &packages, &tree)?;
+            list_dependencies(&step, paths, &tree)?;
         }
         let kernel = Self::find(paths, version)
             .with_context(|| format!("{} hold no kernel with modules", packages.join(", ")))?;
-        println!("    Linux {version}: {}", kernel.release);
+        step.detail(&kernel.release);
+        step.end();
         Ok(())
     }
 
@@ -96,11 +98,11 @@ fn modules_in(tree: &Path) -> Option<PathBuf> {
 }
 
 /// Debian's packages leave this to the system that they are installed into.
-fn list_dependencies(paths: &Paths, tree: &Path) -> Result<()> {
+fn list_dependencies(step: &Step, paths: &Paths, tree: &Path) -> Result<()> {
     let modules = modules_in(tree).with_context(|| format!("{} has no modules", tree.display()))?;
     let (Some(base), Some(release)) = (modules.ancestors().nth(3), modules.file_name()) else {
         return Ok(());
     };
     let mut depmod = Command::new(Emulator::busybox(paths));
-    process::check(depmod.args(["depmod", "-b"]).arg(base).arg(release))
+    step.run(depmod.args(["depmod", "-b"]).arg(base).arg(release))
 }

@@ -40,7 +40,7 @@ use self::{
 use crate::{
     apt,
     paths::Paths,
-    process::Step,
+    progress::{self, Step},
     setup,
     skips::{self, Skip},
     stages::Stages,
@@ -98,10 +98,12 @@ pub(crate) fn bring(paths: &Paths, versions: &[Version], newer: bool) -> Result<
         bail!("{missing}");
     }
     let _lock = setup::lock(paths)?;
+    let wanted: Vec<Version> = versions.iter().copied().filter(|version| newer || !here(version)).collect();
+    let looking = usize::from(!wanted.is_empty());
+    progress::plan(usize::from(Emulator::find(paths).is_none()) + looking + wanted.len());
     if Emulator::find(paths).is_none() {
         Emulator::install(paths)?;
     }
-    let wanted: Vec<Version> = versions.iter().copied().filter(|version| newer || !here(version)).collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -203,7 +205,8 @@ fn guests(
     emulator: &Emulator,
     tasks: &[Task],
 ) -> Result<Vec<(Version, Guest, PathBuf)>> {
-    let step = Step::begin("packing what runs in the guests");
+    progress::plan(1);
+    let step = Step::begin("packing the guests' file systems");
     let mut packed = Vec::new();
     for (version, kernel) in kernels {
         let initramfs = image::write(paths, &kernel, tasks)?;

@@ -15,7 +15,8 @@ use super::Version;
 use crate::{
     apt::{self, Apt},
     paths::Paths,
-    process::{self, Step},
+    process,
+    progress::Step,
 };
 
 /// Where kernels of different ages come from: the archive by its label, and the suite. Small indexes, all of them.
@@ -51,7 +52,7 @@ impl Suites {
             let folder = folder.join(name);
             fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         }
-        fs::write(folder.join("sources.list"), sources(&mirrors()?)?)?;
+        fs::write(folder.join("sources.list"), sources(&mirrors(&step)?)?)?;
         fs::write(folder.join("status"), "")?;
         let apt = Apt { options: options(&folder) };
         // A suite that has moved away keeps no kernel of the others from being found.
@@ -73,8 +74,8 @@ impl Suites {
         Ok(packages)
     }
 
-    pub(super) fn unpack(&self, packages: &[String], tree: &Path) -> Result<()> {
-        self.apt.unpack(packages, tree)
+    pub(super) fn unpack(&self, step: &Step, packages: &[String], tree: &Path) -> Result<()> {
+        self.apt.unpack(step, packages, tree)
     }
 }
 
@@ -99,7 +100,7 @@ fn numbers(version: &str) -> Vec<u32> {
 }
 
 /// The mirrors in the system's sources, by the label of what they hold.
-fn mirrors() -> Result<BTreeMap<String, String>> {
+fn mirrors(step: &Step) -> Result<BTreeMap<String, String>> {
     let ask = || {
         let mut command = Command::new("apt-get");
         command.args(["indextargets", "--format", "$(LABEL)\t$(REPO_URI)", "Created-By: Packages"]);
@@ -109,7 +110,7 @@ fn mirrors() -> Result<BTreeMap<String, String>> {
         |mirrors: &BTreeMap<String, String>| SUITES.iter().all(|(label, _)| mirrors.contains_key(*label));
     let mut mirrors = ask()?;
     if !complete(&mirrors) {
-        apt::update("it does not know what its sources hold")?;
+        apt::update(step, "it does not know what its sources hold")?;
         mirrors = ask()?;
     }
     Ok(mirrors)

@@ -9,24 +9,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_sdk_ecs::{
-    Client,
-    error::{ProvideErrorMetadata, SdkError},
-    types,
-};
-use aws_smithy_http_client::tls;
+use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    Feed, Scene,
+    ApiOptions, Feed, Scene,
+    aws::{Aws, AwsError},
     backoff::Backoff,
-    describe_tasks::{Attachment, Container, Detail, Task, task_view},
+    describe_tasks::{Answer, Task, task_view},
 };
-use crate::tasks::{
-    Attribute,
-    arn::Arn,
-    view::{TaskView, View, add},
+use crate::{
+    http::HttpClient,
+    tasks::{
+        Attribute,
+        arn::Arn,
+        view::{TaskView, View, add},
+    },
 };
 
 /// Tasks come in bunches, and their ENIs a moment later.
@@ -41,11 +39,10 @@ const REFUSED: [Duration; 2] = [Duration::from_secs(1), Duration::from_mins(10)]
 const INCOMPLETE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// After this long what is missing is not waited for.
 const GIVE_UP: Duration = Duration::from_mins(3);
-const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks about each task of the scene. `endpoint` takes the place of AWS's.
-pub(super) async fn follow(endpoint: Option<String>, feed: Feed, mut scene: watch::Receiver<Arc<Scene>>) {
-    let mut api = Api { endpoint, client: None };
+/// Asks about each task of the scene.
+pub(super) async fn follow(options: ApiOptions, feed: Feed, mut scene: watch::Receiver<Arc<Scene>>) {
+    let mut api = Api { options, client: None };
     let mut known = Known::default();
     let mut refused = Backoff::new(REFUSED[0], REFUSED[1]);
     loop {
@@ -183,126 +180,120 @@ impl Known {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{call}: {reason}")]
+#[error("{call}: {source}")]
 struct ApiError {
     call: &'static str,
-    reason: String,
+    source: AwsError,
+}
+
+impl ApiError {
+    fn of(call: &'static str) -> impl FnOnce(AwsError) -> Self {
+        move |source| Self { call, source }
+    }
+}
+
+/// `DescribeTasksRequest`.
+#[derive(Serialize)]
+struct DescribeTasks<'a> {
+    cluster: &'a str,
+    tasks: &'a [String],
+}
+
+/// `DescribeContainerInstancesRequest`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DescribeContainerInstances<'a> {
+    cluster: &'a str,
+    container_instances: [&'a str; 1],
+}
+
+/// `DescribeContainerInstancesResponse`, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerInstances {
+    #[serde(default)]
+    container_instances: Vec<ContainerInstance>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerInstance {
+    ec2_instance_id: Option<String>,
+    #[serde(default)]
+    attributes: Vec<InstanceAttribute>,
+}
+
+#[derive(Deserialize)]
+struct InstanceAttribute {
+    name: String,
+    value: Option<String>,
 }
 
 struct Api {
-    endpoint: Option<String>,
-    client: Option<(String, Client)>,
+    options: ApiOptions,
+    client: Option<(String, Aws)>,
 }
 
 impl Api {
     /// Asks about tasks of a cluster, and about the container instance that they are on.
     async fn ask(&mut self, known: &mut Known, cluster: &str, tasks: &[String]) -> Result<(), ApiError> {
+        const TASKS: &str = "ecs:DescribeTasks";
         let region = tasks.first().and_then(|arn| Arn::parse(arn)).map(|arn| arn.region.to_owned());
-        let client = self.client(region.unwrap_or_default()).await;
-        let request = client.describe_tasks().cluster(cluster).set_tasks(Some(tasks.to_vec()));
-        let answer = request.send().await.map_err(|error| described("ecs:DescribeTasks", &error))?;
-        let answers: Vec<Task> = answer.tasks().iter().map(task).collect();
-        known.learn(tasks, &answers, Instant::now());
+        let client = self.client(region.unwrap_or_default()).map_err(ApiError::of(TASKS))?;
+        let question = DescribeTasks { cluster, tasks };
+        let answer: Answer = client
+            .call("AmazonEC2ContainerServiceV20141113.DescribeTasks", &question)
+            .await
+            .map_err(ApiError::of(TASKS))?;
+        known.learn(tasks, &answer.tasks, Instant::now());
         for instance in known.new_instances() {
-            let request = client.describe_container_instances().cluster(cluster);
-            let answer = request.container_instances(&*instance).send().await;
-            let answer = answer.map_err(|error| described("ecs:DescribeContainerInstances", &error));
             // Without this permission the others are of use all the same.
-            let details = answer.map_or_else(
-                |error| {
-                    tracing::info!(%error, "the API tells nothing of this container instance");
-                    Vec::new()
-                },
-                |answer| answer.container_instances().first().map(instance_details).unwrap_or_default(),
-            );
+            let details = instance_details(client, cluster, &instance).await.unwrap_or_else(|error| {
+                tracing::info!(%error, "the API tells nothing of this container instance");
+                Vec::new()
+            });
             known.instances.insert(instance, details);
         }
         Ok(())
     }
 
-    /// A client for a region. Credentials come from where every AWS program has them.
-    async fn client(&mut self, region: String) -> Client {
-        if let Some((of, client)) = &self.client
-            && *of == region
-        {
-            return client.clone();
-        }
-        let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        let timeouts = TimeoutConfig::builder().operation_timeout(PATIENCE).build();
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .region(Region::new(region.clone()))
-            .http_client(aws_smithy_http_client::Builder::new().tls_provider(ring).build_https())
-            .retry_config(RetryConfig::standard().with_max_attempts(2))
-            .timeout_config(timeouts);
-        if let Some(endpoint) = &self.endpoint {
-            loader = loader.endpoint_url(endpoint);
-        }
-        let client = Client::new(&loader.load().await);
-        self.client = Some((region, client.clone()));
-        client
+    /// The client for a region.
+    fn client(&mut self, region: String) -> Result<&Aws, AwsError> {
+        let ApiOptions { endpoint, trust } = &self.options;
+        let client = match self.client.take() {
+            Some((of, client)) if of == region => client,
+            _ => Aws::new(HttpClient::new(trust)?, "ecs", &region, endpoint),
+        };
+        Ok(&self.client.insert((region, client)).1)
     }
 }
 
-/// One line that says what is wrong.
-fn described<E>(call: &'static str, error: &SdkError<E>) -> ApiError
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    let reason = if let Some(code) = error.code() {
-        format!("{code}: {}", error.message().unwrap_or("no reason is given"))
-    } else {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        cause.to_string()
-    };
-    ApiError { call, reason: reason.split_whitespace().collect::<Vec<_>>().join(" ") }
-}
-
-fn text(text: Option<&str>) -> String {
-    text.unwrap_or_default().to_owned()
-}
-
-fn task(task: &types::Task) -> Task {
-    Task {
-        task_arn: text(task.task_arn()),
-        cluster_arn: text(task.cluster_arn()),
-        container_instance_arn: text(task.container_instance_arn()),
-        task_definition_arn: text(task.task_definition_arn()),
-        group: text(task.group()),
-        last_status: text(task.last_status()),
-        attachments: task.attachments().iter().map(attachment).collect(),
-        containers: task
-            .containers()
-            .iter()
-            .map(|container| Container {
-                name: text(container.name()),
-                runtime_id: text(container.runtime_id()),
-            })
-            .collect(),
-    }
-}
-
-fn attachment(attachment: &types::Attachment) -> Attachment {
-    let details = attachment.details().iter();
-    Attachment {
-        status: text(attachment.status()),
-        details: details.map(|it| Detail { name: text(it.name()), value: text(it.value()) }).collect(),
-    }
-}
-
-fn instance_details(instance: &types::ContainerInstance) -> Vec<(Attribute, Box<str>)> {
+async fn instance_details(
+    client: &Aws,
+    cluster: &str,
+    instance: &str,
+) -> Result<Vec<(Attribute, Box<str>)>, ApiError> {
+    let question = DescribeContainerInstances { cluster, container_instances: [instance] };
+    let answer: ContainerInstances = client
+        .call("AmazonEC2ContainerServiceV20141113.DescribeContainerInstances", &question)
+        .await
+        .map_err(ApiError::of("ecs:DescribeContainerInstances"))?;
     let mut details = Vec::new();
-    add(&mut details, Attribute::InstanceId, instance.ec2_instance_id().unwrap_or_default());
-    let vpc = instance.attributes().iter().find(|attribute| attribute.name() == "ecs.vpc-id");
-    add(&mut details, Attribute::VpcId, vpc.and_then(types::Attribute::value).unwrap_or_default());
-    details
+    if let Some(instance) = answer.container_instances.first() {
+        add(&mut details, Attribute::InstanceId, instance.ec2_instance_id.as_deref().unwrap_or_default());
+        let vpc = instance.attributes.iter().find(|attribute| attribute.name == "ecs.vpc-id");
+        let vpc = vpc.and_then(|attribute| attribute.value.as_deref());
+        add(&mut details, Attribute::VpcId, vpc.unwrap_or_default());
+    }
+    Ok(details)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::describe_tasks::{Attachment, Detail},
+        *,
+    };
 
     const ARN: &str = "arn:aws:ecs:eu-west-1:111122223333:task/lab/0123456789abcdef0123456789abcdef";
 

@@ -6,6 +6,7 @@
 
 mod agent;
 mod api;
+mod aws;
 mod backoff;
 mod describe_tasks;
 mod docker;
@@ -30,6 +31,7 @@ pub use file::{TasksFile, TasksFileError};
 pub(super) use tmds::endpoint;
 
 use super::{Attribute, InterfaceKey, Mac, Source, view::View};
+use crate::http::Trust;
 
 /// Where an API is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,15 @@ pub enum Endpoint {
     Aws,
     /// At this URL.
     At(String),
+}
+
+/// How the Amazon ECS API is reached.
+#[derive(Debug)]
+pub struct ApiOptions {
+    /// Its endpoint.
+    pub endpoint: Endpoint,
+    /// CA certificates that its client trusts.
+    pub trust: Trust,
 }
 
 /// Which sources are asked, and where they are.
@@ -53,8 +64,8 @@ pub struct SourceOptions {
     pub tmds: Option<String>,
     /// The instance metadata service.
     pub imds: Option<String>,
-    /// The Amazon ECS API: AWS's own endpoint, or another one.
-    pub api: Option<Endpoint>,
+    /// The Amazon ECS API.
+    pub api: Option<ApiOptions>,
     /// Saved output of `aws ecs describe-tasks`.
     pub file: Option<TasksFile>,
 }
@@ -221,12 +232,8 @@ impl Sources {
         if let Some(url) = options.imds {
             tasks.spawn_on(imds::follow(url, feed(Source::Imds), scene.clone()), runtime);
         }
-        if let Some(endpoint) = options.api {
-            let url = match endpoint {
-                Endpoint::Aws => None,
-                Endpoint::At(url) => Some(url),
-            };
-            tasks.spawn_on(api::follow(url, feed(Source::Api), scene.clone()), runtime);
+        if let Some(api) = options.api {
+            tasks.spawn_on(api::follow(api, feed(Source::Api), scene.clone()), runtime);
         }
         if let Some(file) = options.file {
             tasks.spawn_on(file::follow(file, feed(Source::File)), runtime);

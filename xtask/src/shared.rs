@@ -1,0 +1,80 @@
+//! The check that the daemon, xtask and the tests share what is compiled: a common dependency has the same features in
+//! each, or it is compiled, with all that depends on it, once more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, bail};
+
+use crate::{paths::Paths, process};
+
+/// Other builds of the same target directory, and the arguments of `cargo tree` that describe them.
+const OTHERS: [(&str, &[&str]); 3] = [
+    ("xtask", &["-p", "xtask", "-e", "normal,build"]),
+    ("the unit tests", &["-p", "observer", "-p", "xtask", "-e", "normal,build,dev"]),
+    ("the tests", &["-p", "observer-tests", "-e", "normal,build,dev"]),
+];
+
+/// The features of each package: several sets if it is built for the programs and for build scripts.
+type Packages = BTreeMap<String, BTreeSet<String>>;
+
+pub(crate) fn check(paths: &Paths) -> Result<()> {
+    let daemon = packages(paths, &["-p", "observer", "-e", "normal,build"])?;
+    let mut found = Vec::new();
+    for (name, arguments) in OTHERS {
+        for (package, features) in differences(&daemon, &packages(paths, arguments)?) {
+            found.push(format!("{package} of {name} has the features {features}"));
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "compiled twice, because the daemon has other features: {}. Switch the same features on by a dependency in the \
+         list \"No code names these\" of Cargo.toml",
+        found.join("; ")
+    )
+}
+
+fn packages(paths: &Paths, arguments: &[&str]) -> Result<Packages> {
+    let mut cargo = paths.cargo();
+    cargo.args(["tree", "--locked", "--prefix", "none", "--format", "{p}\t{f}"]).args(arguments);
+    Ok(packages_in(&process::output(&mut cargo)?))
+}
+
+fn packages_in(tree: &str) -> Packages {
+    let mut packages = Packages::new();
+    for line in tree.lines() {
+        let Some((package, features)) = line.trim_end_matches(" (*)").split_once('\t') else { continue };
+        // Those of the workspace are written with their place.
+        if !package.contains('/') {
+            packages.entry(package.to_owned()).or_default().insert(features.to_owned());
+        }
+    }
+    packages
+}
+
+/// Packages that the daemon has too, but not with these features.
+fn differences<'a>(daemon: &'a Packages, other: &'a Packages) -> Vec<(&'a str, &'a str)> {
+    let mut differences = Vec::new();
+    for (package, sets) in other {
+        let Some(known) = daemon.get(package) else { continue };
+        differences.extend(sets.difference(known).map(|features| (package.as_str(), features.as_str())));
+    }
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_with_other_features_is_found_and_one_of_its_own_is_not() {
+        let daemon =
+            packages_in("observer v0.1.0 (/w/observer)\t\nsyn v3.0.9\tfull,visit-mut\nlibc v0.2.1\tstd\n");
+        let same =
+            packages_in("xtask v0.1.0 (/w/xtask)\t\nsyn v3.0.9\tfull,visit-mut (*)\ntempfile v3.0.0\t\n");
+        assert_eq!(differences(&daemon, &same), []);
+        let other = packages_in("syn v3.0.9\tfull\nlibc v0.2.1\tstd\n");
+        assert_eq!(differences(&daemon, &other), [("syn v3.0.9", "full")]);
+    }
+}
