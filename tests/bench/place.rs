@@ -17,8 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use observer::kernel::{
-    Drain, KernelError, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, object::LoaderOptions,
-    preflight,
+    Drain, KernelError, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace, preflight,
 };
 use observer_ebpf::abi::Clock;
 

@@ -4,8 +4,8 @@ use aya::programs::{TestRun, TestRunOptions};
 use observer::{
     flow::{Delta, Icmp, InterfaceNumber},
     kernel::{
-        Drain, KernelError, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace,
-        object::LoaderOptions, preflight,
+        Drain, KernelError, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace,
+        preflight,
     },
 };
 use observer_ebpf::{

@@ -23,7 +23,7 @@ use observer::{
     clock,
     flow::InterfaceNumber,
     kernel::{
-        Drain, Loader, Programs, Sizes, bpffs::PinDirectory, grace::Grace, object::LoaderOptions, preflight,
+        Drain, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace, preflight,
     },
 };
 use observer_ebpf::{

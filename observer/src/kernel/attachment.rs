@@ -1,10 +1,10 @@
-//! On an interface, in its namespace, and off again.
+//! Attaching programs to an interface inside its namespace, and detaching them.
 //!
-//! TCX (Linux 6.6) is a link that the daemon holds: first in the chain, off when it is closed, wherever that happens.
-//! Everywhere else a filter is put on the interface's clsact qdisc; it must be taken off inside the namespace, and
-//! the qdisc goes with it only if it was made for us, nobody else uses it, and no traffic would suffer.
+//! Since Linux 6.6 the TC programs are attached by TCX links, first in the chain. Closing a link in any namespace detaches
+//! its program. Older kernels get filters on the interface's clsact qdisc. Filters must be removed inside the namespace.
+//! The qdisc is removed only if the daemon created it, nothing else uses it, and no traffic would suffer.
 //!
-//! XDP is a link too. It counts ingress where the user wants it to and [`xdp`](super::xdp) has no objection.
+//! XDP uses a link too. It counts ingress if the user wants it and [`xdp`](super::xdp) has no objection.
 
 use std::{io, os::fd::AsFd, sync::Arc};
 
@@ -12,8 +12,9 @@ use observer_ebpf::abi::Direction;
 
 use super::{
     KernelError, Programs,
-    clsact::{self, OurFilter, OwnQdisc},
+    clsact::{self, OwnFilter, OwnQdisc},
     link::{Link, LinkType},
+    namespace::inside,
     preflight::KernelVersion,
     presence::{Evidence, Missing, Presence},
     syscall,
@@ -21,25 +22,25 @@ use super::{
 };
 use crate::{netlink::Netlink, netns::Netns};
 
-/// How the programs are put on an interface.
+/// Way of attaching TC programs to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// TCX links.
     Tcx,
-    /// Filters on a clsact qdisc, with this handle.
+    /// Filters on a clsact qdisc.
     Clsact {
-        /// The same for every filter of one daemon, and different for two daemons on one host.
+        /// Handle of every filter of this daemon. Other daemons on the host use other handles.
         handle: u16,
     },
 }
 
 impl Hook {
-    /// The best that this kernel has.
+    /// Best way that this kernel supports.
     pub fn best(handle: u16) -> Self {
         if KernelVersion::running().at_least(6, 6) { Self::Tcx } else { Self::Clsact { handle } }
     }
 
-    /// The value of the label `hook`.
+    /// Value of the label `hook`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcx => "tcx",
@@ -48,17 +49,17 @@ impl Hook {
     }
 }
 
-/// Where packets towards the task are counted: the values of the label `hook`.
+/// Hook that counts packets towards the task: values of the label `hook`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IngressHook {
-    /// At TC.
+    /// TC.
     Tc(Hook),
-    /// By XDP.
+    /// XDP.
     Xdp(XdpMode),
 }
 
 impl IngressHook {
-    /// The value of the label `hook`.
+    /// Value of the label `hook`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tc(hook) => hook.as_str(),
@@ -68,33 +69,34 @@ impl IngressHook {
     }
 }
 
-/// Programs on an interface.
+/// Programs attached to an interface.
 #[derive(Debug)]
 pub struct Attachment {
-    /// Where it is; the path may change while the namespace lives.
+    /// Namespace of the interface. Its path may change while it exists.
     pub netns: Netns,
     ifindex: u32,
     hook: Hook,
-    tc: [Option<Place>; 2],
+    /// By direction.
+    tc: [Option<TcProgram>; 2],
     xdp: Option<(Arc<Link>, XdpMode)>,
-    /// The qdisc under the filters was made for them.
+    /// The daemon created the qdisc of the filters.
     qdisc_is_ours: bool,
 }
 
-/// The place of a TC program.
+/// An attached TC program.
 #[derive(Debug)]
-enum Place {
+enum TcProgram {
     Tcx(Arc<Link>),
-    Filter(OurFilter),
+    Filter(OwnFilter),
 }
 
-/// `BPF_F_BEFORE` without a program to be before: first in the chain.
+/// `BPF_F_BEFORE` without another program: first in the chain.
 const FIRST: u32 = 1 << 3;
 
 impl Attachment {
-    /// Puts the programs on the interface with this index in `netns`.
+    /// Attaches the programs to the interface with this index in `netns`.
     ///
-    /// Where XDP was to count ingress and the kernel refuses it, TC does, and the refusal is returned with it.
+    /// If the kernel refuses XDP, TC counts ingress instead, and the refusal is returned too.
     pub fn attach(
         programs: Programs,
         hook: Hook,
@@ -103,14 +105,14 @@ impl Attachment {
     ) -> Result<(Self, Option<Refusal>), KernelError> {
         let mut attachment = Self { netns, ifindex, hook, tc: [None, None], xdp: None, qdisc_is_ours: false };
         let plan = programs.xdp();
-        // With XDP alone, TC counts ingress only where that is refused.
-        let behind_xdp = plan.is_none_or(|plan| plan.companion);
-        let missing = Missing { tc: [behind_xdp, true], xdp: plan.is_some() };
+        // If the plan needs no companion, TC counts ingress only if XDP is refused.
+        let tc_ingress = plan.is_none_or(|plan| plan.companion);
+        let missing = Missing { tc: [tc_ingress, true], xdp: plan.is_some() };
         let refusal = attachment.mend(programs, missing)?;
         Ok((attachment, refusal))
     }
 
-    /// Puts those programs on the interface that are missing. Where that fails, those that were put there go again.
+    /// Attaches the missing programs. If one fails, those attached by this call are detached again.
     pub fn mend(&mut self, mut programs: Programs, missing: Missing) -> Result<Option<Refusal>, KernelError> {
         let netns = self.netns.clone();
         inside(&netns, || {
@@ -124,13 +126,14 @@ impl Attachment {
         })?
     }
 
-    /// In the interface's namespace.
+    /// Attaches the missing programs. The calling thread is in the interface's namespace.
     fn put(&mut self, programs: &mut Programs, missing: Missing) -> Result<Option<Refusal>, KernelError> {
         let mut directions = missing.tc;
         let mut refusal = None;
         if let Some(XdpPlan { mode, companion }) = programs.xdp().filter(|_| missing.xdp) {
             self.xdp = None;
-            // First the one that counts what has no mark: so nothing is missed and nothing counted twice.
+            // The companion counts packets without a mark. Attached first, it misses none while XDP is added, and counts none
+            // twice.
             if companion {
                 self.put_tc(programs, directions)?;
                 directions = [false; 2];
@@ -147,8 +150,10 @@ impl Attachment {
         Ok(refusal)
     }
 
+    /// Attaches the TC programs of these directions.
     fn put_tc(&mut self, programs: &mut Programs, directions: [bool; 2]) -> Result<(), KernelError> {
-        // Each takes effect at once, but returns a grace period later only: and a new task speaks first, so egress does.
+        // Attaching takes effect at once but returns only after a grace period. A new task sends before it receives, so
+        // egress comes first.
         let wanted = Direction::ALL.into_iter().rev().filter(|direction| directions[*direction as usize]);
         let ifindex = self.ifindex;
         let mut netlink = None;
@@ -171,7 +176,7 @@ impl Attachment {
                         Direction::Ingress => LinkType::TcxIngress,
                         Direction::Egress => LinkType::TcxEgress,
                     };
-                    Place::Tcx(Arc::new(Link::create(program, ifindex, kind, FIRST).map_err(failed)?))
+                    TcProgram::Tcx(Arc::new(Link::create(program, ifindex, kind, FIRST).map_err(failed)?))
                 }
                 Hook::Clsact { handle } => {
                     let netlink = match &mut netlink {
@@ -182,55 +187,56 @@ impl Attachment {
                             none.insert(socket)
                         }
                     };
-                    let place = clsact::add_filter(netlink, (ifindex, direction, handle), program, name);
-                    let place = place.map_err(failed)?;
-                    Place::Filter(OurFilter { place, program: syscall::program_id(program)? })
+                    let id = clsact::add_filter(netlink, (ifindex, direction, handle), program, name);
+                    let id = id.map_err(failed)?;
+                    TcProgram::Filter(OwnFilter { id, program: syscall::program_id(program)? })
                 }
             });
         }
         Ok(())
     }
 
-    /// Takes TC programs off, in the interface's namespace.
+    /// Detaches TC programs. The calling thread is in the interface's namespace.
     fn remove(&mut self, netlink: &mut Netlink, directions: [bool; 2]) {
-        for (place, remove) in self.tc.iter_mut().zip(directions) {
-            // Closing a link is enough.
-            if remove && let Some(Place::Filter(filter)) = place.take() {
+        for (program, remove) in self.tc.iter_mut().zip(directions) {
+            // Dropping a link detaches its program.
+            if remove && let Some(TcProgram::Filter(filter)) = program.take() {
                 let _ = filter.remove(netlink);
             }
         }
     }
 
-    /// Where packets towards the task are counted.
+    /// Hook that counts packets towards the task.
     pub fn ingress(&self) -> IngressHook {
         self.xdp.as_ref().map_or(IngressHook::Tc(self.hook), |(_, mode)| IngressHook::Xdp(*mode))
     }
 
-    /// Shows whether the programs are there, from anywhere.
+    /// Handle for checking from any namespace whether the programs are attached.
     pub fn presence(&self) -> Presence {
-        let evidence = |place: &Option<Place>| {
-            place.as_ref().map(|place| match place {
-                Place::Tcx(link) => Evidence::Link(Arc::clone(link)),
-                Place::Filter(filter) => Evidence::Program(filter.program),
+        let evidence = |program: &Option<TcProgram>| {
+            program.as_ref().map(|program| match program {
+                TcProgram::Tcx(link) => Evidence::Link(Arc::clone(link)),
+                TcProgram::Filter(filter) => Evidence::Program(filter.program),
             })
         };
         let xdp = self.xdp.as_ref().map(|(link, _)| Evidence::Link(Arc::clone(link)));
         Presence { tc: [evidence(&self.tc[0]), evidence(&self.tc[1])], xdp }
     }
 
-    /// Looks which programs are missing, in the interface's namespace where only that tells: a program that somebody
-    /// else holds too outlives its filter.
+    /// Lists the programs that are no longer attached.
+    ///
+    /// Filters are listed inside the namespace, because a program that another process holds outlives its filter.
     pub fn missing(&self) -> Result<Missing, KernelError> {
         let mut missing = self.presence().missing()?;
-        let looking =
+        let failed =
             |error| KernelError::call(format!("listing the filters of interface {}", self.ifindex), error);
         if matches!(self.hook, Hook::Clsact { .. }) && !missing.any() {
             missing.tc = inside(&self.netns, || -> Result<_, KernelError> {
-                let mut netlink = Netlink::new().map_err(looking)?;
+                let mut netlink = Netlink::new().map_err(failed)?;
                 let mut missing = [false; 2];
-                for (missing, place) in missing.iter_mut().zip(&self.tc) {
-                    if let Some(Place::Filter(filter)) = place {
-                        *missing = !filter.is_there(&mut netlink).map_err(looking)?;
+                for (missing, program) in missing.iter_mut().zip(&self.tc) {
+                    if let Some(TcProgram::Filter(filter)) = program {
+                        *missing = !filter.is_attached(&mut netlink).map_err(failed)?;
                     }
                 }
                 Ok(missing)
@@ -239,24 +245,24 @@ impl Attachment {
         Ok(missing)
     }
 
-    /// Takes XDP off, and lets TC count ingress to the end. Returns whether there is a packet that XDP may have counted
-    /// and TC not: it is behind a grace period.
+    /// Detaches XDP; TC counts ingress from now on. Returns whether XDP was attached. Then, until a grace period has passed,
+    /// there may be packets that XDP has counted and TC has not seen yet.
     pub fn detach_xdp(&mut self) -> bool {
         self.xdp.take().is_some()
     }
 
-    /// Takes them off. The interface or its namespace being gone is no error.
+    /// Detaches the programs. It is no error if the interface or its namespace is gone.
     ///
-    /// Returns the qdisc that was made for them, for [`remove_quiet`](super::clsact::remove_quiet).
+    /// Returns the qdisc if the daemon created it, for [`remove_quiet`](super::clsact::remove_quiet).
     pub fn detach(self) -> Result<Option<OwnQdisc>, KernelError> {
         let Self { netns, ifindex, tc, qdisc_is_ours, .. } = self;
         let filters: Vec<_> = tc
             .into_iter()
             .flatten()
-            .filter_map(|place| match place {
-                // Closing the link is enough.
-                Place::Tcx(_) => None,
-                Place::Filter(filter) => Some(filter),
+            .filter_map(|program| match program {
+                // Dropping a link detaches its program.
+                TcProgram::Tcx(_) => None,
+                TcProgram::Filter(filter) => Some(filter),
             })
             .collect();
         if filters.is_empty() {
@@ -272,14 +278,4 @@ impl Attachment {
         }
         Ok(qdisc_is_ours.then_some(OwnQdisc { netns, ifindex }))
     }
-}
-
-/// Runs in a namespace, which may be our own.
-pub(super) fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> Result<T, KernelError> {
-    netns.inside(work).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            KernelError::NamespaceGone { inode: netns.inode, path: netns.path.clone() }
-        }
-        _ => KernelError::call(format!("entering network namespace {}", netns.path.display()), error),
-    })
 }

@@ -1,6 +1,6 @@
-//! Where the maps are pinned.
+//! Directories for pinned maps on BPF file systems.
 //!
-//! aya shares maps between the loads of one object through pins, so a BPF file system is needed from the start.
+//! aya shares maps between the loads of one object through pins, so a BPF file system is always needed.
 
 use std::{
     fs, io,
@@ -18,20 +18,20 @@ use nix::{
 
 use super::KernelError;
 
-/// A folder of our own on a BPF file system. Removed with its pins when dropped.
+/// A directory of this daemon on a BPF file system. Dropping it removes the directory and its pins.
 #[derive(Debug)]
 pub struct PinDirectory {
     path: PathBuf,
-    /// The BPF file system that was mounted for us, because there was none.
+    /// Mount point of the BPF file system, if the daemon mounted it.
     mounted: Option<PathBuf>,
-    /// Held as long as the folder is ours.
+    /// Lock that keeps other daemons out of the directory.
     lock: Option<Flock<fs::File>>,
 }
 
 impl PinDirectory {
-    /// Makes `wanted`; where that lies on no BPF file system, mounts one under `state_dir`.
+    /// Creates the directory `wanted`. If that is not on a BPF file system, mounts one below `state_dir` and uses it instead.
     ///
-    /// What an earlier daemon left in it is removed; that one is still alive is an error.
+    /// Removes the pins of an earlier daemon. Fails with [`KernelError::PinsTaken`] if that daemon still runs.
     pub fn create(wanted: &Path, state_dir: &Path) -> Result<Self, KernelError> {
         let (path, mounted) = if is_bpffs(wanted) {
             (wanted.to_path_buf(), None)
@@ -51,11 +51,12 @@ impl PinDirectory {
         Ok(directory)
     }
 
-    /// The folder.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Removes all pins.
     fn clear(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             if let Err(error) = fs::remove_file(entry.path()) {
@@ -69,7 +70,7 @@ impl Drop for PinDirectory {
     fn drop(&mut self) {
         self.clear();
         let _ = fs::remove_dir(&self.path);
-        // An open file would keep the file system mounted.
+        // An open file would prevent unmounting.
         self.lock = None;
         if let Some(root) = &self.mounted
             && umount(root).is_ok()
@@ -79,7 +80,7 @@ impl Drop for PinDirectory {
     }
 }
 
-/// A BPF file system that is mounted nowhere: gone with its descriptor, however the process ends.
+/// A BPF file system that is not mounted anywhere. It disappears with its descriptor, however the process ends.
 #[derive(Debug)]
 pub struct PrivatePins {
     path: PathBuf,
@@ -87,7 +88,7 @@ pub struct PrivatePins {
 }
 
 impl PrivatePins {
-    /// Makes one (Linux 5.2).
+    /// Creates a file system (Linux 5.2).
     pub fn new() -> Result<Self, KernelError> {
         const FSCONFIG_CMD_CREATE: libc::c_long = 6;
         const CLOEXEC: libc::c_long = 1;
@@ -108,21 +109,22 @@ impl PrivatePins {
         Ok(Self { path: format!("/proc/self/fd/{}", mount.as_raw_fd()).into(), _mount: mount })
     }
 
-    /// Its root, for this process.
+    /// Path of its root, valid in this process.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
+/// Descriptor that a system call returned, or its error.
 fn descriptor(result: libc::c_long, call: &str) -> Result<OwnedFd, KernelError> {
     if result < 0 {
         return Err(KernelError::last(call));
     }
-    // SAFETY: a descriptor that the kernel has just given us.
+    // SAFETY: the kernel has just returned this descriptor to us.
     Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
 }
 
-/// Whether `path`, or the nearest folder above it that exists, lies on a BPF file system.
+/// Returns whether `path`, or its nearest existing ancestor, is on a BPF file system.
 fn is_bpffs(path: &Path) -> bool {
     path.ancestors()
         .find(|ancestor| ancestor.exists())
@@ -130,6 +132,7 @@ fn is_bpffs(path: &Path) -> bool {
         .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
 }
 
+/// Locks the directory.
 fn lock(path: &Path) -> Result<Flock<fs::File>, KernelError> {
     let directory = fs::File::open(path).map_err(|error| failed("opening", path, error))?;
     Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {

@@ -1,46 +1,45 @@
-//! What the kernel says of its own types (BTF): as much as it takes to find where a structure has a member.
+//! A reader of BTF, the kernel's description of its own types, that finds offsets of structure members.
 //!
-//! The format is that of the kernel's `Documentation/bpf/btf.rst`. aya reads it to load programs, and shows nobody
-//! what it read.
+//! The format is documented in the kernel's `Documentation/bpf/btf.rst`. aya reads BTF too, but does not expose the types.
 
 use std::{fs, io, ops::Range};
 
-/// Where a running kernel has its BTF.
+/// File with the BTF of the running kernel.
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// Why the kernel's types cannot be read.
+/// Error of reading the kernel's BTF.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
-    /// There are none.
+    /// The file cannot be read.
     #[error("{VMLINUX} cannot be read: {0}")]
     Read(#[from] io::Error),
-    /// They end early, or are of a format that is not known.
+    /// The file is truncated or has an unknown format.
     #[error("{VMLINUX} is not understood: {0}")]
     Format(&'static str),
-    /// A type or a member is missing, or is not what it was in all kernels so far.
+    /// A type or member is missing, or is of another kind than in all known kernels.
     #[error("this kernel has no {0}")]
     Missing(String),
 }
 
-/// Types by their numbers.
+/// BTF types, by their numbers.
 #[derive(Debug)]
 pub(super) struct Btf {
     bytes: Vec<u8>,
     strings: Range<usize>,
-    /// Where each begins; number 0, `void`, lies nowhere.
+    /// Offset of each type's record. Number 0 is `void`, which has none.
     types: Vec<usize>,
 }
 
-/// The number of a type.
+/// Number of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Type(u32);
 
 /// A member of a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Member {
-    /// Bytes from the structure's begin.
+    /// Offset in the structure, in bytes.
     pub(super) offset: u32,
-    /// What it is.
+    /// Type of the member.
     pub(super) of: Type,
 }
 
@@ -68,15 +67,16 @@ const DECLARATION_TAG: u32 = 17;
 const TYPE_TAG: u32 = 18;
 const ENUM_64: u32 = 19;
 
-/// Typedefs and qualifiers in a row, and structures without a name in each other, never go as deep in any kernel.
+/// Limit on chains of typedefs and qualifiers, and on nested anonymous structures. No kernel comes near it.
 const DEPTH: usize = 32;
 
 impl Btf {
-    /// Those of the kernel that runs.
+    /// Reads the types of the running kernel.
     pub(super) fn of_this_kernel() -> Result<Self, BtfError> {
         Self::parse(fs::read(VMLINUX)?)
     }
 
+    /// Finds the records of all types.
     fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
         let cut = || BtfError::Format("it ends early");
         if bytes.first_chunk().map(|magic| u16::from_ne_bytes(*magic)) != Some(MAGIC) {
@@ -102,23 +102,23 @@ impl Btf {
         Ok(Self { bytes, strings, types })
     }
 
-    /// The structure of this name.
+    /// Structure with this name.
     pub(super) fn structure(&self, name: &str) -> Result<Type, BtfError> {
         self.named(STRUCT, name).ok_or_else(|| BtfError::Missing(format!("struct {name}")))
     }
 
-    /// The types of a tracepoint's arguments.
+    /// Argument types of a tracepoint.
     pub(super) fn tracepoint(&self, name: &str) -> Result<Vec<Type>, BtfError> {
         let missing = || BtfError::Missing(format!("tracepoint {name} for eBPF"));
         let typedef = self.named(TYPEDEF, &format!("btf_trace_{name}")).ok_or_else(missing)?;
         let prototype = self.target(typedef).ok_or_else(missing)?;
         let record = self.record(prototype).filter(|record| record.kind == FUNCTION_PROTOTYPE);
         let count = record.ok_or_else(missing)?.len;
-        // The first is the tracepoint's own.
+        // The first parameter belongs to the tracepoint itself.
         (1..count).map(|number| self.word(prototype, number * 2 + 1).map(Type).ok_or_else(missing)).collect()
     }
 
-    /// The names of an enumeration with their values; none where this kernel has no such enumeration.
+    /// Names and values of an enumeration. Empty if this kernel does not have it.
     pub(super) fn enumerators(&self, name: &str) -> Vec<(&str, u32)> {
         let Some(of) = self.named(ENUM, name) else { return Vec::new() };
         let len = self.record(of).map_or(0, |record| record.len);
@@ -129,14 +129,14 @@ impl Btf {
             .collect()
     }
 
-    /// What a pointer, behind typedefs and qualifiers, leads to.
+    /// Type that a pointer points to, without typedefs and qualifiers of either.
     pub(super) fn target(&self, of: Type) -> Option<Type> {
         let pointer = self.bare(of)?;
         let record = self.record(pointer).filter(|record| record.kind == POINTER)?;
         self.bare(Type(record.size_or_type))
     }
 
-    /// A member of a structure, and of what lies in it without a name; `a.b` is the member `b` of the member `a`.
+    /// Member of a structure or of its anonymous members. `a.b` is the member `b` of the member `a`.
     pub(super) fn member(&self, of: Type, path: &str) -> Result<Member, BtfError> {
         let missing = || {
             let name = self.record(of).and_then(|record| self.string(record.name)).unwrap_or("");
@@ -152,13 +152,14 @@ impl Btf {
         Ok(member)
     }
 
+    /// Member with this name; `depth` limits the nesting of anonymous members.
     fn find_member(&self, of: Type, name: &str, depth: usize) -> Option<Member> {
         const BITFIELDS: u32 = 1 << 31;
         let record = self.record(of).filter(|record| record.kind == STRUCT || record.kind == UNION)?;
         let members = (0..record.len).map_while(|number| {
             let word = |field| self.word(of, number * 3 + field);
             let (at, bits) = (word(0)?, word(2)?);
-            // Where some members are bit fields, the upper byte of the offset is a width.
+            // If the structure has bit fields, the upper byte of the offset is a width.
             let bits = if record.info & BITFIELDS == 0 { bits } else { bits & 0x00ff_ffff };
             Some((self.string(at)?, Member { offset: bits / 8, of: Type(word(1)?) }))
         });
@@ -176,7 +177,7 @@ impl Btf {
         None
     }
 
-    /// The type behind typedefs and qualifiers.
+    /// Type without typedefs and qualifiers.
     fn bare(&self, mut of: Type) -> Option<Type> {
         for _ in 0..DEPTH {
             let record = self.record(of)?;
@@ -188,7 +189,7 @@ impl Btf {
         None
     }
 
-    /// The type of this kind and name that says what is in it.
+    /// Type with this kind and name. Forward declarations without members are skipped.
     fn named(&self, kind: u32, name: &str) -> Option<Type> {
         (1..self.types.len() as u32).map(Type).find(|of| {
             self.record(*of).is_some_and(|record| {
@@ -199,26 +200,30 @@ impl Btf {
         })
     }
 
+    /// Record of a type; `None` for `void` and unknown numbers.
     fn record(&self, of: Type) -> Option<Record> {
         let at = *self.types.get(of.0 as usize).filter(|_| of.0 != 0)?;
         Record::at(&self.bytes, at)
     }
 
-    /// A word of what follows a type's record.
+    /// Word `number` of the data after a type's record.
     fn word(&self, of: Type, number: usize) -> Option<u32> {
         u32_at(&self.bytes, self.types.get(of.0 as usize)? + TYPE_LEN + number * 4)
     }
 
+    /// Returns whether the string at `at` is `name`.
     fn is_called(&self, at: u32, name: &[u8]) -> bool {
         self.strings_from(at)
             .and_then(|rest| rest.strip_prefix(name))
             .is_some_and(|rest| rest.first() == Some(&0))
     }
 
+    /// String section from `at` on.
     fn strings_from(&self, at: u32) -> Option<&[u8]> {
         self.bytes.get(self.strings.clone())?.get(at as usize..)
     }
 
+    /// String at `at`; `None` if it is not UTF-8.
     fn string(&self, at: u32) -> Option<&str> {
         let rest = self.strings_from(at)?;
         let end = rest.iter().position(|byte| *byte == 0)?;
@@ -226,18 +231,19 @@ impl Btf {
     }
 }
 
-/// The fixed part of a type.
+/// Fixed part of a type.
 #[derive(Clone, Copy, Debug)]
 struct Record {
     name: u32,
     info: u32,
     kind: u32,
-    /// Members, enumerators or parameters.
+    /// Number of members, enumerators or parameters.
     len: usize,
     size_or_type: u32,
 }
 
 impl Record {
+    /// Reads the record at an offset.
     fn at(bytes: &[u8], at: usize) -> Option<Self> {
         let info = u32_at(bytes, at + 4)?;
         Some(Self {
@@ -249,7 +255,7 @@ impl Record {
         })
     }
 
-    /// Bytes that follow it.
+    /// Number of bytes that follow the record.
     fn tail(&self) -> Result<usize, BtfError> {
         Ok(match self.kind {
             INT | VARIABLE | DECLARATION_TAG => 4,
@@ -270,7 +276,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// A header, types, and strings that begin with an empty one.
+    /// BTF with these types and strings. The first string must be empty.
     fn btf(types: &[u32], strings: &str) -> Vec<u8> {
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let sizes =

@@ -1,4 +1,4 @@
-//! The counters of the interfaces themselves, alone and beside the ledger.
+//! Counters of the kernel's network devices, alone or together with the ledger.
 
 use std::{fs, thread, time::Duration};
 
@@ -7,39 +7,41 @@ use observer_ebpf::abi::Ledger;
 use super::ledger::Ledgers;
 use crate::{ethtool, flow::InterfaceNumber, netlink::LinkCounters, netns::Netns};
 
-/// An interface's own counters and its ledger, read together.
+/// Device counters and ledger of an interface, read together.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
-    /// Its own counters.
+    /// Device counters.
     pub carried: LinkCounters,
-    /// The ledger just afterwards, by direction.
+    /// Ledger just after the counters, by direction.
     pub ledgers: [Ledger; 2],
 }
 
-/// Between two looks at an interface that is busy.
+/// Pause between two readings of a busy interface.
 const STEP: Duration = Duration::from_micros(300);
-const LOOKS: u32 = 10;
+/// Maximum number of readings.
+const READINGS: u32 = 10;
 
 impl Reading {
-    /// Reads both. `None` where the interface is gone.
+    /// Reads both. Returns `None` if the interface is gone.
     pub fn take(netns: &Netns, ifindex: u32, account: (&Ledgers, InterfaceNumber)) -> Option<Self> {
         netns.inside(|| Self::take_here(ifindex, account)).ok()?
     }
 
-    /// The same in the namespace of the calling thread.
+    /// Reads both in the namespace of the calling thread.
     ///
-    /// A frame may be on its way between the two accounts. So while frames pass they are read again until two readings,
-    /// in each of which the ledger stood still, differ by the same; the last is taken where that does not happen.
+    /// A frame may have been counted by the device and not yet by the ledger, or the reverse. So reading is repeated until
+    /// two readings, during which the ledger did not change, show the same difference between counters and ledger. If that
+    /// never happens, the last reading is returned.
     pub fn take_here(ifindex: u32, (ledgers, number): (&Ledgers, InterfaceNumber)) -> Option<Self> {
         let mut before = ledgers.of(number);
         let mut last: Option<Self> = None;
-        for look in 0..LOOKS {
+        for reading in 0..READINGS {
             let carried = carried_here(ifindex)?;
             let after = ledgers.of(number);
             let now = Self { carried, ledgers: after };
-            let stood_still = frames(&before) == frames(&after);
-            // Nothing has passed since the look before, or as much in both accounts.
-            if look > 0 && stood_still && last.is_some_and(|last| last.difference() == now.difference()) {
+            let unchanged = frames(&before) == frames(&after);
+            // Since the previous reading, counters and ledger have grown by the same amount or not at all.
+            if reading > 0 && unchanged && last.is_some_and(|last| last.difference() == now.difference()) {
                 return Some(now);
             }
             last = Some(now);
@@ -49,7 +51,7 @@ impl Reading {
         last
     }
 
-    /// Frames and bytes by its own counters, less those by the ledger.
+    /// Frames and bytes of the device counters minus those of the ledger, by direction.
     fn difference(&self) -> [[u64; 2]; 2] {
         let Self { carried, ledgers } = self;
         std::array::from_fn(|side| {
@@ -61,20 +63,21 @@ impl Reading {
     }
 }
 
+/// Frames by direction.
 fn frames(ledgers: &[Ledger; 2]) -> [u64; 2] {
     std::array::from_fn(|side| ledgers[side].frames)
 }
 
-/// The counters of an interface. `None` where it is gone.
+/// Device counters of an interface. `None` if it is gone.
 pub fn carried(netns: &Netns, ifindex: u32) -> Option<LinkCounters> {
     netns.inside(|| carried_here(ifindex)).ok()?
 }
 
-/// The same in the namespace of the calling thread.
+/// Device counters of an interface in the namespace of the calling thread. `None` if it is gone.
 ///
-/// Not by netlink, which waits for whoever changes an interface anywhere.
+/// Not read by netlink, which waits for changes of any interface on the host.
 pub(super) fn carried_here(ifindex: u32) -> Option<LinkCounters> {
-    /// An interface may get another name between two calls.
+    /// Attempts, because an interface may be renamed between two calls.
     const ATTEMPTS: usize = 3;
     (0..ATTEMPTS).find_map(|_| {
         let name = ethtool::name(ifindex).ok()?;
@@ -82,8 +85,8 @@ pub(super) fn carried_here(ifindex: u32) -> Option<LinkCounters> {
     })
 }
 
-/// A line of `/proc/net/dev`: eight numbers of what was received, and eight of what was sent. Names may be any bytes, but
-/// for colons and white space.
+/// Counters of an interface in `/proc/net/dev`. A line has eight numbers for received and eight for sent frames. A name is
+/// any sequence of bytes without colons and white space.
 fn in_table(table: &[u8], name: &[u8]) -> Option<LinkCounters> {
     let mut lines = table.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_start);
     let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(b":"))?;

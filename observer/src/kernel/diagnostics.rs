@@ -1,4 +1,4 @@
-//! The programs' own diagnostics, by aya-log.
+//! Log messages of the eBPF programs, by aya-log.
 
 use std::{os::fd::AsFd, thread};
 
@@ -7,10 +7,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{KernelError, Programs};
 
-/// Level of a load whose programs say what they cannot make sense of. At level 0 the verifier removes that code.
+/// Log level at which programs log packets that they cannot parse. At level 0 the verifier removes the logging code.
 pub const DEBUG: u8 = aya_log::Level::Debug as u8;
 
-/// Logs what the programs say, on a thread that ends with the process.
+/// Starts a thread that logs the messages of the programs until the process ends.
 pub fn start(programs: &mut Programs) -> Result<(), KernelError> {
     let failed = |error: std::io::Error| KernelError::call("reading the programs' diagnostics", error);
     let mut logger =

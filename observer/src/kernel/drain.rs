@@ -1,7 +1,7 @@
-//! Flip, grace period, read and clear.
+//! Draining the flow cache.
 //!
-//! The flow cache has two halves. The daemon flips the active one, waits until no program can still be running on
-//! the old one, and then reads and clears it at leisure. Only the sets that were used are touched.
+//! The cache has two halves. The daemon switches the active half and waits for a grace period, after which no program
+//! uses the old half. Then it reads and clears the used sets of the old half.
 
 use std::{
     fmt,
@@ -16,46 +16,43 @@ use observer_ebpf::abi::{Control, FlowKey, FlowSet, FlowSlot, Ledger, names};
 use super::{
     KernelError, Programs, Sizes,
     drops::Drops,
+    entry::{delta_of, flow_of},
     grace::Grace,
     ledger::Ledgers,
     mapping::Mapping,
-    object::map_fd,
-    syscall::{After, Elements},
+    syscall::{After, Elements, map_fd},
     ticks::{TickReader, Ticks},
 };
 use crate::{
-    flow::{Counters, Delta, Icmp, InterfaceNumber},
+    flow::{Delta, InterfaceNumber},
     log::Logged,
 };
 
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
-
-/// On which side of the newest flip an entry was counted.
+/// Order of an entry and the latest switch of halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Before it.
+    /// Counted before the switch.
     Before,
-    /// After it: an entry that was made and spilled while the drain went on.
+    /// Counted after the switch: created and spilled during the drain.
     After,
 }
 
-/// How long a drain took, and what it moved.
+/// Duration of a drain, and the number of entries it read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DrainReport {
-    /// Waiting for the grace period.
+    /// Wait for the grace period.
     pub grace: Duration,
-    /// Reading and clearing.
+    /// Time for reading and clearing.
     pub read: Duration,
     /// Entries read from the cache.
     pub entries: u64,
     /// Entries read from the spill ring.
     pub spilled: u64,
-    /// Flows of dropped packets.
+    /// Flows with dropped packets.
     pub dropped: u64,
 }
 
-/// The daemon's side of the shared maps.
+/// Reader of the shared maps.
 pub struct Drain {
     sizes: Sizes,
     control: Mapping<Control>,
@@ -64,18 +61,18 @@ pub struct Drain {
     ledgers: Arc<Ledgers>,
     ring: RingBuf<MapData>,
     drops: Option<Drops>,
-    /// Why drops cannot be read.
+    /// Last error of reading drops, so that each is logged once.
     failing: Logged<Discriminant<KernelError>>,
     owners: MapData,
     owner_elements: Elements<FlowKey, u64>,
     grace: Grace,
-    /// `None` in a replay.
+    /// `None` in a replay, whose times need no clock.
     clock: Option<TickReader>,
-    /// What the clocks said at the last drain: as good for what came since.
+    /// Reading of the clocks at the last drain. It also serves for entries that were counted since.
     ticks: Ticks,
-    /// Entries read from the ring since the last flip.
+    /// Entries read from the spill ring since the last switch.
     spilled: u64,
-    /// How many sets of a row are in use from the next flip on.
+    /// Sets per row in use after the next switch.
     next_sets: u32,
 }
 
@@ -89,14 +86,14 @@ impl fmt::Debug for Drain {
 }
 
 impl Drain {
-    /// Maps the shared maps, taking them out of one load of the object.
+    /// Maps the shared maps into memory, taking them out of one load of the object.
     pub fn new(programs: &mut Programs, sizes: Sizes, grace: Grace) -> Result<Self, KernelError> {
         let clock = TickReader::new(programs)?;
         Self::with(programs, sizes, grace, Some(clock))
     }
 
-    /// The same for programs that were loaded with [`Clock::Replay`](observer_ebpf::abi::Clock::Replay): times are
-    /// milliseconds of the capture modulo 2^32, which the caller completes.
+    /// Creates a reader for programs loaded with [`Clock::Replay`](observer_ebpf::abi::Clock::Replay). Times are milliseconds
+    /// of the capture modulo 2^32, which the caller completes.
     pub(super) fn of_replay(programs: &mut Programs, sizes: Sizes) -> Result<Self, KernelError> {
         Self::with(programs, sizes, Grace::Called, None)
     }
@@ -111,7 +108,7 @@ impl Drain {
         let ticks = clock.as_ref().map_or(Ok(Ticks::Replay), TickReader::read)?;
         let ring = aya::maps::Map::RingBuf(programs.take_map(names::SPILL)?);
         let control = Mapping::<Control>::of(programs, names::CONTROL, 1)?;
-        // All of them, until it is seen how many flows there are.
+        // All sets, until the number of flows is known.
         control.write(0, Control { sets: sizes.sets, share: sizes.share(1), ..control.read(0) });
         Ok(Self {
             sizes,
@@ -139,39 +136,40 @@ impl Drain {
         })
     }
 
-    /// Divides the cache among so many interfaces: one that makes more entries than its share is the first to lose
-    /// some when the spill ring fills up.
+    /// Divides the cache equally among this many interfaces. When the spill ring fills up, interfaces that created more
+    /// entries than their share lose entries first.
     pub fn share_among(&mut self, interfaces: usize) {
         let share = self.sizes.share(interfaces as u32);
         self.control.write(0, Control { share, ..self.control.read(0) });
     }
 
-    /// Whose the flows are that interfaces with several tasks have begun to send since the last call: each, as packets
-    /// from the task, with the id of a control group of version 2. A flow that goes on is told again after each drain.
+    /// Passes the owners of flows to `take` and clears them: flows that were sent, since the last call, through interfaces
+    /// shared by several tasks, each with the ID of the sending control group (version 2). The key's direction is egress.
+    /// A flow that continues is reported again after each drain.
     pub fn take_owners(
         &mut self,
         mut take: impl FnMut(crate::flow::FlowKey, u64),
     ) -> Result<(), KernelError> {
-        // A bucket is read and cleared, and its elements are replaced, under the same lock.
+        // The kernel reads and clears a bucket under the lock that programs take to update it.
         self.owner_elements
             .read(map_fd(&self.owners), After::Remove, |key, owner| take(flow_of(key), *owner))
             .map(drop)
     }
 
-    /// From now on flows of dropped packets are drained too.
+    /// Starts draining drops too.
     pub fn see_drops(&mut self, drops: Drops) {
         self.drops = Some(drops);
     }
 
-    /// What was dropped, if that is seen.
+    /// Drops, if they are observed.
     pub fn drops(&mut self) -> Option<&mut Drops> {
         self.drops.as_mut()
     }
 
-    /// Flips, waits, and hands every entry of the old half and of the spill ring to `take`; then what was dropped, so
-    /// that the flow in which a packet was counted comes before the one in which it was dropped.
+    /// Switches halves, waits for a grace period, and passes every entry of the old half and of the spill ring to `take`.
+    /// Flows of dropped packets come last, so that a packet is counted in its flow before it is moved to a rejected one.
     ///
-    /// When this returns, everything that was counted before the call has been handed over.
+    /// When this returns, everything counted before the call has been passed to `take`.
     pub fn drain(&mut self, mut take: impl FnMut(Side, Delta)) -> Result<DrainReport, KernelError> {
         let control = self.control.read(0);
         let generation = control.generation;
@@ -210,7 +208,7 @@ impl Drain {
         Ok(DrainReport { grace, read: start.elapsed(), entries, spilled, dropped })
     }
 
-    /// Hands what lies in the spill ring to `take`, and returns how many entries that were.
+    /// Passes the entries of the spill ring to `take`, and returns their number.
     pub fn read_ring(&mut self, mut take: impl FnMut(Side, Delta)) -> u64 {
         let generation = self.control.read(0).generation;
         let mut count = 0;
@@ -219,23 +217,24 @@ impl Drain {
             // SAFETY: as many bytes as the type has, and every bit pattern of it is valid.
             let slot = unsafe { bytes.as_ptr().cast::<FlowSlot>().read_unaligned() };
             let side = if slot.key.age(generation) == 0 { Side::After } else { Side::Before };
-            take(side, self.ticks.delta(&slot));
+            take(side, delta_of(self.ticks, &slot));
             count += 1;
         }
         self.spilled += count;
         count
     }
 
-    /// The ledgers, which others may read too.
+    /// Ledgers of all interfaces, which other threads may read too.
     pub fn ledgers(&self) -> Arc<Ledgers> {
         Arc::clone(&self.ledgers)
     }
 
-    /// The sums over all CPUs of what crossed an interface, by direction.
+    /// Ledger of an interface by direction, summed over all CPUs.
     pub fn ledger(&self, interface: InterfaceNumber) -> [Ledger; 2] {
         self.ledgers.of(interface)
     }
 
+    /// Passes the entries of a half to `take`, clears them, and returns their number. No program may use the half.
     fn read_half(&self, half: usize, ticks: Ticks, mut take: impl FnMut(Delta)) -> u64 {
         let (sets, words) = (self.sizes.sets as usize, self.sizes.sets as usize / 64);
         let cpus = self.sizes.cpus as usize;
@@ -251,13 +250,13 @@ impl Drain {
                 while bits != 0 {
                     let set = row * sets + (word - row * words) * 64 + bits.trailing_zeros() as usize;
                     bits &= bits - 1;
-                    // SAFETY: a grace period has passed since the flip, so no program is on this half.
+                    // SAFETY: a grace period has passed since the switch, so no program uses this half.
                     for slot in unsafe { self.flows.quiet(set) } {
                         if slot.packets_and_flags != 0 {
-                            take(ticks.delta(slot));
+                            take(delta_of(ticks, slot));
                             count += 1;
                             slot.packets_and_flags = 0;
-                            // A key without interface matches no packet.
+                            // A key with interface number 0 matches no packet.
                             slot.key.interface = 0;
                         }
                     }
@@ -268,59 +267,13 @@ impl Drain {
     }
 }
 
-/// How many sets of a row are to be in use, where `entries` were made since the last flip in rows of `sets`.
+/// Number of sets per row to use next, given the `entries` that were created since the last switch in rows of `sets`.
 ///
-/// A quarter of a flow per set: of five in one set there is one in 150,000. More at once, for a burst costs an event for
-/// each flow that has no room; fewer by halves, for bursts come again.
+/// The aim is a quarter of a flow per set, with which one set in 150,000 receives five flows. The number grows at once,
+/// because each flow without room costs an entry in the spill ring. It shrinks by at most half, because bursts recur.
 fn sets_for(entries: u64, sets: u32, most: u32) -> u32 {
     const SETS_PER_FLOW: u64 = 4;
     const LEAST: u32 = 1024;
     let wanted = (entries * SETS_PER_FLOW).min(u64::from(most)) as u32;
     wanted.max(sets / 2).max(LEAST).min(most)
-}
-
-const fn is_icmp(protocol: u8) -> bool {
-    matches!(protocol, ICMP | ICMPV6)
-}
-
-/// The flow that an entry of the cache is of.
-fn flow_of(key: &FlowKey) -> crate::flow::FlowKey {
-    // Type and code travel in the place of the first port. VPC Flow Logs keep them out of the 5-tuple.
-    let ports = if is_icmp(key.protocol) {
-        (0, 0)
-    } else {
-        (u16::from_be(key.source_port_be), u16::from_be(key.destination_port_be))
-    };
-    crate::flow::FlowKey::new(
-        InterfaceNumber::new(key.interface),
-        key.direction(),
-        key.family(),
-        key.protocol,
-        (key.source, key.destination),
-        ports,
-    )
-}
-
-impl Ticks {
-    pub(super) fn delta(self, slot: &FlowSlot) -> Delta {
-        let FlowKey { source_port_be, destination_port_be, protocol, .. } = slot.key;
-        let mut icmp = Icmp::None;
-        if is_icmp(protocol) && destination_port_be != 0 {
-            let [kind, code] = source_port_be.to_ne_bytes();
-            icmp = Icmp::One { kind, code };
-        }
-        Delta {
-            key: flow_of(&slot.key),
-            counters: Counters {
-                packets: slot.packets(),
-                bytes: slot.bytes,
-                first_ms: self.unix_ms(slot.first),
-                last_ms: self.unix_ms(slot.last),
-                tcp_flags_all: slot.tcp_flags_all(),
-                tcp_flags_aws: slot.tcp_flags_aws(),
-                icmp,
-                undelivered: 0,
-            },
-        }
-    }
 }

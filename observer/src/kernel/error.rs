@@ -1,93 +1,95 @@
+//! Errors of loading, attaching and reading eBPF programs.
+
 use std::{io, path::PathBuf};
 
-/// What can go wrong between the daemon and the kernel.
+/// Error of loading, attaching or reading eBPF programs.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// The object is not what this daemon was built with.
+    /// The object file does not match this daemon.
     #[error("the eBPF object has no {kind} `{name}`: rebuild with `cargo xtask build`")]
     Missing {
-        /// Map or program.
+        /// `map` or `program`.
         kind: &'static str,
-        /// Its name.
+        /// Name of the map or program.
         name: &'static str,
     },
-    /// The kernel refused the object, a map or a program.
+    /// The kernel refused the object file or one of its maps.
     #[error("loading the eBPF programs: {0}")]
     Load(#[from] aya::EbpfError),
-    /// The verifier refused a program, or it could not be attached.
+    /// A program could not be loaded or attached.
     #[error("{action} {program}: {source}")]
     Program {
-        /// What was tried.
+        /// Failed action, such as `loading`.
         action: &'static str,
-        /// The program's name.
+        /// Name of the program.
         program: &'static str,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: aya::programs::ProgramError,
     },
     /// The verifier refused a program.
-    #[error("this kernel's verifier refuses {program}: {said} (--log-level debug prints all that it says)")]
+    #[error("this kernel's verifier refuses {program}: {reason} (--log-level debug prints its whole log)")]
     Verifier {
-        /// The program's name.
+        /// Name of the program.
         program: &'static str,
-        /// Its last word.
-        said: String,
+        /// Reason: the last line of its log before the statistics.
+        reason: String,
     },
-    /// Another daemon pins its maps there.
+    /// Another daemon uses the directory for pins.
     #[error("another observer pins its maps in {0}: stop it, or give another folder with --bpffs")]
     PinsTaken(PathBuf),
     /// A system call failed.
     #[error("{call}: {source}")]
     Call {
-        /// Which one, and on what.
+        /// Call and its object.
         call: String,
-        /// Its error.
+        /// Error of the call.
         source: io::Error,
     },
-    /// `--flow-memory` holds less than one set per CPU.
+    /// `--flow-memory` is too small.
     #[error("--flow-memory {given} is too small for {cpus} CPUs: give at least {least}")]
     Memory {
-        /// Bytes given.
+        /// Given budget in bytes.
         given: u64,
-        /// Possible CPUs.
+        /// Number of possible CPUs.
         cpus: u32,
-        /// The least number of bytes.
+        /// Smallest possible budget in bytes.
         least: u64,
     },
-    /// The namespace is gone, or its path leads elsewhere now.
+    /// The namespace is gone, or its path now leads to another one.
     #[error("network namespace {inode} at {path} is gone")]
     NamespaceGone {
         /// Inode of the namespace.
         inode: u64,
-        /// Where it was.
+        /// Last known path.
         path: PathBuf,
     },
     /// The interface is gone.
     #[error("interface {0} is gone")]
     InterfaceGone(u32),
-    /// No number is free.
+    /// All interface numbers are in use.
     #[error("more than {0} interfaces at once")]
     TooManyInterfaces(u16),
 }
 
 impl KernelError {
-    /// A failed call with its `errno`.
+    /// Error of a call, from `errno`.
     pub(super) fn last(call: impl Into<String>) -> Self {
         Self::Call { call: call.into(), source: io::Error::last_os_error() }
     }
 
-    /// A refused program, from the verifier's log.
+    /// Error of a program that the verifier refused, from its log.
     pub(super) fn verifier(program: &'static str, log: &str) -> Self {
         tracing::debug!(program, "the verifier says:\n{log}");
-        // The log ends with the reason, and then with statistics.
+        // The log ends with the reason, followed by statistics.
         let mut lines = log
             .lines()
             .rev()
             .map(str::trim)
             .filter(|line| !line.is_empty() && !line.starts_with("processed "));
-        Self::Verifier { program, said: lines.next().unwrap_or("nothing").into() }
+        Self::Verifier { program, reason: lines.next().unwrap_or("nothing").into() }
     }
 
-    /// A failed call.
+    /// Error of a call.
     pub(super) fn call(call: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Call { call: call.into(), source: source.into() }
     }

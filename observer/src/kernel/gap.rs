@@ -1,4 +1,4 @@
-//! What an interface carried before the programs were on it.
+//! Traffic that an interface carried before programs were attached to it.
 
 use std::{thread, time::Duration};
 
@@ -11,29 +11,30 @@ use crate::{
     netns::Netns,
 };
 
-/// A look at an interface's own counters just before the programs are put on it.
+/// Device counters of an interface just before programs are attached to it.
 ///
-/// What it counted until then they have not. What it counts while they are put on it they may have: then the two
-/// accounts are compared once more.
+/// The programs have counted none of the earlier traffic. They may have counted traffic that passes while they are being
+/// attached, so counters and ledger are compared again afterwards.
 #[derive(Clone, Copy, Debug)]
 pub struct Gap {
-    /// What it had carried when it appeared.
+    /// Counters when the interface appeared.
     base: LinkCounters,
-    /// What it has carried now.
+    /// Counters just before attaching.
     before: LinkCounters,
-    /// The account under its number before it came.
+    /// Ledger under its number before attaching.
     ledgers: [Ledger; 2],
 }
 
-/// Frames that are counted by the interface reach the programs, or have left them, within this time.
+/// Time within which a frame counted by the device is also counted by the programs, or the reverse.
 const SETTLE: Duration = Duration::from_millis(2);
-const LOOKS: u32 = 5;
+/// Maximum number of comparisons.
+const COMPARISONS: u32 = 5;
 
-/// Length of an Ethernet header.
+/// Length of an Ethernet header in bytes.
 const ETHERNET: u64 = 14;
 
 impl Gap {
-    /// Looks. `None` where the interface cannot be read: it is gone.
+    /// Reads the counters before programs are attached. Returns `None` if the interface is gone.
     pub fn open(
         base: LinkCounters,
         netns: &Netns,
@@ -43,8 +44,8 @@ impl Gap {
         Some(Self { base, before: carried(netns, ifindex)?, ledgers: ledgers.of(number) })
     }
 
-    /// What passed uncounted in each direction, once the programs are there. Frames that carried no IP packet are
-    /// among it: nobody looked at them.
+    /// Returns the uncounted traffic by direction, after programs are attached. Bytes exclude link headers. Frames without
+    /// an IP packet are included, because no program has examined them.
     pub fn close(
         &self,
         netns: &Netns,
@@ -52,11 +53,11 @@ impl Gap {
         ethernet: bool,
         (ledgers, number): (&Ledgers, InterfaceNumber),
     ) -> [Traffic; 2] {
-        // Of one that is gone by now at least the first look is known.
+        // If the interface is gone by now, use the first reading.
         let after = carried(netns, ifindex).unwrap_or(self.before);
         let mut missed = self.missed(after, &ledgers.of(number));
         let mut now = after;
-        for _ in 0..LOOKS {
+        for _ in 0..COMPARISONS {
             if after == self.before {
                 break;
             }
@@ -69,7 +70,7 @@ impl Gap {
             }
             now = later;
         }
-        // Whatever the comparison says: what came before was missed, and what comes now is not.
+        // In any case, traffic before attaching was missed, and traffic after attaching was not.
         std::array::from_fn(|side| {
             let frames =
                 |counters: &LinkCounters| counters.frames[side].saturating_sub(self.base.frames[side]);
@@ -82,7 +83,7 @@ impl Gap {
         })
     }
 
-    /// What the interface counted since it appeared and the programs did not, with link headers.
+    /// Traffic since the interface appeared that the programs have not counted, including link headers.
     fn missed(&self, counters: LinkCounters, ledgers: &[Ledger; 2]) -> [Traffic; 2] {
         std::array::from_fn(|side| {
             let seen = ledgers[side].frames.wrapping_sub(self.ledgers[side].frames);
@@ -111,7 +112,7 @@ mod tests {
     fn what_the_interface_counted_and_the_programs_did_not_is_missed() {
         let gap = Gap { base: link(3), before: link(5), ledgers: seen(100) };
         assert_eq!(gap.missed(link(9), &seen(103))[0], Traffic { packets: 3, bytes: 342 });
-        // A frame that the programs saw first is not missed.
+        // A frame that the programs counted before the device did is not missed.
         assert_eq!(gap.missed(link(5), &seen(104))[0], Traffic::NONE);
     }
 }

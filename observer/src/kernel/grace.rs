@@ -1,7 +1,7 @@
-//! Waiting until every program that was running has ended.
+//! Waiting until every running eBPF program has ended.
 //!
-//! eBPF programs run inside RCU read-side sections, so one RCU grace period is what is needed. User space can wait
-//! for one in two ways (both measured to be exact on Linux 5.10 to 7.2).
+//! eBPF programs run inside RCU read-side sections, so the wait is for one RCU grace period. User space can wait for one
+//! in two ways (both measured to be exact on Linux 5.10 to 7.2).
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -16,25 +16,25 @@ const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 
-/// How this host waits for a grace period.
+/// Method of waiting for a grace period.
 #[derive(Debug)]
 pub enum Grace {
-    /// Not at all: the programs run only when this thread calls them.
+    /// No wait. The programs run only when this thread calls them.
     Called,
-    /// By `membarrier`: one system call.
+    /// The system call `membarrier`.
     Membarrier,
-    /// By replacing the inner map of a map of maps, which waits for programs that may still hold the old one
-    /// (kernel commit 1ae80cf31938). For hosts with `nohz_full`, where `membarrier` refuses.
+    /// Replacing the inner map of a map of maps, which waits for programs that may still use the old one (kernel commit
+    /// 1ae80cf31938). For hosts with `nohz_full`, on which `membarrier` fails.
     MapInMap {
-        /// The map of maps.
+        /// Map of maps.
         outer: OwnedFd,
-        /// What it holds.
+        /// Its only element.
         inner: OwnedFd,
     },
 }
 
 impl Grace {
-    /// The way that works here.
+    /// Chooses the fastest method that works on this host.
     pub fn new() -> Result<Self, KernelError> {
         match Self::Membarrier.wait() {
             Ok(()) => Ok(Self::Membarrier),
@@ -42,16 +42,14 @@ impl Grace {
         }
     }
 
-    /// The way that works everywhere.
+    /// Prepares the method that works on every host.
     pub fn map_in_map() -> Result<Self, KernelError> {
         let inner = create_map(BPF_MAP_TYPE_ARRAY, None)?;
         let outer = create_map(BPF_MAP_TYPE_ARRAY_OF_MAPS, Some(inner.as_raw_fd()))?;
         Ok(Self::MapInMap { outer, inner })
     }
 
-    /// Returns after every program that was running when this was called has ended.
-    ///
-    /// Takes 6 to 16 ms on an idle host, more under load.
+    /// Waits until every program that is running now has ended. Takes 6 to 16 ms on an idle host, more under load.
     pub fn wait(&self) -> Result<(), KernelError> {
         match self {
             Self::Called => Ok(()),
@@ -65,7 +63,7 @@ impl Grace {
     }
 }
 
-/// The beginning of `union bpf_attr` for `BPF_MAP_CREATE`.
+/// Beginning of `union bpf_attr` for `BPF_MAP_CREATE`.
 #[repr(C)]
 struct MapCreate {
     map_type: u32,
@@ -76,6 +74,7 @@ struct MapCreate {
     inner_map_fd: u32,
 }
 
+/// Creates a map with one element.
 fn create_map(map_type: u32, inner: Option<RawFd>) -> Result<OwnedFd, KernelError> {
     let mut attributes = MapCreate {
         map_type,
@@ -86,6 +85,6 @@ fn create_map(map_type: u32, inner: Option<RawFd>) -> Result<OwnedFd, KernelErro
         inner_map_fd: inner.unwrap_or(0) as u32,
     };
     let fd = bpf(MAP_CREATE, &mut attributes, "BPF_MAP_CREATE")?;
-    // SAFETY: a descriptor that the kernel has just given us.
+    // SAFETY: the kernel has just returned this descriptor to us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

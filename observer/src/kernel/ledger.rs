@@ -1,18 +1,18 @@
-//! The kernel's ledgers, read from shared memory.
+//! Ledgers of the programs, read from shared memory.
 
 use observer_ebpf::abi::{Direction, Ledger};
 
 use super::mapping::Mapping;
 use crate::flow::InterfaceNumber;
 
-/// The ledgers of all interfaces.
+/// Ledgers of all interfaces.
 #[derive(Debug)]
 pub struct Ledgers {
     mapping: Mapping<Ledger>,
     cpus: usize,
 }
 
-// SAFETY: they are only read here, by volatile accesses.
+// SAFETY: this type only reads the mapping, by volatile accesses.
 unsafe impl Sync for Ledgers {}
 
 impl Ledgers {
@@ -20,7 +20,7 @@ impl Ledgers {
         Self { mapping, cpus }
     }
 
-    /// The sums over all CPUs of what crossed an interface, by direction.
+    /// Ledger of an interface by direction, summed over all CPUs.
     pub fn of(&self, interface: InterfaceNumber) -> [Ledger; 2] {
         Direction::ALL.map(|direction| {
             let first = (usize::from(interface.get()) * 2 + direction as usize) * self.cpus;
@@ -29,11 +29,8 @@ impl Ledgers {
                 .fold(Ledger::default(), |total, ledger| total.plus(&ledger))
         })
     }
-}
 
-impl Ledgers {
-    /// Frames that crossed an interface, both ways together: a small part of [`of`](Self::of), to see whether there were
-    /// any.
+    /// Number of frames that crossed an interface in both directions. Cheaper than [`of`](Self::of).
     pub fn frames(&self, interface: InterfaceNumber) -> u64 {
         const { assert!(std::mem::offset_of!(Ledger, frames) == 0) };
         let rows = Direction::ALL.len() * self.cpus;

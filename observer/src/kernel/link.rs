@@ -1,6 +1,6 @@
-//! Links of eBPF programs to interfaces (TCX, XDP): made by index, and looked at from anywhere.
+//! Links of eBPF programs to interfaces (TCX, XDP).
 //!
-//! Not by aya, which wants an interface's name and keeps the descriptor of a link to itself.
+//! Not by aya, which requires the name of the interface and does not expose the descriptor of a link.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use super::{
 
 const BPF_LINK_CREATE: libc::c_long = 28;
 
-/// The kind of a link.
+/// Type of a link: values of `enum bpf_attach_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum LinkType {
@@ -23,7 +23,7 @@ pub(super) enum LinkType {
     TcxEgress = 47,
 }
 
-/// The beginning of `union bpf_attr` for `BPF_LINK_CREATE`.
+/// Beginning of `union bpf_attr` for `BPF_LINK_CREATE`.
 #[repr(C)]
 struct LinkCreate {
     program: u32,
@@ -32,7 +32,7 @@ struct LinkCreate {
     flags: u32,
 }
 
-/// A program on an interface. It is off when this is dropped, wherever that happens.
+/// A program attached to an interface. Dropping the link in any namespace detaches the program.
 #[derive(Debug)]
 pub(super) struct Link {
     fd: OwnedFd,
@@ -41,7 +41,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Puts a program on an interface of the calling thread's namespace.
+    /// Attaches a program to an interface of the calling thread's namespace.
     pub(super) fn create(
         program: BorrowedFd<'_>,
         ifindex: u32,
@@ -59,14 +59,14 @@ impl Link {
             flags,
         };
         let fd = bpf(BPF_LINK_CREATE, &mut attributes, "BPF_LINK_CREATE").map_err(io)?;
-        // SAFETY: a descriptor that the kernel has just given us.
+        // SAFETY: the kernel has just returned this descriptor to us.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self { fd, ifindex, program: syscall::program_id(program).map_err(io)? })
     }
 
-    /// Whether our program is still on the interface: not where somebody has detached the link or has put another
-    /// program into it, nor where the interface is gone. The kernel waits for changes of interfaces that are under way.
-    pub(super) fn is_there(&self) -> Result<bool, KernelError> {
+    /// Returns whether the program is still attached. It is not if the link was detached or updated with another program, or
+    /// if the interface is gone. The kernel waits for pending changes of interfaces.
+    pub(super) fn is_attached(&self) -> Result<bool, KernelError> {
         let info = syscall::link_info(&self.fd)?;
         Ok(info.ifindex == self.ifindex && info.program == self.program)
     }

@@ -1,13 +1,15 @@
+//! eBPF arrays mapped into memory.
+
 use std::{num::NonZeroUsize, os::fd::AsFd, ptr::NonNull};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{KernelError, Programs, object::map_fd};
+use super::{KernelError, Programs, syscall::map_fd};
 
-/// An eBPF array in the daemon's memory.
+/// An eBPF array mapped into the daemon's memory.
 ///
-/// The kernel writes the same memory. Elements are read and written whole, by volatile accesses; what keeps the two
-/// sides apart is the protocol of [`Drain`](super::Drain), not the type system.
+/// Programs write the same memory. Elements are read and written whole, by volatile accesses. The protocol of
+/// [`Drain`](super::Drain) prevents races; the type system does not.
 #[derive(Debug)]
 pub(super) struct Mapping<T> {
     start: NonNull<T>,
@@ -18,7 +20,7 @@ pub(super) struct Mapping<T> {
 unsafe impl<T: Copy + Send> Send for Mapping<T> {}
 
 impl<T: Copy> Mapping<T> {
-    /// Maps an array of `len` elements, taking it out of a load of the object.
+    /// Maps an array of `len` elements, taking it out of the object of `programs`.
     pub(super) fn of(programs: &mut Programs, name: &'static str, len: usize) -> Result<Self, KernelError> {
         let data = programs.take_map(name)?;
         Self::new(map_fd(&data), len, name)
@@ -34,7 +36,7 @@ impl<T: Copy> Mapping<T> {
         };
         let bytes = NonZeroUsize::new(len * size_of::<T>())
             .ok_or_else(|| KernelError::call(format!("mmap of {name}"), std::io::ErrorKind::InvalidInput))?;
-        // SAFETY: a fresh mapping at an address of the kernel's choice.
+        // SAFETY: a new mapping at an address that the kernel chooses.
         let start = unsafe {
             mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0)
         }
@@ -42,10 +44,12 @@ impl<T: Copy> Mapping<T> {
         Ok(Self { start: start.cast(), len })
     }
 
+    /// Number of elements.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
+    /// Address of an element. Panics if `index` is out of bounds.
     fn element(&self, index: usize) -> *mut T {
         assert!(index < self.len, "index {index} of a mapping of {}", self.len);
         // SAFETY: in bounds by the assertion.
@@ -54,13 +58,13 @@ impl<T: Copy> Mapping<T> {
 
     /// Copies an element out.
     pub(super) fn read(&self, index: usize) -> T {
-        // SAFETY: in bounds, and every bit pattern of `T` is valid: the ABI has integers only.
+        // SAFETY: in bounds, and every bit pattern of `T` is valid, because the ABI has only integers.
         unsafe { self.element(index).read_volatile() }
     }
 
     /// Copies the first word of an element out.
     pub(super) fn read_first(&self, index: usize) -> u64 {
-        // SAFETY: in bounds, and the ABI's types begin with a word and are aligned for one.
+        // SAFETY: in bounds, and the types of the ABI begin with an aligned word.
         unsafe { self.element(index).cast::<u64>().read_volatile() }
     }
 
@@ -70,20 +74,23 @@ impl<T: Copy> Mapping<T> {
         unsafe { self.element(index).write_volatile(value) }
     }
 
-    /// An element in place, for a row that no program writes now.
+    /// Reference to an element that no program uses now.
     ///
     /// # Safety
-    /// No program may be running on this element for as long as the reference lives.
-    #[expect(clippy::mut_from_ref, reason = "the memory is the kernel's; the caller vouches for its quiet")]
+    /// No program may access this element while the reference lives.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the memory is shared with the kernel; the caller guarantees exclusive access"
+    )]
     pub(super) unsafe fn quiet(&self, index: usize) -> &mut T {
-        // SAFETY: in bounds; the caller vouches for the rest.
+        // SAFETY: in bounds, and the caller guarantees exclusive access.
         unsafe { &mut *self.element(index) }
     }
 }
 
 impl<T> Drop for Mapping<T> {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new` with this length, and not used after this.
+        // SAFETY: mapped in `new` with this length, and not used afterwards.
         let _ = unsafe { munmap(self.start.cast(), self.len * size_of::<T>()) };
     }
 }

@@ -1,24 +1,20 @@
-//! The kernel: the only room that names aya.
+//! The eBPF programs: loading, attaching and reading them. The only room that uses aya.
 //!
-//! Owns: loading the programs, putting them on interfaces and taking them off, reading what they counted.
-//! In: which interface, in which namespace; a time to drain. Out: [`Delta`](crate::flow::Delta)s and
-//! [`Ledger`](observer_ebpf::abi::Ledger)s.
+//! Owns: the loaded programs, their attachment to interfaces, and the shared maps. In: an interface in its namespace, a
+//! time to drain. Out: [`Delta`](crate::flow::Delta)s and [`Ledger`](observer_ebpf::abi::Ledger)s.
 //!
-//! - [`preflight`]: what this host offers, before anything is touched
-//! - [`bpffs`]: where the maps are pinned, which is how aya shares them between the loads of one object
-//! - [`object`]: the programs, loaded once per interface
-//! - [`attachment`]: on an interface, in its namespace, and off again; `link` and `clsact` are the two ways
-//! - `presence`: whether the programs are still there
-//! - [`xdp`]: whether and how XDP may count ingress on an interface
-//! - [`drain`]: flip, grace period, read and clear
-//! - [`drops`]: what the kernel drops, and why
-//! - [`diagnostics`]: what the programs say when asked to
-//! - [`test_run`]: the programs, run on packets that cross no interface
-//! - [`ticks`]: the kernel's clock that times packets, beside UNIX time
-//! - [`spares`]: programs that are loaded before they are needed
-//! - [`gap`]: what an interface carried before the programs were on it
-//! - [`carried`]: the counters of the interfaces themselves
-//! - [`grace`]: waiting until no program can still be running on what it saw before
+//! - [`preflight`]: checks of the host before anything is changed
+//! - [`bpffs`]: directories for pinned maps
+//! - [`sizes`]: sizes of the maps, from one memory budget
+//! - [`loader`], [`programs`]: the programs, loaded once per interface; [`spares`]: programs loaded in advance
+//! - [`attachment`]: attaching programs to an interface; `link` and `clsact` are the two ways, `presence` checks the result
+//! - [`xdp`]: the decision whether XDP counts ingress on an interface, and its attachment
+//! - [`drain`], [`grace`]: reading and clearing the flow cache; `entry` converts its entries, `ticks` their times
+//! - [`ledger`]: counts per interface; [`carried`] and [`gap`] compare them with the counters of network devices
+//! - [`drops`]: packets that the kernel drops, and the reasons; `btf` finds the kernel structures to read
+//! - [`test_run`]: running programs on captured packets
+//! - [`diagnostics`]: log messages of the programs
+//! - `mapping`, `syscall`: arrays mapped into memory, and calls of `bpf(2)`
 
 pub mod attachment;
 pub mod bpffs;
@@ -27,17 +23,20 @@ pub mod carried;
 mod clsact;
 pub mod diagnostics;
 pub mod drain;
-mod drop_reasons;
 pub mod drops;
+mod entry;
 mod error;
 pub mod gap;
 pub mod grace;
 pub mod ledger;
 mod link;
+pub mod loader;
 mod mapping;
-pub mod object;
+mod namespace;
 pub mod preflight;
 mod presence;
+pub mod programs;
+pub mod sizes;
 pub mod spares;
 mod syscall;
 pub mod test_run;
@@ -49,6 +48,13 @@ pub use carried::Reading;
 pub use clsact::{OwnQdisc, remove_quiet};
 pub use drain::Drain;
 pub use error::KernelError;
-pub use object::{Loader, Programs, Sizes};
+pub use loader::{Loader, LoaderOptions};
 pub use presence::{Missing, Presence};
+pub use programs::Programs;
+pub use sizes::{MAX_INTERFACES, Sizes};
 pub use xdp::{XdpMode, XdpPlan, XdpWish};
+
+/// Deprecated path of the options of [`Loader`].
+pub mod object {
+    pub use super::{LoaderOptions, MAX_INTERFACES};
+}

@@ -1,4 +1,4 @@
-//! What this host offers, before anything is touched.
+//! Checks of the host before the daemon changes anything.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use nix::sys::{
     utsname::uname,
 };
 
-/// The version of a kernel.
+/// Version of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelVersion {
     major: u32,
@@ -15,15 +15,15 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
-    /// The oldest that the programs load on: the spill ring needs Linux 5.8, and 5.10 is the oldest that ECS runs.
+    /// Oldest supported version. The spill ring needs Linux 5.8, and the oldest kernel of ECS hosts is 5.10.
     pub const OLDEST: Self = Self { major: 5, minor: 10 };
 
-    /// This one.
+    /// A version.
     pub const fn new(major: u32, minor: u32) -> Self {
         Self { major, minor }
     }
 
-    /// The one that runs.
+    /// Version of the running kernel; 0.0 if it is unreadable.
     pub fn running() -> Self {
         uname()
             .ok()
@@ -31,12 +31,13 @@ impl KernelVersion {
             .unwrap_or(Self { major: 0, minor: 0 })
     }
 
+    /// Reads the version from a release such as `6.1.192+`.
     fn parse(release: &str) -> Option<Self> {
         let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
         Some(Self { major: numbers.next()?.ok()?, minor: numbers.next()?.ok()? })
     }
 
-    /// Whether it is this one or a later one.
+    /// Returns whether this is version `major.minor` or later.
     pub const fn at_least(self, major: u32, minor: u32) -> bool {
         self.major > major || self.major == major && self.minor >= minor
     }
@@ -48,27 +49,28 @@ impl std::fmt::Display for KernelVersion {
     }
 }
 
-/// Capabilities without which nothing works, by their numbers in `capability.h`.
+/// Required capabilities, by their numbers in `capability.h`.
 const CAPABILITIES: [(u32, &str); 3] =
     [(11, "CAP_NET_BROADCAST"), (12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
 
-/// Why this host cannot run the daemon, each with what to do.
+/// Reason why the daemon cannot run on this host. Messages say how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// Too little privilege.
+    /// A capability is missing.
     #[error("{0} is missing: run as root, or with CAP_NET_ADMIN, CAP_NET_BROADCAST and CAP_SYS_ADMIN")]
     Privilege(&'static str),
-    /// Too old a kernel.
+    /// The kernel is too old.
     #[error("Linux {0} is too old: observer needs {oldest} or later", oldest = KernelVersion::OLDEST)]
     Kernel(KernelVersion),
-    /// No `bpf()`.
+    /// `bpf()` is unavailable.
     #[error(
         "this kernel offers no eBPF ({0}): boot one with CONFIG_BPF_SYSCALL=y, and allow bpf() to this process"
     )]
     Bpf(String),
 }
 
-/// Checks privilege, kernel and eBPF, and raises what limits of this process can be raised.
+/// Checks capabilities, kernel version and eBPF. Also raises the limits of this process on locked memory and descriptors
+/// as far as possible.
 pub fn check() -> Result<(), Unfit> {
     let effective = effective_capabilities();
     if let Some((_, name)) = CAPABILITIES.iter().find(|(bit, _)| effective >> bit & 1 == 0) {
@@ -78,9 +80,9 @@ pub fn check() -> Result<(), Unfit> {
     if kernel < KernelVersion::OLDEST {
         return Err(Unfit::Kernel(kernel));
     }
-    // Before 5.11 maps are charged to the locked memory of the process. It may not be ours to raise.
+    // Before Linux 5.11 maps count as locked memory of the process. Raising the limit may be forbidden.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    // The soft limit of a service is 1,024 descriptors for the sake of select(2), which nothing here calls (systemd.exec(5)).
+    // systemd sets the soft limit to 1,024 for select(2), which the daemon does not call (systemd.exec(5)).
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
@@ -88,6 +90,7 @@ pub fn check() -> Result<(), Unfit> {
     Ok(())
 }
 
+/// Effective capabilities of this process, as a bit mask.
 fn effective_capabilities() -> u64 {
     fs::read_to_string("/proc/self/status")
         .unwrap_or_default()
@@ -97,9 +100,9 @@ fn effective_capabilities() -> u64 {
         .unwrap_or(0)
 }
 
-/// CPUs that the kernel may ever bring up: the highest number and one.
+/// Number of CPUs that the kernel may bring up: the highest CPU number plus one.
 pub fn possible_cpus() -> u32 {
-    // "0-3", "0,2-3": the last number is the highest
+    // "0-3" or "0,2-3": the last number is the highest.
     fs::read_to_string("/sys/devices/system/cpu/possible")
         .unwrap_or_default()
         .trim()

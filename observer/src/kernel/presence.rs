@@ -1,4 +1,4 @@
-//! Whether the programs are still on an interface: seen without entering its namespace.
+//! Checking that programs are still attached, without entering the namespace of their interface.
 
 use std::sync::Arc;
 
@@ -6,52 +6,52 @@ use observer_ebpf::abi::Direction;
 
 use super::{KernelError, link::Link, syscall};
 
-/// The programs of an interface, by what shows that they are there.
+/// Handle for checking that the programs of an interface are attached.
 #[derive(Clone, Debug)]
 pub struct Presence {
     pub(super) tc: [Option<Evidence>; 2],
     pub(super) xdp: Option<Evidence>,
 }
 
-/// Shows that a program is on an interface.
+/// Evidence that a program is attached.
 #[derive(Clone, Debug)]
 pub(super) enum Evidence {
-    /// The link of TCX or XDP.
+    /// TCX or XDP link.
     Link(Arc<Link>),
-    /// The id of a program that a filter alone holds.
+    /// ID of a program that only its filter keeps loaded.
     Program(u32),
 }
 
 impl Evidence {
-    fn is_there(&self) -> Result<bool, KernelError> {
+    fn is_attached(&self) -> Result<bool, KernelError> {
         match self {
-            Self::Link(link) => link.is_there(),
+            Self::Link(link) => link.is_attached(),
             Self::Program(id) => syscall::is_loaded(*id),
         }
     }
 }
 
-/// Programs that are gone from an interface.
+/// Programs that are no longer attached to an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Those of TC, by direction.
+    /// TC programs, by direction.
     pub tc: [bool; 2],
-    /// That of XDP.
+    /// The XDP program.
     pub xdp: bool,
 }
 
 impl Missing {
-    /// Whether anything is.
+    /// Returns whether any program is missing.
     pub fn any(self) -> bool {
         self.xdp || self.tc.contains(&true)
     }
 }
 
 impl Presence {
-    /// Looks which programs are gone.
+    /// Lists the programs that are no longer attached.
     pub fn missing(&self) -> Result<Missing, KernelError> {
         let gone = |evidence: &Option<Evidence>| {
-            evidence.as_ref().map_or(Ok(false), |it| it.is_there().map(|is| !is))
+            evidence.as_ref().map_or(Ok(false), |it| it.is_attached().map(|is| !is))
         };
         let mut missing = Missing { xdp: gone(&self.xdp)?, ..Missing::default() };
         for direction in Direction::ALL {

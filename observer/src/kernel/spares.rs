@@ -1,6 +1,6 @@
 //! Programs that are loaded before they are needed.
 //!
-//! A load takes tens of milliseconds, in which the first packets of a new task would pass uncounted.
+//! Loading takes tens of milliseconds, during which the first packets of a new task would not be counted.
 
 use std::{
     io,
@@ -14,13 +14,13 @@ use std::{
 use super::{KernelError, Loader, Programs};
 use crate::flow::InterfaceNumber;
 
-/// Loaded programs of interfaces to come, and the thread that loads them.
+/// Programs loaded for future interfaces, and the thread that loads them.
 #[derive(Debug)]
 pub struct Spares {
     loader: Arc<Mutex<Loader>>,
     wanted: Option<Sender<InterfaceNumber>>,
     loaded: Receiver<Spare>,
-    /// Those that are loaded, or soon will be.
+    /// Number of programs loaded or being loaded.
     count: usize,
     thread: Option<JoinHandle<()>>,
 }
@@ -28,7 +28,7 @@ pub struct Spares {
 type Spare = (InterfaceNumber, Result<Programs, KernelError>);
 
 impl Spares {
-    /// None yet.
+    /// Starts the thread. It loads nothing until [`prepare`](Self::prepare) is called.
     pub fn start(loader: Loader) -> io::Result<Self> {
         let loader = Arc::new(Mutex::new(loader));
         let (wanted, numbers) = channel::<InterfaceNumber>();
@@ -45,19 +45,19 @@ impl Spares {
         Ok(Self { loader, wanted: Some(wanted), loaded: spares, count: 0, thread: Some(thread) })
     }
 
-    /// How many are loaded, or soon will be.
+    /// Number of spares that are loaded or being loaded.
     pub const fn count(&self) -> usize {
         self.count
     }
 
-    /// Has the programs of an Ethernet interface with this number loaded.
+    /// Starts loading the programs for an Ethernet interface with this number.
     pub fn prepare(&mut self, number: InterfaceNumber) {
         if self.wanted.as_ref().is_some_and(|wanted| wanted.send(number).is_ok()) {
             self.count += 1;
         }
     }
 
-    /// The next ones, which may still be in the making. `None` where none were prepared.
+    /// Takes the next spare. Waits if it is being loaded; returns `None` if there is none.
     pub fn take(&mut self) -> Option<(InterfaceNumber, Result<Programs, KernelError>)> {
         if self.count == 0 {
             return None;
@@ -66,7 +66,7 @@ impl Spares {
         self.loaded.recv().ok()
     }
 
-    /// What loads them, for programs of another kind.
+    /// Loader of the spares, for loading other programs.
     pub fn loader(&self) -> MutexGuard<'_, Loader> {
         lock(&self.loader)
     }

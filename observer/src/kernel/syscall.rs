@@ -1,9 +1,11 @@
-//! `bpf(2)` itself, for what aya has no call for: maps by the batch, and maps that nobody has typed.
+//! Calls of `bpf(2)` that aya does not offer: batches of map elements, untyped maps, and information on programs and links.
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
+
+use aya::maps::MapData;
 
 use super::KernelError;
 
@@ -16,7 +18,7 @@ const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 
-/// The beginning of `union bpf_attr` for single elements.
+/// Beginning of `union bpf_attr` for commands on one element.
 #[repr(C)]
 struct Element {
     map_fd: u32,
@@ -26,7 +28,7 @@ struct Element {
     flags: u64,
 }
 
-/// The same for batches.
+/// Beginning of `union bpf_attr` for commands on batches.
 #[repr(C)]
 struct Batch {
     start: u64,
@@ -39,7 +41,7 @@ struct Batch {
     flags: u64,
 }
 
-/// The same for information.
+/// Beginning of `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
 #[repr(C)]
 struct Info {
     fd: u32,
@@ -47,9 +49,10 @@ struct Info {
     to: u64,
 }
 
-/// Calls it; `attributes` must be the beginning of `union bpf_attr` for the command.
+/// Calls `bpf(2)`. `attributes` must be the beginning of `union bpf_attr` for the command; `call` names it in errors.
 pub(super) fn bpf<T>(command: libc::c_long, attributes: &mut T, call: &str) -> Result<RawFd, KernelError> {
-    // SAFETY: as stated; the kernel takes the rest as zeros, and writes within what it was given only.
+    // SAFETY: `attributes` fits the command, as required of the caller. The kernel takes missing fields as zeros, and writes
+    // only within the given size.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 {
         return Err(KernelError::Call { call: call.into(), source: io::Error::last_os_error() });
@@ -57,14 +60,19 @@ pub(super) fn bpf<T>(command: libc::c_long, attributes: &mut T, call: &str) -> R
     Ok(result as RawFd)
 }
 
-/// Sets an element. The map's keys and values must be of these types.
+/// Descriptor of a map.
+pub(super) fn map_fd(data: &MapData) -> BorrowedFd<'_> {
+    data.fd().as_fd()
+}
+
+/// Sets an element. `K` and `V` must be the types of the map's keys and values.
 pub(super) fn update<K: Copy, V: Copy>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<(), KernelError> {
     let mut attributes = element(map, key);
     attributes.value = (&raw const *value) as u64;
     bpf(MAP_UPDATE_ELEM, &mut attributes, "BPF_MAP_UPDATE_ELEM").map(drop)
 }
 
-/// Removes an element, if it is there.
+/// Removes an element, if it exists. `K` must be the type of the map's keys.
 pub(super) fn delete<K: Copy>(map: BorrowedFd<'_>, key: &K) -> Result<(), KernelError> {
     match bpf(MAP_DELETE_ELEM, &mut element(map, key), "BPF_MAP_DELETE_ELEM") {
         Err(KernelError::Call { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -77,10 +85,9 @@ fn element<K: Copy>(map: BorrowedFd<'_>, key: &K) -> Element {
     Element { map_fd, padding: 0, key, value: 0, flags: 0 }
 }
 
-/// How often the programs of this descriptor were not run, because they were running on the same CPU already. 0 where
-/// the kernel does not count that (before Linux 5.12).
+/// Number of times a program did not run because it was already running on the same CPU. Always 0 before Linux 5.12.
 pub(super) fn misses(program: BorrowedFd<'_>) -> Result<u64, KernelError> {
-    /// Of `recursion_misses` in `struct bpf_prog_info`.
+    /// Offset of `recursion_misses` in `struct bpf_prog_info`.
     const AT: usize = 208;
     let mut info = [0_u64; AT / 8 + 1];
     let mut attributes =
@@ -89,16 +96,16 @@ pub(super) fn misses(program: BorrowedFd<'_>) -> Result<u64, KernelError> {
     Ok(info[AT / 8])
 }
 
-/// The id of the program behind a descriptor.
+/// ID of the program behind a descriptor.
 pub(super) fn program_id(program: BorrowedFd<'_>) -> Result<u32, KernelError> {
-    /// Words of `struct bpf_prog_info`: type, id.
+    /// Index of the ID in the words of `struct bpf_prog_info`: type, ID.
     const ID: usize = 1;
     Ok(info::<2>(program.as_raw_fd())?[ID])
 }
 
-/// Whether a program with this id is loaded. Ids are given away in turn, and come again after two thousand million.
+/// Returns whether a program with this ID is loaded. The kernel assigns IDs in turn, and reuses one after 2^31.
 pub(super) fn is_loaded(program: u32) -> Result<bool, KernelError> {
-    /// The same as far as it goes: where to begin, and the answer.
+    /// Beginning of `union bpf_attr` for `BPF_PROG_GET_NEXT_ID`. `next` is the answer.
     #[repr(C)]
     struct NextId {
         start: u32,
@@ -113,25 +120,25 @@ pub(super) fn is_loaded(program: u32) -> Result<bool, KernelError> {
     }
 }
 
-/// The state of a link to an interface.
+/// State of a link to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
-    /// The program's id.
+    /// ID of the program.
     pub(super) program: u32,
-    /// The interface's index; 0 where the link is detached.
+    /// Index of the interface; 0 if the link is detached.
     pub(super) ifindex: u32,
 }
 
-/// Asks about a link of TCX or XDP.
+/// Reads the state of a TCX or XDP link.
 pub(super) fn link_info(link: &OwnedFd) -> Result<LinkInfo, KernelError> {
-    /// Words of `struct bpf_link_info`: type, id, program, padding, and what depends on the type.
+    /// Indexes in the words of `struct bpf_link_info`: type, ID, program, padding, fields of the type.
     const PROGRAM: usize = 2;
     const IFINDEX: usize = 4;
     let info = info::<{ IFINDEX + 2 }>(link.as_raw_fd())?;
     Ok(LinkInfo { program: info[PROGRAM], ifindex: info[IFINDEX] })
 }
 
-/// The first words that the kernel tells of an object.
+/// First words of the kernel's information on an object.
 fn info<const WORDS: usize>(fd: RawFd) -> Result<[u32; WORDS], KernelError> {
     let mut info = [0_u32; WORDS];
     let mut attributes = Info { fd: fd as u32, len: size_of_val(&info) as u32, to: (&raw mut info) as u64 };
@@ -139,15 +146,15 @@ fn info<const WORDS: usize>(fd: RawFd) -> Result<[u32; WORDS], KernelError> {
     Ok(info)
 }
 
-/// What becomes of elements that were read.
+/// Treatment of elements after they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     Keep,
-    /// For a map that nobody writes to at the moment: what is added between reading and removing would be lost.
+    /// Delete them. The counts that a program adds to an element between reading and deleting would be lost.
     Remove,
 }
 
-/// Room for elements of a hash map, as many as are read in one call.
+/// Buffer for the elements of a hash map that are read in one call.
 #[derive(Debug)]
 pub(super) struct Elements<K, V> {
     keys: Vec<K>,
@@ -155,14 +162,15 @@ pub(super) struct Elements<K, V> {
 }
 
 impl<K: Copy + Default, V: Copy + Default> Elements<K, V> {
-    /// Elements in a call: a few hundred KiB, and few calls.
+    /// Elements per call. They take a few hundred KiB.
     const CHUNK: usize = 4096;
 
     pub(super) const fn new() -> Self {
         Self { keys: Vec::new(), values: Vec::new() }
     }
 
-    /// Reads all elements of a map whose keys and values are of these types (Linux 5.6).
+    /// Passes all elements of a map to `take`, and returns their number (Linux 5.6). `K` and `V` must be the types of its
+    /// keys and values.
     pub(super) fn read(
         &mut self,
         map: BorrowedFd<'_>,
@@ -174,10 +182,10 @@ impl<K: Copy + Default, V: Copy + Default> Elements<K, V> {
             After::Remove => (MAP_LOOKUP_AND_DELETE_BATCH, "BPF_MAP_LOOKUP_AND_DELETE_BATCH"),
         };
         self.grow(Self::CHUNK.max(self.keys.len()));
-        let (mut place, mut next, mut started, mut total) = (0_u32, 0_u32, false, 0);
+        let (mut position, mut next, mut started, mut total) = (0_u32, 0_u32, false, 0);
         loop {
             let mut attributes = Batch {
-                start: if started { (&raw const place) as u64 } else { 0 },
+                start: if started { (&raw const position) as u64 } else { 0 },
                 next: (&raw mut next) as u64,
                 keys: self.keys.as_mut_ptr() as u64,
                 values: self.values.as_mut_ptr() as u64,
@@ -194,7 +202,7 @@ impl<K: Copy + Default, V: Copy + Default> Elements<K, V> {
             };
             match errno {
                 0 | libc::ENOENT => {}
-                // More elements in one bucket than there is room for.
+                // One bucket has more elements than the buffer has room for.
                 libc::ENOSPC => {
                     self.grow(self.keys.len() * 2);
                     continue;
@@ -209,7 +217,7 @@ impl<K: Copy + Default, V: Copy + Default> Elements<K, V> {
             if errno != 0 {
                 return Ok(total);
             }
-            (place, started) = (next, true);
+            (position, started) = (next, true);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The programs, run on packets that cross no interface: `BPF_PROG_TEST_RUN`.
+//! Running programs on captured packets, by `BPF_PROG_TEST_RUN`.
 
 use std::io;
 
@@ -6,40 +6,40 @@ use aya::programs::{ProgramError, TestRun, TestRunOptions};
 use observer_ebpf::abi::{Clock, Direction, Ledger, Replay, names};
 
 use super::{
-    Drain, KernelError, Loader, Programs, Sizes, bpffs::PrivatePins, drain::Side, mapping::Mapping,
-    object::LoaderOptions, preflight::possible_cpus,
+    Drain, KernelError, Loader, Programs, Sizes, bpffs::PrivatePins, drain::Side, loader::LoaderOptions,
+    mapping::Mapping, preflight::possible_cpus,
 };
 use crate::flow::{Delta, InterfaceNumber};
 
-/// Bytes of a frame that are handed to the kernel, which takes no more than a page less its own needs: 3,264 with the
-/// largest `MAX_SKB_FRAGS` that can be configured.
+/// Maximum bytes of a frame passed to the kernel. The kernel accepts at most a page minus its own structures: 3,264 bytes
+/// with the largest configurable `MAX_SKB_FRAGS`.
 const MAX_DATA: usize = 3072;
-/// Bytes of kernel memory, if they are enough for this many CPUs.
+/// Budget for maps in bytes, unless this many CPUs need more.
 const MEMORY: u64 = 32 << 20;
 
-/// A frame to run.
+/// A captured frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Captured<'a> {
-    /// What there is of it, from the Ethernet header on.
+    /// Captured bytes, from the Ethernet header on.
     pub bytes: &'a [u8],
-    /// How long it was.
+    /// Original length in bytes.
     pub len: u32,
-    /// When it was captured, in UNIX milliseconds.
+    /// Capture time in UNIX milliseconds.
     pub unix_ms: i64,
     /// Payload bytes per segment of a super-packet; 0 for an ordinary packet.
     pub segment: u32,
 }
 
-/// Whether a frame was run.
+/// Result of running a program on a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// The program has seen it.
+    /// The program ran.
     Yes,
-    /// The kernel does not take it: too short for what it says that it is.
+    /// The kernel refused the frame: it is shorter than its headers require.
     TooShort,
 }
 
-/// Programs with maps of their own, for all interfaces of a capture.
+/// Programs with their own maps, for all interfaces of a capture.
 #[derive(Debug)]
 pub struct TestRuns {
     next: Mapping<Replay>,
@@ -50,7 +50,7 @@ pub struct TestRuns {
 }
 
 impl TestRuns {
-    /// Loads the programs.
+    /// Loads the programs and creates their maps.
     pub fn new() -> Result<Self, KernelError> {
         let pins = PrivatePins::new()?;
         let cpus = possible_cpus();
@@ -65,12 +65,12 @@ impl TestRuns {
         Ok(Self { next, drain, programs, sizes, _pins: pins })
     }
 
-    /// How many interfaces there can be.
+    /// Maximum number of interfaces.
     pub fn max_interfaces(&self) -> u16 {
         self.sizes.interfaces - 1
     }
 
-    /// Runs the program for one direction of an interface.
+    /// Runs the program for one direction of an interface on a frame.
     pub fn run(
         &mut self,
         interface: InterfaceNumber,
@@ -99,32 +99,32 @@ impl TestRuns {
         }
     }
 
-    /// Hands over all that was counted. Times are milliseconds modulo 2^32.
+    /// Passes all counted flows to `take`. Times are milliseconds modulo 2^32.
     pub fn drain(&mut self, mut take: impl FnMut(Delta)) -> Result<(), KernelError> {
         self.drain.drain(|_: Side, delta| take(delta)).map(drop)
     }
 
-    /// Hands over what made room for others. A run makes one such entry at most, and the ring must not fill up.
+    /// Passes the entries of the spill ring to `take`. A run adds at most one entry, and the ring must not fill up.
     pub fn read_ring(&mut self, mut take: impl FnMut(Delta)) {
         self.drain.read_ring(|_: Side, delta| take(delta));
     }
 
-    /// Runs after which the ring must have been read.
+    /// Number of runs after which the spill ring must be read.
     pub fn ring_entries(&self) -> u32 {
-        // An entry has a header of 8 bytes; and from three quarters on the ring is choosy.
+        // An entry has a header of 8 bytes. From three quarters on, the programs no longer spill every entry.
         self.sizes.ring_bytes / (size_of::<observer_ebpf::abi::FlowSlot>() as u32 + 8) / 2
     }
 
-    /// What was counted under an interface, by direction.
+    /// Ledger of an interface, by direction.
     pub fn ledger(&self, interface: InterfaceNumber) -> [Ledger; 2] {
         self.drain.ledger(interface)
     }
 }
 
-/// Size of `struct __sk_buff`.
+/// Size of `struct __sk_buff` in bytes.
 const CONTEXT: usize = 192;
 
-/// A `struct __sk_buff` whose buffer is a super-packet of an unknown number of segments.
+/// A `struct __sk_buff` for a super-packet with an unknown number of segments.
 fn context(segment: u32) -> [u8; CONTEXT] {
     const GSO_SIZE: usize = 176;
     let mut context = [0; CONTEXT];

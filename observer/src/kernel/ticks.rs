@@ -1,4 +1,4 @@
-//! The kernel's timer ticks, by which packets are timed, beside UNIX time.
+//! Conversion of the kernel's timer ticks, which time packets, to UNIX time.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -10,28 +10,28 @@ use super::{
     syscall::{PROG_TEST_RUN, bpf},
 };
 
-/// Completes the 32-bit times of the cache to UNIX time.
+/// Conversion of the 32-bit times in the cache to UNIX time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ticks {
-    /// A moment on both clocks.
+    /// One instant on both clocks.
     Kernel {
-        /// Ticks, modulo 2^32.
+        /// Ticks modulo 2^32.
         now: u32,
         /// Nanoseconds since the UNIX epoch.
         unix_ns: i64,
-        /// Nanoseconds from tick to tick.
+        /// Length of a tick in nanoseconds.
         length_ns: i64,
     },
-    /// Milliseconds modulo 2^32, which the caller completes.
+    /// Times are milliseconds modulo 2^32, which the caller completes.
     Replay,
 }
 
 impl Ticks {
-    /// UNIX milliseconds of a time that a program wrote down.
+    /// UNIX milliseconds of a time in the cache.
     pub(super) fn unix_ms(self, tick: u32) -> i64 {
         match self {
             Self::Kernel { now, unix_ns, length_ns } => {
-                // A packet may come between our reading of the clock and that of the cache: the difference is signed.
+                // A packet may arrive after the clock was read and before the cache was: the difference is signed.
                 let behind = now.wrapping_sub(tick) as i32;
                 (unix_ns - i64::from(behind) * length_ns).div_euclid(1_000_000)
             }
@@ -40,7 +40,7 @@ impl Ticks {
     }
 }
 
-/// Reads the kernel's count of ticks, which it tells programs only, by running one.
+/// Reader of the kernel's tick count. Only eBPF programs can read it, so the reader runs one.
 #[derive(Debug)]
 pub(super) struct TickReader {
     program: OwnedFd,
@@ -48,7 +48,7 @@ pub(super) struct TickReader {
 }
 
 impl TickReader {
-    /// By the program of one load.
+    /// Creates a reader from the program in one load of the object.
     pub(super) fn new(programs: &mut Programs) -> Result<Self, KernelError> {
         let name = names::READ_TICKS;
         let program = programs.classifier(name)?;
@@ -59,23 +59,24 @@ impl TickReader {
         Ok(Self { program, length_ns: length_ns() })
     }
 
-    /// What the clocks say now.
+    /// Reads both clocks.
     ///
-    /// The wall clock is the coarse one, which moves with the ticks, so that all packets of one tick have one time. A
-    /// step of it changes later readings only.
+    /// The wall clock is the coarse one, which advances with the ticks, so all packets of one tick have the same time. A
+    /// step of the wall clock changes only later readings.
     pub(super) fn read(&self) -> Result<Ticks, KernelError> {
         loop {
             let unix_ns = unix_ns();
             let now = self.count()?;
-            // A tick in between happens once in a hundred readings.
+            // About one reading in a hundred spans a tick.
             if unix_ns == self::unix_ns() {
                 return Ok(Ticks::Kernel { now, unix_ns, length_ns: self.length_ns });
             }
         }
     }
 
+    /// Tick count modulo 2^32.
     fn count(&self) -> Result<u32, KernelError> {
-        // The least that the kernel takes for a frame.
+        // Shortest frame that the kernel accepts.
         let frame = [0_u8; 14];
         let mut attributes = TestRun {
             prog_fd: self.program.as_raw_fd() as u32,
@@ -88,7 +89,7 @@ impl TickReader {
     }
 }
 
-/// The beginning of `union bpf_attr` for `BPF_PROG_TEST_RUN`.
+/// Beginning of `union bpf_attr` for `BPF_PROG_TEST_RUN`.
 #[repr(C)]
 #[derive(Default)]
 struct TestRun {
@@ -102,20 +103,21 @@ struct TestRun {
     duration: u32,
 }
 
-/// Ticks of this length for which Linux waits for the fragments of an IPv4 packet (`IP_FRAG_TIME`). It waits twice as
-/// long for those of IPv6 (`IPV6_FRAG_TIMEOUT`).
+/// Number of ticks for which Linux waits for the fragments of an IPv4 packet (`IP_FRAG_TIME`), given the length of a tick.
+/// It waits twice as long for those of IPv6 (`IPV6_FRAG_TIMEOUT`).
 pub(super) fn fragment_ticks(length_ns: i64) -> u32 {
     const TIMEOUT_NS: i64 = 30_000_000_000;
-    // A tick is 1 to 10 ms long.
+    // A tick takes 1 to 10 ms, so the result fits in 32 bits.
     (TIMEOUT_NS / length_ns.max(1)) as u32
 }
 
-/// Nanoseconds from tick to tick.
+/// Length of a tick in nanoseconds.
 pub(super) fn length_ns() -> i64 {
-    // The coarse clocks' resolution is the kernel's `TICK_NSEC`. None of these calls can fail on Linux.
+    // The resolution of the coarse clocks is the kernel's `TICK_NSEC`. The call cannot fail on Linux.
     clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(1_000_000, |tick| tick.tv_nsec())
 }
 
+/// Nanoseconds since the UNIX epoch on the coarse clock.
 fn unix_ns() -> i64 {
     let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE);
     now.map_or(0, |now| now.tv_sec() * 1_000_000_000 + now.tv_nsec())

@@ -1,42 +1,43 @@
-//! Which of the kernel's drop reasons mean that an incoming packet failed to reach its receiver.
+//! Verdict on each drop reason of the kernel: does it mean that an incoming packet failed to reach its receiver?
 //!
-//! The kernel frees packets with a reason also where nothing is lost: a segment that was received already, the FIN in
-//! the queue of a socket that is closed, a copy for a capture. So each reason of `enum skb_drop_reason`, from Linux 5.17
-//! to 7.2, has a verdict here (include/net/dropreason-core.h; include/net/dropreason.h up to Linux 6.3 and
-//! include/linux/skbuff.h up to 5.19). The comment beside it names functions that give it. A name that stands both for
-//! losses and for harmless events, in any of these versions, is no loss: `undelivered_packets` may leave out a packet,
-//! and must not invent one. The metric `observer_interface_dropped_packets_total` counts all reasons alike.
+//! The kernel also gives reasons when it frees packets that are not lost: a segment that was received before, the FIN in
+//! the queue of a closed socket, a copy for a capture. So this table has a verdict on each reason of
+//! `enum skb_drop_reason` from Linux 5.17 to 7.2 (include/net/dropreason-core.h; include/net/dropreason.h up to Linux 6.3;
+//! include/linux/skbuff.h up to Linux 5.19). The comment beside a reason names functions that use it. A reason used both
+//! for losses and for harmless events, in any of these versions, counts as no loss: `undelivered_packets` may omit a
+//! packet, but must not invent one. The metric `observer_interface_dropped_packets_total` counts all reasons.
 //!
-//! Reasons of policy (`DropReason`) and `CPU_BACKLOG`, which is given before the hook, are not here. Subsystems' own
-//! reasons (net/mac80211/drop.h, net/openvswitch/drop.h, include/net/dropreason-qdisc.h) are given to packets that are not
-//! on their way into the network stack of an observed interface, and are no losses either.
+//! The table omits reasons of policy (`DropReason`) and `CPU_BACKLOG`, which is used before the hook. It also omits the
+//! reasons of subsystems (net/mac80211/drop.h, net/openvswitch/drop.h, include/net/dropreason-qdisc.h), because their
+//! packets are not on their way into the network stack of an observed interface.
 
 use observer_ebpf::abi::{
     DROP_VERDICTS, Verdict,
     Verdict::{Delivered, Undelivered, UnlessEmpty, UnlessGroup},
 };
 
-/// Names without `SKB_DROP_REASON_`.
+/// Verdicts by name, without the prefix `SKB_DROP_REASON_`.
 const VERDICTS: [(&str, Verdict); 132] = [
-    // The kernel does not say why, or the queue of a closed socket is freed, with the peer's FIN in it
+    // No reason is given, or the queue of a closed socket is freed, which may hold the peer's FIN
     // (inet_sock_destruct, net/ipv4/af_inet.c). Before Linux 6.6 such packets were NOT_SPECIFIED.
     ("NOT_SPECIFIED", Delivered), // kfree_skb, include/linux/skbuff.h
     ("QUEUE_PURGE", Delivered),   // skb_queue_purge, include/linux/skbuff.h
     ("SOCKET_CLOSE", Delivered),  // unix_release_sock, net/unix/af_unix.c
-    // Nobody has the port, or the connection is gone.
+    // No socket for the packet.
     ("NO_SOCKET", UnlessEmpty), // tcp_v4_rcv, __udp4_lib_rcv, ping_rcv, cookie_v4_check
     ("TCP_FLAGS", UnlessEmpty), // an ACK to a listener: tcp_rcv_state_process, net/ipv4/tcp_input.c
     ("TCP_CLOSE", UnlessEmpty), // behind a reset in the backlog: tcp_rcv_state_process
     ("TCP_ABORT_ON_DATA", Undelivered), // data behind close(): tcp_rcv_state_process
     ("TCP_LISTEN_OVERFLOW", Undelivered), // tcp_check_req, net/ipv4/tcp_minisocks.c
-    // No room.
+    // No buffer space.
     ("SOCKET_RCVBUFF", Undelivered), // __udp_enqueue_schedule_skb, sock_queue_rcv_skb_reason
     ("SOCKET_BACKLOG", Undelivered), // tcp_add_backlog, net/ipv4/tcp_ipv4.c
     ("PROTO_MEM", Undelivered),      // tcp_data_queue, __udp_enqueue_schedule_skb
     ("PFMEMALLOC", Undelivered),     // sk_filter_trim_cap, net/core/filter.c
     ("NOMEM", Undelivered),          // ip_rcv_core, icmp_unreach
     ("TCP_OFO_QUEUE_PRUNE", Undelivered), // queued, then thrown away: tcp_prune_ofo_queue
-    // TCP: received already, or refused by the window or by numbers that duplicates and zero window probes have too.
+    // TCP segments received before, or refused because of window or sequence numbers, as duplicates and zero window probes
+    // are.
     ("TCP_OLD_DATA", Delivered),     // a spurious retransmission: tcp_data_queue
     ("TCP_OFOMERGE", Delivered),     // tcp_data_queue_ofo
     ("TCP_OFO_DROP", Delivered),     // "data already in receive queue": tcp_ofo_queue
@@ -56,7 +57,7 @@ const VERDICTS: [(&str, Verdict); 132] = [
     ("TCP_RESET", Delivered),            // a reset that is answered or ignored: tcp_validate_incoming
     ("TCP_INVALID_SYN", Delivered),      // answered by a challenge ACK: tcp_validate_incoming
     ("TCP_FASTOPEN", Delivered),         // a duplicate: tcp_rcv_state_process
-    // TCP: refused.
+    // Refused by TCP options, security modules or IPsec.
     ("TCP_MINTTL", Undelivered),        // tcp_v4_rcv
     ("TCP_AUTH_HDR", Undelivered),      // tcp_inbound_hash, net/ipv4/tcp.c
     ("TCP_MD5NOTFOUND", Undelivered),   // tcp_inbound_md5_hash
@@ -69,7 +70,7 @@ const VERDICTS: [(&str, Verdict); 132] = [
     ("SECURITY_HOOK", Undelivered),     // sk_filter_trim_cap, net/core/filter.c
     ("XFRM_POLICY", Undelivered),       // tcp_v4_rcv, udp_queue_rcv_one_skb, raw_rcv
     ("PSP_INPUT", Undelivered),         // psp_sk_rx_policy_check, include/net/psp/functions.h
-    // Broken.
+    // Malformed packets.
     ("PKT_TOO_SMALL", Undelivered),   // ip_rcv_core, tcp_v4_rcv, __udp4_lib_rcv
     ("HDR_TRUNC", Undelivered),       // tun_net_xmit, tap_handle_frame
     ("IP_CSUM", Undelivered),         // ip_rcv_core, net/ipv4/ip_input.c
@@ -87,7 +88,7 @@ const VERDICTS: [(&str, Verdict); 132] = [
     ("IPV6_NDISC_BAD_CODE", Undelivered), // ndisc_rcv
     ("IPV6_NDISC_BAD_OPTIONS", Undelivered), // ndisc_recv_ns
     ("UNICAST_IN_L2_MULTICAST", Undelivered), // ip_rcv_finish_core
-    // Nobody takes it, or it cannot go on to where it should.
+    // No protocol handler, no route, or no next hop.
     ("UNHANDLED_PROTO", Undelivered),    // __netif_receive_skb_core, icmp_rcv
     ("PTYPE_ABSENT", Undelivered),       // the same in Linux 5.18
     ("IP_NOPROTO", Undelivered),         // ip_protocol_deliver_rcu
@@ -146,7 +147,7 @@ const VERDICTS: [(&str, Verdict); 132] = [
     ("GRE_INVALID_HDR", Undelivered),   // gre_rcv
     ("GRE_CSUM", Undelivered),          // gre_parse_header
     ("GRE_TUNNEL_NOT_FOUND", Undelivered), // gre_rcv
-    // Not meant for this host, ignored as configured, or a copy of what goes its way all the same.
+    // Packets for other hosts, packets ignored by configuration, and copies.
     ("OTHERHOST", Delivered), // ip_rcv_core: for another host, seen in promiscuous mode
     ("INVALID_PROTO", Delivered), // icmp_rcv: pings to a broadcast address
     ("IPV6_NDISC_NS_OTHERHOST", Delivered), // ndisc_recv_ns
@@ -163,7 +164,7 @@ const VERDICTS: [(&str, Verdict); 132] = [
     ("UNIX_SKIP_OOB", Delivered), // net/unix/af_unix.c
 ];
 
-/// The verdict on each reason of a kernel, by its number. A reason that is not known here is no loss.
+/// Verdict on each reason of a kernel, by number. A reason missing from the table is no loss.
 pub(super) fn verdicts<'a>(reasons: impl Iterator<Item = (&'a str, u32)>) -> [u8; DROP_VERDICTS] {
     let mut verdicts = [Delivered as u8; DROP_VERDICTS];
     for (name, number) in reasons {
