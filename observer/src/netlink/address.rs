@@ -1,4 +1,4 @@
-//! An address of an interface, as the kernel describes it.
+//! Address messages: the kernel's description of an address of an interface.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,18 +12,18 @@ use super::{
 /// Length of `struct ifaddrmsg`.
 pub(super) const HEADER: usize = 8;
 
-/// An address with its network.
+/// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Index of the interface.
     pub index: u32,
-    /// The address and the length of its network's prefix.
+    /// Address and prefix length.
     pub network: IpNet,
 }
 
 impl Address {
-    /// Reads the payload of an address message. `None` where it cannot be read, which is counted, and for a family
-    /// other than IPv4 and IPv6.
+    /// Reads the payload of an address message. Returns `None` for families other than IPv4 and IPv6, and for unreadable
+    /// messages, which are counted.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let family = payload.first().map(|family| i32::from(*family));
         if family.is_some_and(|family| family != libc::AF_INET && family != libc::AF_INET6) {
@@ -31,7 +31,7 @@ impl Address {
         }
         let read = || {
             let attributes = Attributes::of(payload.get(HEADER..)?);
-            // On a point-to-point link `IFA_ADDRESS` is the other end's.
+            // On a point-to-point link `IFA_ADDRESS` is the address of the peer.
             let local = attributes.clone().get(libc::IFA_LOCAL);
             let address = address(local.or_else(|| attributes.get(libc::IFA_ADDRESS))?)?;
             let network = IpNet::new(address, payload[1]).ok()?;
@@ -45,6 +45,7 @@ impl Address {
     }
 }
 
+/// Reads an IPv4 or IPv6 address.
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(Ipv4Addr::from(*bytes.first_chunk()?).into()),

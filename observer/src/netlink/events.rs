@@ -1,3 +1,5 @@
+//! Notifications of the kernel about links, addresses, qdiscs, filters and namespaces.
+
 use std::{
     io::{self, IoSliceMut},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
@@ -6,9 +8,11 @@ use std::{
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::{
-    BUFFER, Link, NetnsId,
+    link::Link,
     message::{Message, Messages},
-    netns_id_in, tc,
+    netns_id::{NetnsId, netns_id_in},
+    socket::BUFFER,
+    tc,
     unread::{self, Kind},
 };
 
@@ -20,29 +24,29 @@ const GROUPS: [u32; 5] = [
     libc::RTNLGRP_NSID,
 ];
 
-/// What the kernel tells unasked.
+/// A notification of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A change in a namespace; `None` is our own.
+    /// A change in a namespace; `None` is the socket's own.
     Change(Option<NetnsId>, Change),
-    /// Events were lost: everything must be listed again.
+    /// Notifications were lost. All namespaces must be listed again.
     Overrun,
 }
 
 /// A change in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Its interfaces or their addresses have changed, or something of them that could not be understood.
+    /// Interfaces or addresses have changed, or a message could not be read.
     Interfaces,
-    /// An interface has left it.
+    /// An interface has left the namespace.
     LinkGone(Box<Link>),
-    /// The namespace with this id is gone. Each namespace tells of its own ids.
+    /// The namespace with this ID is gone. IDs are local to the namespace of the event.
     NetnsGone(NetnsId),
-    /// A qdisc or a filter of the interface with this index is gone.
+    /// A qdisc or filter of the interface with this index is gone.
     HooksGone(u32),
 }
 
-/// Events of every namespace that has an id for ours, on one socket in ours.
+/// Socket that receives the notifications of every namespace with an ID in the socket's own.
 ///
 /// A socket inside another namespace would keep that namespace alive.
 #[derive(Debug)]
@@ -52,12 +56,12 @@ pub struct Events {
 }
 
 impl Events {
-    /// Listens to links, qdiscs, filters, addresses and namespace ids. Needs `CAP_NET_BROADCAST`.
+    /// Subscribes to links, qdiscs, filters, addresses and namespace IDs. Requires `CAP_NET_BROADCAST`.
     pub fn new() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind(&SocketAddr::new(0, 0))?;
         socket.set_listen_all_namespaces(true)?;
-        // A thousand tasks may start at once; the kernel caps the request at net.core.rmem_max.
+        // Enough for a thousand tasks that start at once. The kernel caps the size at net.core.rmem_max.
         socket.set_rx_buf_sz(4_u32 << 20)?;
         for group in GROUPS {
             socket.add_membership(group)?;
@@ -66,7 +70,7 @@ impl Events {
         Ok(Self { socket, buffer: vec![0; BUFFER] })
     }
 
-    /// What has come since the last call; does not wait.
+    /// Returns the events since the last call, without waiting.
     pub fn pending(&mut self) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
         loop {
@@ -89,6 +93,7 @@ impl AsFd for Events {
     }
 }
 
+/// Appends the events in a datagram.
 fn take(datagram: &[u8], netns: Option<NetnsId>, events: &mut Vec<Event>) {
     for message in Messages::of(datagram) {
         let change = if let Ok(message) = message {
@@ -101,16 +106,16 @@ fn take(datagram: &[u8], netns: Option<NetnsId>, events: &mut Vec<Event>) {
     }
 }
 
-/// What cannot be understood is a change all the same: the namespace is listed anew.
+/// Converts a message. Unreadable messages become [`Change::Interfaces`], so that the namespace is listed again.
 fn change(message: Message<'_>) -> Option<Change> {
     match message.kind {
         libc::RTM_DELLINK => match Link::read(message.payload) {
-            // A port that leaves a bridge is told in the same way, for another family.
+            // A port that leaves a bridge causes this message too, with the family `AF_BRIDGE`.
             Some(link) if i32::from(link.family) == libc::AF_UNSPEC => Some(Change::LinkGone(Box::new(link))),
             _ => Some(Change::Interfaces),
         },
         libc::RTM_NEWLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Change::Interfaces),
-        // Whether frames queue on the interface may have changed.
+        // The queueing of the interface may have changed.
         libc::RTM_NEWQDISC | libc::RTM_DELQDISC if tc::is_root(message.payload) => Some(Change::Interfaces),
         libc::RTM_DELQDISC | libc::RTM_DELTFILTER => {
             Some(tc::interface_of(message.payload).map_or(Change::Interfaces, Change::HooksGone))
@@ -120,7 +125,7 @@ fn change(message: Message<'_>) -> Option<Change> {
     }
 }
 
-/// One datagram and the id of the namespace that it comes from.
+/// Receives one datagram. Returns its length and the ID of the namespace it is about.
 fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<NetnsId>)> {
     let mut parts = [IoSliceMut::new(buffer)];
     let mut control = [0_u64; 8];
@@ -130,7 +135,7 @@ fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<N
     header.msg_iovlen = parts.len();
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = size_of_val(&control);
-    // SAFETY: the header points to memory that lives through the call.
+    // SAFETY: the header points to memory that outlives the call.
     let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, 0) };
     if len < 0 {
         return Err(io::Error::last_os_error());

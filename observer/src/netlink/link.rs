@@ -1,8 +1,8 @@
-//! An interface, as the kernel describes it.
+//! Link messages: the kernel's description of an interface.
 
 use super::{
-    NetnsId,
     message::{Attributes, Malformed, printable, u32_at, u64_at},
+    netns_id::NetnsId,
     unread::{self, Kind},
 };
 
@@ -13,53 +13,53 @@ const INFO_KIND: u16 = 1;
 /// `IFLA_XDP_PROG_ID` to `IFLA_XDP_HW_PROG_ID`.
 const XDP_PROGRAMS: std::ops::RangeInclusive<u16> = 4..=7;
 
-/// Frames and bytes that an interface has carried by its own count, into its namespace and out of it.
+/// Device counters of an interface: received (index 0) and sent (index 1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounters {
-    /// Received and sent frames; super-packets may count as one.
+    /// Frames. A super-packet may count as one.
     pub frames: [u64; 2],
-    /// Their bytes, with link headers.
+    /// Bytes, including link headers.
     pub bytes: [u64; 2],
 }
 
-/// An interface. An attribute that the kernel did not send, or that cannot be read, is `None`.
+/// An interface. Attributes that the kernel did not send, or that cannot be read, are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Index within its namespace.
     pub index: u32,
-    /// `AF_UNSPEC`, or `AF_BRIDGE` where the message tells of a port of a bridge.
+    /// `AF_UNSPEC`, or `AF_BRIDGE` if the message is about a bridge port.
     pub family: u8,
-    /// `ARPHRD_…`: the format of its frames.
+    /// `ARPHRD_…`: format of its frames.
     pub layer: u16,
     /// `IFF_…`.
     pub flags: u32,
-    /// Its name as text: bytes that are not UTF-8 as `\xNN`.
+    /// Name. Bytes that are not UTF-8 are written as `\xNN`.
     pub name: Box<str>,
-    /// Hardware address; also those that are not six bytes long.
+    /// Hardware address, of any length.
     pub address: Option<Box<[u8]>>,
-    /// The address that the device came with.
+    /// Permanent hardware address of the device.
     pub permanent_address: Option<Box<[u8]>>,
-    /// Bytes of layer 3 in a frame, at most.
+    /// MTU: maximum layer 3 bytes in a frame.
     pub mtu: Option<u32>,
-    /// Index of the bridge, bond or VRF that it is a port of.
+    /// Index of the bridge, bond or VRF to which it belongs.
     pub controller: Option<u32>,
-    /// The kind of a virtual device: `veth`, `vlan`, …
+    /// Kind of a virtual device: `veth`, `vlan`, …
     pub kind: Option<Box<str>>,
-    /// Index of the device at the other end of the pair, or below it.
+    /// Index of its veth peer, or of the device below it.
     pub other: Option<u32>,
-    /// The namespace of that device; `None` where it is the same.
+    /// Namespace of the device `other`; `None` if it is the same.
     pub other_netns: Option<NetnsId>,
-    /// Name of its queueing discipline.
+    /// Kind of its root qdisc.
     pub qdisc: Option<Box<str>>,
-    /// What it has carried.
+    /// Device counters.
     pub counters: Option<LinkCounters>,
-    /// Ids of XDP programs on it.
+    /// IDs of attached XDP programs.
     pub xdp: Vec<u32>,
 }
 
 impl Link {
-    /// Reads the payload of a link message. `None` where not even the index can be read. What cannot be understood is
-    /// counted, and costs nothing else of the link.
+    /// Reads the payload of a link message. Returns `None` if the index cannot be read. Unreadable attributes are counted
+    /// and skipped.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let (Some(index), Some(flags)) = (u32_at(payload, 4), u32_at(payload, 8)) else {
             unread::count(Kind::Link, payload);
@@ -76,6 +76,7 @@ impl Link {
         Some(link)
     }
 
+    /// Sets fields from attributes. Returns the first error, but reads all attributes.
     fn take_all(&mut self, attributes: &[u8]) -> Result<(), Malformed> {
         let mut result = Ok(());
         for attribute in Attributes::of(attributes) {
@@ -84,6 +85,7 @@ impl Link {
         result
     }
 
+    /// Sets a field from an attribute.
     fn take(&mut self, kind: u16, value: &[u8]) -> Result<(), Malformed> {
         let number = || u32_at(value, 0).ok_or(Malformed);
         match kind {
@@ -121,7 +123,7 @@ impl Link {
     }
 }
 
-/// The beginning of `struct rtnl_link_stats64`.
+/// Reads the beginning of `struct rtnl_link_stats64`.
 fn counters(value: &[u8]) -> Option<LinkCounters> {
     let number = |index: usize| u64_at(value, index * 8);
     Some(LinkCounters { frames: [number(0)?, number(1)?], bytes: [number(2)?, number(3)?] })
@@ -184,7 +186,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_counted_and_costs_nothing_else() {
         let before = unread::unread(Kind::Link);
-        // A length that no number has, and behind it an attribute that ends too soon.
+        // An attribute with a wrong length, and a truncated one at the end.
         let mut bytes = Request::new(libc::RTM_NEWLINK, 0, &header(7))
             .with(libc::IFLA_MASTER, &[1])
             .with(libc::IFLA_IFNAME, b"eth0\0")
@@ -194,7 +196,7 @@ mod tests {
         let link = Link::read(&bytes[super::super::message::HEADER..]).unwrap();
         assert_eq!((&*link.name, link.mtu, link.controller), ("eth0", Some(1500), None));
         assert_eq!(unread::unread(Kind::Link), before + 1);
-        // Without a name it is there all the same.
+        // A link without a name is named by its index.
         let nameless = read(Request::new(libc::RTM_NEWLINK, 0, &header(8))).unwrap();
         assert_eq!(&*nameless.name, "#8");
         assert_eq!(Link::read(&[0; 7]), None);

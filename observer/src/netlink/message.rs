@@ -1,8 +1,7 @@
-//! Netlink messages as bytes: building requests, walking through answers and their attributes.
+//! Encoding of netlink requests, and iterators over messages and their attributes.
 //!
-//! By hand, because a decoder that turns each attribute into a type refuses a whole message for one attribute that it
-//! cannot read, and an interface's name, alias and alternative names may be any bytes. Here nothing is decoded but
-//! what is asked for.
+//! Written by hand, because crates that decode every attribute reject a whole message for one unreadable attribute, and
+//! the name, alias and alternative names of an interface may be any bytes. This module decodes only requested attributes.
 
 /// Length of `struct nlmsghdr`.
 pub(super) const HEADER: usize = 16;
@@ -11,18 +10,19 @@ const ATTRIBUTE: usize = 4;
 /// `NLA_F_NESTED | NLA_F_NET_BYTEORDER`, which some kernels set in the type of an attribute.
 const TYPE_FLAGS: u16 = 0xc000;
 
+/// Length with padding to a multiple of four.
 const fn aligned(len: usize) -> usize {
     (len + 3) & !3
 }
 
-/// A request in the making.
+/// A request that is being built.
 #[derive(Debug)]
 pub(super) struct Request {
     bytes: Vec<u8>,
 }
 
 impl Request {
-    /// A request of this kind, with the header that its family prescribes.
+    /// Starts a request of this type, with the header of its family.
     pub(super) fn new(kind: u16, flags: i32, family_header: &[u8]) -> Self {
         let mut bytes = vec![0; HEADER];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -39,7 +39,7 @@ impl Request {
         self
     }
 
-    /// Adds an attribute that holds others.
+    /// Adds an attribute that contains others.
     #[must_use]
     pub(super) fn with_nested(mut self, kind: u16, inner: &[(u16, &[u8])]) -> Self {
         let start = self.bytes.len();
@@ -52,6 +52,7 @@ impl Request {
         self
     }
 
+    /// Appends an attribute.
     fn put(&mut self, kind: u16, value: &[u8]) {
         let len = (ATTRIBUTE + value.len()) as u16;
         self.bytes.extend_from_slice(&len.to_ne_bytes());
@@ -60,7 +61,7 @@ impl Request {
         self.bytes.resize(aligned(self.bytes.len()), 0);
     }
 
-    /// The message, with this sequence number.
+    /// Completes the message with a sequence number.
     pub(super) fn finish(mut self, sequence: u32) -> Vec<u8> {
         let len = self.bytes.len() as u32;
         self.bytes[..4].copy_from_slice(&len.to_ne_bytes());
@@ -75,15 +76,15 @@ pub(super) struct Message<'a> {
     pub(super) kind: u16,
     pub(super) flags: u16,
     pub(super) sequence: u32,
-    /// Behind the header.
+    /// Bytes after the header.
     pub(super) payload: &'a [u8],
 }
 
-/// Bytes that do not follow the format.
+/// Error of bytes that do not follow the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// The messages of a datagram. After a length that cannot be right there is nothing more to read.
+/// Iterator over the messages of a datagram. It ends after the first message with an invalid length.
 #[derive(Debug)]
 pub(super) struct Messages<'a>(&'a [u8]);
 
@@ -115,7 +116,7 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// The attributes behind a family's header: type and value of each.
+/// Iterator over attributes: type and value of each. It ends after the first one with an invalid length.
 #[derive(Clone, Debug)]
 pub(super) struct Attributes<'a>(&'a [u8]);
 
@@ -124,7 +125,7 @@ impl<'a> Attributes<'a> {
         Self(bytes)
     }
 
-    /// The first attribute of a type.
+    /// Value of the first attribute of a type.
     pub(super) fn get(self, wanted: u16) -> Option<&'a [u8]> {
         self.map_while(Result::ok).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
     }
@@ -162,7 +163,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// Any bytes as text, those that are not UTF-8 as `\xNN`: up to the first zero, with which C ends a string.
+/// Text of a C string, up to its terminating zero. Bytes that are not UTF-8 are written as `\xNN`.
 pub fn printable(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let mut text = String::new();
@@ -206,7 +207,7 @@ mod tests {
             let walked: Vec<_> = Attributes::of(bytes).collect();
             assert_eq!(walked, [Err(Malformed)], "{bytes:?}");
         }
-        // The last attribute need not be padded.
+        // The last attribute needs no padding.
         assert_eq!(Attributes::of(&[5, 0, 1, 0, 77]).collect::<Vec<_>>(), [Ok((1, &[77][..]))]);
     }
 

@@ -1,6 +1,6 @@
-//! The clsact qdisc and the eBPF filters on it, by the index of their interface.
+//! The clsact qdisc of an interface and the eBPF filters on it.
 //!
-//! Not by aya, which wants the interface's name: a name may be any bytes, and may change between two calls.
+//! Not by aya, which requires the name of the interface. A name may be any bytes, and may change between two calls.
 
 use std::{
     io,
@@ -21,26 +21,26 @@ const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_ID: u16 = 11;
-/// The program's result is the verdict.
+/// `TCA_BPF_FLAG_ACT_DIRECT`: the program's return value is the verdict.
 const DIRECT_ACTION: u32 = 1;
-/// `TC_H_CLSACT`, which is the parent of the qdisc.
+/// `TC_H_CLSACT`: parent of the clsact qdisc.
 const CLSACT: u32 = 0xffff_fff1;
-/// `TC_H_ROOT`: the parent of the qdisc in which frames wait.
+/// `TC_H_ROOT`: parent of the root qdisc, which queues frames.
 const ROOT: u32 = 0xffff_ffff;
-/// Handle of the qdisc.
+/// Handle of the clsact qdisc.
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 
 /// A side of the clsact qdisc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Frames that the interface has received.
+    /// Received frames.
     Ingress,
-    /// Frames that it is to send.
+    /// Frames to send.
     Egress,
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
 
     /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_…)`.
@@ -52,20 +52,21 @@ impl Side {
     }
 }
 
-/// The place of a filter.
+/// Identity of a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FilterPlace {
+pub struct FilterId {
     /// Index of the interface.
     pub ifindex: u32,
-    /// The side of its clsact qdisc.
+    /// Side of the clsact qdisc.
     pub side: Side,
-    /// Filters with a lower one run earlier.
+    /// Priority; filters with lower ones run earlier.
     pub priority: u16,
-    /// Tells apart the filters of one priority.
+    /// Handle, unique among the filters of one priority.
     pub handle: u32,
 }
 
-impl FilterPlace {
+impl FilterId {
+    /// `struct tcmsg` of the filter.
     fn header(self) -> [u8; HEADER] {
         let protocol = (libc::ETH_P_ALL as u16).to_be();
         let info = u32::from(self.priority) << 16 | u32::from(protocol);
@@ -73,17 +74,18 @@ impl FilterPlace {
     }
 }
 
-/// A filter that is there.
+/// An existing filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Its priority.
+    /// Priority.
     pub priority: u16,
-    /// Its handle.
+    /// Handle.
     pub handle: u32,
-    /// The id of its program, where it is one of eBPF.
+    /// ID of its program, if it is an eBPF filter.
     pub program: Option<u32>,
 }
 
+/// `struct tcmsg`.
 fn header(ifindex: u32, handle: u32, parent: u32, info: u32) -> [u8; HEADER] {
     let mut bytes = [0; HEADER];
     for (chunk, word) in bytes[4..].chunks_exact_mut(4).zip([ifindex, handle, parent, info]) {
@@ -92,7 +94,7 @@ fn header(ifindex: u32, handle: u32, parent: u32, info: u32) -> [u8; HEADER] {
     bytes
 }
 
-/// The interface that a message about qdiscs or filters is about.
+/// Index of the interface in a message about a qdisc or filter.
 pub(super) fn interface_of(payload: &[u8]) -> Option<u32> {
     let ifindex = u32_at(payload, 4);
     if ifindex.is_none() {
@@ -101,21 +103,32 @@ pub(super) fn interface_of(payload: &[u8]) -> Option<u32> {
     ifindex
 }
 
-/// Whether a message is about the qdisc in which frames wait.
+/// Returns whether a message is about the root qdisc.
 pub(super) fn is_root(payload: &[u8]) -> bool {
     u32_at(payload, 12) == Some(ROOT)
 }
 
 impl Netlink {
-    /// Adds the clsact qdisc to an interface of our own namespace; says whether it was not there before. An error of kind
-    /// [`io::ErrorKind::AlreadyExists`] where another one has its place.
+    /// Returns whether an interface of the socket's namespace has a TC filter on its ingress or egress.
+    pub fn has_tc_filters(&mut self, ifindex: u32) -> io::Result<bool> {
+        for side in Side::ALL {
+            if !self.filters(ifindex, side)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Adds the clsact qdisc to an interface of the socket's namespace. Returns `false` if the interface has one.
+    ///
+    /// Fails with [`io::ErrorKind::AlreadyExists`] if an `ingress` qdisc is in its place.
     pub fn add_clsact(&mut self, ifindex: u32) -> io::Result<bool> {
         let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let request = Request::new(libc::RTM_NEWQDISC, flags, &header(ifindex, CLSACT_HANDLE, CLSACT, 0))
             .with(TCA_KIND, b"clsact\0");
         match self.ask(request, |_| {}) {
             Ok(()) => Ok(true),
-            // The `ingress` qdisc has the same place, and takes a filter for egress as one for ingress.
+            // An `ingress` qdisc has the same parent, and treats an egress filter as an ingress filter.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
                 match self.qdisc_at_clsact(ifindex)? {
                     Some(kind) if *kind != *"clsact" => Err(io::Error::new(
@@ -129,14 +142,14 @@ impl Netlink {
         }
     }
 
-    /// The kind of the qdisc that an interface of our own namespace has in the place of clsact.
+    /// Kind of the qdisc in the place of clsact.
     fn qdisc_at_clsact(&mut self, ifindex: u32) -> io::Result<Option<Box<str>>> {
         let mut found = None;
         self.ask(Request::new(libc::RTM_GETQDISC, libc::NLM_F_DUMP, &header(ifindex, 0, 0, 0)), |message| {
             let payload = message.payload;
-            // The dump is of all interfaces.
-            let is_ours = interface_of(payload) == Some(ifindex) && u32_at(payload, 12) == Some(CLSACT);
-            if message.kind == libc::RTM_NEWQDISC && is_ours {
+            // The dump contains all interfaces.
+            let is_wanted = interface_of(payload) == Some(ifindex) && u32_at(payload, 12) == Some(CLSACT);
+            if message.kind == libc::RTM_NEWQDISC && is_wanted {
                 let kind = Attributes::of(payload.get(HEADER..).unwrap_or_default()).get(TCA_KIND);
                 found = kind.map(|kind| printable(kind).into());
             }
@@ -144,24 +157,24 @@ impl Netlink {
         Ok(found)
     }
 
-    /// Removes the clsact qdisc of an interface of our own namespace, with all filters on it.
+    /// Removes the clsact qdisc of an interface of the socket's namespace, with all its filters.
     pub fn remove_clsact(&mut self, ifindex: u32) -> io::Result<()> {
         let header = header(ifindex, CLSACT_HANDLE, CLSACT, 0);
         self.ask(Request::new(libc::RTM_DELQDISC, libc::NLM_F_ACK, &header), |_| {})
     }
 
-    /// Puts a program on an interface of our own namespace. With `replace`, in the place of the filter that is there.
+    /// Adds a filter with this program to an interface of the socket's namespace. With `replace`, replaces an existing filter.
     pub fn set_filter(
         &mut self,
-        place: FilterPlace,
+        filter: FilterId,
         program: BorrowedFd<'_>,
         name: &str,
         replace: bool,
     ) -> io::Result<()> {
-        // Without `NLM_F_CREATE` the filter is replaced in place.
+        // Without `NLM_F_CREATE` the kernel replaces the filter.
         let flags = if replace { 0 } else { libc::NLM_F_CREATE | libc::NLM_F_EXCL };
         let name = [name.as_bytes(), &[0]].concat();
-        let request = Request::new(libc::RTM_NEWTFILTER, libc::NLM_F_ACK | flags, &place.header())
+        let request = Request::new(libc::RTM_NEWTFILTER, libc::NLM_F_ACK | flags, &filter.header())
             .with(TCA_KIND, b"bpf\0")
             .with_nested(
                 TCA_OPTIONS,
@@ -174,13 +187,13 @@ impl Netlink {
         self.ask(request, |_| {})
     }
 
-    /// Takes a filter off an interface of our own namespace.
-    pub fn remove_filter(&mut self, place: FilterPlace) -> io::Result<()> {
-        let request = Request::new(libc::RTM_DELTFILTER, libc::NLM_F_ACK, &place.header());
+    /// Removes a filter from an interface of the socket's namespace.
+    pub fn remove_filter(&mut self, filter: FilterId) -> io::Result<()> {
+        let request = Request::new(libc::RTM_DELTFILTER, libc::NLM_F_ACK, &filter.header());
         self.ask(request.with(TCA_KIND, b"bpf\0"), |_| {})
     }
 
-    /// The filters on one side of an interface of our own namespace.
+    /// Lists the filters on one side of an interface of the socket's namespace.
     pub fn filters(&mut self, ifindex: u32, side: Side) -> io::Result<Vec<Filter>> {
         let header = header(ifindex, 0, side.parent(), 0);
         let mut filters = Vec::new();
@@ -194,7 +207,7 @@ impl Netlink {
 }
 
 impl Filter {
-    /// `None` for the entry that stands for a priority as a whole.
+    /// Reads a filter. Returns `None` for the entry of a priority as a whole.
     fn read(payload: &[u8]) -> Option<Self> {
         let (Some(handle), Some(info)) = (u32_at(payload, 8), u32_at(payload, 16)) else {
             unread::count(Kind::Hook, payload);
