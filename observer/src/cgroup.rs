@@ -1,4 +1,4 @@
-//! Control groups of version 2, by their ids.
+//! Paths of control groups (version 2), by their IDs.
 
 use std::{
     ffi::OsString,
@@ -13,10 +13,10 @@ use std::{
 
 use crate::netns::unescaped;
 
-/// `FILEID_KERNFS`: a handle that is the id of a node (Linux 5.5).
+/// `FILEID_KERNFS`: the handle is the ID of a kernfs node (Linux 5.5).
 const FILEID_KERNFS: i32 = 0xfe;
 
-/// `struct file_handle` with the id of a control group.
+/// `struct file_handle` with the ID of a control group.
 #[repr(C)]
 struct Handle {
     bytes: u32,
@@ -24,14 +24,14 @@ struct Handle {
     id: u64,
 }
 
-/// Where control groups of version 2 are mounted.
+/// Mount of the control groups of version 2.
 #[derive(Debug)]
 pub struct Cgroups {
     root: File,
 }
 
 impl Cgroups {
-    /// Looks for the mount. [`io::ErrorKind::NotFound`] on hosts that have version 1 only.
+    /// Finds the mount. Fails with [`io::ErrorKind::NotFound`] on hosts with version 1 only.
     pub fn find() -> io::Result<Self> {
         // Paths may be any bytes.
         let table = fs::read("/proc/self/mountinfo")?;
@@ -39,11 +39,11 @@ impl Cgroups {
         Ok(Self { root: File::open(path.ok_or(io::ErrorKind::NotFound)?)? })
     }
 
-    /// The folder of the group with this id, as the mount shows it. `None` where it is gone, or cannot be seen (that
-    /// takes `CAP_DAC_READ_SEARCH`).
+    /// Directory of the group with this ID, below the mount point. `None` if the group is gone or not visible. Requires
+    /// `CAP_DAC_READ_SEARCH`.
     pub fn path(&self, id: u64) -> Option<PathBuf> {
         let mut handle = Handle { bytes: size_of::<u64>() as u32, kind: FILEID_KERNFS, id };
-        // SAFETY: the handle is as long as it says, and lives through the call.
+        // SAFETY: the handle has the size that it states, and outlives the call.
         let fd = unsafe {
             let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
             libc::open_by_handle_at(self.root.as_raw_fd(), (&raw mut handle).cast(), flags)
@@ -51,21 +51,21 @@ impl Cgroups {
         if fd < 0 {
             return None;
         }
-        // SAFETY: it was just opened, and nobody else has it.
+        // SAFETY: the descriptor was just opened and has no other owner.
         let folder = unsafe { OwnedFd::from_raw_fd(fd) };
         fs::read_link(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string())).ok()
     }
 }
 
-/// The folder that control groups of version 2 are mounted on, if a line of `mountinfo` tells of them:
+/// Mount point of the control groups of version 2, from their line of `mountinfo`:
 /// `29 23 0:26 / /sys/fs/cgroup rw,… shared:9 - cgroup2 cgroup2 rw`
 fn mounted_on(line: &[u8]) -> Option<PathBuf> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let place = fields.nth(4)?;
+    let path = fields.nth(4)?;
     // The number of optional fields varies; a dash ends them.
     fields.find(|field| *field == b"-")?;
     let is_version_2 = fields.next() == Some(b"cgroup2");
-    is_version_2.then(|| PathBuf::from(OsString::from_vec(unescaped(place))))
+    is_version_2.then(|| PathBuf::from(OsString::from_vec(unescaped(path))))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What a driver says of its interface, as `ethtool` shows it. Everything here is about the namespace of the calling
-//! thread.
+//! Driver name, queues and offloads of an interface, by the ioctls of `ethtool`. Interfaces are those of the calling
+//! thread's namespace.
 
 use std::{collections::BTreeSet, fmt, io, mem, net::UdpSocket, os::fd::AsRawFd};
 
@@ -11,40 +11,40 @@ const GET_SET_INFO: u32 = 0x37;
 const GET_FEATURES: u32 = 0x3a;
 const GET_CHANNELS: u32 = 0x3c;
 
-/// `ETH_SS_FEATURES`: the set of strings that names features.
+/// `ETH_SS_FEATURES`: string set with the names of features.
 const FEATURE_NAMES: u32 = 4;
 /// `ETH_GSTRING_LEN`
 const NAME_LEN: usize = 32;
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 
-/// Queues of an interface.
+/// Numbers of queues of an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Channels {
-    /// In use, those for both directions.
+    /// Queues in use for both directions.
     pub combined: u32,
-    /// As many as there could be.
+    /// Maximum number of queues for both directions.
     pub max_combined: u32,
-    /// In use, those to receive.
+    /// Queues in use for receiving only.
     pub rx: u32,
-    /// In use, those to send.
+    /// Queues in use for sending only.
     pub tx: u32,
 }
 
-/// The name of an interface, which may be any bytes.
+/// Name of an interface. It may be any bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name([u8; libc::IF_NAMESIZE]);
 
 impl Name {
-    /// This name; `None` where it is too long.
+    /// A name from its bytes; `None` if it is too long.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let mut name = [0; libc::IF_NAMESIZE];
-        // Room is left for the zero at the end.
+        // The last byte is the terminating zero.
         let room = name[..libc::IF_NAMESIZE - 1].get_mut(..bytes.len())?;
         room.copy_from_slice(bytes);
         Some(Self(name))
     }
 
-    /// Its bytes.
+    /// Bytes of the name.
     pub fn as_bytes(&self) -> &[u8] {
         let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
         &self.0[..end]
@@ -63,51 +63,52 @@ impl fmt::Debug for Name {
     }
 }
 
-/// The name of the interface with this index at this moment; `ENXIO` where there is none.
+/// Current name of the interface with this index. Fails with `ENXIO` if there is none.
 pub fn name(ifindex: u32) -> io::Result<Name> {
-    // nix 0.31 takes "no such interface" for an empty name.
+    // nix 0.31 returns an empty name instead of an error if there is no such interface.
     let mut name = Name([0; libc::IF_NAMESIZE]);
-    // SAFETY: there is room for the longest name with its end.
+    // SAFETY: the buffer holds the longest name and its terminating zero.
     let found = unsafe { libc::if_indextoname(ifindex, name.0.as_mut_ptr().cast()) };
     if found.is_null() { Err(io::Error::last_os_error()) } else { Ok(name) }
 }
 
-/// The name of the driver.
+/// Name of the driver.
 pub fn driver(interface: Name) -> io::Result<String> {
-    // struct ethtool_drvinfo: the name comes first, and is as long as any string here.
+    // struct ethtool_drvinfo: the command, then the name in 32 bytes.
     let mut answer = [0_u8; 196];
     ask(interface, GET_DRIVER, &mut answer)?;
     Ok(text(&answer[4..4 + NAME_LEN]))
 }
 
-/// How many queues there are; an error where the driver has no say in that.
+/// Numbers of queues. Fails if the driver does not support the query.
 pub fn channels(interface: Name) -> io::Result<Channels> {
-    // struct ethtool_channels: maxima of rx, tx, other and combined, then what is in use
+    // struct ethtool_channels: the command; maxima of rx, tx, other and combined; then the same four in use.
     let mut answer = [0_u8; 36];
     ask(interface, GET_CHANNELS, &mut answer)?;
     let [max_combined, rx, tx, combined] = [4, 5, 6, 8].map(|index| word(&answer, index));
     Ok(Channels { combined, max_combined, rx, tx })
 }
 
-/// Of one block of features: its size, and where in it the bits of those that are on lie.
+/// Size in bytes of one block of 32 features.
 const BLOCK: usize = 16;
+/// Offset in a block of the bits of features that are on.
 const ON: usize = 8;
 
-/// The offloads that are on, by the names that `ethtool -k` takes.
+/// Offloads that are on, by their names in `ethtool -k`.
 pub fn features(interface: Name) -> io::Result<BTreeSet<String>> {
-    // struct ethtool_sset_info: a mask of sets, then the size of each
+    // struct ethtool_sset_info: a mask of string sets, then the size of each.
     let mut sizes = [0_u8; 20];
     sizes[8..16].copy_from_slice(&(1_u64 << FEATURE_NAMES).to_ne_bytes());
     ask(interface, GET_SET_INFO, &mut sizes)?;
     let count = word(&sizes, 4) as usize;
 
-    // struct ethtool_gstrings: set, count, names
+    // struct ethtool_gstrings: string set, count, names.
     let mut names = vec![0_u8; 12 + count * NAME_LEN];
     names[4..8].copy_from_slice(&FEATURE_NAMES.to_ne_bytes());
     names[8..12].copy_from_slice(&(count as u32).to_ne_bytes());
     ask(interface, GET_STRINGS, &mut names)?;
 
-    // struct ethtool_gfeatures: the number of blocks, and of each the bits that are available, wanted, on and fixed
+    // struct ethtool_gfeatures: number of blocks, then for each the bits of available, wanted, active and fixed features.
     let blocks = count.div_ceil(32);
     let mut bits = vec![0_u8; 8 + blocks * BLOCK];
     bits[4..8].copy_from_slice(&(blocks as u32).to_ne_bytes());
@@ -121,17 +122,19 @@ pub fn features(interface: Name) -> io::Result<BTreeSet<String>> {
     Ok(names.filter(|(number, _)| is_on(*number)).map(|(_, name)| text(name)).collect())
 }
 
-/// The `index`th word of an answer.
+/// Word `index` of an answer; 0 if it is missing.
 fn word(answer: &[u8], index: usize) -> u32 {
     answer.get(index * 4..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u32::from_ne_bytes(*word))
 }
 
+/// Text up to the terminating zero.
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-/// Asks; `data` holds the rest of the question behind four bytes of room for the command, and then the answer.
+/// Runs an ethtool command. `data` has four bytes for the command, followed by its arguments; the kernel writes the answer
+/// into it.
 fn ask(interface: Name, command: u32, data: &mut [u8]) -> io::Result<()> {
     data[..4].copy_from_slice(&command.to_ne_bytes());
     // SAFETY: zeros are a valid `ifreq`.
@@ -140,9 +143,9 @@ fn ask(interface: Name, command: u32, data: &mut [u8]) -> io::Result<()> {
         *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
-    // Any socket of the namespace does.
+    // The ioctl needs any socket of the namespace.
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    // SAFETY: the request leads to `data`, which is as long as the command asks for.
+    // SAFETY: the request points to `data`, which is as long as the command requires.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

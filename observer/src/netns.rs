@@ -1,7 +1,7 @@
-//! Network namespaces: how one is named, opened and entered.
+//! Network namespaces: naming, opening and entering them.
 //!
-//! An open descriptor of a namespace, a socket in it or a thread inside keeps it and its interfaces alive after its
-//! task is gone, and with them the ENI. So nothing here outlives its call.
+//! An open descriptor of a namespace, a socket in it or a thread inside keeps the namespace and its interfaces alive after
+//! its task is gone, including the ENI. So nothing here outlives its call, except a file from [`Netns::open`].
 
 use std::{
     collections::BTreeSet,
@@ -21,27 +21,27 @@ use nix::{
     sys::statfs::{FsType, fstatfs},
 };
 
-/// `NSFS_MAGIC`: the file system of namespace files.
+/// `NSFS_MAGIC`: file system of namespace files.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
 
-/// A network namespace: its inode, and a path under which it was last seen.
+/// A network namespace: its inode, and a path where it was last found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Netns {
-    /// Inode on nsfs: unique among live namespaces, used again after one is gone.
+    /// Inode on nsfs. Unique among existing namespaces; reused after a namespace is gone.
     pub inode: u64,
-    /// A file of it: `/run/netns/NAME`, `/proc/PID/ns/net`.
+    /// File of the namespace: `/run/netns/NAME` or `/proc/PID/ns/net`.
     pub path: PathBuf,
 }
 
 impl Netns {
-    /// The namespace of this thread's process.
+    /// Namespace of this process.
     pub fn own() -> io::Result<Self> {
         Self::at(Path::new("/proc/self/ns/net"))?.ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    /// The namespace that the file at `path` leads to; `None` where it is no namespace file (yet).
+    /// Namespace of the file at `path`; `None` if it is not a namespace file (yet).
     pub fn at(path: &Path) -> io::Result<Option<Self>> {
-        // Not to wait for the other end of a FIFO that somebody put there.
+        // `O_NONBLOCK`, so that opening a FIFO at this path does not wait for its other end.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         if fstatfs(&file)?.filesystem_type() != NSFS_MAGIC {
             return Ok(None);
@@ -49,7 +49,7 @@ impl Netns {
         Ok(Some(Self { inode: file.metadata()?.ino(), path: path.to_path_buf() }))
     }
 
-    /// Every namespace that this process can name: its own, those that are mounted on files, those of processes.
+    /// Lists the namespaces that this process can find: its own first, then those mounted on files and those of processes.
     pub fn all() -> Vec<Self> {
         let own = PathBuf::from("/proc/self/ns/net");
         // Paths may be any bytes.
@@ -69,7 +69,7 @@ impl Netns {
             .collect()
     }
 
-    /// Opens it, and makes sure that the path still leads to it.
+    /// Opens the namespace. Fails with [`io::ErrorKind::NotFound`] if the path now leads to another one.
     pub fn open(&self) -> io::Result<File> {
         let file = File::open(&self.path)?;
         if file.metadata()?.ino() != self.inode {
@@ -78,7 +78,7 @@ impl Netns {
         Ok(file)
     }
 
-    /// Runs `work` on a thread of its own inside the namespace, which that thread leaves by ending.
+    /// Runs `work` inside the namespace, on a new thread that ends afterwards.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         let file = self.open()?;
         on_a_thread(move || {
@@ -87,8 +87,8 @@ impl Netns {
         })?
     }
 
-    /// Runs `work` inside each of these namespaces in turn, on one thread for all: entering costs much less than a
-    /// thread does. One that cannot be entered is passed over.
+    /// Runs `work` for each item inside its namespace, on one new thread for all, because entering a namespace costs much
+    /// less than a thread. Skips namespaces that cannot be entered.
     pub fn inside_each<'a, T: Send>(
         items: impl IntoIterator<Item = T> + Send,
         netns: impl Fn(&T) -> &'a Self + Send,
@@ -104,11 +104,12 @@ impl Netns {
     }
 }
 
-/// Takes the calling thread into a namespace. It must end there.
+/// Moves the calling thread into a namespace. The thread must end there.
 fn enter(file: File) -> io::Result<()> {
     Ok(setns(file, CloneFlags::CLONE_NEWNET)?)
 }
 
+/// Runs `work` on a new thread and waits for it.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("netns".into()).spawn_scoped(scope, work)?;
@@ -116,7 +117,7 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     })
 }
 
-/// The file that a namespace is mounted on, by a line of `mountinfo`:
+/// Mount point of a namespace, from a line of `mountinfo`:
 /// `36 28 0:4 net:[4026532674] /run/netns/x rw …`
 fn mounted_on(line: &[u8]) -> Option<PathBuf> {
     let mut fields = line.split(|byte| *byte == b' ').skip(3);
@@ -124,7 +125,7 @@ fn mounted_on(line: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(OsString::from_vec(unescaped(fields.next()?))))
 }
 
-/// The kernel writes a space, a tab, a line feed and a backslash in a path as three octal digits.
+/// Decodes a path in `mountinfo`. The kernel writes space, tab, line feed and backslash as `\` and three octal digits.
 pub(crate) fn unescaped(path: &[u8]) -> Vec<u8> {
     let digits = |bytes: &[u8]| {
         let valid = bytes.iter().all(|byte| (b'0'..=b'7').contains(byte));

@@ -1,7 +1,7 @@
-//! Threads that are waited for no longer than a stop may take.
+//! Threads that can be joined with a deadline.
 //!
-//! A thread that is stuck in the kernel (a pipe that nobody reads, a disk that hangs) cannot be ended from outside. So
-//! the thread that stops it waits until a deadline and then goes on without it; the end of the process ends the thread.
+//! A thread that is blocked in the kernel (on a pipe without reader, on a hanging disk) cannot be ended by another thread. So
+//! a join waits until a deadline at most. The end of the process ends the thread.
 
 use std::{
     io,
@@ -13,64 +13,64 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a wait looks whether its deadline was moved up.
+/// Interval at which a wait checks whether its deadline has moved.
 const STEP: Duration = Duration::from_millis(50);
 
-/// Until when a stop may take. Clones and parts of one expire together.
+/// Deadline of a shutdown. Clones and derived deadlines share [`expire`](Self::expire).
 #[derive(Clone, Debug)]
 pub struct Deadline {
     start: Instant,
-    /// `None`: there is none.
+    /// `None`: no deadline.
     limit: Option<Duration>,
-    /// What is added to the limit, and to a moment at which it expires before.
+    /// Time added to the limit, and to an early expiry.
     grace: Duration,
     expired: Arc<OnceLock<Instant>>,
 }
 
 impl Deadline {
-    /// No deadline.
+    /// A deadline that passes only by [`expire`](Self::expire).
     pub fn never() -> Self {
         Self { start: Instant::now(), limit: None, grace: Duration::ZERO, expired: Arc::default() }
     }
 
-    /// A deadline this long from now.
+    /// A deadline after this time from now.
     pub fn after(limit: Duration) -> Self {
         Self { limit: Some(limit), ..Self::never() }
     }
 
-    /// The deadline of a step that may take no more than these percent of the whole time.
+    /// Deadline of a step that may use this share of the whole time.
     #[must_use]
     pub fn percent(&self, percent: u32) -> Self {
         Self { limit: self.limit.map(|limit| limit * percent / 100), ..self.clone() }
     }
 
-    /// A deadline this much later, also where it expires early.
+    /// A deadline that is later by this time, also after an early expiry.
     #[must_use]
     pub fn later(&self, by: Duration) -> Self {
         Self { grace: self.grace + by, ..self.clone() }
     }
 
-    /// Moves it to now, for all clones and parts.
+    /// Moves the deadline to now, for all clones and derived deadlines.
     pub fn expire(&self) {
-        // A second time changes nothing.
+        // A second call changes nothing.
         let _ = self.expired.set(Instant::now());
     }
 
-    /// The time that is left.
+    /// Remaining time; [`Duration::MAX`] if there is no deadline.
     pub fn left(&self) -> Duration {
         let left = |limit: Duration, since: Instant| (limit + self.grace).saturating_sub(since.elapsed());
         let early = self.expired.get().map_or(Duration::MAX, |expired| left(Duration::ZERO, *expired));
         self.limit.map_or(Duration::MAX, |limit| left(limit, self.start)).min(early)
     }
 
-    /// Sleeps until it is over.
+    /// Sleeps until the deadline has passed.
     pub fn sleep(&self) {
         while !self.left().is_zero() {
             thread::sleep(self.left().min(STEP));
         }
     }
 
-    /// Resolves when it is over.
+    /// Resolves when the deadline has passed.
     pub async fn over(&self) {
         while !self.left().is_zero() {
             tokio::time::sleep(self.left().min(STEP)).await;
@@ -78,18 +78,18 @@ impl Deadline {
     }
 }
 
-/// Why there is no result of a thread.
+/// Error of joining a thread.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkerError {
-    /// It panicked.
+    /// The thread panicked.
     #[error("the thread {0} panicked")]
     Panicked(&'static str),
-    /// It is still busy.
+    /// The thread still runs.
     #[error("the thread {0} did not end in time")]
     Late(&'static str),
 }
 
-/// A thread that ends with a result. Dropping it leaves the thread alone.
+/// A thread that returns a result. Dropping the worker detaches the thread.
 #[derive(Debug)]
 pub struct Worker<T> {
     name: &'static str,
@@ -98,7 +98,7 @@ pub struct Worker<T> {
 }
 
 impl<T: Send + 'static> Worker<T> {
-    /// Starts a thread.
+    /// Starts a thread with this name.
     pub fn spawn(name: &'static str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
         let (done, result) = sync_channel(1);
         let run = move || drop(done.send(work()));
@@ -106,12 +106,12 @@ impl<T: Send + 'static> Worker<T> {
         Ok(Self { name, thread, result })
     }
 
-    /// Whether it has ended.
+    /// Returns whether the thread has ended.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Waits for its result until a deadline.
+    /// Waits for the result of the thread until a deadline.
     pub fn join(self, deadline: &Deadline) -> Result<T, WorkerError> {
         loop {
             let left = deadline.left();
