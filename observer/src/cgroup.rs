@@ -39,8 +39,8 @@ impl Cgroups {
         Ok(Self { root: File::open(path.ok_or(io::ErrorKind::NotFound)?)? })
     }
 
-    /// Directory of the group with this ID, below the mount point. `None` if the group is gone or not visible. Requires
-    /// `CAP_DAC_READ_SEARCH`.
+    /// Directory of the group with this ID, below the mount point. `None` if the group is gone or
+    /// not visible. Requires `CAP_DAC_READ_SEARCH`.
     pub fn path(&self, id: u64) -> Option<PathBuf> {
         let mut handle = Handle { bytes: size_of::<u64>() as u32, kind: FILEID_KERNFS, id };
         // SAFETY: the handle has the size that it states, and outlives the call.

@@ -1,5 +1,5 @@
-//! Driver name, queues and offloads of an interface, by the ioctls of `ethtool`. Interfaces are those of the calling
-//! thread's namespace.
+//! Driver name, queues and offloads of an interface, by the ioctls of `ethtool`. Interfaces are
+//! those of the calling thread's namespace.
 
 use std::{collections::BTreeSet, fmt, io, mem, net::UdpSocket, os::fd::AsRawFd};
 
@@ -82,7 +82,8 @@ pub fn driver(interface: Name) -> io::Result<String> {
 
 /// Numbers of queues. Fails if the driver does not support the query.
 pub fn channels(interface: Name) -> io::Result<Channels> {
-    // struct ethtool_channels: the command; maxima of rx, tx, other and combined; then the same four in use.
+    // struct ethtool_channels: the command; maxima of rx, tx, other and combined; then the same
+    // four in use.
     let mut answer = [0_u8; 36];
     ask(interface, GET_CHANNELS, &mut answer)?;
     let [max_combined, rx, tx, combined] = [4, 5, 6, 8].map(|index| word(&answer, index));
@@ -108,7 +109,8 @@ pub fn features(interface: Name) -> io::Result<BTreeSet<String>> {
     names[8..12].copy_from_slice(&(count as u32).to_ne_bytes());
     ask(interface, GET_STRINGS, &mut names)?;
 
-    // struct ethtool_gfeatures: number of blocks, then for each the bits of available, wanted, active and fixed features.
+    // struct ethtool_gfeatures: number of blocks, then for each the bits of available, wanted,
+    // active and fixed features.
     let blocks = count.div_ceil(32);
     let mut bits = vec![0_u8; 8 + blocks * BLOCK];
     bits[4..8].copy_from_slice(&(blocks as u32).to_ne_bytes());
@@ -133,8 +135,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-/// Runs an ethtool command. `data` has four bytes for the command, followed by its arguments; the kernel writes the answer
-/// into it.
+/// Runs an ethtool command. `data` has four bytes for the command, followed by its arguments; the
+/// kernel writes the answer into it.
 fn ask(interface: Name, command: u32, data: &mut [u8]) -> io::Result<()> {
     data[..4].copy_from_slice(&command.to_ne_bytes());
     // SAFETY: zeros are a valid `ifreq`.

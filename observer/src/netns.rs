@@ -1,7 +1,8 @@
 //! Network namespaces: naming, opening and entering them.
 //!
-//! An open descriptor of a namespace, a socket in it or a thread inside keeps the namespace and its interfaces alive after
-//! its task is gone, including the ENI. So nothing here outlives its call, except a file from [`Netns::open`].
+//! An open descriptor of a namespace, a socket in it or a thread inside keeps the namespace and its
+//! interfaces alive after its task is gone, including the ENI. So nothing here outlives its call,
+//! except a file from [`Netns::open`].
 
 use std::{
     collections::BTreeSet,
@@ -49,7 +50,8 @@ impl Netns {
         Ok(Some(Self { inode: file.metadata()?.ino(), path: path.to_path_buf() }))
     }
 
-    /// Lists the namespaces that this process can find: its own first, then those mounted on files and those of processes.
+    /// Lists the namespaces that this process can find: its own first, then those mounted on files
+    /// and those of processes.
     pub fn all() -> Vec<Self> {
         let own = PathBuf::from("/proc/self/ns/net");
         // Paths may be any bytes.
@@ -69,7 +71,8 @@ impl Netns {
             .collect()
     }
 
-    /// Opens the namespace. Fails with [`io::ErrorKind::NotFound`] if the path now leads to another one.
+    /// Opens the namespace. Fails with [`io::ErrorKind::NotFound`] if the path now leads to another
+    /// one.
     pub fn open(&self) -> io::Result<File> {
         let file = File::open(&self.path)?;
         if file.metadata()?.ino() != self.inode {
@@ -87,8 +90,8 @@ impl Netns {
         })?
     }
 
-    /// Runs `work` for each item inside its namespace, on one new thread for all, because entering a namespace costs much
-    /// less than a thread. Skips namespaces that cannot be entered.
+    /// Runs `work` for each item inside its namespace, on one new thread for all, because entering
+    /// a namespace costs much less than a thread. Skips namespaces that cannot be entered.
     pub fn inside_each<'a, T: Send>(
         items: impl IntoIterator<Item = T> + Send,
         netns: impl Fn(&T) -> &'a Self + Send,
@@ -125,7 +128,8 @@ fn mounted_on(line: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(OsString::from_vec(unescaped(fields.next()?))))
 }
 
-/// Decodes a path in `mountinfo`. The kernel writes space, tab, line feed and backslash as `\` and three octal digits.
+/// Decodes a path in `mountinfo`. The kernel writes space, tab, line feed and backslash as `\` and
+/// three octal digits.
 pub(crate) fn unescaped(path: &[u8]) -> Vec<u8> {
     let digits = |bytes: &[u8]| {
         let valid = bytes.iter().all(|byte| (b'0'..=b'7').contains(byte));

@@ -1,7 +1,8 @@
 //! Threads that can be joined with a deadline.
 //!
-//! A thread that is blocked in the kernel (on a pipe without reader, on a hanging disk) cannot be ended by another thread. So
-//! a join waits until a deadline at most. The end of the process ends the thread.
+//! A thread that is blocked in the kernel (on a pipe without reader, on a hanging disk) cannot be
+//! ended by another thread. So a join waits until a deadline at most. The end of the process ends
+//! the thread.
 
 use std::{
     io,

@@ -1,10 +1,12 @@
 //! Attaching programs to an interface inside its namespace, and detaching them.
 //!
-//! Since Linux 6.6 the TC programs are attached by TCX links, first in the chain. Closing a link in any namespace detaches
-//! its program. Older kernels get filters on the interface's clsact qdisc. Filters must be removed inside the namespace.
-//! The qdisc is removed only if the daemon created it, nothing else uses it, and no traffic would suffer.
+//! Since Linux 6.6 the TC programs are attached by TCX links, first in the chain. Closing a link in
+//! any namespace detaches its program. Older kernels get filters on the interface's clsact qdisc.
+//! Filters must be removed inside the namespace. The qdisc is removed only if the daemon created
+//! it, nothing else uses it, and no traffic would suffer.
 //!
-//! XDP uses a link too. It counts ingress if the user wants it and [`xdp`](super::xdp) has no objection.
+//! XDP uses a link too. It counts ingress if the user wants it and [`xdp`](super::xdp) has no
+//! objection.
 
 use std::{io, os::fd::AsFd, sync::Arc};
 
@@ -132,8 +134,8 @@ impl Attachment {
         let mut refusal = None;
         if let Some(XdpPlan { mode, companion }) = programs.xdp().filter(|_| missing.xdp) {
             self.xdp = None;
-            // The companion counts packets without a mark. Attached first, it misses none while XDP is added, and counts none
-            // twice.
+            // The companion counts packets without a mark. Attached first, it misses none while XDP
+            // is added, and counts none twice.
             if companion {
                 self.put_tc(programs, directions)?;
                 directions = [false; 2];
@@ -152,8 +154,8 @@ impl Attachment {
 
     /// Attaches the TC programs of these directions.
     fn put_tc(&mut self, programs: &mut Programs, directions: [bool; 2]) -> Result<(), KernelError> {
-        // Attaching takes effect at once but returns only after a grace period. A new task sends before it receives, so
-        // egress comes first.
+        // Attaching takes effect at once but returns only after a grace period. A new task sends
+        // before it receives, so egress comes first.
         let wanted = Direction::ALL.into_iter().rev().filter(|direction| directions[*direction as usize]);
         let ifindex = self.ifindex;
         let mut netlink = None;
@@ -225,7 +227,8 @@ impl Attachment {
 
     /// Lists the programs that are no longer attached.
     ///
-    /// Filters are listed inside the namespace, because a program that another process holds outlives its filter.
+    /// Filters are listed inside the namespace, because a program that another process holds
+    /// outlives its filter.
     pub fn missing(&self) -> Result<Missing, KernelError> {
         let mut missing = self.presence().missing()?;
         let failed =
@@ -245,15 +248,16 @@ impl Attachment {
         Ok(missing)
     }
 
-    /// Detaches XDP; TC counts ingress from now on. Returns whether XDP was attached. Then, until a grace period has passed,
-    /// there may be packets that XDP has counted and TC has not seen yet.
+    /// Detaches XDP; TC counts ingress from now on. Returns whether XDP was attached. Then, until a
+    /// grace period has passed, there may be packets that XDP has counted and TC has not seen yet.
     pub fn detach_xdp(&mut self) -> bool {
         self.xdp.take().is_some()
     }
 
     /// Detaches the programs. It is no error if the interface or its namespace is gone.
     ///
-    /// Returns the qdisc if the daemon created it, for [`remove_quiet`](super::clsact::remove_quiet).
+    /// Returns the qdisc if the daemon created it, for
+    /// [`remove_quiet`](super::clsact::remove_quiet).
     pub fn detach(self) -> Result<Option<OwnQdisc>, KernelError> {
         let Self { netns, ifindex, tc, qdisc_is_ours, .. } = self;
         let filters: Vec<_> = tc

@@ -1,6 +1,7 @@
 //! Directories for pinned maps on BPF file systems.
 //!
-//! aya shares maps between the loads of one object through pins, so a BPF file system is always needed.
+//! aya shares maps between the loads of one object through pins, so a BPF file system is always
+//! needed.
 
 use std::{
     fs, io,
@@ -29,9 +30,11 @@ pub struct PinDirectory {
 }
 
 impl PinDirectory {
-    /// Creates the directory `wanted`. If that is not on a BPF file system, mounts one below `state_dir` and uses it instead.
+    /// Creates the directory `wanted`. If that is not on a BPF file system, mounts one below
+    /// `state_dir` and uses it instead.
     ///
-    /// Removes the pins of an earlier daemon. Fails with [`KernelError::PinsTaken`] if that daemon still runs.
+    /// Removes the pins of an earlier daemon. Fails with [`KernelError::PinsTaken`] if that daemon
+    /// still runs.
     pub fn create(wanted: &Path, state_dir: &Path) -> Result<Self, KernelError> {
         let (path, mounted) = if is_bpffs(wanted) {
             (wanted.to_path_buf(), None)
@@ -60,7 +63,7 @@ impl PinDirectory {
     fn clear(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             if let Err(error) = fs::remove_file(entry.path()) {
-                tracing::warn!(path = %entry.path().display(), %error, "a pin could not be removed");
+                tracing::warn!(path = %entry.path().display(), %error, "a pinned map could not be removed");
             }
         }
     }
@@ -80,7 +83,8 @@ impl Drop for PinDirectory {
     }
 }
 
-/// A BPF file system that is not mounted anywhere. It disappears with its descriptor, however the process ends.
+/// A BPF file system that is not mounted anywhere. It disappears with its descriptor, however the
+/// process ends.
 #[derive(Debug)]
 pub struct PrivatePins {
     path: PathBuf,

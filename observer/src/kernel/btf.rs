@@ -1,6 +1,8 @@
-//! A reader of BTF, the kernel's description of its own types, that finds offsets of structure members.
+//! A reader of BTF, the kernel's description of its own types, that finds offsets of structure
+//! members.
 //!
-//! The format is documented in the kernel's `Documentation/bpf/btf.rst`. aya reads BTF too, but does not expose the types.
+//! The format is documented in the kernel's `Documentation/bpf/btf.rst`. aya reads BTF too, but
+//! does not expose the types.
 
 use std::{fs, io, ops::Range};
 
@@ -67,7 +69,8 @@ const DECLARATION_TAG: u32 = 17;
 const TYPE_TAG: u32 = 18;
 const ENUM_64: u32 = 19;
 
-/// Limit on chains of typedefs and qualifiers, and on nested anonymous structures. No kernel comes near it.
+/// Limit on chains of typedefs and qualifiers, and on nested anonymous structures. No kernel comes
+/// near it.
 const DEPTH: usize = 32;
 
 impl Btf {
@@ -136,7 +139,8 @@ impl Btf {
         self.bare(Type(record.size_or_type))
     }
 
-    /// Member of a structure or of its anonymous members. `a.b` is the member `b` of the member `a`.
+    /// Member of a structure or of its anonymous members. `a.b` is the member `b` of the member
+    /// `a`.
     pub(super) fn member(&self, of: Type, path: &str) -> Result<Member, BtfError> {
         let missing = || {
             let name = self.record(of).and_then(|record| self.string(record.name)).unwrap_or("");
@@ -294,7 +298,8 @@ mod tests {
         kind << 24 | len
     }
 
-    /// `struct outer { int first; const struct { int deep; } *inner; union { struct inner_type; }; }` and others.
+    /// `struct outer { int first; const struct { int deep; } *inner; union { struct inner_type; }; }`
+    /// and others.
     fn sample() -> Vec<u8> {
         let int = [0, info(INT, 0), 4, 32];
         // 2: a structure with a member at byte 4
@@ -350,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_garbled_is_an_error_or_has_less_in_it() {
+    fn truncated_or_garbled_bytes_do_not_panic() {
         let whole = sample();
         for len in 0..whole.len() {
             if let Ok(btf) = Btf::parse(whole[..len].to_vec()) {

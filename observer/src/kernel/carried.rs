@@ -29,9 +29,10 @@ impl Reading {
 
     /// Reads both in the namespace of the calling thread.
     ///
-    /// A frame may have been counted by the device and not yet by the ledger, or the reverse. So reading is repeated until
-    /// two readings, during which the ledger did not change, show the same difference between counters and ledger. If that
-    /// never happens, the last reading is returned.
+    /// A frame may have been counted by the device and not yet by the ledger, or the reverse. So
+    /// reading is repeated until two readings, during which the ledger did not change, show the
+    /// same difference between counters and ledger. If that never happens, the last reading is
+    /// returned.
     pub fn take_here(ifindex: u32, (ledgers, number): (&Ledgers, InterfaceNumber)) -> Option<Self> {
         let mut before = ledgers.of(number);
         let mut last: Option<Self> = None;
@@ -40,7 +41,8 @@ impl Reading {
             let after = ledgers.of(number);
             let now = Self { carried, ledgers: after };
             let unchanged = frames(&before) == frames(&after);
-            // Since the previous reading, counters and ledger have grown by the same amount or not at all.
+            // Since the previous reading, counters and ledger have grown by the same amount or not
+            // at all.
             if reading > 0 && unchanged && last.is_some_and(|last| last.difference() == now.difference()) {
                 return Some(now);
             }
@@ -85,8 +87,8 @@ pub(super) fn carried_here(ifindex: u32) -> Option<LinkCounters> {
     })
 }
 
-/// Counters of an interface in `/proc/net/dev`. A line has eight numbers for received and eight for sent frames. A name is
-/// any sequence of bytes without colons and white space.
+/// Counters of an interface in `/proc/net/dev`. A line has eight numbers for received and eight for
+/// sent frames. A name is any sequence of bytes without colons and white space.
 fn in_table(table: &[u8], name: &[u8]) -> Option<LinkCounters> {
     let mut lines = table.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_start);
     let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(b":"))?;

@@ -11,8 +11,9 @@ use crate::{
     netns::Netns,
 };
 
-/// Priorities to try; lower ones run earlier. The first priority is best, because an earlier filter that ends the chain
-/// would hide its packets. The others are used if a classifier of another kind has the first.
+/// Priorities to try; lower ones run earlier. The first priority is best, because an earlier filter
+/// that ends the chain would hide its packets. The others are used if a classifier of another kind
+/// has the first.
 const PRIORITIES: [u16; 4] = [1, 2, 3, 4];
 
 /// A filter of this daemon.
@@ -97,9 +98,10 @@ const QUIET: Duration = Duration::from_millis(200);
 
 /// Removes qdiscs from quiet interfaces, unless the qdisc has other filters.
 ///
-/// Removing a qdisc stops the queues of the interface for some milliseconds (`qdisc_graft` calls `dev_deactivate`), and
-/// packets sent meanwhile are dropped (measured: one datagram of a busy exchange, every time). So an interface with
-/// traffic keeps its qdisc, which does nothing without filters.
+/// Removing a qdisc stops the queues of the interface for some milliseconds (`qdisc_graft` calls
+/// `dev_deactivate`), and packets sent meanwhile are dropped (measured: one datagram of a busy
+/// exchange, every time). So an interface with traffic keeps its qdisc, which does nothing without
+/// filters.
 pub fn remove_quiet(qdiscs: &[OwnQdisc]) {
     let frames = |qdisc: &OwnQdisc| {
         let read = || Netlink::new()?.counters(qdisc.ifindex).map(|it| it.frames);

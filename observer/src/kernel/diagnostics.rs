@@ -7,7 +7,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{KernelError, Programs};
 
-/// Log level at which programs log packets that they cannot parse. At level 0 the verifier removes the logging code.
+/// Log level at which programs log packets that they cannot parse. At level 0 the verifier removes
+/// the logging code.
 pub const DEBUG: u8 = aya_log::Level::Debug as u8;
 
 /// Starts a thread that logs the messages of the programs until the process ends.

@@ -1,7 +1,8 @@
 //! Draining the flow cache.
 //!
-//! The cache has two halves. The daemon switches the active half and waits for a grace period, after which no program
-//! uses the old half. Then it reads and clears the used sets of the old half.
+//! The cache has two halves. The daemon switches the active half and waits for a grace period,
+//! after which no program uses the old half. Then it reads and clears the used sets of the old
+//! half.
 
 use std::{
     fmt,
@@ -20,7 +21,7 @@ use super::{
     grace::Grace,
     ledger::Ledgers,
     mapping::Mapping,
-    syscall::{After, Elements, map_fd},
+    syscall::{AfterRead, Elements, map_fd},
     ticks::{TickReader, Ticks},
 };
 use crate::{
@@ -92,8 +93,9 @@ impl Drain {
         Self::with(programs, sizes, grace, Some(clock))
     }
 
-    /// Creates a reader for programs loaded with [`Clock::Replay`](observer_ebpf::abi::Clock::Replay). Times are milliseconds
-    /// of the capture modulo 2^32, which the caller completes.
+    /// Creates a reader for programs loaded with
+    /// [`Clock::Replay`](observer_ebpf::abi::Clock::Replay). Times are milliseconds of the capture
+    /// modulo 2^32, which the caller completes.
     pub(super) fn of_replay(programs: &mut Programs, sizes: Sizes) -> Result<Self, KernelError> {
         Self::with(programs, sizes, Grace::Called, None)
     }
@@ -136,23 +138,24 @@ impl Drain {
         })
     }
 
-    /// Divides the cache equally among this many interfaces. When the spill ring fills up, interfaces that created more
-    /// entries than their share lose entries first.
+    /// Divides the cache equally among this many interfaces. When the spill ring fills up,
+    /// interfaces that created more entries than their share lose entries first.
     pub fn share_among(&mut self, interfaces: usize) {
         let share = self.sizes.share(interfaces as u32);
         self.control.write(0, Control { share, ..self.control.read(0) });
     }
 
-    /// Passes the owners of flows to `take` and clears them: flows that were sent, since the last call, through interfaces
-    /// shared by several tasks, each with the ID of the sending control group (version 2). The key's direction is egress.
-    /// A flow that continues is reported again after each drain.
+    /// Passes the owners of flows to `take` and clears them: flows that were sent, since the last
+    /// call, through interfaces shared by several tasks, each with the ID of the sending control
+    /// group (version 2). The keys' direction is egress. A flow that continues is reported again
+    /// after each drain.
     pub fn take_owners(
         &mut self,
         mut take: impl FnMut(crate::flow::FlowKey, u64),
     ) -> Result<(), KernelError> {
         // The kernel reads and clears a bucket under the lock that programs take to update it.
         self.owner_elements
-            .read(map_fd(&self.owners), After::Remove, |key, owner| take(flow_of(key), *owner))
+            .read(map_fd(&self.owners), AfterRead::Remove, |key, owner| take(flow_of(key), *owner))
             .map(drop)
     }
 
@@ -166,8 +169,9 @@ impl Drain {
         self.drops.as_mut()
     }
 
-    /// Switches halves, waits for a grace period, and passes every entry of the old half and of the spill ring to `take`.
-    /// Flows of dropped packets come last, so that a packet is counted in its flow before it is moved to a rejected one.
+    /// Switches halves, waits for a grace period, and passes every entry of the old half and of the
+    /// spill ring to `take`. Flows of dropped packets come last, so that a packet is counted in its
+    /// flow before it is moved to a rejected one.
     ///
     /// When this returns, everything counted before the call has been passed to `take`.
     pub fn drain(&mut self, mut take: impl FnMut(Side, Delta)) -> Result<DrainReport, KernelError> {
@@ -199,7 +203,7 @@ impl Drain {
                 }
                 Err(error) => {
                     if self.failing.is_new(mem::discriminant(&error)) {
-                        tracing::warn!(%error, "drops cannot be read; trying again each second");
+                        tracing::warn!(%error, "drops cannot be read; trying again every second");
                     }
                     0
                 }
@@ -234,7 +238,8 @@ impl Drain {
         self.ledgers.of(interface)
     }
 
-    /// Passes the entries of a half to `take`, clears them, and returns their number. No program may use the half.
+    /// Passes the entries of a half to `take`, clears them, and returns their number. No program
+    /// may use the half.
     fn read_half(&self, half: usize, ticks: Ticks, mut take: impl FnMut(Delta)) -> u64 {
         let (sets, words) = (self.sizes.sets as usize, self.sizes.sets as usize / 64);
         let cpus = self.sizes.cpus as usize;
@@ -250,7 +255,8 @@ impl Drain {
                 while bits != 0 {
                     let set = row * sets + (word - row * words) * 64 + bits.trailing_zeros() as usize;
                     bits &= bits - 1;
-                    // SAFETY: a grace period has passed since the switch, so no program uses this half.
+                    // SAFETY: a grace period has passed since the switch, so no program uses this
+                    // half.
                     for slot in unsafe { self.flows.quiet(set) } {
                         if slot.packets_and_flags != 0 {
                             take(delta_of(ticks, slot));
@@ -267,10 +273,12 @@ impl Drain {
     }
 }
 
-/// Number of sets per row to use next, given the `entries` that were created since the last switch in rows of `sets`.
+/// Number of sets per row to use next, given the `entries` that were created since the last switch
+/// in rows of `sets`.
 ///
-/// The aim is a quarter of a flow per set, with which one set in 150,000 receives five flows. The number grows at once,
-/// because each flow without room costs an entry in the spill ring. It shrinks by at most half, because bursts recur.
+/// The aim is a quarter of a flow per set, with which one set in 150,000 receives five flows. The
+/// number grows at once, because each flow without room costs an entry in the spill ring. It
+/// shrinks by at most half, because bursts recur.
 fn sets_for(entries: u64, sets: u32, most: u32) -> u32 {
     const SETS_PER_FLOW: u64 = 4;
     const LEAST: u32 = 1024;

@@ -79,7 +79,7 @@ impl KernelError {
 
     /// Error of a program that the verifier refused, from its log.
     pub(super) fn verifier(program: &'static str, log: &str) -> Self {
-        tracing::debug!(program, "the verifier says:\n{log}");
+        tracing::debug!(program, "log of the verifier:\n{log}");
         // The log ends with the reason, followed by statistics.
         let mut lines = log
             .lines()

@@ -13,8 +13,8 @@ use crate::{
 
 /// Device counters of an interface just before programs are attached to it.
 ///
-/// The programs have counted none of the earlier traffic. They may have counted traffic that passes while they are being
-/// attached, so counters and ledger are compared again afterwards.
+/// The programs have counted none of the earlier traffic. They may have counted traffic that passes
+/// while they are being attached, so counters and ledger are compared again afterwards.
 #[derive(Clone, Copy, Debug)]
 pub struct Gap {
     /// Counters when the interface appeared.
@@ -44,8 +44,8 @@ impl Gap {
         Some(Self { base, before: carried(netns, ifindex)?, ledgers: ledgers.of(number) })
     }
 
-    /// Returns the uncounted traffic by direction, after programs are attached. Bytes exclude link headers. Frames without
-    /// an IP packet are included, because no program has examined them.
+    /// Returns the uncounted traffic by direction, after programs are attached. Bytes exclude link
+    /// headers. Frames without an IP packet are included, because no program has examined them.
     pub fn close(
         &self,
         netns: &Netns,
@@ -83,7 +83,8 @@ impl Gap {
         })
     }
 
-    /// Traffic since the interface appeared that the programs have not counted, including link headers.
+    /// Traffic since the interface appeared that the programs have not counted, including link
+    /// headers.
     fn missed(&self, counters: LinkCounters, ledgers: &[Ledger; 2]) -> [Traffic; 2] {
         std::array::from_fn(|side| {
             let seen = ledgers[side].frames.wrapping_sub(self.ledgers[side].frames);
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_interface_counted_and_the_programs_did_not_is_missed() {
+    fn traffic_counted_by_the_device_and_not_by_the_programs_is_missed() {
         let gap = Gap { base: link(3), before: link(5), ledgers: seen(100) };
         assert_eq!(gap.missed(link(9), &seen(103))[0], Traffic { packets: 3, bytes: 342 });
         // A frame that the programs counted before the device did is not missed.

@@ -1,7 +1,7 @@
 //! Waiting until every running eBPF program has ended.
 //!
-//! eBPF programs run inside RCU read-side sections, so the wait is for one RCU grace period. User space can wait for one
-//! in two ways (both measured to be exact on Linux 5.10 to 7.2).
+//! eBPF programs run inside RCU read-side sections, so the wait is for one RCU grace period. User
+//! space can wait for one in two ways (both measured to be exact on Linux 5.10 to 7.2).
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -23,8 +23,9 @@ pub enum Grace {
     Called,
     /// The system call `membarrier`.
     Membarrier,
-    /// Replacing the inner map of a map of maps, which waits for programs that may still use the old one (kernel commit
-    /// 1ae80cf31938). For hosts with `nohz_full`, on which `membarrier` fails.
+    /// Replacing the inner map of a map of maps, which waits for programs that may still use the
+    /// old one (kernel commit 1ae80cf31938). For hosts with `nohz_full`, on which `membarrier`
+    /// fails.
     MapInMap {
         /// Map of maps.
         outer: OwnedFd,
@@ -49,7 +50,8 @@ impl Grace {
         Ok(Self::MapInMap { outer, inner })
     }
 
-    /// Waits until every program that is running now has ended. Takes 6 to 16 ms on an idle host, more under load.
+    /// Waits until every program that is running now has ended. Takes 6 to 16 ms on an idle host,
+    /// more under load.
     pub fn wait(&self) -> Result<(), KernelError> {
         match self {
             Self::Called => Ok(()),

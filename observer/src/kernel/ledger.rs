@@ -30,7 +30,8 @@ impl Ledgers {
         })
     }
 
-    /// Number of frames that crossed an interface in both directions. Cheaper than [`of`](Self::of).
+    /// Number of frames that crossed an interface in both directions. Cheaper than
+    /// [`of`](Self::of).
     pub fn frames(&self, interface: InterfaceNumber) -> u64 {
         const { assert!(std::mem::offset_of!(Ledger, frames) == 0) };
         let rows = Direction::ALL.len() * self.cpus;

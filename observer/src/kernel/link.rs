@@ -1,6 +1,7 @@
 //! Links of eBPF programs to interfaces (TCX, XDP).
 //!
-//! Not by aya, which requires the name of the interface and does not expose the descriptor of a link.
+//! Not by aya, which requires the name of the interface and does not expose the descriptor of a
+//! link.
 
 use std::{
     io,
@@ -64,8 +65,9 @@ impl Link {
         Ok(Self { fd, ifindex, program: syscall::program_id(program).map_err(io)? })
     }
 
-    /// Returns whether the program is still attached. It is not if the link was detached or updated with another program, or
-    /// if the interface is gone. The kernel waits for pending changes of interfaces.
+    /// Returns whether the program is still attached. It is not if the link was detached or updated
+    /// with another program, or if the interface is gone. The kernel waits for pending changes of
+    /// interfaces.
     pub(super) fn is_attached(&self) -> Result<bool, KernelError> {
         let info = syscall::link_info(&self.fd)?;
         Ok(info.ifindex == self.ifindex && info.program == self.program)

@@ -53,9 +53,11 @@ const SHARED: [&str; 19] = [
     names::LOGS,
 ];
 
-/// Loader of the programs. The first load also creates the shared maps and loads the programs shared by all interfaces.
+/// Loader of the programs. The first load also creates the shared maps and loads the programs
+/// shared by all interfaces.
 ///
-/// The daemon keeps one loader for its lifetime: creating it reads the kernel's BTF, which takes 16 ms.
+/// The daemon keeps one loader for its lifetime: creating it reads the kernel's BTF, which takes 16
+/// ms.
 pub struct Loader {
     aya: EbpfLoader<'static>,
     object: &'static [u8],
@@ -63,7 +65,8 @@ pub struct Loader {
     pins: PathBuf,
     /// Marks that XDP sets on packets, by interface number.
     marks: &'static [u32; MAX_INTERFACES as usize + 1],
-    /// Filled program arrays, by name. The kernel empties a program array when its last descriptor is closed.
+    /// Filled program arrays, by name. The kernel empties a program array when its last descriptor
+    /// is closed.
     continuations: BTreeMap<&'static str, ProgramArray<MapData>>,
 }
 
@@ -138,14 +141,15 @@ impl Loader {
         Ok(Self { aya: loader, object: OBJECT, sizes, pins, marks, continuations })
     }
 
-    /// Replaces the object file, for benchmarks. Additional constants and maps of that object can be set on the returned
-    /// loader.
+    /// Replaces the object file, for benchmarks. Additional constants and maps of that object can
+    /// be set on the returned loader.
     pub fn replace_object(&mut self, object: &'static [u8]) -> &mut EbpfLoader<'static> {
         self.object = object;
         &mut self.aya
     }
 
-    /// Sizes the maps for drops. Call it before the first load; otherwise they hold one element each.
+    /// Sizes the maps for drops. Call it before the first load; otherwise they hold one element
+    /// each.
     pub fn make_room_for_drops(&mut self) {
         let interfaces = u32::from(self.sizes.interfaces);
         self.aya
@@ -164,7 +168,8 @@ impl Loader {
         self.sizes
     }
 
-    /// Loads the TC programs for an interface. Its frames have an Ethernet header (`ethernet`) or no link header.
+    /// Loads the TC programs for an interface. Its frames have an Ethernet header (`ethernet`) or
+    /// no link header.
     pub fn load(&mut self, interface: u16, ethernet: bool) -> Result<Programs, KernelError> {
         self.load_for(interface, ethernet, None, false)
     }
@@ -242,7 +247,8 @@ impl Loader {
         Ok(programs)
     }
 
-    /// Loads the target of a tail call and puts it into its program array, unless an earlier load did.
+    /// Loads the target of a tail call and puts it into its program array, unless an earlier load
+    /// did.
     fn fill(&mut self, programs: &mut Programs, continuation: Continuation) -> Result<(), KernelError> {
         let Continuation { array, program } = continuation;
         if self.continuations.contains_key(array) {
@@ -259,7 +265,8 @@ impl Loader {
     }
 }
 
-/// Creates an object for the drops program over small maps of its own, to test whether the program loads.
+/// Creates an object for the drops program over small maps of its own, to test whether the program
+/// loads.
 pub(super) fn drops_probe_object(
     offsets: &KernelOffsets,
     reasons: &ReasonTable,
@@ -279,7 +286,8 @@ fn fit(loader: &mut EbpfLoader<'static>, offsets: &KernelOffsets, reasons: &Reas
         .override_global(names::DROP_ARGUMENTS, leak(offsets.arguments), true);
 }
 
-/// Leaks a constant of a load. aya borrows constants for the life of the loader, and a process has one loader.
+/// Leaks a constant of a load. aya borrows constants for the life of the loader, and a process has
+/// one loader.
 fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }

@@ -8,15 +8,16 @@ use super::{KernelError, Programs, syscall::map_fd};
 
 /// An eBPF array mapped into the daemon's memory.
 ///
-/// Programs write the same memory. Elements are read and written whole, by volatile accesses. The protocol of
-/// [`Drain`](super::Drain) prevents races; the type system does not.
+/// Programs write the same memory. Elements are read and written whole, by volatile accesses. The
+/// protocol of [`Drain`](super::Drain) prevents races; the type system does not.
 #[derive(Debug)]
 pub(super) struct Mapping<T> {
     start: NonNull<T>,
     len: usize,
 }
 
-// SAFETY: a mapping is a plain address range of the process, and `T` is `Copy` data without references.
+// SAFETY: a mapping is a plain address range of the process, and `T` is `Copy` data without
+// references.
 unsafe impl<T: Copy + Send> Send for Mapping<T> {}
 
 impl<T: Copy> Mapping<T> {
@@ -58,7 +59,8 @@ impl<T: Copy> Mapping<T> {
 
     /// Copies an element out.
     pub(super) fn read(&self, index: usize) -> T {
-        // SAFETY: in bounds, and every bit pattern of `T` is valid, because the ABI has only integers.
+        // SAFETY: in bounds, and every bit pattern of `T` is valid, because the ABI has only
+        // integers.
         unsafe { self.element(index).read_volatile() }
     }
 

@@ -1,17 +1,23 @@
 //! The eBPF programs: loading, attaching and reading them. The only room that uses aya.
 //!
-//! Owns: the loaded programs, their attachment to interfaces, and the shared maps. In: an interface in its namespace, a
-//! time to drain. Out: [`Delta`](crate::flow::Delta)s and [`Ledger`](observer_ebpf::abi::Ledger)s.
+//! Owns: the loaded programs, their attachment to interfaces, and the shared maps. In: an interface
+//! in its namespace, a time to drain. Out: [`Delta`](crate::flow::Delta)s and
+//! [`Ledger`](observer_ebpf::abi::Ledger)s.
 //!
 //! - [`preflight`]: checks of the host before anything is changed
 //! - [`bpffs`]: directories for pinned maps
 //! - [`sizes`]: sizes of the maps, from one memory budget
-//! - [`loader`], [`programs`]: the programs, loaded once per interface; [`spares`]: programs loaded in advance
-//! - [`attachment`]: attaching programs to an interface; `link` and `clsact` are the two ways, `presence` checks the result
+//! - [`loader`], [`programs`]: the programs, loaded once per interface; [`spares`]: programs loaded
+//!   in advance
+//! - [`attachment`]: attaching programs to an interface; `link` and `clsact` are the two ways,
+//!   `presence` checks the result
 //! - [`xdp`]: the decision whether XDP counts ingress on an interface, and its attachment
-//! - [`drain`], [`grace`]: reading and clearing the flow cache; `entry` converts its entries, `ticks` their times
-//! - [`ledger`]: counts per interface; [`carried`] and [`gap`] compare them with the counters of network devices
-//! - [`drops`]: packets that the kernel drops, and the reasons; `btf` finds the kernel structures to read
+//! - [`drain`], [`grace`]: reading and clearing the flow cache; `entry` converts its entries,
+//!   `ticks` their times
+//! - [`ledger`]: counts per interface; [`carried`] and [`gap`] compare them with the counters of
+//!   network devices
+//! - [`drops`]: packets that the kernel drops, and the reasons; `btf` finds the kernel structures
+//!   to read
 //! - [`test_run`]: running programs on captured packets
 //! - [`diagnostics`]: log messages of the programs
 //! - `mapping`, `syscall`: arrays mapped into memory, and calls of `bpf(2)`
@@ -54,7 +60,7 @@ pub use programs::Programs;
 pub use sizes::{MAX_INTERFACES, Sizes};
 pub use xdp::{XdpMode, XdpPlan, XdpWish};
 
-/// Deprecated path of the options of [`Loader`].
+/// Former path of items of [`loader`] and [`sizes`].
 pub mod object {
     pub use super::{LoaderOptions, MAX_INTERFACES};
 }

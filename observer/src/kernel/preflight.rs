@@ -15,7 +15,8 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
-    /// Oldest supported version. The spill ring needs Linux 5.8, and the oldest kernel of ECS hosts is 5.10.
+    /// Oldest supported version. The spill ring needs Linux 5.8, and the oldest kernel of ECS hosts
+    /// is 5.10.
     pub const OLDEST: Self = Self { major: 5, minor: 10 };
 
     /// A version.
@@ -69,8 +70,8 @@ pub enum Unfit {
     Bpf(String),
 }
 
-/// Checks capabilities, kernel version and eBPF. Also raises the limits of this process on locked memory and descriptors
-/// as far as possible.
+/// Checks capabilities, kernel version and eBPF. Also raises the limits of this process on locked
+/// memory and descriptors as far as possible.
 pub fn check() -> Result<(), Unfit> {
     let effective = effective_capabilities();
     if let Some((_, name)) = CAPABILITIES.iter().find(|(bit, _)| effective >> bit & 1 == 0) {
@@ -80,9 +81,11 @@ pub fn check() -> Result<(), Unfit> {
     if kernel < KernelVersion::OLDEST {
         return Err(Unfit::Kernel(kernel));
     }
-    // Before Linux 5.11 maps count as locked memory of the process. Raising the limit may be forbidden.
+    // Before Linux 5.11 maps count as locked memory of the process. Raising the limit may be
+    // forbidden.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    // systemd sets the soft limit to 1,024 for select(2), which the daemon does not call (systemd.exec(5)).
+    // systemd sets the soft limit to 1,024 for select(2), which the daemon does not call
+    // (systemd.exec(5)).
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }

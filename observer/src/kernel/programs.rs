@@ -62,8 +62,9 @@ impl Programs {
 
     /// Name of the XDP program for this kernel and mode.
     ///
-    /// Generic mode does not use the multi-buffer program. For that program Linux 6.9 and later copy packets, and the copy
-    /// loses the length of the link header (`skb_pp_cow_data`), so TC programs cannot find the header.
+    /// Generic mode does not use the multi-buffer program. For that program Linux 6.9 and later
+    /// copy packets, and the copy loses the length of the link header (`skb_pp_cow_data`), so TC
+    /// programs cannot find the header.
     pub(super) fn xdp_name(&self) -> &'static str {
         let generic = self.xdp.is_some_and(|plan| plan.mode == XdpMode::Generic);
         if !generic && has_frags() { names::OBSERVE_XDP_FRAGS } else { names::OBSERVE_XDP }
@@ -103,7 +104,8 @@ impl Programs {
         })
     }
 
-    /// Closes the map descriptors, about twenty per interface. The kernel keeps the maps, because the programs use them.
+    /// Closes the map descriptors, about twenty per interface. The kernel keeps the maps, because
+    /// the programs use them.
     #[must_use]
     pub fn without_maps(mut self) -> Self {
         let names: Vec<String> = self.ebpf.maps().map(|(name, _)| name.to_owned()).collect();

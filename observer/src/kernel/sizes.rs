@@ -4,8 +4,9 @@ use observer_ebpf::abi::{Direction, DropKey, DropSlot, FlowKey, FlowSet, FlowSlo
 
 use super::KernelError;
 
-/// Maximum number of interfaces observed at once. An instance with trunked ENIs runs at most 120 tasks (AWS, "Elastic
-/// network interface trunking"), and bridge mode adds one interface per container.
+/// Maximum number of interfaces observed at once. An instance with trunked ENIs runs at most 120
+/// tasks (AWS, "Elastic network interface trunking"), and bridge mode adds one interface per
+/// container.
 pub const MAX_INTERFACES: u16 = 512;
 
 /// Sizes of the maps that share the budget of `--flow-memory`.
@@ -23,7 +24,8 @@ pub struct Sizes {
     pub drops: u32,
     /// Entries per half for flows that were not delivered.
     pub undelivered: u32,
-    /// Entries for the owners of flows, where several tasks share an interface. They are cleared every second.
+    /// Entries for the owners of flows, where several tasks share an interface. They are cleared
+    /// every second.
     pub owners: u32,
 }
 
@@ -33,15 +35,16 @@ impl Sizes {
     const GROUP: u64 = 64 * size_of::<FlowSet>() as u64 + 8;
     const MIN_RING: u64 = 64 << 10;
     const MAX_RING: u64 = 64 << 20;
-    /// Bytes of a hash map element (header, key and value) and its share of the buckets. There are one to two buckets of 16
-    /// bytes per element.
+    /// Bytes of a hash map element (header, key and value) and its share of the buckets. There are
+    /// one to two buckets of 16 bytes per element.
     const DROP: u64 = 48 + (size_of::<DropKey>() + size_of::<DropSlot>()) as u64 + 32;
     const OWNER: u64 = 48 + (size_of::<FlowKey>() + size_of::<u64>()) as u64 + 32;
 
     /// Divides `budget` bytes among the maps.
     ///
-    /// The spill ring gets up to a quarter, the ledger up to a quarter, dropped flows 1/16, undelivered flows 1/64, owners
-    /// 1/64, and flows the rest. Fails with [`KernelError::Memory`] if that leaves less than 64 sets per row.
+    /// The spill ring gets up to a quarter, the ledger up to a quarter, dropped flows 1/16,
+    /// undelivered flows 1/64, owners 1/64, and flows the rest. Fails with [`KernelError::Memory`]
+    /// if that leaves less than 64 sets per row.
     pub fn from_budget(budget: u64, cpus: u32) -> Result<Self, KernelError> {
         let rows = Self::HALVES * u64::from(cpus);
         let per_interface = Self::per_interface(cpus);
@@ -84,8 +87,8 @@ impl Sizes {
         2 * u64::from(cpus) * size_of::<Ledger>() as u64
     }
 
-    /// Flow entries that each of `interfaces` may create per direction, CPU and half before the spill ring drops its
-    /// entries first.
+    /// Flow entries that each of `interfaces` may create per direction, CPU and half. An interface
+    /// that creates more loses entries first when the spill ring fills up.
     pub(super) fn share(&self, interfaces: u32) -> u32 {
         let directions = Direction::ALL.len() as u32;
         self.sets * WAYS as u32 / directions / interfaces.max(1)

@@ -1,6 +1,7 @@
 //! Programs that are loaded before they are needed.
 //!
-//! Loading takes tens of milliseconds, during which the first packets of a new task would not be counted.
+//! Loading takes tens of milliseconds, during which the first packets of a new task would not be
+//! counted.
 
 use std::{
     io,

@@ -1,4 +1,5 @@
-//! Calls of `bpf(2)` that aya does not offer: batches of map elements, untyped maps, and information on programs and links.
+//! Calls of `bpf(2)` that aya does not offer: batches of map elements, untyped maps, and
+//! information on programs and links.
 
 use std::{
     io,
@@ -49,10 +50,11 @@ struct Info {
     to: u64,
 }
 
-/// Calls `bpf(2)`. `attributes` must be the beginning of `union bpf_attr` for the command; `call` names it in errors.
+/// Calls `bpf(2)`. `attributes` must be the beginning of `union bpf_attr` for the command; `call`
+/// names it in errors.
 pub(super) fn bpf<T>(command: libc::c_long, attributes: &mut T, call: &str) -> Result<RawFd, KernelError> {
-    // SAFETY: `attributes` fits the command, as required of the caller. The kernel takes missing fields as zeros, and writes
-    // only within the given size.
+    // SAFETY: `attributes` fits the command, as required of the caller. The kernel takes missing
+    // fields as zeros, and writes only within the given size.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 {
         return Err(KernelError::Call { call: call.into(), source: io::Error::last_os_error() });
@@ -85,7 +87,8 @@ fn element<K: Copy>(map: BorrowedFd<'_>, key: &K) -> Element {
     Element { map_fd, padding: 0, key, value: 0, flags: 0 }
 }
 
-/// Number of times a program did not run because it was already running on the same CPU. Always 0 before Linux 5.12.
+/// Number of times a program did not run because it was already running on the same CPU. Always 0
+/// before Linux 5.12.
 pub(super) fn misses(program: BorrowedFd<'_>) -> Result<u64, KernelError> {
     /// Offset of `recursion_misses` in `struct bpf_prog_info`.
     const AT: usize = 208;
@@ -103,7 +106,8 @@ pub(super) fn program_id(program: BorrowedFd<'_>) -> Result<u32, KernelError> {
     Ok(info::<2>(program.as_raw_fd())?[ID])
 }
 
-/// Returns whether a program with this ID is loaded. The kernel assigns IDs in turn, and reuses one after 2^31.
+/// Returns whether a program with this ID is loaded. The kernel assigns IDs in turn, and reuses one
+/// after 2^31.
 pub(super) fn is_loaded(program: u32) -> Result<bool, KernelError> {
     /// Beginning of `union bpf_attr` for `BPF_PROG_GET_NEXT_ID`. `next` is the answer.
     #[repr(C)]
@@ -131,7 +135,8 @@ pub(super) struct LinkInfo {
 
 /// Reads the state of a TCX or XDP link.
 pub(super) fn link_info(link: &OwnedFd) -> Result<LinkInfo, KernelError> {
-    /// Indexes in the words of `struct bpf_link_info`: type, ID, program, padding, fields of the type.
+    /// Indexes in the words of `struct bpf_link_info`: type, ID, program, padding, fields of the
+    /// type.
     const PROGRAM: usize = 2;
     const IFINDEX: usize = 4;
     let info = info::<{ IFINDEX + 2 }>(link.as_raw_fd())?;
@@ -148,9 +153,10 @@ fn info<const WORDS: usize>(fd: RawFd) -> Result<[u32; WORDS], KernelError> {
 
 /// Treatment of elements after they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum After {
+pub(super) enum AfterRead {
     Keep,
-    /// Delete them. The counts that a program adds to an element between reading and deleting would be lost.
+    /// Delete them. The counts that a program adds to an element between reading and deleting would
+    /// be lost.
     Remove,
 }
 
@@ -169,17 +175,17 @@ impl<K: Copy + Default, V: Copy + Default> Elements<K, V> {
         Self { keys: Vec::new(), values: Vec::new() }
     }
 
-    /// Passes all elements of a map to `take`, and returns their number (Linux 5.6). `K` and `V` must be the types of its
-    /// keys and values.
+    /// Passes all elements of a map to `take`, and returns their number (Linux 5.6). `K` and `V`
+    /// must be the types of its keys and values.
     pub(super) fn read(
         &mut self,
         map: BorrowedFd<'_>,
-        after: After,
+        after: AfterRead,
         mut take: impl FnMut(&K, &V),
     ) -> Result<u64, KernelError> {
         let (command, call) = match after {
-            After::Keep => (MAP_LOOKUP_BATCH, "BPF_MAP_LOOKUP_BATCH"),
-            After::Remove => (MAP_LOOKUP_AND_DELETE_BATCH, "BPF_MAP_LOOKUP_AND_DELETE_BATCH"),
+            AfterRead::Keep => (MAP_LOOKUP_BATCH, "BPF_MAP_LOOKUP_BATCH"),
+            AfterRead::Remove => (MAP_LOOKUP_AND_DELETE_BATCH, "BPF_MAP_LOOKUP_AND_DELETE_BATCH"),
         };
         self.grow(Self::CHUNK.max(self.keys.len()));
         let (mut position, mut next, mut started, mut total) = (0_u32, 0_u32, false, 0);

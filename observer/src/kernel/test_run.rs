@@ -11,8 +11,8 @@ use super::{
 };
 use crate::flow::{Delta, InterfaceNumber};
 
-/// Maximum bytes of a frame passed to the kernel. The kernel accepts at most a page minus its own structures: 3,264 bytes
-/// with the largest configurable `MAX_SKB_FRAGS`.
+/// Maximum bytes of a frame passed to the kernel. The kernel accepts at most a page minus its own
+/// structures: 3,264 bytes with the largest configurable `MAX_SKB_FRAGS`.
 const MAX_DATA: usize = 3072;
 /// Budget for maps in bytes, unless this many CPUs need more.
 const MEMORY: u64 = 32 << 20;
@@ -104,14 +104,16 @@ impl TestRuns {
         self.drain.drain(|_: Side, delta| take(delta)).map(drop)
     }
 
-    /// Passes the entries of the spill ring to `take`. A run adds at most one entry, and the ring must not fill up.
+    /// Passes the entries of the spill ring to `take`. A run adds at most one entry, and the ring
+    /// must not fill up.
     pub fn read_ring(&mut self, mut take: impl FnMut(Delta)) {
         self.drain.read_ring(|_: Side, delta| take(delta));
     }
 
     /// Number of runs after which the spill ring must be read.
     pub fn ring_entries(&self) -> u32 {
-        // An entry has a header of 8 bytes. From three quarters on, the programs no longer spill every entry.
+        // An entry has a header of 8 bytes. From three quarters on, the programs no longer spill
+        // every entry.
         self.sizes.ring_bytes / (size_of::<observer_ebpf::abi::FlowSlot>() as u32 + 8) / 2
     }
 

@@ -31,7 +31,8 @@ impl Ticks {
     pub(super) fn unix_ms(self, tick: u32) -> i64 {
         match self {
             Self::Kernel { now, unix_ns, length_ns } => {
-                // A packet may arrive after the clock was read and before the cache was: the difference is signed.
+                // A packet may arrive after the clock was read and before the cache was: the
+                // difference is signed.
                 let behind = now.wrapping_sub(tick) as i32;
                 (unix_ns - i64::from(behind) * length_ns).div_euclid(1_000_000)
             }
@@ -61,8 +62,8 @@ impl TickReader {
 
     /// Reads both clocks.
     ///
-    /// The wall clock is the coarse one, which advances with the ticks, so all packets of one tick have the same time. A
-    /// step of the wall clock changes only later readings.
+    /// The wall clock is the coarse one, which advances with the ticks, so all packets of one tick
+    /// have the same time. A step of the wall clock changes only later readings.
     pub(super) fn read(&self) -> Result<Ticks, KernelError> {
         loop {
             let unix_ns = unix_ns();
@@ -103,8 +104,8 @@ struct TestRun {
     duration: u32,
 }
 
-/// Number of ticks for which Linux waits for the fragments of an IPv4 packet (`IP_FRAG_TIME`), given the length of a tick.
-/// It waits twice as long for those of IPv6 (`IPV6_FRAG_TIMEOUT`).
+/// Number of ticks for which Linux waits for the fragments of an IPv4 packet (`IP_FRAG_TIME`),
+/// given the length of a tick. It waits twice as long for those of IPv6 (`IPV6_FRAG_TIMEOUT`).
 pub(super) fn fragment_ticks(length_ns: i64) -> u32 {
     const TIMEOUT_NS: i64 = 30_000_000_000;
     // A tick takes 1 to 10 ms, so the result fits in 32 bits.
@@ -113,7 +114,8 @@ pub(super) fn fragment_ticks(length_ns: i64) -> u32 {
 
 /// Length of a tick in nanoseconds.
 pub(super) fn length_ns() -> i64 {
-    // The resolution of the coarse clocks is the kernel's `TICK_NSEC`. The call cannot fail on Linux.
+    // The resolution of the coarse clocks is the kernel's `TICK_NSEC`. The call cannot fail on
+    // Linux.
     clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(1_000_000, |tick| tick.tv_nsec())
 }
 

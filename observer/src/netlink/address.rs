@@ -22,8 +22,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads the payload of an address message. Returns `None` for families other than IPv4 and IPv6, and for unreadable
-    /// messages, which are counted.
+    /// Reads the payload of an address message. Returns `None` for families other than IPv4 and
+    /// IPv6, and for unreadable messages, which are counted.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let family = payload.first().map(|family| i32::from(*family));
         if family.is_some_and(|family| family != libc::AF_INET && family != libc::AF_INET6) {

@@ -56,12 +56,14 @@ pub struct Events {
 }
 
 impl Events {
-    /// Subscribes to links, qdiscs, filters, addresses and namespace IDs. Requires `CAP_NET_BROADCAST`.
+    /// Subscribes to links, qdiscs, filters, addresses and namespace IDs. Requires
+    /// `CAP_NET_BROADCAST`.
     pub fn new() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind(&SocketAddr::new(0, 0))?;
         socket.set_listen_all_namespaces(true)?;
-        // Enough for a thousand tasks that start at once. The kernel caps the size at net.core.rmem_max.
+        // Enough for a thousand tasks that start at once. The kernel caps the size at
+        // net.core.rmem_max.
         socket.set_rx_buf_sz(4_u32 << 20)?;
         for group in GROUPS {
             socket.add_membership(group)?;
@@ -106,7 +108,8 @@ fn take(datagram: &[u8], netns: Option<NetnsId>, events: &mut Vec<Event>) {
     }
 }
 
-/// Converts a message. Unreadable messages become [`Change::Interfaces`], so that the namespace is listed again.
+/// Converts a message. Unreadable messages become [`Change::Interfaces`], so that the namespace is
+/// listed again.
 fn change(message: Message<'_>) -> Option<Change> {
     match message.kind {
         libc::RTM_DELLINK => match Link::read(message.payload) {

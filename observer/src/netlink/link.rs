@@ -58,8 +58,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// Reads the payload of a link message. Returns `None` if the index cannot be read. Unreadable attributes are counted
-    /// and skipped.
+    /// Reads the payload of a link message. Returns `None` if the index cannot be read. Unreadable
+    /// attributes are counted and skipped.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let (Some(index), Some(flags)) = (u32_at(payload, 4), u32_at(payload, 8)) else {
             unread::count(Kind::Link, payload);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_counted_and_costs_nothing_else() {
+    fn unreadable_attributes_are_counted_and_skipped() {
         let before = unread::unread(Kind::Link);
         // An attribute with a wrong length, and a truncated one at the end.
         let mut bytes = Request::new(libc::RTM_NEWLINK, 0, &header(7))

@@ -1,7 +1,8 @@
 //! Encoding of netlink requests, and iterators over messages and their attributes.
 //!
-//! Written by hand, because crates that decode every attribute reject a whole message for one unreadable attribute, and
-//! the name, alias and alternative names of an interface may be any bytes. This module decodes only requested attributes.
+//! Written by hand, because crates that decode every attribute reject a whole message for one
+//! unreadable attribute, and the name, alias and alternative names of an interface may be any
+//! bytes. This module decodes only requested attributes.
 
 /// Length of `struct nlmsghdr`.
 pub(super) const HEADER: usize = 16;
@@ -84,7 +85,8 @@ pub(super) struct Message<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Iterator over the messages of a datagram. It ends after the first message with an invalid length.
+/// Iterator over the messages of a datagram. It ends after the first message with an invalid
+/// length.
 #[derive(Debug)]
 pub(super) struct Messages<'a>(&'a [u8]);
 
@@ -116,7 +118,8 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// Iterator over attributes: type and value of each. It ends after the first one with an invalid length.
+/// Iterator over attributes: type and value of each. It ends after the first one with an invalid
+/// length.
 #[derive(Clone, Debug)]
 pub(super) struct Attributes<'a>(&'a [u8]);
 
@@ -196,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_ends_the_walk_and_is_told() {
+    fn malformed_bytes_end_the_iteration_with_an_error() {
         let good = Request::new(18, 0, &[]).with(1, b"x").finish(1);
         for cut in 1..good.len() {
             let last = Messages::of(&good[..cut]).last().unwrap();

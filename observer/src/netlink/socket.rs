@@ -62,7 +62,8 @@ impl Netlink {
         })
     }
 
-    /// ID of the namespace behind a descriptor. Assigns one if it has none. An ID does not keep the namespace alive.
+    /// ID of the namespace behind a descriptor. Assigns one if it has none. An ID does not keep the
+    /// namespace alive.
     pub fn netns_id(&mut self, fd: BorrowedFd<'_>) -> io::Result<NetnsId> {
         let assign = Request::new(libc::RTM_NEWNSID, libc::NLM_F_ACK, &[0; netns_id::HEADER])
             .with(NETNSA_NSID, &(-1_i32).to_ne_bytes())
@@ -105,7 +106,8 @@ impl Netlink {
         self.link(ifindex)?.counters.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Reads a dump. Repeats it if the kernel reports changes meanwhile, because entries may then be missing.
+    /// Reads a dump. Repeats it if the kernel reports changes meanwhile, because entries may then
+    /// be missing.
     fn dump<T>(
         &mut self,
         request: impl Fn() -> Request,
@@ -126,8 +128,8 @@ impl Netlink {
         Ok(found)
     }
 
-    /// Sends a request and passes each message of the answer to `take`. Returns at the end of the answer, or with the error
-    /// in it.
+    /// Sends a request and passes each message of the answer to `take`. Returns at the end of the
+    /// answer, or with the error in it.
     pub(super) fn ask(&mut self, request: Request, mut take: impl FnMut(Message<'_>)) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         self.socket.send(&request.finish(self.sequence), 0)?;

@@ -1,6 +1,7 @@
 //! The clsact qdisc of an interface and the eBPF filters on it.
 //!
-//! Not by aya, which requires the name of the interface. A name may be any bytes, and may change between two calls.
+//! Not by aya, which requires the name of the interface. A name may be any bytes, and may change
+//! between two calls.
 
 use std::{
     io,
@@ -109,7 +110,8 @@ pub(super) fn is_root(payload: &[u8]) -> bool {
 }
 
 impl Netlink {
-    /// Returns whether an interface of the socket's namespace has a TC filter on its ingress or egress.
+    /// Returns whether an interface of the socket's namespace has a TC filter on its ingress or
+    /// egress.
     pub fn has_tc_filters(&mut self, ifindex: u32) -> io::Result<bool> {
         for side in Side::ALL {
             if !self.filters(ifindex, side)?.is_empty() {
@@ -119,7 +121,8 @@ impl Netlink {
         Ok(false)
     }
 
-    /// Adds the clsact qdisc to an interface of the socket's namespace. Returns `false` if the interface has one.
+    /// Adds the clsact qdisc to an interface of the socket's namespace. Returns `false` if the
+    /// interface has one.
     ///
     /// Fails with [`io::ErrorKind::AlreadyExists`] if an `ingress` qdisc is in its place.
     pub fn add_clsact(&mut self, ifindex: u32) -> io::Result<bool> {
@@ -128,7 +131,8 @@ impl Netlink {
             .with(TCA_KIND, b"clsact\0");
         match self.ask(request, |_| {}) {
             Ok(()) => Ok(true),
-            // An `ingress` qdisc has the same parent, and treats an egress filter as an ingress filter.
+            // An `ingress` qdisc has the same parent, and treats an egress filter as an ingress
+            // filter.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
                 match self.qdisc_at_clsact(ifindex)? {
                     Some(kind) if *kind != *"clsact" => Err(io::Error::new(
@@ -163,7 +167,8 @@ impl Netlink {
         self.ask(Request::new(libc::RTM_DELQDISC, libc::NLM_F_ACK, &header), |_| {})
     }
 
-    /// Adds a filter with this program to an interface of the socket's namespace. With `replace`, replaces an existing filter.
+    /// Adds a filter with this program to an interface of the socket's namespace. With `replace`,
+    /// replaces an existing filter.
     pub fn set_filter(
         &mut self,
         filter: FilterId,

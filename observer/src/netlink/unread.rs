@@ -56,7 +56,7 @@ pub(super) fn count(kind: Kind, bytes: &[u8]) {
     tracing::warn!(
         kind = kind.as_str(),
         bytes = %hex,
-        "a netlink message of the kernel could not be understood in full: \
-         observer_netlink_unread_total counts them; please report this line"
+        "a netlink message could not be decoded completely: \
+         observer_netlink_unread_total counts such messages; please report this line"
     );
 }

@@ -22,7 +22,7 @@ use crate::{
         KernelError,
         entry::delta_of,
         mapping::Mapping,
-        syscall::{After, Elements, delete, map_fd, misses},
+        syscall::{AfterRead, Elements, delete, map_fd, misses},
         ticks::Ticks,
     },
 };
@@ -32,13 +32,16 @@ use crate::{
 pub struct DropTotals {
     /// Dropped packets not counted, because the map of counts was full.
     pub uncounted: u64,
-    /// Packets that policy dropped after the hook and that did not become `REJECT`, because the map of flows was full.
+    /// Packets that policy dropped after the hook and that did not become `REJECT`, because the map
+    /// of flows was full.
     pub table_full: u64,
-    /// Packets that policy dropped after the hook and that did not become `REJECT`, because their headers were unreadable.
+    /// Packets that policy dropped after the hook and that did not become `REJECT`, because their
+    /// headers were unreadable.
     pub unread: u64,
     /// Undelivered packets not counted, because the map of undelivered flows was full.
     pub undelivered_full: u64,
-    /// Dropped buffers for which the program did not run, because it was already running on the same CPU.
+    /// Dropped buffers for which the program did not run, because it was already running on the
+    /// same CPU.
     pub missed: u64,
 }
 
@@ -49,7 +52,7 @@ pub struct Dropped {
     pub direction: Direction,
     /// Kernel's name of the reason, without prefix; `unknown` if the kernel gives none.
     pub reason: Arc<str>,
-    /// Drops since the interface is watched.
+    /// Drops since the interface was put on the watchlist.
     pub count: DropCount,
 }
 
@@ -118,8 +121,9 @@ impl Drops {
         self.detail
     }
 
-    /// Passes every rejected flow of a half to `take`, and clears the half. No program may write it any more. Undelivered
-    /// packets are kept for [`take_undelivered`](Self::take_undelivered). Returns the number of flows read.
+    /// Passes every rejected flow of a half to `take`, and clears the half. No program may write it
+    /// any more. Undelivered packets are kept for [`take_undelivered`](Self::take_undelivered).
+    /// Returns the number of flows read.
     pub(in crate::kernel) fn drain(
         &mut self,
         half: usize,
@@ -132,7 +136,7 @@ impl Drops {
         }
         self.state.write(used, 0);
         let Self { halves, undelivered_halves, undelivered, flows, reasons, state, .. } = self;
-        let read = flows.read(map_fd(&halves[half]), After::Remove, |key, slot| {
+        let read = flows.read(map_fd(&halves[half]), AfterRead::Remove, |key, slot| {
             if let Some(reason) = reasons.policy(key.reason) {
                 let mut delta = delta(ticks, key, slot);
                 delta.key = delta.key.with_action(Action::Reject(reason));
@@ -140,7 +144,7 @@ impl Drops {
             }
         });
         let read = read.and_then(|rejected| {
-            let rest = flows.read(map_fd(&undelivered_halves[half]), After::Remove, |key, slot| {
+            let rest = flows.read(map_fd(&undelivered_halves[half]), AfterRead::Remove, |key, slot| {
                 undelivered.push((delta(ticks, key, slot).key, slot.packets));
             });
             rest.map(|rest| rejected + rest)
@@ -163,13 +167,13 @@ impl Drops {
         // Cleared before the read, so that a count added meanwhile is read twice rather than never.
         self.state.write(COUNTED, 0);
         let Self { elements, count_map, counts, state, .. } = self;
-        let read = elements.read(map_fd(count_map), After::Keep, |key, count| {
+        let read = elements.read(map_fd(count_map), AfterRead::Keep, |key, count| {
             counts.insert(*key, *count);
         });
         read.map(drop).inspect_err(|_| state.write(COUNTED, 1))
     }
 
-    /// Drops of an interface since it is watched.
+    /// Drops of an interface since it was put on the watchlist.
     pub fn of(&self, interface: InterfaceNumber) -> impl Iterator<Item = Dropped> {
         self.of_number(interface.get())
     }
@@ -179,21 +183,23 @@ impl Drops {
         self.of_number(0)
     }
 
+    /// Drops with an interface number; 0 for those without interface.
     fn of_number(&self, number: u16) -> impl Iterator<Item = Dropped> {
         let first = DropCountKey { interface: number, ..DropCountKey::default() };
-        let its = self.counts.range(first..).take_while(move |(key, _)| key.interface == number);
-        its.map(|(key, count)| Dropped {
+        let counts = self.counts.range(first..).take_while(move |(key, _)| key.interface == number);
+        counts.map(|(key, count)| Dropped {
             direction: if key.direction == 0 { Direction::Ingress } else { Direction::Egress },
             reason: self.reasons.name(key.reason),
             count: *count,
         })
     }
 
-    /// Deletes the counts of an interface that is no longer watched, because its number will be reused.
+    /// Deletes the counts of an interface that is no longer watched, because its number will be
+    /// reused.
     pub fn forget(&mut self, interface: InterfaceNumber) -> Result<(), KernelError> {
         let number = interface.get();
-        let its: Vec<_> = self.counts.keys().filter(|key| key.interface == number).copied().collect();
-        for key in its {
+        let keys: Vec<_> = self.counts.keys().filter(|key| key.interface == number).copied().collect();
+        for key in keys {
             self.counts.remove(&key);
             delete(map_fd(&self.count_map), &key)?;
         }

@@ -1,3 +1,5 @@
+//! Detail in which the kernel reports drops.
+
 use std::fmt;
 
 use super::{offsets::KernelOffsets, reasons::ReasonTable};
@@ -22,9 +24,9 @@ impl DropDetail {
 impl fmt::Display for DropDetail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Reasons => "drops are seen with their reasons",
+            Self::Reasons => "drops are counted with their reasons",
             Self::Counts => {
-                "drops are counted, and none becomes REJECT: this kernel does not say why it drops (Linux 5.18 does)"
+                "drops are counted without reasons, and none becomes REJECT: this kernel gives no reasons (Linux 5.18 does)"
             }
         })
     }

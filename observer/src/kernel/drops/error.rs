@@ -1,3 +1,5 @@
+//! Error of observing drops.
+
 use crate::kernel::{KernelError, btf::BtfError};
 
 /// Error that leaves the daemon without drop counts.

@@ -37,28 +37,29 @@ pub fn probe() -> Result<DropDetail, DropsError> {
 fn attach(
     mut make: impl FnMut(VerifierLogLevel) -> Result<Ebpf, KernelError>,
 ) -> Result<(Ebpf, ProgramFd), DropsError> {
-    let types = AyaBtf::from_sys_fs()?;
+    let btf = AyaBtf::from_sys_fs()?;
     let mut object = make(VerifierLogLevel::DISABLE)?;
-    match attach_program(&mut object, &types) {
+    match attach_program(&mut object, &btf) {
         Ok(program) => Ok((object, program)),
         // Load again with the verifier's log.
         Err(KernelError::Program { .. }) => {
             let mut object = make(VerifierLogLevel::DEBUG)?;
-            let program = attach_program(&mut object, &types)?;
+            let program = attach_program(&mut object, &btf)?;
             Ok((object, program))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn attach_program(object: &mut Ebpf, types: &AyaBtf) -> Result<ProgramFd, KernelError> {
+/// Loads and attaches the program. Returns a descriptor of it.
+fn attach_program(object: &mut Ebpf, btf: &AyaBtf) -> Result<ProgramFd, KernelError> {
     const NAME: &str = names::OBSERVE_DROP;
     let program: &mut BtfTracePoint = match object.program_mut(NAME).map(TryInto::try_into) {
         Some(Ok(program)) => program,
         _ => return Err(KernelError::Missing { kind: "program", name: NAME }),
     };
     let refused = |action| move |source| KernelError::Program { action, program: NAME, source };
-    program.load(TRACEPOINT, types).map_err(|source| match source {
+    program.load(TRACEPOINT, btf).map_err(|source| match source {
         ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().is_empty() => {
             KernelError::verifier(NAME, &verifier_log.to_string())
         }

@@ -14,7 +14,8 @@ const SUBSYSTEM_SHIFT: u32 = 16;
 /// Drop reasons of the running kernel.
 #[derive(Debug)]
 pub(in crate::kernel) struct ReasonTable {
-    /// Numbers of the reasons that the program treats specially; [`UNKNOWN_REASON`] for those that this kernel lacks.
+    /// Numbers of the reasons that the program treats specially; [`UNKNOWN_REASON`] for those that
+    /// this kernel lacks.
     pub(in crate::kernel) numbers: DropReasons,
     /// Verdict on each reason, by its number.
     pub(in crate::kernel) verdicts: [u8; DROP_VERDICTS],

@@ -1,15 +1,19 @@
-//! Verdict on each drop reason of the kernel: does it mean that an incoming packet failed to reach its receiver?
+//! Verdict on each drop reason of the kernel: does it mean that an incoming packet failed to reach
+//! its receiver?
 //!
-//! The kernel also gives reasons when it frees packets that are not lost: a segment that was received before, the FIN in
-//! the queue of a closed socket, a copy for a capture. So this table has a verdict on each reason of
-//! `enum skb_drop_reason` from Linux 5.17 to 7.2 (include/net/dropreason-core.h; include/net/dropreason.h up to Linux 6.3;
-//! include/linux/skbuff.h up to Linux 5.19). The comment beside a reason names functions that use it. A reason used both
-//! for losses and for harmless events, in any of these versions, counts as no loss: `undelivered_packets` may omit a
-//! packet, but must not invent one. The metric `observer_interface_dropped_packets_total` counts all reasons.
+//! The kernel also gives reasons when it frees packets that are not lost: a segment that was
+//! received before, the FIN in the queue of a closed socket, a copy for a capture. So this table
+//! has a verdict on each reason of `enum skb_drop_reason` from Linux 5.17 to 7.2
+//! (include/net/dropreason-core.h; include/net/dropreason.h up to Linux 6.3; include/linux/skbuff.h
+//! up to Linux 5.19). The comment beside a reason names functions that use it. A reason used both
+//! for losses and for harmless events, in any of these versions, counts as no loss:
+//! `undelivered_packets` may omit a packet, but must not invent one. The metric
+//! `observer_interface_dropped_packets_total` counts all reasons.
 //!
-//! The table omits reasons of policy (`DropReason`) and `CPU_BACKLOG`, which is used before the hook. It also omits the
-//! reasons of subsystems (net/mac80211/drop.h, net/openvswitch/drop.h, include/net/dropreason-qdisc.h), because their
-//! packets are not on their way into the network stack of an observed interface.
+//! The table omits reasons of policy (`DropReason`) and `CPU_BACKLOG`, which is used before the
+//! hook. It also omits the reasons of subsystems (net/mac80211/drop.h, net/openvswitch/drop.h,
+//! include/net/dropreason-qdisc.h), because their packets are not on their way into the network
+//! stack of an observed interface.
 
 use observer_ebpf::abi::{
     DROP_VERDICTS, Verdict,
@@ -36,8 +40,8 @@ const VERDICTS: [(&str, Verdict); 132] = [
     ("PFMEMALLOC", Undelivered),     // sk_filter_trim_cap, net/core/filter.c
     ("NOMEM", Undelivered),          // ip_rcv_core, icmp_unreach
     ("TCP_OFO_QUEUE_PRUNE", Undelivered), // queued, then thrown away: tcp_prune_ofo_queue
-    // TCP segments received before, or refused because of window or sequence numbers, as duplicates and zero window probes
-    // are.
+    // TCP segments received before, or refused because of window or sequence numbers, as duplicates
+    // and zero window probes are.
     ("TCP_OLD_DATA", Delivered),     // a spurious retransmission: tcp_data_queue
     ("TCP_OFOMERGE", Delivered),     // tcp_data_queue_ofo
     ("TCP_OFO_DROP", Delivered),     // "data already in receive queue": tcp_ofo_queue

@@ -1,3 +1,5 @@
+//! The list of interfaces whose drops are counted.
+
 use std::collections::BTreeMap;
 
 use aya::maps::MapData;
@@ -13,8 +15,8 @@ use crate::{
 
 /// Interfaces whose drops are counted.
 ///
-/// An interface is on the list only while its hooks are attached. A dropped packet that no hook has counted would be
-/// subtracted from the flow of another packet.
+/// An interface is on the list only while its hooks are attached. A dropped packet that no hook has
+/// counted would be subtracted from the flow of another packet.
 #[derive(Debug)]
 pub struct Watchlist {
     map: MapData,
@@ -46,8 +48,8 @@ impl Watchlist {
         self.set_namespace(netns)
     }
 
-    /// Sets the interface to which drops of a namespace belong that happen before a route is chosen: its only interface, or
-    /// none if there are several.
+    /// Sets the interface to which drops of a namespace belong that happen before a route is
+    /// chosen: its only interface, or none if there are several.
     fn set_namespace(&mut self, netns: u32) -> Result<(), KernelError> {
         let key = WatchKey { netns, ifindex: 0 };
         let numbers: Vec<u16> =

@@ -63,8 +63,8 @@ impl Peer {
     }
 }
 
-/// Returns whether a feature is in `NETIF_F_GSO_SOFTWARE`, the set that a veth switches off on its peer when it takes an
-/// XDP program. The program then sees the segments.
+/// Returns whether a feature is in `NETIF_F_GSO_SOFTWARE`, the set that a veth switches off on its
+/// peer when it takes an XDP program. The program then sees the segments.
 fn is_segmentation(feature: &str) -> bool {
     feature.starts_with("tx-tcp") && feature.ends_with("segmentation")
         || matches!(feature, "tx-sctp-segmentation" | "tx-udp-segmentation" | "tx-gso-list")
@@ -82,13 +82,14 @@ impl Device {
         Ok(device)
     }
 
-    /// Reads the properties on a thread inside `netns`. Also returns the namespace and index of a veth peer.
+    /// Reads the properties on a thread inside `netns`. Also returns the namespace and index of a
+    /// veth peer.
     fn read_here(
         netns: &Netns,
         ifindex: u32,
         ethernet: bool,
     ) -> Result<(Self, Option<(Netns, u32)>), KernelError> {
-        let failed = |error| KernelError::call(format!("looking at interface {ifindex}"), error);
+        let failed = |error| KernelError::call(format!("examining interface {ifindex}"), error);
         let mut netlink = Netlink::new().map_err(failed)?;
         let gone = |error: io::Error| match error.raw_os_error() {
             Some(libc::ENODEV | libc::ENXIO) => KernelError::InterfaceGone(ifindex),
@@ -126,7 +127,8 @@ fn program_name(id: u32) -> String {
     if name.is_empty() { format!("XDP program {id}") } else { format!("XDP program {id} ({name})") }
 }
 
-/// Finds the namespace and index of a veth peer. `netlink` is a socket in `netns`, the namespace of `link`.
+/// Finds the namespace and index of a veth peer. `netlink` is a socket in `netns`, the namespace of
+/// `link`.
 fn find_peer(netlink: &mut Netlink, netns: &Netns, link: &Link) -> Option<(Netns, u32)> {
     let netns = match link.other_netns {
         None => netns.clone(),

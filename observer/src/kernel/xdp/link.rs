@@ -13,7 +13,8 @@ use crate::kernel::{
 
 /// Attaches the program to an interface of the calling thread's namespace.
 ///
-/// Not by aya, which falls back to an attachment without a link. Such a program would outlive a killed daemon.
+/// Not by aya, which falls back to an attachment without a link. Such a program would outlive a
+/// killed daemon.
 pub(in crate::kernel) fn attach(
     programs: &mut Programs,
     ifindex: u32,
@@ -25,7 +26,8 @@ pub(in crate::kernel) fn attach(
     Link::create(program.as_fd(), ifindex, LinkType::Xdp, mode.flags()).map_err(|error| refused(mode, &error))
 }
 
-/// Explains an error of `BPF_LINK_CREATE`. The kernel writes a message for each case, but does not return it.
+/// Explains an error of `BPF_LINK_CREATE`. The kernel writes a message for each case, but does not
+/// return it.
 fn refused(mode: XdpMode, error: &io::Error) -> Refusal {
     let (reason, text) = match error.raw_os_error() {
         Some(libc::EBUSY | libc::EEXIST) => (Reason::Busy, "gives way to another program".to_owned()),

@@ -1,11 +1,12 @@
 //! XDP on an interface: the decision whether to use it, and the attachment.
 //!
-//! Owns: XDP modes, the rules for using them, and the attachment of the XDP program. In: the user's wish and an
-//! interface. Out: an [`XdpPlan`] or a [`Refusal`].
+//! Owns: XDP modes, the rules for using them, and the attachment of the XDP program. In: the user's
+//! wish and an interface. Out: an [`XdpPlan`] or a [`Refusal`].
 //!
-//! To attach a program, the kernel may switch off offloads, restart queues or lower MTU limits, on this interface or on
-//! its veth peer. It does not undo all of that on detach. So the daemon predicts the changes first. Unless the user accepts
-//! changes, it uses XDP only where nothing changes. On all other interfaces TC counts ingress.
+//! To attach a program, the kernel may switch off offloads, restart queues or lower MTU limits, on
+//! this interface or on its veth peer. It does not undo all of that on detach. So the daemon
+//! predicts the changes first. Unless the user accepts changes, it uses XDP only where nothing
+//! changes. On all other interfaces TC counts ingress.
 
 mod device;
 mod link;
@@ -23,7 +24,8 @@ use crate::netns::Netns;
 
 /// Decides how XDP counts the ingress of one interface.
 ///
-/// The outer error means that the interface could not be examined. The inner one means that XDP is not to be used.
+/// The outer error means that the interface could not be examined. The inner one means that XDP is
+/// not to be used.
 pub fn plan(
     wish: XdpWish,
     netns: &Netns,

@@ -20,7 +20,8 @@ impl XdpMode {
         }
     }
 
-    /// `XDP_FLAGS_DRV_MODE` or `XDP_FLAGS_SKB_MODE`. Without either flag the kernel chooses the mode.
+    /// `XDP_FLAGS_DRV_MODE` or `XDP_FLAGS_SKB_MODE`. Without either flag the kernel chooses the
+    /// mode.
     pub(super) const fn flags(self) -> u32 {
         match self {
             Self::Native => 1 << 2,
@@ -54,12 +55,14 @@ impl XdpWish {
 pub struct XdpPlan {
     /// Mode to attach in.
     pub mode: XdpMode,
-    /// Attach a TC program too. It counts packets that XDP cannot: segments of super-packets and packets redirected past
-    /// XDP. Native XDP on a network card needs none: it has neither, and its driver may reserve no room for marks.
+    /// Attach a TC program too. It counts packets that XDP cannot: segments of super-packets and
+    /// packets redirected past XDP. Native XDP on a network card needs none: it has neither, and
+    /// its driver may reserve no room for marks.
     pub companion: bool,
 }
 
-/// Returns whether this kernel supports XDP with multi-buffer packets and the helpers that read them (Linux 5.18).
+/// Returns whether this kernel supports XDP with multi-buffer packets and the helpers that read
+/// them (Linux 5.18).
 pub fn has_frags() -> bool {
     KernelVersion::running().at_least(5, 18)
 }

@@ -7,11 +7,12 @@ use super::{
 };
 use crate::{ethtool::Channels, kernel::preflight::KernelVersion};
 
-/// Hardware merging. Generic mode switches these off and not on again (`generic_xdp_install`). In native mode it depends
-/// on the driver.
+/// Hardware merging. Generic mode switches these off and not on again (`generic_xdp_install`). In
+/// native mode it depends on the driver.
 const HARDWARE_MERGING: [&str; 2] = ["rx-lro", "rx-gro-hw"];
 
-/// `ENA_XDP_MAX_MTU` in bytes: a page without the headers and the room that XDP and the kernel reserve in it.
+/// `ENA_XDP_MAX_MTU` in bytes: a page without the headers and the room that XDP and the kernel
+/// reserve in it.
 const ENA_MAX_MTU: u32 = 3498;
 
 impl Device {
@@ -107,7 +108,8 @@ impl Device {
                 add(false, Reason::Queues, text);
             }
         }
-        // Every driver recreates its queues for the first program; some change buffer sizes or reserve queues for XDP.
+        // Every driver recreates its queues for the first program; some change buffer sizes or
+        // reserve queues for XDP.
         let driver = if self.driver.is_empty() { "the driver" } else { &self.driver };
         add(true, Reason::Queues, format!("would have {driver} restart its queues and lower its MTU limit"));
     }
