@@ -1,4 +1,4 @@
-//! Debian packages: what apt knows, what it installs, and what is unpacked privately without touching the system.
+//! Debian packages: queries, installation into the system, and private unpacking that leaves the system unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -13,18 +13,18 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{host, process, progress::Step};
 
-/// Written last into an unpacked tree: the packages in it, with their versions.
+/// Name of the file that lists an unpacked tree's packages with their versions. It is written last.
 pub(crate) const STAMP: &str = ".packages";
 
-/// Which apt answers: the system's own, or one with sources of ours. The free functions ask the system's.
+/// An apt with the system's sources, or with sources of its own. The free functions use the system's.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Apt {
-    /// In front of the arguments of every call; they beat the system's settings.
+    /// Options in front of the arguments of every call; they override the system's settings.
     pub(crate) options: Vec<String>,
 }
 
 impl Apt {
-    /// A call. Only the C locale's words can be read reliably.
+    /// A command in the C locale, because only its messages can be parsed.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("LC_ALL", "C").args(&self.options);
@@ -63,7 +63,7 @@ impl Apt {
         step.detail(format!("downloading {} packages", packages.len()));
         let mut download = self.command("apt-get");
         if host::is_root() {
-            // apt's own user may not write here; as that is no fault, apt should not warn about it.
+            // apt's own user may not write here, and apt would warn about that.
             download.args(["-o", "APT::Sandbox::User=root"]);
         }
         step.run(download.args(["-q", "download"]).args(packages).current_dir(&debs))
@@ -102,7 +102,7 @@ pub(crate) fn learn(step: &Step, packages: &[&str]) -> Result<bool> {
     Ok(knows(packages))
 }
 
-/// Renews the lists of packages, which needs root.
+/// Updates the package lists. Needs root.
 pub(crate) fn update(step: &Step, why: &str) -> Result<()> {
     step.aside(process::authorise)?;
     step.detail("apt-get update");
@@ -110,7 +110,7 @@ pub(crate) fn update(step: &Step, why: &str) -> Result<()> {
         .with_context(|| format!("{why}: make `apt-get update` work for root first"))
 }
 
-/// Installs into the system, which needs root.
+/// Installs packages into the system. Needs root.
 pub(crate) fn install(step: &Step, packages: &[&str]) -> Result<()> {
     step.aside(process::authorise)?;
     if !learn(step, packages)? {
@@ -127,14 +127,14 @@ pub(crate) fn depends(package: &str) -> Result<Vec<String>> {
     Apt::default().depends(package)
 }
 
-/// The libraries that the system lacks for these packages to run: apt's own resolver knows.
+/// Libraries that must be installed for these packages to run, as apt's own resolver finds them.
 pub(crate) fn missing_libraries(packages: &[&str]) -> Result<Vec<String>> {
     let mut missing = missing(packages)?;
     missing.retain(|name| name.starts_with("lib"));
     Ok(missing)
 }
 
-/// All that the system lacks for these packages to run, themselves included; nothing that is for building.
+/// Packages that must be installed for these packages to run, these included; development packages excluded.
 pub(crate) fn missing(packages: &[&str]) -> Result<Vec<String>> {
     let mut args = vec!["-q", "--simulate", "install", "--no-install-recommends"];
     args.extend(packages);
@@ -185,7 +185,7 @@ fn apt_get_as_root() -> Result<Command> {
     process::as_root(&apt_get, &[("DEBIAN_FRONTEND", "noninteractive".into())])
 }
 
-/// Renames `new` to `place`, where an older one may stand.
+/// Renames `new` to `place`, replacing an older file or folder.
 fn replace(new: &Path, place: &Path) -> Result<()> {
     let old = place.with_extension("old");
     remove(&old)?;

@@ -1,4 +1,4 @@
-//! `bench`: the benchmarks, as root, with the environment of the tests.
+//! `bench`: runs the benchmarks as root, with the environment of the tests.
 
 use std::{ffi::OsString, fs};
 
@@ -34,7 +34,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
         "observer-bench",
         "--features",
         "bench",
-        // What is measured is compiled as in a release; tests are compiled to be there soon.
+        // The benchmarks compile with the optimisation of a release; the tests' profile favours compile time.
         "--config",
         "profile.release.package.observer-tests.opt-level=3",
     ]))?;

@@ -1,4 +1,4 @@
-//! `build`: the daemon, and before it the eBPF objects if they do not belong to their sources.
+//! `build`: builds the eBPF objects if they are out of date, then the daemon.
 
 use anyhow::Result;
 
@@ -49,7 +49,7 @@ pub(crate) fn steps(paths: &Paths) -> Result<usize> {
     Ok(object::steps(paths)? + 1)
 }
 
-/// Everything that running and testing needs.
+/// Builds everything that running and testing needs.
 pub(crate) fn all(paths: &Paths) -> Result<()> {
     object::ensure(paths)?;
     daemon(paths, false)

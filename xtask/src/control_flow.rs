@@ -1,15 +1,15 @@
-//! Loops that kernels before 6.7 refuse, found in the finished object rather than by booting such a kernel.
+//! Loops that kernels before 6.7 refuse, found in the finished object instead of by booting such a kernel.
 //!
-//! Their verifier walks the instructions of a program and takes a way back for a loop only where a jump leads it
-//! (`check_cfg`; kernel commit 10e14e9652bf lifted this). Of code whose last instruction in a loop simply runs on into
-//! the loop's first one it says "back-edge from insn 830 to 831", and nothing loads on Linux 5.10 and 6.1.
+//! The verifier of those kernels accepts a back edge as a loop only if it is a jump (`check_cfg`; kernel commit
+//! 10e14e9652bf lifted this). If the last instruction of a loop falls through into the first one, Linux 5.10 and 6.1
+//! refuse the program: "back-edge from insn 830 to 831".
 
 use anyhow::{Context as _, Result};
 
 use crate::elf;
 
 const INSTRUCTION_LEN: usize = 8;
-/// Loads 64 bits and takes the room of two instructions.
+/// Opcode of the 64-bit immediate load, which takes two instruction slots.
 const LOAD_WIDE: u8 = 0x18;
 const CLASS: u8 = 0x07;
 const JUMP: u8 = 0x05;
@@ -19,15 +19,15 @@ const ALWAYS: u8 = 0x00;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
 
-/// A loop that is closed without a jump.
+/// A loop that is closed by fall-through instead of by a jump.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SilentLoop {
     pub(crate) function: String,
-    /// Number of its first instruction within the function.
+    /// Index of its first instruction within the function.
     pub(crate) head: usize,
 }
 
-/// Those of all functions.
+/// The fall-through loops of all functions.
 pub(crate) fn silent_loops(object: &[u8]) -> Result<Vec<SilentLoop>> {
     let functions = elf::functions(object).context("the object is no 64-bit ELF file")?;
     let loops = functions.iter().flat_map(|function| {
@@ -37,7 +37,7 @@ pub(crate) fn silent_loops(object: &[u8]) -> Result<Vec<SilentLoop>> {
     Ok(loops.collect())
 }
 
-/// Where an instruction leads to, and whether by a jump.
+/// A successor of an instruction, and true if a jump leads to it.
 #[derive(Clone, Copy)]
 struct Edge {
     to: usize,
@@ -65,7 +65,7 @@ fn edges(code: &[u8], at: usize) -> [Option<Edge>; 2] {
     }
 }
 
-/// The first instructions of loops that are closed without a jump: the verifier's depth-first walk.
+/// The first instructions of fall-through loops, found by the verifier's depth-first walk.
 fn heads(code: &[u8]) -> Vec<usize> {
     #[derive(Clone, Copy, PartialEq, Eq)]
     enum State {

@@ -1,4 +1,4 @@
-//! `doctor`: what is here, what is missing, and the command that brings it.
+//! `doctor`: lists installed and missing parts, with the command that installs each.
 
 use std::{path::Path, process::Command};
 
@@ -17,11 +17,11 @@ const KERNEL: (u32, u32) = (5, 10);
 
 struct Finding {
     part: String,
-    /// What was found, if anything was.
+    /// Version or path of the part; `None` if it is missing.
     found: Option<String>,
-    /// Whether building and running needs it; the rest is for tests or for one more feature.
+    /// True for parts that building and running need. The others serve the tests or a single feature.
     needed: bool,
-    mend: String,
+    remedy: String,
 }
 
 pub(crate) fn run(paths: &Paths) -> Result<()> {
@@ -30,13 +30,13 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
     findings.extend([kernel(), root(), btf()]);
     findings.extend(tools::TOOLS.iter().map(|tool| test_tool(paths, tool)));
     findings.extend([readers(paths), booted(paths)]);
-    for Finding { part, found, needed, mend } in &findings {
+    for Finding { part, found, needed, remedy } in &findings {
         let state = match (found, needed) {
             (Some(_), _) => "ok",
             (None, true) => "MISSING",
             (None, false) => "absent",
         };
-        let text = found.as_ref().unwrap_or(mend);
+        let text = found.as_ref().unwrap_or(remedy);
         println!("{state:<8} {part:<14} {text}");
     }
     match findings.iter().filter(|it| it.needed && it.found.is_none()).count() {
@@ -56,7 +56,7 @@ fn rustc() -> Finding {
         part: "rustc".into(),
         found: found.map(|line| line.trim().to_owned()),
         needed: true,
-        mend: format!("{wanted} or newer is needed: `rustup update stable`"),
+        remedy: format!("{wanted} or newer is needed: `rustup update stable`"),
     }
 }
 
@@ -65,7 +65,7 @@ fn compiler_driver() -> Finding {
         part: "cc".into(),
         found: host::find_program("cc").map(shown),
         needed: true,
-        mend: "Rust links with it: `apt-get install gcc libc6-dev`".into(),
+        remedy: "Rust links with it: `apt-get install gcc libc6-dev`".into(),
     }
 }
 
@@ -73,7 +73,7 @@ fn bpf(paths: &Paths) -> [Finding; 2] {
     let toolchain = BpfToolchain::found(paths);
     // The objects in the repository need neither until their sources change.
     let needed = !object::stale(paths).is_ok_and(|reason| reason.is_none());
-    let mend = "only for changes to the eBPF programs: `cargo xtask setup --only bpf`";
+    let remedy = "only for changes to the eBPF programs: `cargo xtask setup --only bpf`";
     [
         Finding {
             part: "BPF compiler".into(),
@@ -82,13 +82,13 @@ fn bpf(paths: &Paths) -> [Finding; 2] {
                 BpfToolchain::Nightly { llvm } => format!("rustup's nightly, LLVM {llvm}"),
             }),
             needed,
-            mend: mend.into(),
+            remedy: remedy.into(),
         },
         Finding {
             part: "bpf-linker".into(),
             found: toolchain.and_then(|it| linker::found(paths, it)).map(shown),
             needed,
-            mend: mend.into(),
+            remedy: remedy.into(),
         },
     ]
 }
@@ -101,7 +101,7 @@ fn kernel() -> Finding {
             .filter(|found| *found >= KERNEL)
             .map(|(major, minor)| format!("{major}.{minor}")),
         needed: true,
-        mend: format!("Linux {major}.{minor} or newer is needed to run; building works"),
+        remedy: format!("Linux {major}.{minor} or newer is needed to run; building works"),
     }
 }
 
@@ -111,7 +111,7 @@ fn root() -> Finding {
         part: "root".into(),
         found: if host::is_root() { Some("is root".into()) } else { sudo() },
         needed: true,
-        mend: "running needs root: install sudo, or run xtask as root".into(),
+        remedy: "running needs root: install sudo, or run xtask as root".into(),
     }
 }
 
@@ -121,7 +121,7 @@ fn btf() -> Finding {
         part: "kernel BTF".into(),
         found: file.exists().then(|| shown(file)),
         needed: false,
-        mend: "reasons of drops need a kernel with CONFIG_DEBUG_INFO_BTF".into(),
+        remedy: "reasons of drops need a kernel with CONFIG_DEBUG_INFO_BTF".into(),
     }
 }
 
@@ -130,7 +130,7 @@ fn test_tool(paths: &Paths, tool: &tools::Tool) -> Finding {
         part: tool.program.into(),
         found: tools::find(paths, tool).map(shown),
         needed: tool.uses.contains(&Use::Demo),
-        mend: format!("{}: `cargo xtask setup`, or install {}", tool.why, tool.package),
+        remedy: format!("{}: `cargo xtask setup`, or install {}", tool.why, tool.package),
     }
 }
 
@@ -139,7 +139,7 @@ fn readers(paths: &Paths) -> Finding {
         part: "readers".into(),
         found: readers::found(paths).map(shown),
         needed: false,
-        mend: "DuckDB, pyarrow, flowlogs-reader and moto for Python, for the tests: `cargo xtask setup`"
+        remedy: "DuckDB, pyarrow, flowlogs-reader and moto for Python, for the tests: `cargo xtask setup`"
             .into(),
     }
 }
@@ -149,7 +149,7 @@ fn booted(paths: &Paths) -> Finding {
         part: "other kernels".into(),
         found: kernels::found(paths),
         needed: false,
-        mend: "the tests boot them: `cargo xtask setup`, or `cargo xtask setup --only kernels` for all"
+        remedy: "the tests boot them: `cargo xtask setup`, or `cargo xtask setup --only kernels` for all"
             .into(),
     }
 }

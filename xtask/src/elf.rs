@@ -1,4 +1,4 @@
-//! A look into the finished object: its functions, and which of them call the compiler's memory routines.
+//! Functions of a finished eBPF object, and their calls of the compiler's memory routines.
 //!
 //! LLVM turns the copy of a large struct into a call of `memcpy`, which is a loop over bytes on this target.
 
@@ -16,12 +16,12 @@ const SYMBOL_LEN: usize = 24;
 const RELOCATION_LEN: usize = 16;
 
 const INSTRUCTION_LEN: usize = 8;
-/// Loads 64 bits and takes the room of two instructions.
+/// Opcode of the 64-bit immediate load, which takes two instruction slots.
 const LOAD_WIDE: u8 = 0x18;
 const CALL: u8 = 0x85;
 /// The number of the helper `bpf_tail_call`.
 const TAIL_CALL: i32 = 12;
-/// In the source register of a call: of a function, not of a helper.
+/// Source register of a call instruction that calls a function of the object instead of a helper.
 const CALL_FUNCTION: u8 = 1;
 
 /// A function of the object that calls a memory routine.
@@ -31,7 +31,7 @@ pub(crate) struct MemoryCall {
     pub(crate) routine: String,
 }
 
-/// The calls of memory routines from anything but each other.
+/// Calls of memory routines by all functions except memory routines.
 pub(crate) fn memory_calls(object: &[u8]) -> Result<Vec<MemoryCall>> {
     let object = Object::read(object).context("the object is no 64-bit ELF file")?;
     let mut found = Vec::new();
@@ -59,7 +59,7 @@ pub(crate) struct Function<'a> {
     pub(crate) code: &'a [u8],
 }
 
-/// All functions; `None` where this is no ELF file.
+/// All functions; `None` if this is not an ELF file.
 pub(crate) fn functions(object: &[u8]) -> Option<Vec<Function<'_>>> {
     let object = Object::read(object)?;
     let functions = object.symbols.iter().filter(|symbol| symbol.function && symbol.size > 0);
@@ -71,7 +71,7 @@ pub(crate) fn functions(object: &[u8]) -> Option<Vec<Function<'_>>> {
         .collect()
 }
 
-/// Programs that go on into another and call functions, too.
+/// Programs that both make tail calls and call functions.
 pub(crate) fn mixed_calls(object: &[u8]) -> Result<Vec<String>> {
     let functions = functions(object).context("the object is no 64-bit ELF file")?;
     let mixed = functions.iter().filter(|it| {
@@ -83,7 +83,7 @@ pub(crate) fn mixed_calls(object: &[u8]) -> Result<Vec<String>> {
 
 struct Call {
     offset: usize,
-    /// Else of a helper.
+    /// True for a call of a function, false for a call of a helper.
     of_function: bool,
     immediate: i32,
 }
@@ -141,7 +141,7 @@ impl<'a> Object<'a> {
         Some(Self { bytes, sections, symbols })
     }
 
-    /// Section and offset that a call leads to: relative to itself, or to a symbol where there is a relocation.
+    /// Section and offset of a call's target: relative to the call, or to a symbol if there is a relocation.
     fn target(&self, section: usize, call: &Call) -> (usize, usize) {
         let (section, base) = match self.relocation(section, call.offset) {
             Some(symbol) => (symbol.section, symbol.value),

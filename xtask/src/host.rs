@@ -1,4 +1,4 @@
-//! What this machine is: distribution, kernel, user, programs.
+//! Properties of this machine: distribution, kernel, user, installed programs.
 
 use std::{
     env, fs,
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The distribution's name for itself, such as `debian`.
+/// The distribution's ID, such as `debian`.
 pub(crate) fn distribution() -> Option<String> {
     distribution_in(&fs::read_to_string("/etc/os-release").ok()?)
 }
@@ -16,7 +16,7 @@ fn distribution_in(os_release: &str) -> Option<String> {
     Some(id.trim_matches(['"', '\'']).to_owned())
 }
 
-/// Major and minor of the running kernel.
+/// Major and minor version of the running kernel.
 pub(crate) fn kernel() -> Option<(u32, u32)> {
     version_in(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
 }
@@ -27,29 +27,29 @@ pub(crate) fn version_in(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// Whether we are root already: `/proc/self` belongs to the effective user.
+/// True if this process runs as root: `/proc/self` belongs to the effective user.
 pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// A program by name.
+/// Finds a program by name in [`search_path`].
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     search_path().into_iter().map(|folder| folder.join(name)).find(|program| is_program(program))
 }
 
-/// PATH, and the folders that only root's PATH has on Debian.
+/// The folders of PATH, and those that on Debian only root's PATH has.
 pub(crate) fn search_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).filter(|folder| folder.is_absolute()).chain(system).collect()
 }
 
-/// A program by name in a tree that Debian packages were unpacked into.
+/// Finds a program by name in a tree of unpacked Debian packages.
 pub(crate) fn find_program_in(tree: &Path, name: &str) -> Option<PathBuf> {
     program_folders(tree).map(|folder| folder.join(name)).into_iter().find(|program| is_program(program))
 }
 
-/// Where such a tree keeps its programs.
+/// Folders for programs in a tree of unpacked Debian packages.
 pub(crate) fn program_folders(tree: &Path) -> [PathBuf; 3] {
     [tree.join("usr/bin"), tree.join("usr/sbin"), tree.join("bin")]
 }

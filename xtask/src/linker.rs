@@ -1,4 +1,4 @@
-//! bpf-linker, built against the LLVM of the BPF compiler: it reads that compiler's bitcode.
+//! bpf-linker, built against the LLVM of the BPF compiler, because it reads that compiler's bitcode.
 
 use std::{fs, path::PathBuf};
 
@@ -8,7 +8,7 @@ use crate::{host, paths::Paths, progress::Step, toolchain::BpfToolchain};
 
 pub(crate) const VERSION: &str = "0.13.0";
 
-/// The linker that builds will use, if there is one.
+/// The installed linker that builds use.
 pub(crate) fn found(paths: &Paths, toolchain: BpfToolchain) -> Option<PathBuf> {
     let own = paths.linker().join("bin/bpf-linker");
     if fs::read_to_string(stamp(paths)).is_ok_and(|stamp| stamp == contents(toolchain)) && own.exists() {
@@ -16,7 +16,7 @@ pub(crate) fn found(paths: &Paths, toolchain: BpfToolchain) -> Option<PathBuf> {
     }
     match toolchain {
         BpfToolchain::Debian { .. } => None,
-        // What its authors recommend with rustup's compiler is their own binary, somewhere on PATH.
+        // With rustup's compiler, bpf-linker's authors recommend their prebuilt binary, which is on PATH.
         BpfToolchain::Nightly { .. } => host::find_program("bpf-linker"),
     }
 }

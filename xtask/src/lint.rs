@@ -1,4 +1,4 @@
-//! `lint`: what a change must keep, beyond its tests.
+//! `lint`: checks of formatting, objects, dependencies, imports and code quality, beyond the tests.
 
 use std::process::Command;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
     stages.finish()
 }
 
-/// In release, so that build and tests find what this has compiled.
+/// Runs in the release profile, so that builds and tests reuse its results.
 fn clippy(paths: &Paths) -> Result<()> {
     let mut cargo = paths.cargo();
     cargo.args(["clippy", "--workspace", "--all-targets", "--features", "observer-tests/bench", "--release"]);
@@ -28,7 +28,7 @@ fn clippy(paths: &Paths) -> Result<()> {
     process::check(&mut cargo)
 }
 
-/// Clippy sees these only where the host compiles: the eBPF programs and gated code it does not.
+/// Searches the text, because clippy does not see the eBPF programs and other code that is not compiled for the host.
 fn unfinished(paths: &Paths) -> Result<()> {
     let mut git = Command::new("git");
     git.args(["grep", "--untracked", "-nE", r"\b(todo|unimplemented)!\(", "--", "*.rs"])

@@ -1,4 +1,4 @@
-//! `cargo xtask`: one verb for everything that is done with this repository. Owns the list of verbs and nothing else.
+//! `cargo xtask`: the list of verbs for building, running and testing this repository.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod apt;
 mod bench;
+mod bpf;
 mod build;
 mod control_flow;
 mod demo;
@@ -17,6 +18,7 @@ mod host;
 mod kernels;
 mod linker;
 mod lint;
+mod lock;
 mod object;
 mod paths;
 mod process;
@@ -27,6 +29,7 @@ mod setup;
 mod shared;
 mod skips;
 mod stages;
+mod targets;
 mod test;
 mod toolchain;
 mod tools;
@@ -43,17 +46,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Bring what the demo and the tests lack; `--only bpf`: the compiler and linker of the eBPF programs
+    /// Install missing tools of the demo and the tests; `--only bpf`: the compiler and linker of the eBPF programs
     Setup(setup::Args),
-    /// Show what is there and what is missing, with the command that brings it
+    /// Show installed and missing tools, with the command that installs each
     Doctor,
     /// Build the daemon, and the eBPF objects if their sources have changed
     Build(build::Args),
     /// Build, then start the daemon (as root) with these arguments
     Run(run::Args),
-    /// Build, then show the daemon at work on this host
+    /// Build, then demonstrate the daemon on this host
     Demo(demo::Args),
-    /// Formatting, clippy, unfinished code, and eBPF objects that are what their sources give
+    /// Check formatting, clippy, unfinished code, and that the eBPF objects match their sources
     Lint,
     /// Build, then run the tests; those that need root run through sudo
     Test(test::Args),
@@ -74,12 +77,14 @@ fn main() -> ExitCode {
 }
 
 fn run(verb: Verb) -> Result<()> {
-    // Behind sudo there may be no cargo that knows the paths.
+    // Behind sudo there may be no cargo that finds the workspace.
     if let Verb::Demo(demo::Args { as_root: Some(daemon) }) = &verb {
         return demo::as_root(daemon);
     }
     let paths = Paths::find()?;
-    if let Ok(root)=std::env::var("WALLS") { return walls::check(std::path::Path::new(&root)); }
+    if let Ok(root) = std::env::var("WALLS") {
+        return walls::check(std::path::Path::new(&root));
+    }
     match verb {
         Verb::Setup(args) => setup::run(&paths, &args),
         Verb::Doctor => doctor::run(&paths),

@@ -1,10 +1,10 @@
-//! The eBPF objects: kept in the repository, built anew when their sources change, and proved by `lint`.
+//! The eBPF objects: kept in the repository, rebuilt when their sources change, and verified by `lint`.
 //!
 //! ```text
 //! observer-ebpf/src ─▶ compiler, bpf-linker ─▶ strip ─▶ checks ─▶ observer-ebpf/objects ─▶ observer/build.rs
 //! ```
 //!
-//! Whoever does not change the sources needs neither the BPF compiler nor bpf-linker.
+//! Only changes to the sources need the BPF compiler and bpf-linker.
 
 use std::{
     env,
@@ -18,11 +18,10 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
-    control_flow, elf, linker,
+    bpf, control_flow, elf, linker,
     paths::Paths,
     process,
     progress::Step,
-    setup,
     toolchain::{self, BpfToolchain},
 };
 
@@ -41,12 +40,12 @@ enum Warnings {
     Denied,
 }
 
-/// An object that is built.
+/// An eBPF object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Object {
     /// The programs that the daemon embeds.
     Product,
-    /// Those that the benchmarks compare them with.
+    /// Variants of the programs that only the benchmarks load.
     Bench,
 }
 
@@ -67,7 +66,7 @@ impl Object {
         }
     }
 
-    /// The one in the repository.
+    /// Its path in the repository.
     pub(crate) fn path(self, paths: &Paths) -> PathBuf {
         folder(paths).join(self.file())
     }
@@ -77,7 +76,7 @@ fn folder(paths: &Paths) -> PathBuf {
     paths.root.join(fresh::FOLDER)
 }
 
-/// Why the objects in the repository cannot be used, if they cannot.
+/// The reason why the objects in the repository cannot be used; `None` if they can.
 pub(crate) fn stale(paths: &Paths) -> Result<Option<String>> {
     let state = fresh::state(&paths.root, &Object::ALL.map(Object::file))
         .with_context(|| format!("the eBPF objects in {} cannot be judged", fresh::FOLDER))?;
@@ -90,7 +89,7 @@ pub(crate) fn stale(paths: &Paths) -> Result<Option<String>> {
     })
 }
 
-/// Builds the objects only if those in the repository do not belong to their sources.
+/// Rebuilds the objects if the ones in the repository are out of date.
 pub(crate) fn ensure(paths: &Paths) -> Result<()> {
     if let Some(reason) = stale(paths)? {
         println!("the eBPF objects in {} are built anew: {reason}", fresh::FOLDER);
@@ -106,12 +105,12 @@ pub(crate) fn steps(paths: &Paths) -> Result<usize> {
 
 /// The number of steps that [`replace`] takes.
 pub(crate) fn steps_of_replacing(paths: &Paths) -> usize {
-    setup::steps_of_bpf(paths) + Object::ALL.len()
+    bpf::steps(paths) + Object::ALL.len()
 }
 
 /// Builds the objects and puts them into the repository.
 pub(crate) fn replace(paths: &Paths) -> Result<()> {
-    let toolchain = setup::bpf(paths)?;
+    let toolchain = bpf::bring(paths)?;
     let mut record = record(paths, toolchain)?;
     for object in Object::ALL {
         let bytes = build(paths, toolchain, object, Warnings::Allowed)?;
@@ -121,7 +120,7 @@ pub(crate) fn replace(paths: &Paths) -> Result<()> {
     put(&folder(paths).join(fresh::RECORD), record.as_bytes())
 }
 
-/// Builds the objects from their sources, without a warning, and compares them with those in the repository.
+/// Rebuilds the objects with warnings denied, and compares them with those in the repository.
 pub(crate) fn prove(paths: &Paths) -> Result<()> {
     if let Some(reason) = stale(paths)? {
         bail!(
@@ -129,7 +128,7 @@ pub(crate) fn prove(paths: &Paths) -> Result<()> {
             fresh::FOLDER
         );
     }
-    let toolchain = setup::bpf(paths)?;
+    let toolchain = bpf::bring(paths)?;
     let mut different = Vec::new();
     for object in Object::ALL {
         let bytes = build(paths, toolchain, object, Warnings::Denied)?;
@@ -151,7 +150,7 @@ pub(crate) fn prove(paths: &Paths) -> Result<()> {
     }
 }
 
-/// Only the compiler that built the objects gives the same bytes. CI has that one; another machine may not.
+/// Compares only in CI, which has the compiler that built the objects. Another compiler gives other bytes.
 fn other_compiler(names: &str, there: &str, here: &str) -> Result<()> {
     let text = format!("{names} was built by {there}, and here is {here}");
     if env::var_os("CI").is_some() {
@@ -175,8 +174,8 @@ fn build(paths: &Paths, toolchain: BpfToolchain, object: Object, warnings: Warni
     match warnings {
         Warnings::Allowed => step.cargo(&mut cargo)?,
         Warnings::Denied => {
-            // Cargo repeats the warnings of what it has built before, so this shares the build's results where
-            // `-D warnings` would be another build.
+            // Cargo repeats the warnings of cached builds, so this reuses the build's results. `-D warnings` would be a
+            // second build.
             cargo.arg("--message-format=json").stderr(Stdio::inherit());
             let child =
                 cargo.stdout(Stdio::piped()).output().map_err(|it| process::cannot_start(&cargo, &it))?;
@@ -189,7 +188,7 @@ fn build(paths: &Paths, toolchain: BpfToolchain, object: Object, warnings: Warni
     }
     let unstripped = unstripped(paths, object);
     let stripped = unstripped.with_extension("stripped");
-    // `-g` takes the debug information and leaves BTF, a fifth of the size.
+    // `-g` removes the debug information and keeps BTF, a fifth of the size.
     step.run(toolchain.strip(paths)?.arg("-g").arg("-o").arg(&stripped).arg(&unstripped))?;
     let bytes = fs::read(&stripped)?;
     refuse_memory_calls(&bytes)?;
@@ -204,7 +203,7 @@ pub(crate) fn unstripped(paths: &Paths, object: Object) -> PathBuf {
     paths.ebpf_build().join(TARGET).join("bpf").join(object.target())
 }
 
-/// What the objects are built from and by, for `fresh.rs` and for a person.
+/// The record of sources, compiler and flags that `fresh.rs` compares.
 fn record(paths: &Paths, toolchain: BpfToolchain) -> Result<String> {
     let sources = fresh::sources(&paths.root).context("the sources of the eBPF programs cannot be read")?;
     Ok(format!(
@@ -228,7 +227,7 @@ fn value(paths: &Paths, key: &str) -> Result<Option<String>> {
     Ok(fresh::value(&record, key).map(str::to_owned))
 }
 
-/// Writes a file only if it differs: the daemon is built from it.
+/// Writes a file only if its content changes, because the daemon is rebuilt when it is written.
 fn put(file: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(file).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -238,7 +237,7 @@ fn put(file: &Path, bytes: &[u8]) -> Result<()> {
     fs::rename(&new, file).with_context(|| format!("{} cannot be replaced", file.display()))
 }
 
-/// The packet path copies word by word. No function of the object needs such a call, the log lines included.
+/// Refuses calls of `memcpy` and the like in any function: the packet path copies word by word.
 fn refuse_memory_calls(object: &[u8]) -> Result<()> {
     let calls = elf::memory_calls(object)?;
     let Some(first) = calls.first() else { return Ok(()) };
@@ -250,7 +249,8 @@ fn refuse_memory_calls(object: &[u8]) -> Result<()> {
     )
 }
 
-/// The switch in `toolchain.rs` keeps the compiler from making such loops.
+/// Refuses fall-through loops. The `-disable-block-placement` flag in `toolchain.rs` keeps the compiler from making
+/// them.
 fn refuse_silent_loops(object: &[u8]) -> Result<()> {
     let loops = control_flow::silent_loops(object)?;
     let Some(first) = loops.first() else { return Ok(()) };
@@ -264,7 +264,7 @@ fn refuse_silent_loops(object: &[u8]) -> Result<()> {
     )
 }
 
-/// Nothing that this machine runs would tell: x86 takes them.
+/// Refuses programs that mix tail calls and function calls. x86 loads them, so no test on this machine would fail.
 fn refuse_mixed_calls(object: &[u8]) -> Result<()> {
     let programs = elf::mixed_calls(object)?;
     let Some(first) = programs.first() else { return Ok(()) };
@@ -291,14 +291,14 @@ struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// The one in a line of cargo's messages, if there is one.
+    /// Parses one line of cargo's JSON messages; `None` for other kinds of messages.
     fn in_line(line: &str) -> Option<Self> {
         let line: Value = serde_json::from_str(line).ok()?;
         if line["reason"] != "compiler-message" {
             return None;
         }
         let message = &line["message"];
-        // The closing line, "2 warnings emitted", has neither a place nor a name.
+        // The closing line, "2 warnings emitted", has neither spans nor a code.
         let closing = message["spans"] == json!([]) && message["code"].is_null();
         let warns = message["level"] == "warning" && !closing;
         Some(Self { text: message["rendered"].as_str()?.to_owned(), warns })

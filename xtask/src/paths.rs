@@ -1,4 +1,4 @@
-//! Where things lie. Everything that xtask writes is below the target directory.
+//! Paths of the workspace. Everything that xtask writes is below the target directory.
 
 use std::{
     env,
@@ -21,7 +21,7 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// Asks cargo, which knows `CARGO_TARGET_DIR`, the user's settings and the workspace.
+    /// Asks `cargo metadata`, which respects `CARGO_TARGET_DIR`, the user's settings and the workspace.
     pub(crate) fn find() -> Result<Self> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut metadata = Command::new(&cargo);
@@ -40,18 +40,18 @@ impl Paths {
         Ok(Self { root: directory("workspace_root")?, target: directory("target_directory")?, cargo })
     }
 
-    /// The user's own cargo, for all but the eBPF programs.
+    /// The user's cargo, which builds everything except the eBPF programs.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new(&self.cargo);
         self.place(&mut command);
         command
     }
 
-    /// The workspace as working directory, and the target directory that all children agree about.
+    /// Sets the working directory and the target directory that all cargo children share.
     pub(crate) fn place(&self, command: &mut Command) {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
-        // `cargo run` describes the package `xtask` in these. Build scripts that watch them would run again, and their
-        // dependents be compiled again, whenever cargo is called once directly and once by `cargo xtask`.
+        // `cargo run` describes the package `xtask` in these variables. Build scripts that watch them would run again
+        // whenever cargo is called once directly and once by `cargo xtask`.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -64,7 +64,7 @@ impl Paths {
         &self.cargo
     }
 
-    /// What set-up brings.
+    /// Folder of the tools that `setup` installs.
     pub(crate) fn toolchain(&self) -> PathBuf {
         self.target.join("toolchain")
     }
@@ -84,12 +84,12 @@ impl Paths {
         self.toolchain().join("tools")
     }
 
-    /// The kernels that tests boot, and what boots them.
+    /// Folder of the kernels that tests boot, and of QEMU.
     pub(crate) fn kernels(&self) -> PathBuf {
         self.target.join("kernels")
     }
 
-    /// The target directory of the eBPF programs, which another compiler builds.
+    /// The target directory of the eBPF programs, which have their own compiler.
     pub(crate) fn ebpf_build(&self) -> PathBuf {
         self.target.join("ebpf-build")
     }
@@ -99,14 +99,14 @@ impl Paths {
     }
 }
 
-/// The library folders of a tree that Debian packages were unpacked into.
+/// The library folders of a tree of unpacked Debian packages.
 pub(crate) fn libraries(tree: &Path) -> [PathBuf; 2] {
-    // Debian's triplets are Rust's architecture names for x86_64 and aarch64, the two that ECS has.
+    // Debian's triplets use Rust's architecture names for x86_64 and aarch64, the two architectures of ECS.
     let triplet = format!("{}-linux-gnu", env::consts::ARCH);
     [tree.join("usr/lib").join(&triplet), tree.join("lib").join(&triplet)]
 }
 
-/// `first`, then what `variable` holds already, as the value of a variable like `PATH`.
+/// The folders `first` and then those in `variable`, as the value of a variable like `PATH`.
 pub(crate) fn prepend(first: &[PathBuf], variable: &str) -> Result<OsString> {
     let inherited = env::var_os(variable).unwrap_or_default();
     let inherited = env::split_paths(&inherited).filter(|path| !path.as_os_str().is_empty());

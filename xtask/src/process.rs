@@ -11,13 +11,13 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::host;
 
-/// Runs a child with our input and output; anything but success is an error that names the command.
+/// Runs a child with inherited input and output. An unsuccessful exit is an error that names the command.
 pub(crate) fn check(command: &mut Command) -> Result<()> {
     let status = command.status().map_err(|error| cannot_start(command, &error))?;
     succeeded(command, status)
 }
 
-/// Runs a child and returns what it printed; its errors are shown only when it fails.
+/// Runs a child and returns its standard output. Its standard error is shown only if it fails.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -44,7 +44,7 @@ pub(crate) fn cannot_start(command: &Command, error: &std::io::Error) -> anyhow:
     }
 }
 
-/// Asks for the password that sudo needs, if it needs one: a step that runs has no place for the question.
+/// Lets sudo ask for its password if it needs one, before a step draws over the terminal.
 pub(crate) fn authorise() -> Result<()> {
     match host::find_program("sudo").filter(|_| !host::is_root()) {
         Some(sudo) => check(Command::new(sudo).arg("-v")).context("sudo does not let this user run as root"),
@@ -68,7 +68,7 @@ pub(crate) fn as_root(program: &Path, variables: &[(&str, OsString)]) -> Result<
 fn through_sudo(sudo: &Path, program: &Path, variables: &[(&str, OsString)]) -> Command {
     let mut command = Command::new(sudo);
     if !variables.is_empty() {
-        // sudo resets PATH and drops LD_LIBRARY_PATH whatever its options: `env` sets them behind it.
+        // sudo resets PATH and drops LD_LIBRARY_PATH whatever its options, so `env` sets them behind it.
         command.args(["-E", "env"]);
         for (name, value) in variables {
             let mut pair = OsString::from(name);
@@ -81,7 +81,7 @@ fn through_sudo(sudo: &Path, program: &Path, variables: &[(&str, OsString)]) -> 
     command
 }
 
-/// Enough of a command to recognise it by: some carry pages of arguments.
+/// The beginning of a command line, for messages: some commands have pages of arguments.
 fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str()).display().to_string();

@@ -1,4 +1,4 @@
-//! A line for each step of set-up and build: its number, its name, its time, and how far it is.
+//! One line for each step of set-up and build: its number, name, duration and progress.
 //!
 //! ```text
 //! [2/3] compiling the daemon … 214 of 290 units, 1 min 10 s     on a terminal, drawn anew each second
@@ -22,23 +22,23 @@ use anyhow::{Context as _, Result};
 
 use crate::process;
 
-/// On a terminal.
+/// Interval between updates on a terminal.
 const REDRAW: Duration = Duration::from_millis(500);
-/// Elsewhere, such as in a log of CI: often enough to see that it goes on.
+/// Interval between updates elsewhere, such as in a CI log.
 const HEARTBEAT: Duration = Duration::from_mins(1);
-/// A longer line would take two rows of a narrow terminal, and could not be drawn over.
+/// Longest line, in columns. A longer one would wrap on a narrow terminal and could not be overwritten.
 const WIDTH: usize = 79;
 
 static BEGUN: AtomicUsize = AtomicUsize::new(0);
 static PLANNED: AtomicUsize = AtomicUsize::new(0);
 
-/// Begins a series of steps, and tells how many there will be.
+/// Announces the number of steps that follow.
 pub(crate) fn plan(steps: usize) {
     BEGUN.store(0, Ordering::Relaxed);
     PLANNED.store(steps, Ordering::Relaxed);
 }
 
-/// A step that a person waits for.
+/// A step in progress.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Step {
@@ -77,12 +77,12 @@ impl Step {
         Self { shared, drawing }
     }
 
-    /// Says how far the step is.
+    /// Sets the progress text of the step.
     pub(crate) fn detail(&self, detail: impl Into<String>) {
         self.shared.state().detail = detail.into();
     }
 
-    /// Does something that talks to the person, such as a question for a password, with no line being drawn.
+    /// Pauses drawing while `talk` uses the terminal, for example for a password.
     pub(crate) fn aside(&self, talk: impl FnOnce() -> Result<()>) -> Result<()> {
         self.shared.state().silent = true;
         let result = talk();
@@ -95,7 +95,7 @@ impl Step {
         self.capture(command).map(drop)
     }
 
-    /// Runs cargo, follows its progress, and shows its warnings.
+    /// Runs cargo, shows its progress, and shows its warnings.
     pub(crate) fn cargo(&self, command: &mut Command) -> Result<()> {
         command.env("CARGO_TERM_PROGRESS_WHEN", "always").env("CARGO_TERM_PROGRESS_WIDTH", "100");
         let output = self.capture(command.env("CARGO_TERM_COLOR", "never"))?;
@@ -121,7 +121,7 @@ impl Step {
         Ok(output)
     }
 
-    /// Keeps lines, and takes cargo's progress out of them.
+    /// Keeps lines of output, except cargo's progress lines.
     fn keep(&self, from: impl Read, output: &Mutex<String>) {
         let mut line = Vec::new();
         for byte in BufReader::new(from).bytes().map_while(Result::ok) {
@@ -153,14 +153,14 @@ impl Step {
         self.shared.state().ended = true;
         self.shared.changed.notify_all();
         if let Some(drawing) = self.drawing.take() {
-            // A thread that only draws has nothing to say.
+            // The drawing thread returns nothing.
             let _ = drawing.join();
         }
     }
 }
 
 impl Drop for Step {
-    /// Of a step that failed: the error's own text comes behind this line.
+    /// Ends the line of a step that failed. The error's text follows it.
     fn drop(&mut self) {
         if self.drawing.is_some() {
             self.stop();
@@ -198,13 +198,13 @@ impl Shared {
     }
 
     fn ended(&self) -> String {
-        // `290 of 290 units` are `290 units` at the end.
+        // The finished line shows `290 units` instead of `290 of 290 units`.
         let detail = self.state().detail.rsplit(" of ").next().unwrap_or_default().to_owned();
         line(&self.name, ":", &detail, self.began.elapsed())
     }
 }
 
-/// Prints in the place of the line that was drawn last.
+/// Overwrites the line that was drawn last.
 fn print(text: &str) {
     let clear = if io::stdout().is_terminal() { "\r\x1b[K" } else { "" };
     println!("{clear}{text}");
@@ -224,7 +224,7 @@ fn units(line: &str) -> Option<String> {
     Some(format!("{done} of {all} units"))
 }
 
-/// Lines of cargo that say no more than what it does: a word that is set flush right in twelve columns.
+/// True for cargo's status lines: a word right-aligned in twelve columns.
 fn is_status(line: &str) -> bool {
     const WORDS: [&str; 13] = [
         "Updating",
@@ -245,7 +245,7 @@ fn is_status(line: &str) -> bool {
     line.starts_with(' ') && WORDS.contains(&word)
 }
 
-/// A time as a person says it.
+/// A duration in words, such as `1 min 10 s`.
 pub(crate) fn lasted(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

@@ -1,4 +1,4 @@
-//! Packages of Python that stand for the readers of record files and for AWS, in a folder of their own.
+//! Python packages that read record files and that stand in for AWS, in a private folder.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{host, paths::Paths, progress::Step};
 
-/// Each pinned: what a test says of a reader is said of this version. `chdb` is ClickHouse, `parquet` the reader in
-/// flowlogs-reader, flask and its companion are what makes moto a server.
+/// Pinned, because a test result holds for one version of a reader. `chdb` is ClickHouse; `parquet` is the reader
+/// inside flowlogs-reader; flask and flask-cors make moto a server.
 const PACKAGES: [&str; 8] = [
     "duckdb==2.0.0",
     "chdb-core-lite==26.5.0",
@@ -19,14 +19,14 @@ const PACKAGES: [&str; 8] = [
     "flask-cors==6.0.5",
 ];
 
-/// Written last: what is in the folder.
+/// Name of the file that lists the folder's packages. It is written last.
 const STAMP: &str = ".packages";
 
 fn folder(paths: &Paths) -> PathBuf {
     paths.toolchain().join("readers")
 }
 
-/// Where they are, if an earlier set-up brought all of them.
+/// The folder, if it holds exactly these packages.
 pub(crate) fn found(paths: &Paths) -> Option<PathBuf> {
     let folder = folder(paths);
     let stamp = fs::read_to_string(folder.join(STAMP)).ok()?;
@@ -37,7 +37,7 @@ fn stamped() -> String {
     PACKAGES.join("\n") + "\n"
 }
 
-/// Brings them; the folder appears when it is complete.
+/// Installs them; the folder appears when it is complete.
 pub(crate) fn install(paths: &Paths) -> Result<()> {
     let step = Step::begin("fetching the readers of the tests: DuckDB, ClickHouse, pyarrow, moto …");
     let folder = folder(paths);
@@ -49,7 +49,7 @@ pub(crate) fn install(paths: &Paths) -> Result<()> {
     }
     let mut pip = Command::new(host::find_program("python3").unwrap_or_else(|| "python3".into()));
     pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
-    // The folder is nobody's but ours: what else is installed, and for whom, does not matter.
+    // The folder is private, so packages installed elsewhere and their owners do not matter.
     pip.args(["--no-warn-conflicts", "--root-user-action=ignore"]);
     step.run(pip.arg("--target").arg(&partial).args(PACKAGES))
         .context("the packages could not be installed: does pip reach its index?")?;

@@ -1,4 +1,4 @@
-//! `run`: the daemon, freshly built, as root.
+//! `run`: builds the daemon and starts it as root.
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{build, paths::Paths, process, progress};
 
-/// What the command line of `observer` begins with; anything else is an argument of `observer run`.
+/// First words of an `observer` command line. Anything else is an argument of `observer run`.
 const COMMANDS: [&str; 12] = [
     "run",
     "check",
@@ -34,7 +34,7 @@ pub(crate) fn run(paths: &Paths, args: Args) -> Result<()> {
     build::all(paths)?;
     let mut command = process::as_root(&paths.daemon(), &[])?;
     command.args(complete(args.args));
-    // In our place, so that signals and the exit code are the daemon's own.
+    // Replaces this process, so that signals and the exit code are the daemon's own.
     Err(command.exec()).context("the daemon could not be started")
 }
 

@@ -1,15 +1,12 @@
-//! `setup`: brings what is missing, says what and why, and is quick when all is there.
+//! `setup`: installs missing tools and names each one; returns at once when nothing is missing.
 
-use std::fs::{self, File};
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::{
-    kernels, linker,
+    bpf, kernels, lock,
     paths::Paths,
     progress, readers,
-    toolchain::BpfToolchain,
     tools::{self, Use},
 };
 
@@ -33,8 +30,8 @@ enum Part {
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     match args.only {
         Some(Part::Bpf) => {
-            progress::plan(steps_of_bpf(paths));
-            bpf(paths)?;
+            progress::plan(bpf::steps(paths));
+            bpf::bring(paths)?;
         }
         Some(Part::Tests) => {
             progress::plan(steps_of_test_tools(paths));
@@ -51,51 +48,24 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The number of steps that [`bpf`] takes.
-pub(crate) fn steps_of_bpf(paths: &Paths) -> usize {
-    match BpfToolchain::found(paths) {
-        Some(toolchain) => usize::from(linker::found(paths, toolchain).is_none()),
-        None => 2,
-    }
-}
-
-/// The compiler and the linker; silent when both are there.
-pub(crate) fn bpf(paths: &Paths) -> Result<BpfToolchain> {
-    if let Some(ready) = bpf_found(paths) {
-        return Ok(ready);
-    }
-    let _lock = lock(paths)?;
-    let toolchain = match BpfToolchain::found(paths) {
-        Some(toolchain) => toolchain,
-        None => BpfToolchain::install(paths)?,
-    };
-    if linker::found(paths, toolchain).is_none() {
-        linker::install(paths, toolchain)?;
-    }
-    Ok(toolchain)
-}
-
-fn bpf_found(paths: &Paths) -> Option<BpfToolchain> {
-    BpfToolchain::found(paths).filter(|toolchain| linker::found(paths, *toolchain).is_some())
-}
-
 /// The number of steps that [`test_tools`] takes.
 pub(crate) fn steps_of_test_tools(paths: &Paths) -> usize {
     let private = [readers::found(paths).is_none(), tools::lacks_private(paths, &[Use::Tests])];
     steps_of_system(&[Use::Tests]) + private.into_iter().filter(|missing| *missing).count()
 }
 
+/// Installs the programs and the Python packages that the tests use.
 pub(crate) fn test_tools(paths: &Paths) -> Result<()> {
     system(&[Use::Tests])?;
     if readers::found(paths).is_none() {
-        let _lock = lock(paths)?;
+        let _lock = lock::acquire(paths)?;
         if readers::found(paths).is_none() {
             readers::install(paths)?;
         }
     }
     if tools::lacks_private(paths, &[Use::Tests]) {
-        let _lock = lock(paths)?;
-        // Whoever held the lock may have brought them.
+        let _lock = lock::acquire(paths)?;
+        // Another set-up may have installed them before this one got the lock.
         if tools::lacks_private(paths, &[Use::Tests]) {
             tools::install_private(paths, &[Use::Tests])?;
         }
@@ -108,19 +78,7 @@ pub(crate) fn steps_of_system(uses: &[Use]) -> usize {
     usize::from(tools::lacks_system(uses))
 }
 
-/// What the system itself must have.
+/// Installs missing packages on the system itself, for programs that cannot be unpacked privately.
 pub(crate) fn system(uses: &[Use]) -> Result<()> {
     tools::install_system(uses)
-}
-
-/// One set-up at a time; the lock ends with the file.
-pub(crate) fn lock(paths: &Paths) -> Result<File> {
-    let folder = paths.toolchain();
-    fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    let file = File::create(folder.join(".lock"))?;
-    if file.try_lock().is_err() {
-        println!("waiting for another set-up …");
-        file.lock()?;
-    }
-    Ok(file)
 }

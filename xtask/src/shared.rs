@@ -1,5 +1,5 @@
-//! The check that the daemon, xtask and the tests share what is compiled: a common dependency has the same features in
-//! each, or it is compiled, with all that depends on it, once more.
+//! Check that the daemon, xtask and the tests share compiled dependencies: with different features, a dependency and
+//! everything above it is compiled twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +45,7 @@ fn packages_in(tree: &str) -> Packages {
     let mut packages = Packages::new();
     for line in tree.lines() {
         let Some((package, features)) = line.trim_end_matches(" (*)").split_once('\t') else { continue };
-        // Those of the workspace are written with their place.
+        // Packages of the workspace are printed with their path.
         if !package.contains('/') {
             packages.entry(package.to_owned()).or_default().insert(features.to_owned());
         }
@@ -53,7 +53,7 @@ fn packages_in(tree: &str) -> Packages {
     packages
 }
 
-/// Packages that the daemon has too, but not with these features.
+/// Packages that the daemon also has, but with other features.
 fn differences<'a>(daemon: &'a Packages, other: &'a Packages) -> Vec<(&'a str, &'a str)> {
     let mut differences = Vec::new();
     for (package, sets) in other {

@@ -1,10 +1,10 @@
-//! Tests that could not run here. They say so in a line `SKIP name: why`; CI allows only those that are expected.
+//! Skipped tests. A skipped test prints `SKIP name: reason`; CI fails on a skip that is not expected.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-/// A test that did not run, and why.
+/// A skipped test and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Skip {
     name: String,
@@ -12,14 +12,14 @@ pub(crate) struct Skip {
 }
 
 impl Skip {
-    /// Of something that is no test, but holds some.
+    /// A skip of something that holds tests but is not one, such as a kernel.
     pub(crate) fn new(name: impl Into<String>, why: impl Into<String>) -> Self {
         Self { name: name.into(), why: why.into() }
     }
 
-    /// The skip that a line of test output tells about.
+    /// Parses the skip in a line of test output.
     pub(crate) fn in_line(line: &str) -> Option<Self> {
-        // With one test thread the harness has already begun the line.
+        // With one test thread, the harness has already printed the beginning of the line.
         let line = match line.split_once(" ... SKIP ") {
             Some((before, skip)) if before.starts_with("test ") => skip,
             _ => line.strip_prefix("SKIP ")?,
@@ -28,13 +28,13 @@ impl Skip {
         Some(Self { name: name.trim().to_owned(), why: why.trim().to_owned() })
     }
 
-    /// The same on a kernel other than this machine's.
+    /// The same skip, prefixed with the kernel of a guest.
     pub(crate) fn on(self, kernel: &str) -> Self {
         Self { name: format!("{kernel}/{}", self.name), ..self }
     }
 }
 
-/// Prints the skips; in CI one that none of `lists` names is an error.
+/// Prints the skips. In CI, a skip that is missing in all of `lists` is an error.
 pub(crate) fn judge(skips: &[Skip], lists: &[PathBuf]) -> Result<()> {
     if !skips.is_empty() {
         println!("    {} skipped", skips.len());
@@ -60,7 +60,7 @@ pub(crate) fn judge(skips: &[Skip], lists: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The names in a list; what stands behind `#` is for people.
+/// The names in a list of expected skips; text after `#` is a comment.
 pub(crate) fn names_in(text: &str) -> BTreeSet<&str> {
     text.lines()
         .filter_map(|line| line.split('#').next())

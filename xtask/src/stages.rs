@@ -1,4 +1,4 @@
-//! Stages that run one after the other whatever becomes of each, and the summary at their end.
+//! Stages that run one after the other, even after a failure, and their summary.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ impl Stages {
         self.add(name, &result, began.elapsed().as_secs_f64());
     }
 
-    /// Takes in what ran elsewhere.
+    /// Adds the result of a stage that ran elsewhere.
     pub(crate) fn add(&mut self, name: &str, result: &Result<()>, seconds: f64) {
         if let Err(error) = result {
             eprintln!("error: {name}: {error:#}");

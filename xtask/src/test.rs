@@ -1,16 +1,16 @@
-//! `test`: the stages, what they need, and one summary. What needs root runs through sudo, what compiles does not.
+//! `test`: the test stages, their preparation, and one summary. Tests that need root run through sudo; compilers do
+//! not.
 
 use std::{
     ffi::OsString,
     io::{self, BufRead as _, BufReader, Read, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     thread,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum;
-use serde_json::Value;
 
 use crate::{
     build,
@@ -21,22 +21,22 @@ use crate::{
     setup,
     skips::{self, Skip},
     stages::Stages,
-    tools,
+    targets, tools,
 };
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[arg(value_enum, default_value = "all")]
     stage: Stage,
-    /// Of `kernels`: which, such as 5.10, or `newest`
+    /// Kernels to boot with `kernels`, such as 5.10 or `newest`
     kernels: Vec<Version>,
-    /// Packets to generate for the parser, instead of what each stage takes
+    /// Number of packets to generate for the parser, instead of each stage's default
     #[arg(long)]
     inputs: Option<u64>,
-    /// What generated packets start from; a test that fails says it
+    /// Seed of the generated packets; a failing test prints it
     #[arg(long)]
     seed: Option<u64>,
-    /// Of `e2e`: only this hook, for every scenario or those of the filter
+    /// Only this hook, for `e2e`: every scenario, or those of the filter
     #[arg(long, value_enum)]
     hook: Option<Hook>,
     /// Only tests whose names contain one of these
@@ -46,9 +46,9 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
-    /// What needs neither root nor a kernel of its own
+    /// Tests that need neither root nor a kernel of their own
     Unit,
-    /// The parser beside tshark, and beside a second one on many generated packets
+    /// The parser compared with tshark, and with a second parser on many generated packets
     Differential,
     /// Packets through the loaded programs
     Programs,
@@ -60,7 +60,7 @@ enum Stage {
     All,
 }
 
-/// Where the daemon of a scenario counts, if the scenario does not say so itself.
+/// Hook that the daemon of a scenario uses unless the scenario chooses one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Hook {
     Tc,
@@ -71,7 +71,7 @@ enum Hook {
 impl Hook {
     const ALL: [Self; 3] = [Self::Tc, Self::XdpNative, Self::XdpGeneric];
 
-    /// As the scenarios' harness knows it.
+    /// Its name in the scenarios' harness.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Tc => "tc",
@@ -80,7 +80,7 @@ impl Hook {
         }
     }
 
-    /// The scenarios of a run that names none: those of conservation once more by XDP, but for the longest.
+    /// Scenarios to run if no filter is given. XDP repeats the conservation scenarios, except the longest.
     const fn scenarios(self) -> &'static [&'static str] {
         match self {
             Self::Tc => &[],
@@ -98,10 +98,10 @@ impl Hook {
     }
 }
 
-/// A child whose output is shown and searched for skips.
+/// The streams of a child that are shown and searched for skips.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Search {
-    /// Cargo's progress goes to stderr, and only where that is a terminal.
+    /// Standard output only. Cargo prints progress to stderr, and only on a terminal.
     Stdout,
     Both,
 }
@@ -152,14 +152,14 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     }
 }
 
-/// The parser's tests, with checks of arithmetic.
+/// The parser's tests, with overflow checks.
 const PARSER: [&str; 4] = ["--profile", "checked", "-p", "observer-ebpf"];
 /// The tests of the other crates that need neither root nor a kernel of their own.
 const CRATES: [&str; 5] = ["--release", "-p", "observer", "-p", "xtask"];
-/// The harness has tests of its own.
+/// The harness's own tests.
 const HARNESS: [&str; 4] = ["--release", "-p", "observer-tests", "--lib"];
 
-/// Compiles all that the wanted stages run, as one step.
+/// Compiles all tests of the wanted stages, as one step.
 fn compile(paths: &Paths, args: &Args) -> Result<()> {
     let wants = |stage| args.stage == stage || args.stage == Stage::All;
     let step = Step::begin("compiling the tests");
@@ -175,7 +175,7 @@ fn compile(paths: &Paths, args: &Args) -> Result<()> {
         build(&HARNESS)?;
     }
     if args.stage != Stage::Unit {
-        build(&PROGRAMS)?;
+        build(&targets::PROGRAMS)?;
     }
     step.end();
     Ok(())
@@ -193,7 +193,7 @@ fn unit(paths: &Paths, args: &Args, skips: &mut Vec<Skip>) -> Result<()> {
     parser.and(crates).and(run(&HARNESS))
 }
 
-/// Packets that are generated to compare two parsers: a minute's work.
+/// Number of packets that compare the two parsers: about a minute's work.
 const FUZZ_INPUTS: u64 = 40_000_000;
 
 fn differential(paths: &Paths, args: &Args, skips: &mut Vec<Skip>) -> Result<()> {
@@ -208,7 +208,7 @@ fn differential(paths: &Paths, args: &Args, skips: &mut Vec<Skip>) -> Result<()>
     parsers.and(watch(tshark.args(&args.filter), Search::Both, skips))
 }
 
-/// A run by TC, and where nothing is asked for in particular the ones by XDP.
+/// Runs the scenarios by TC and, if neither a hook nor a filter is given, by XDP.
 fn end_to_end(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut Vec<Skip>)) {
     let hooks = match args.hook {
         Some(hook) => vec![hook],
@@ -222,7 +222,7 @@ fn end_to_end(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut Ve
     }
 }
 
-/// By this hook, and where there is no filter, these scenarios.
+/// Runs a test program as root with this hook; `scenarios` apply if there is no filter.
 fn with_root(
     paths: &Paths,
     name: &str,
@@ -236,7 +236,7 @@ fn with_root(
     watch(test.args(scenarios).args(&args.filter).current_dir(paths.root.join("tests")), Search::Both, skips)
 }
 
-/// What a program of the tests' package finds, as if cargo had started it.
+/// Environment of a program of the tests' package, as cargo would set it.
 fn test_environment(paths: &Paths, args: &Args) -> Result<Vec<(&'static str, OsString)>> {
     let mut variables = tools::environment(paths)?;
     variables.push(("CARGO_MANIFEST_DIR", paths.root.join("tests").into()));
@@ -248,21 +248,21 @@ const INPUTS: &str = "OBSERVER_FUZZ_INPUTS";
 const SEED: &str = "OBSERVER_FUZZ_SEED";
 
 impl Args {
-    /// What was asked for of generated packets.
+    /// Variables for the number and the seed of generated packets.
     fn fuzz(&self) -> impl Iterator<Item = (&'static str, OsString)> {
         let asked = [(INPUTS, self.inputs), (SEED, self.seed)];
         asked.into_iter().filter_map(|(name, value)| Some((name, value?.to_string().into())))
     }
 }
 
-/// A test target of the tests' package.
+/// The program of a test target of the tests' package.
 fn program(paths: &Paths, name: &str) -> Result<PathBuf> {
-    let mut programs = programs(paths)?.into_iter();
+    let mut programs = targets::programs(paths)?.into_iter();
     let program = programs.find_map(|(it, program)| (it == name).then_some(program));
     program.with_context(|| format!("cargo built no test program {name}"))
 }
 
-/// Boots other kernels. Who asks for them by name gets them, or an error.
+/// Boots other kernels. A kernel that was named and cannot be booted is an error.
 fn other_kernels(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut Vec<Skip>)) -> Result<()> {
     let filter: Vec<String> = args.filter.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let extent = match args.stage {
@@ -281,46 +281,7 @@ fn other_kernels(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut
     kernels::run(paths, versions, extent, (stages, skips))
 }
 
-/// The test targets of the tests' package.
-const PROGRAMS: [&str; 5] = ["--release", "-p", "observer-tests", "--test", "*"];
-
-/// Builds the test targets of the tests' package; returns their names and programs.
-pub(crate) fn programs(paths: &Paths) -> Result<Vec<(String, PathBuf)>> {
-    let mut cargo = paths.cargo();
-    cargo
-        .args(["test", "--quiet", "--no-run"])
-        .args(PROGRAMS)
-        .arg("--message-format=json-render-diagnostics")
-        .stderr(Stdio::inherit());
-    let build = cargo.output().map_err(|error| process::cannot_start(&cargo, &error))?;
-    process::succeeded(&cargo, build.status)?;
-    Ok(programs_in(&String::from_utf8_lossy(&build.stdout)))
-}
-
-/// The names and programs of test targets in cargo's messages.
-fn programs_in(messages: &str) -> Vec<(String, PathBuf)> {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    messages
-        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["kind"][0] == "test")
-        .filter_map(|message| {
-            let name = message["target"]["name"].as_str()?.to_owned();
-            Some((name, message["executable"].as_str()?.into()))
-        })
-        .collect()
-}
-
-/// The tests of a program that these arguments choose.
-pub(crate) fn tests_of(program: &Path, args: &[String]) -> Result<Vec<String>> {
-    let mut list = Command::new(program);
-    list.args(["--list", "--format", "terse"]).args(args);
-    Ok(tests_in(&process::output(&mut list)?))
-}
-
-fn tests_in(list: &str) -> Vec<String> {
-    list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
-}
-
-/// Runs a child, shows what it prints and keeps its skips, whether it succeeds or not.
+/// Runs a child, shows its output and collects its skips, also if it fails.
 fn watch(command: &mut Command, search: Search, skips: &mut Vec<Skip>) -> Result<()> {
     command.stdout(Stdio::piped());
     if search == Search::Both {
@@ -343,7 +304,7 @@ fn show(from: impl Read, mut to: impl Write) -> Vec<Skip> {
     let mut skips = Vec::new();
     for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
-        // A closed terminal is no reason to stop the tests.
+        // A closed terminal must not stop the tests.
         let _ = writeln!(to, "{line}");
         skips.extend(Skip::in_line(&line));
     }
@@ -353,20 +314,6 @@ fn show(from: impl Read, mut to: impl Write) -> Vec<Skip> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn test_programs_are_told_from_libraries_and_other_programs() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"e2e"},"executable":null}
-{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"bench"},"executable":"/t/bench-1"}
-{"reason":"compiler-artifact","target":{"kind":["test"],"name":"e2e"},"executable":"/t/e2e-1"}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(programs_in(messages), [("e2e".to_owned(), PathBuf::from("/t/e2e-1"))]);
-    }
-
-    #[test]
-    fn tests_are_told_from_benchmarks() {
-        assert_eq!(tests_in("flows::a: test\nfast: bench\nb: test\n"), ["flows::a", "b"]);
-    }
 
     #[test]
     fn output_is_passed_on_and_skips_are_kept() {

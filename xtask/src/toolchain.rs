@@ -1,4 +1,4 @@
-//! The compiler of the eBPF programs: the one place that chooses between Debian's and rustup's nightly.
+//! The compiler of the eBPF programs: Debian's rustc, or rustup's nightly.
 
 use std::{
     fs,
@@ -15,28 +15,29 @@ use crate::{
     progress::Step,
 };
 
-/// The packages that tell whether Debian's compiler can be had: rustc, and `core` for the BPF target.
+/// Packages that Debian's compiler consists of: rustc, and `core` for the BPF target.
 const DEBIAN: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 
-/// Both compilers make code from the same flags. Kernel 5.10, the oldest, takes `v3` and misaligned access to packets.
+/// Flags for both compilers. Kernel 5.10, the oldest supported, accepts `v3` and misaligned access to packets.
 const FLAGS: [&str; 6] = [
     "-Clinker=bpf-linker",
     "-Clink-arg=--btf",
     "-Cdebuginfo=2",
     "-Ctarget-cpu=v3",
-    // LLVM would let the last block of a loop run on into its first, which Linux before 6.7 refuses (`control_flow.rs`).
-    // The packet path costs the same without that step.
+    // With block placement, LLVM lets the last block of a loop fall through into its first, which Linux before 6.7
+    // refuses (`control_flow.rs`). The packet path costs the same without it.
     "-Clink-arg=--llvm-args=-disable-block-placement",
-    // Told to the linker, which makes the code: rustc would warn at each build that it does not know this feature.
+    // Passed to the linker, which generates the code: rustc would warn at each build that it does not know this
+    // feature.
     "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 
-/// The flags in one line; what is remapped differs from machine to machine and leaves no trace in the object.
+/// The flags in one line. Path remappings are left out: they depend on the machine and do not change the object.
 pub(crate) fn flags() -> String {
     FLAGS.join(" ")
 }
 
-/// A compiler that is ready for use.
+/// An installed compiler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BpfToolchain {
     /// Debian's rustc, which has a prebuilt `core` for the target, unpacked privately next to its LLVM.
@@ -46,7 +47,7 @@ pub(crate) enum BpfToolchain {
 }
 
 impl BpfToolchain {
-    /// What an earlier set-up brought.
+    /// The compiler that an earlier set-up installed.
     pub(crate) fn found(paths: &Paths) -> Option<Self> {
         let sysroot = paths.sysroot();
         if let Ok(stamp) = fs::read_to_string(sysroot.join(apt::STAMP))
@@ -58,7 +59,7 @@ impl BpfToolchain {
         llvm_in_rustc(&fs::read_to_string(nightly_stamp(paths)).ok()?).map(|llvm| Self::Nightly { llvm })
     }
 
-    /// Chooses a compiler and brings it.
+    /// Chooses a compiler and installs it.
     pub(crate) fn install(paths: &Paths) -> Result<Self> {
         let step = Step::begin("fetching the BPF compiler (1.1 GB, below target/)");
         let toolchain = if host::distribution().as_deref() == Some("debian") && apt::learn(&step, &DEBIAN)? {
@@ -74,7 +75,7 @@ impl BpfToolchain {
         Ok(toolchain)
     }
 
-    /// Cargo, set up to build the eBPF programs; the caller adds `build` and what follows it.
+    /// Cargo, configured to build the eBPF programs; the caller adds `build` and its arguments.
     pub(crate) fn cargo(self, paths: &Paths) -> Result<Command> {
         let mut command = match self {
             Self::Debian { .. } => {
@@ -93,7 +94,7 @@ impl BpfToolchain {
         };
         paths.place(&mut command);
         self.with_llvm(paths, &mut command)?;
-        // A wrapper such as sccache is made for the host's compiler.
+        // A wrapper such as sccache is configured for the host's compiler.
         for wrapper in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"] {
             command.env_remove(wrapper);
         }
@@ -102,7 +103,7 @@ impl BpfToolchain {
         Ok(command)
     }
 
-    /// `llvm-strip` of the same LLVM.
+    /// `llvm-strip` of the compiler's LLVM.
     pub(crate) fn strip(self, paths: &Paths) -> Result<Command> {
         let mut command = match self {
             Self::Debian { llvm } => Command::new(llvm_prefix(paths, llvm).join("bin/llvm-strip")),
@@ -115,7 +116,7 @@ impl BpfToolchain {
         Ok(command)
     }
 
-    /// The compiler's own words about itself, in one line.
+    /// The compiler's version, in one line.
     pub(crate) fn version(self, paths: &Paths) -> Result<String> {
         let mut rustc = match self {
             Self::Debian { .. } => Command::new(paths.sysroot().join("usr/bin/rustc")),
@@ -125,7 +126,7 @@ impl BpfToolchain {
         version_in(&process::output(rustc.arg("-vV"))?).context("`rustc -vV` names no version of LLVM")
     }
 
-    /// Lets a command find this LLVM's programs and libraries, and bpf-linker before any other.
+    /// Puts this LLVM's programs and libraries, and this bpf-linker, first in a command's search paths.
     pub(crate) fn with_llvm(self, paths: &Paths, command: &mut Command) -> Result<()> {
         let mut programs = vec![paths.linker().join("bin")];
         if let Self::Debian { llvm } = self {
@@ -146,7 +147,7 @@ impl BpfToolchain {
     }
 }
 
-/// Unpacked privately: these packages conflict with rustup's and Debian's own rustc, and this needs no root.
+/// Unpacks the compiler privately: its packages conflict with installed compilers, and unpacking needs no root.
 fn install_debian(step: &Step, sysroot: &Path) -> Result<BpfToolchain> {
     let std = dependency("libstd-rust-web-dev", "libstd-rust-web-")?;
     let libllvm = dependency(&std, "libllvm")?;
@@ -175,7 +176,7 @@ fn dependency(package: &str, prefix: &str) -> Result<String> {
     })
 }
 
-/// The way of aya's own documentation. rustup keeps its toolchains where it always does.
+/// Installs the compiler as aya's documentation recommends, into rustup's usual folder.
 fn install_nightly(step: &Step, paths: &Paths) -> Result<BpfToolchain> {
     step.detail("rustup's nightly with rust-src");
     step.run(
@@ -206,7 +207,7 @@ fn llvm_prefix(paths: &Paths, llvm: u32) -> PathBuf {
     paths.sysroot().join(format!("usr/lib/llvm-{llvm}"))
 }
 
-/// Takes the folders of this machine out of the object, so that it is the same wherever it was built.
+/// Flags that replace this machine's folders in the object, so that it does not depend on them.
 fn remaps(paths: &Paths) -> Result<Vec<String>> {
     let mut remaps = vec![remap(&paths.root, "/observer")];
     let cargo_home = std::env::var_os("CARGO_HOME")

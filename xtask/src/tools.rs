@@ -1,4 +1,4 @@
-//! The programs that the demo and the tests need: the list, and where they come from.
+//! The programs that the demo and the tests need, and the packages that contain them.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -12,14 +12,14 @@ use crate::{
     readers,
 };
 
-/// What a program is needed for.
+/// A purpose of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
     Demo,
     Tests,
 }
 
-/// A program, looked for by its name before anything is installed.
+/// A program. It is looked for by name before anything is installed.
 #[derive(Debug)]
 pub(crate) struct Tool {
     pub(crate) program: &'static str,
@@ -29,14 +29,14 @@ pub(crate) struct Tool {
     from: From,
 }
 
-/// Where a missing program comes from.
+/// The way to install a missing program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
-    /// Installed into the system: small, and wanted on every Linux host.
+    /// Installed into the system: small, and useful on every Linux host.
     System,
-    /// Unpacked below the target directory, with the libraries it lacks.
+    /// Unpacked below the target directory, with its missing libraries.
     Private,
-    /// The same without libraries: the package depends on much that this program does without.
+    /// Unpacked without libraries: the package depends on much that this program does not use.
     PrivateAlone,
 }
 
@@ -83,7 +83,7 @@ pub(crate) const TOOLS: [Tool; 13] = [
         why: "brings DuckDB, pyarrow and flowlogs-reader, which read the records of the tests, and a stand-in for S3",
         from: From::System,
     },
-    // Unpacked rather than installed, because its package asks who may capture.
+    // Unpacked, because installing its package asks who may capture packets.
     Tool {
         program: "tshark",
         package: "tshark",
@@ -98,7 +98,7 @@ pub(crate) const TOOLS: [Tool; 13] = [
         why: "drops and rejects packets of the tests",
         from: From::Private,
     },
-    // Unpacked rather than installed, because its package starts a service.
+    // Unpacked, because installing its package starts a service.
     Tool {
         program: "promtool",
         package: "prometheus",
@@ -106,7 +106,7 @@ pub(crate) const TOOLS: [Tool; 13] = [
         why: "judges the metrics page",
         from: From::PrivateAlone,
     },
-    // Unpacked likewise, and started by each test with folders and a socket of its own.
+    // Unpacked for the same reason. Each test starts it with its own folders and socket.
     Tool {
         program: "dockerd",
         package: "docker.io",
@@ -137,12 +137,12 @@ pub(crate) const TOOLS: [Tool; 13] = [
     },
 ];
 
-/// A tool's place: the system's first.
+/// Path of a tool; the system's own comes first.
 pub(crate) fn find(paths: &Paths, tool: &Tool) -> Option<PathBuf> {
     host::find_program(tool.program).or_else(|| host::find_program_in(&paths.tools(), tool.program))
 }
 
-/// Installs what of the system's tools is missing.
+/// Installs missing tools into the system.
 pub(crate) fn install_system(uses: &[Use]) -> Result<()> {
     let missing: Vec<&Tool> = wanted(uses)
         .filter(|tool| tool.from == From::System && host::find_program(tool.program).is_none())
@@ -160,17 +160,17 @@ pub(crate) fn install_system(uses: &[Use]) -> Result<()> {
     Ok(())
 }
 
-/// True if a tool of the system's is missing.
+/// True if a tool of the system is missing.
 pub(crate) fn lacks_system(uses: &[Use]) -> bool {
     wanted(uses).any(|tool| tool.from == From::System && host::find_program(tool.program).is_none())
 }
 
-/// True if a private tool is wanted that is nowhere.
+/// True if a private tool is missing.
 pub(crate) fn lacks_private(paths: &Paths, uses: &[Use]) -> bool {
     wanted(uses).any(|tool| tool.from != From::System && find(paths, tool).is_none())
 }
 
-/// Unpacks the tools that the system does not have, all into one new tree.
+/// Unpacks the tools that the system lacks, all into one new tree.
 pub(crate) fn install_private(paths: &Paths, uses: &[Use]) -> Result<()> {
     let missing: Vec<&Tool> = wanted(uses)
         .filter(|tool| tool.from != From::System && host::find_program(tool.program).is_none())
@@ -193,7 +193,7 @@ pub(crate) fn install_private(paths: &Paths, uses: &[Use]) -> Result<()> {
     Ok(())
 }
 
-/// What lets tests and benchmarks find the daemon, the object and the tools.
+/// Variables by which tests and benchmarks find the daemon, the object and the tools.
 pub(crate) fn environment(paths: &Paths) -> Result<Vec<(&'static str, OsString)>> {
     let tools = paths.tools();
     let mut variables = vec![

@@ -1,4 +1,4 @@
-//! Who plays: the two tasks, the host outside, the ECS agent; with their addresses and ids.
+//! The hosts of the demo: two tasks, an outside host and the ECS agent, with their addresses and IDs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +15,7 @@ impl Endpoint {
         Self {
             mac,
             v4: Ipv4Addr::new(10, 20, 1, last),
-            // Written in hexadecimal, the last two digits are those of the IPv4 address.
+            // Its last two hexadecimal digits read as the last number of the IPv4 address.
             v6: Ipv6Addr::new(0xfd20, 0, 0, 0, 0, 0, 0, (last / 10 * 16 + last % 10) as u16),
         }
     }
@@ -28,7 +28,7 @@ impl Endpoint {
 /// A task and its ENI.
 #[derive(Debug)]
 pub(super) struct Task {
-    /// Its service, which also names its namespace.
+    /// Name of its service and of its namespace.
     pub(super) service: &'static str,
     pub(super) id: &'static str,
     pub(super) eni: &'static str,
@@ -62,5 +62,5 @@ pub(super) const OUTSIDE: Endpoint = Endpoint::new("06:39:15:1c:ae:01", 1);
 
 /// The agent's bridge on an ECS host.
 pub(super) const AGENT_BRIDGE: Ipv4Addr = Ipv4Addr::new(169, 254, 172, 1);
-/// Where tasks ask for credentials and metadata.
+/// Address of the agent's credentials and metadata endpoint.
 pub(super) const AGENT: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);

@@ -1,4 +1,4 @@
-//! The daemon as a child: started, asked, stopped, and never outliving the demo.
+//! The daemon as a child process: started, queried, stopped, and killed if the demo ends first.
 
 use std::{
     env,
@@ -23,13 +23,14 @@ use nix::{
 };
 
 use super::{
-    WINDOW, network,
+    network,
     page::{self, Page},
     place::Place,
     signals::Signals,
+    timing::{PATIENCE, WINDOW},
 };
 
-/// Where its records are, in the demo's place.
+/// Folder of its records, in the demo's folder.
 pub(super) const RECORDS: &str = "records";
 
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl Daemon {
         let stderr = place.path("stderr");
         let mut command = Command::new(program);
         command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr)?);
-        // What the user has set for a daemon of his own is not for this one.
+        // Variables that configure the user's own daemon must not reach this one.
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OBSERVER_")) {
             command.env_remove(name);
         }
@@ -65,7 +66,7 @@ impl Daemon {
         format!("http://{}/metrics", self.listen)
     }
 
-    /// The metrics page, once all that was found at the start is observed.
+    /// The metrics page, once all interfaces found at the start are observed; `None` before.
     pub(super) fn ready_page(&mut self) -> Result<Option<Page>> {
         if let Some(status) = self.child.try_wait()? {
             bail!("the daemon ended ({status}): {}", self.said());
@@ -84,17 +85,17 @@ impl Daemon {
         }
     }
 
-    /// Asks it to end, which finishes its files.
+    /// Stops it, which finishes its files.
     pub(super) fn stop(&mut self, signals: &Signals) -> Result<()> {
         kill(self.pid(), Signal::SIGTERM)?;
-        let status = signals.until("the daemon stops", super::PATIENCE, || Ok(self.child.try_wait()?))?;
+        let status = signals.until("the daemon stops", PATIENCE, || Ok(self.child.try_wait()?))?;
         if !status.success() {
             bail!("the daemon ended badly ({status}): {}", self.said());
         }
         Ok(())
     }
 
-    /// The end of what it said.
+    /// The end of its standard error.
     fn said(&self) -> String {
         const LINES: usize = 10;
         let text = fs::read_to_string(&self.stderr).unwrap_or_default();
@@ -129,12 +130,13 @@ fn arguments(place: &Place, tasks_file: &Path, listen: SocketAddr) -> Vec<OsStri
     arguments.extend([place.path(RECORDS).into(), "--window".into(), WINDOW.to_string().into()]);
     arguments.extend(["--listen".into(), listen.to_string().into()]);
     arguments.extend(["--state-dir".into(), place.path("state").into()]);
-    // On no BPF file system, so the daemon mounts its own: the host's may hold the pins of a daemon that is in use.
+    // This folder is on no BPF file system, so the daemon mounts its own. The host's may hold the pins of a running
+    // daemon.
     arguments.extend(["--bpffs".into(), place.path("pins").into()]);
     arguments
 }
 
-/// A flag per piece, folded into lines.
+/// The command line, wrapped before flags.
 fn shown(arguments: &[OsString]) -> String {
     let mut lines = vec!["observer".to_owned()];
     for argument in arguments.iter().map(|it| it.to_string_lossy()) {
@@ -149,7 +151,7 @@ fn shown(arguments: &[OsString]) -> String {
     lines.join(" \\\n    ")
 }
 
-/// Lets a child die with us, and out of the reach of the terminal's Ctrl-C: we stop it in good order.
+/// Lets the child die with this process. Its own process group keeps Ctrl-C from it, so that it is stopped in order.
 fn tie_to_us(command: &mut Command) {
     let demo = getpid();
     command.process_group(0);
@@ -158,13 +160,13 @@ fn tie_to_us(command: &mut Command) {
         command.pre_exec(move || {
             SigSet::empty().thread_set_mask()?;
             prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // Had we ended before that call, nobody would send the signal.
+            // If the demo ended before that call, no signal would be sent.
             if getppid() == demo { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
         });
     }
 }
 
-/// An address of this host that nobody listens on.
+/// A free address of this host.
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

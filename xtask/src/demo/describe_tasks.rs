@@ -1,4 +1,4 @@
-//! What `aws ecs describe-tasks` would say of the tasks: it ties MAC addresses to ENIs and tasks.
+//! The output of `aws ecs describe-tasks` for the demo's tasks: it maps MAC addresses to ENIs and tasks.
 
 use serde_json::{Value, json};
 

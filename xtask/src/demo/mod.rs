@@ -1,12 +1,13 @@
-//! `demo`: the daemon at work on this host, in front of stand-ins for two ECS tasks. Owns the order of the acts.
+//! `demo`: the daemon at work on this host, observing stand-ins for two ECS tasks. Owns the order of the steps.
 //!
 //! ```text
 //! place (private mounts) ─▶ network (namespaces) ─▶ daemon ─▶ traffic ─▶ output (its files) ─▶ report
 //! ```
 //!
-//! Everything that it makes belongs to its own process: whatever way that ends, the kernel takes the rest with it.
+//! Everything that the demo makes belongs to its own process, so that the kernel removes it however that process ends.
 
 mod cast;
+mod console;
 mod daemon;
 mod describe_tasks;
 mod namespace;
@@ -19,13 +20,11 @@ mod report;
 mod rows;
 mod signals;
 mod table;
+mod timing;
 mod traffic;
 
 use std::{
-    env,
-    fmt::Display,
-    fs,
-    io::{self, Write as _},
+    env, fs,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     thread::JoinHandle,
@@ -35,17 +34,17 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 
 use self::{
-    daemon::Daemon, network::Network, output::Output, page::Page, place::Place, report::Report,
+    console::{say, step},
+    daemon::Daemon,
+    network::Network,
+    output::Output,
+    page::Page,
+    place::Place,
+    report::Report,
     signals::Signals,
+    timing::{PATIENCE, TRAFFIC, WINDOW},
 };
 use crate::{paths::Paths, process};
-
-/// Seconds over which the daemon sums flows.
-const WINDOW: u32 = 5;
-/// The traffic takes less than this, so that a window that has as much left takes all of it.
-const TRAFFIC: Duration = Duration::from_millis(1500);
-/// How long any act may take on a busy machine before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 const STAGE: &str = "\
 Two stand-ins for ECS tasks in awsvpc mode, each in a network namespace of its own:
@@ -60,25 +59,25 @@ Two stand-ins for ECS tasks in awsvpc mode, each in a network namespace of its o
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// With the daemon built at this path, show it: the part that needs root
+    /// Path of a built daemon; runs the part of the demo that needs root
     #[arg(long, value_name = "DAEMON", hide = true)]
     pub(crate) as_root: Option<PathBuf>,
 }
 
-/// Called with the daemon built and `ip` at hand.
+/// Restarts this program as root. The daemon must be built and `ip` installed.
 pub(crate) fn run(paths: &Paths) -> Result<()> {
     let this = env::current_exe().context("where this program lies")?;
     let mut command = process::as_root(&this, &[])?;
     command.args(["demo", "--as-root"]).arg(paths.daemon());
-    // In our place, so that signals and the exit code are its own.
+    // Replaces this process, so that signals and the exit code are its own.
     Err(command.exec()).context("the demo could not be started as root")
 }
 
-/// The part that needs root; builds have stayed with the user.
+/// The part that needs root. The user's own account has done the builds.
 pub(crate) fn as_root(daemon: &Path) -> Result<()> {
     let began = Instant::now();
     let signals = Signals::block()?;
-    // Whatever `show` made is gone when it returns.
+    // Everything that `show` made is removed when it returns.
     let shown = show(daemon, &signals);
     if signals.caught() {
         eprintln!("stopped; nothing is left behind");
@@ -146,17 +145,8 @@ fn left_in_window() -> Duration {
     Duration::from_millis((window - now % window) as u64)
 }
 
-/// Waits for a thread without being deaf to signals.
+/// Waits for a thread, and stops waiting when a signal comes.
 fn finished(thread: JoinHandle<Result<()>>, signals: &Signals) -> Result<()> {
     signals.until("the traffic is over", PATIENCE, || Ok(thread.is_finished().then_some(())))?;
     thread.join().map_err(|_| anyhow!("a traffic generator panicked"))?.context("driving traffic")
-}
-
-fn step(what: &str) -> Result<()> {
-    say(format_args!("==> {what} …"))
-}
-
-/// An error where nobody reads any more, so that everything is removed in good order.
-fn say(text: impl Display) -> Result<()> {
-    writeln!(io::stdout(), "{text}").context("standard output is closed")
 }

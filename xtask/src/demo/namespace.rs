@@ -1,4 +1,4 @@
-//! Network namespaces under files of our own: `ip netns` and the host never meet them.
+//! Network namespaces bound to private files, invisible to `ip netns` and to the host.
 
 use std::{
     fs::File,
@@ -18,14 +18,14 @@ use nix::{
 
 use crate::host;
 
-/// A namespace; it lives as long as its mount and whatever runs inside.
+/// A namespace. It lives as long as its mount or a process inside.
 #[derive(Debug, Clone)]
 pub(super) struct Namespace {
     path: PathBuf,
 }
 
 impl Namespace {
-    /// Makes one and binds it to a new file, in the two steps of `ip netns add`.
+    /// Creates a namespace and binds it to a new file, in the two steps of `ip netns add`.
     pub(super) fn create(path: PathBuf) -> Result<Self> {
         let making = || format!("making the network namespace {}", path.display());
         File::create_new(&path).with_context(making)?;
@@ -50,7 +50,7 @@ impl Namespace {
         })
     }
 
-    /// Has `ip` do these lines inside.
+    /// Runs lines of `ip -batch` inside.
     pub(super) fn ip(&self, lines: &str) -> Result<()> {
         let program = host::find_program("ip").context("`ip` is not there: install iproute2")?;
         let output = self.run(|| {
@@ -59,7 +59,7 @@ impl Namespace {
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
-                // Out of the reach of Ctrl-C: it is done in a moment.
+                // In its own process group, so that Ctrl-C does not interrupt it.
                 .process_group(0)
                 .spawn()?;
             if let Some(mut stdin) = ip.stdin.take() {
@@ -73,7 +73,7 @@ impl Namespace {
     }
 }
 
-/// A thread may leave its namespace and end; the main thread must not.
+/// Runs `work` on a thread, which may leave its namespace and end; the main thread must not.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
 }

@@ -1,4 +1,4 @@
-//! The links between the namespaces: a bridge outside that all `eth0` lead to, and one at the agent for `ecs-eth0`.
+//! Links between the namespaces: a bridge outside that connects all `eth0`, and one at the agent for all `ecs-eth0`.
 
 use std::{
     fmt::Write as _,
@@ -13,7 +13,7 @@ use super::{
     place::Place,
 };
 
-/// The folder that the daemon is told to look at: the tasks' namespaces and no other.
+/// Folder of the observed namespaces: those of the tasks only.
 pub(super) const OBSERVED: &str = "tasks";
 
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl Network {
         [(&WEB, &self.web), (&API, &self.api)]
     }
 
-    /// Whether all addresses can be used: an IPv6 address is tentative until its link runs.
+    /// True if all addresses can be used: an IPv6 address is tentative until its link runs.
     pub(super) fn is_up(&self) -> Result<bool> {
         let ends = self.tasks().map(|(task, namespace)| (&task.eth0, namespace));
         for (endpoint, namespace) in ends.into_iter().chain([(&OUTSIDE, &self.outside)]) {
@@ -84,7 +84,7 @@ fn bridge_of_agent() -> String {
     )
 }
 
-/// A port of a bridge, and the interface in another namespace that it leads to.
+/// Lines that connect a bridge's port with an interface in another namespace.
 fn port(bridge: &str, name: &str, inside: &str, interface: &str) -> String {
     format!(
         "link add name {name} type veth peer name {interface} netns {inside}\n\
@@ -103,8 +103,8 @@ fn inside_task(task: &Task) -> String {
         )
 }
 
-/// The addresses of an end, and the other ends as permanent neighbours: asking for neighbours uses ICMPv6 too, and
-/// would be summed up with the echo messages.
+/// Addresses of an interface, and the other ends as permanent neighbours: neighbour discovery uses ICMPv6, and would be
+/// aggregated with the echo messages.
 fn addresses(interface: &str, end: &Endpoint) -> String {
     let Endpoint { v4, v6, .. } = end;
     let mut lines = format!(

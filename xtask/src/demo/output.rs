@@ -1,4 +1,4 @@
-//! What the daemon left: its files, read back.
+//! Reads the files that the daemon wrote.
 
 use std::{
     fs::{self, File},
@@ -17,17 +17,17 @@ pub(super) const UDP: u8 = 17;
 pub(super) const ICMP_V6: u8 = 58;
 const ECHO_V6: [u8; 2] = [128, 129];
 
-/// A record as JSON, as far as it is shown.
+/// The fields of a JSON record that the demo shows.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Record {
     pub(super) interface_id: String,
     #[serde(rename = "ecs_service_name", default)]
     pub(super) service: String,
     pub(super) log_status: String,
-    /// What only records of flows have.
+    /// Fields that only flow records have.
     #[serde(flatten)]
     pub(super) flow: Option<Flow>,
-    /// The line that it was read from.
+    /// The line it was parsed from.
     #[serde(skip)]
     pub(super) line: String,
 }
@@ -55,14 +55,14 @@ pub(super) enum Direction {
 }
 
 impl Flow {
-    /// IP looking after itself: neighbour discovery, search for routers, multicast reports.
+    /// True for traffic of IP itself: neighbour discovery, router solicitation, multicast reports.
     pub(super) fn is_housekeeping(&self) -> bool {
         let echo = self.icmp_type.is_some_and(|kind| ECHO_V6.contains(&kind));
         self.dstaddr.is_multicast() || self.protocol == ICMP_V6 && !echo
     }
 }
 
-/// All that was written.
+/// All files and records that the daemon wrote.
 #[derive(Debug)]
 pub(super) struct Output {
     /// The files, relative to the daemon's folder.
@@ -99,7 +99,7 @@ impl Output {
     }
 }
 
-/// Records of flows.
+/// The flow records.
 pub(super) fn flows(records: &[Record]) -> impl Iterator<Item = (&Record, &Flow)> {
     records.iter().filter_map(|record| Some((record, record.flow.as_ref()?)))
 }

@@ -1,4 +1,4 @@
-//! The daemon's HTTP pages, and as much of the Prometheus text format as the demo reads.
+//! The daemon's HTTP pages, and the part of the Prometheus text format that the demo reads.
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,7 +13,7 @@ pub(super) fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    // In HTTP/1.0 the answer ends with the connection and has no chunks.
+    // An HTTP/1.0 response ends with the connection and has no chunks.
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -33,17 +33,17 @@ impl Page {
         Self { text }
     }
 
-    /// Interfaces that are observed.
+    /// Number of observed interfaces.
     pub(super) fn attached(&self) -> u64 {
         self.sum("observer_interfaces", &["state=\"attached\""])
     }
 
-    /// Windows that were closed.
+    /// Number of closed windows.
     pub(super) fn windows(&self) -> u64 {
         self.sum("observer_windows_total", &[])
     }
 
-    /// Records of flows that were written.
+    /// Number of written flow records.
     pub(super) fn records(&self) -> u64 {
         self.sum("observer_records_total", &["log_status=\"OK\""])
     }
@@ -56,13 +56,13 @@ impl Page {
         })
     }
 
-    /// The sum of their values, which are whole numbers.
+    /// The sum of the integer values of these lines.
     pub(super) fn sum(&self, name: &str, labels: &[&str]) -> u64 {
         let values = self.lines(name, labels).filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
         values.sum()
     }
 
-    /// The label that series of an ENI have.
+    /// The interface label of an ENI's series.
     pub(super) fn interface(&self, eni: &str) -> Option<String> {
         let id = format!("interface_id=\"{eni}\"");
         let line = self.lines("observer_interface_info", &[&id]).next()?;

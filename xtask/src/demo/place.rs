@@ -1,7 +1,7 @@
-//! The demo's private place: one folder whose contents, and every mount, only this process and its children see.
+//! The demo's private folder. Its contents and all mounts are visible to this process and its children only.
 //!
-//! In a mount namespace of its own, a process cannot leave mounts behind, not even when it is killed; and with a tmpfs
-//! on the folder no files either. What a killed demo leaves is one empty folder, which the next one removes.
+//! The private mount namespace removes all mounts when the process ends, even if it is killed; the tmpfs on the folder
+//! removes all files. A killed demo leaves one empty folder, which the next demo removes.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -16,23 +16,24 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-/// Only root writes here, so nobody can have put anything in our way.
+/// Only root writes here, so the folder's name cannot be taken by another user.
 const PARENT: &str = "/run";
 const PREFIX: &str = "observer-demo-";
 
 #[derive(Debug)]
 pub(super) struct Place {
     root: PathBuf,
-    /// Locked as long as this process lives: tells the next demo whose folder is a leftover.
+    /// Locked as long as this process lives: the next demo removes folders whose lock is free.
     _alive: File,
 }
 
 impl Place {
-    /// To be called before any thread starts: a thread keeps the mount namespace that it was born in.
+    /// Makes the folder. Call it before any thread starts: a thread keeps the mount namespace that it started in.
     pub(super) fn make() -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNS)
             .context("a mount namespace of its own; in a container the demo needs all privileges")?;
-        // The host's unmounts still come in, so we hold none of its file systems; nothing goes out.
+        // Unmounts on the host still propagate here, so that none of its file systems stay busy; nothing propagates
+        // back.
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
             .context("keeping mounts to ourselves")?;
         remove_leftovers(Path::new(PARENT));
@@ -54,7 +55,7 @@ impl Place {
         self.root.join(name)
     }
 
-    /// A folder inside, made.
+    /// Makes a folder inside.
     pub(super) fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.path(name);
         fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -64,7 +65,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // With all that is mounted in it.
+        // Also detaches all mounts below it.
         let _ = umount2(&self.root, MntFlags::MNT_DETACH);
         let _ = fs::remove_dir(&self.root);
     }

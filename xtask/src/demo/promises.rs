@@ -1,4 +1,4 @@
-//! Whether the records hold what the demo says it shows.
+//! Checks the records against the facts that the demo announces.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use super::{
     rows::counted,
 };
 
-/// What is said and is not so.
+/// Announced facts that the records contradict.
 pub(super) fn broken(records: &[Record]) -> Vec<String> {
     let mut broken = Vec::new();
     let traffic = || flows(records).filter(|(_, flow)| !flow.is_housekeeping());
@@ -46,7 +46,7 @@ pub(super) fn broken(records: &[Record]) -> Vec<String> {
     broken
 }
 
-/// Addresses of this kind are on `ecs-eth0` only.
+/// True for IPv4 link-local addresses, which only `ecs-eth0` has.
 fn is_link_local_v4(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(address) if address.is_link_local())
 }

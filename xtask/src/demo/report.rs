@@ -1,4 +1,4 @@
-//! What is shown when the daemon has ended: records, metrics, files; and whether they keep the demo's promises.
+//! The final report: records, metrics and files, and a check of the announced facts.
 
 use std::fmt::Write as _;
 
@@ -6,14 +6,15 @@ use anyhow::{Result, bail};
 
 use super::{
     cast::API,
+    console::say,
     output::{Direction, Flow, Output, Record, TCP, flows},
     page::Page,
-    promises, rows, say,
+    promises, rows,
     table::grouped,
     traffic,
 };
 
-/// Columns of a line that is folded.
+/// Columns of a wrapped line.
 const WIDTH: usize = 104;
 
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Prints all of it; an error if a promise is not kept.
+    /// Prints the report. Returns an error if a record contradicts the announced facts.
     pub(super) fn print(&self) -> Result<()> {
         let records = &self.output.records;
         say(format_args!("\nRecords of both tasks, as the daemon wrote them:\n\n{}", rows::table(records)))?;
@@ -68,7 +69,7 @@ impl Report<'_> {
         text
     }
 
-    /// One record in both formats, and the files.
+    /// One record in both formats, and the list of files.
     fn examples(&self) -> String {
         let mut text = "The files, in a temporary folder that is removed now:\n\n".to_owned();
         let mut folder = None;
@@ -96,7 +97,7 @@ impl Report<'_> {
     }
 }
 
-/// The one that is shown in full: somebody asks the service `api` for something.
+/// True for the record that is shown in full: a request to the service `api`.
 fn is_example(record: &Record, flow: &Flow) -> bool {
     record.service == API.service
         && flow.protocol == TCP
@@ -104,7 +105,7 @@ fn is_example(record: &Record, flow: &Flow) -> bool {
         && flow.dstaddr.is_ipv4()
 }
 
-/// Whether a line of text in AWS's default format is this record.
+/// True if a line of text in AWS's default format is this record.
 fn is_same(line: &str, record: &Record, flow: &Flow) -> bool {
     let key = [
         record.interface_id.clone(),
@@ -118,7 +119,7 @@ fn is_same(line: &str, record: &Record, flow: &Flow) -> bool {
     line.split(' ').skip(2).take(key.len()).eq(key.iter())
 }
 
-/// A JSON object in lines that fit a terminal, broken between its members.
+/// A JSON object wrapped to the terminal's width, between its members.
 fn folded(line: &str) -> String {
     let mut text = String::new();
     let mut column = WIDTH;

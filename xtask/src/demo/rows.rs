@@ -14,14 +14,14 @@ use super::{
     },
 };
 
-/// More would not be read.
+/// Most rows that are printed.
 const ROWS: usize = 32;
-/// A row for each flow of interest, and the rest in sums.
+/// A row for each flow of interest, and sums for the rest.
 pub(super) fn table(records: &[Record]) -> String {
     let (housekeeping, mut shown): (Vec<_>, Vec<_>) =
         flows(records).partition(|(_, flow)| flow.is_housekeeping());
     shown.sort_by_cached_key(|(record, flow)| {
-        // Both directions of a conversation next to each other, the server's end first.
+        // Puts both directions of a conversation next to each other, the server's end first.
         let mut ends = [(flow.srcport, flow.srcaddr), (flow.dstport, flow.dstaddr)];
         ends.sort_unstable();
         let task = TASKS.iter().position(|task| task.service == record.service);
@@ -64,12 +64,12 @@ pub(super) fn table(records: &[Record]) -> String {
     text
 }
 
-/// With its unit, in the plural where it is due.
+/// A count with its unit, in the plural if needed.
 pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// As they are usually named first.
+/// The order of protocols in the table.
 fn rank(protocol: u8) -> u8 {
     [TCP, UDP, ICMP, ICMP_V6].iter().position(|it| *it == protocol).map_or(u8::MAX, |rank| rank as u8)
 }
@@ -106,7 +106,7 @@ fn end(address: IpAddr, port: u16, flow: &Flow) -> String {
     }
 }
 
-/// The flags of TCP, in the order in which a connection shows them; of ICMP the type.
+/// TCP flags in the order in which a connection shows them; for ICMP the type.
 fn flags(flow: &Flow) -> String {
     const FLAGS: [(u8, &str); 4] = [(2, "SYN"), (16, "ACK"), (1, "FIN"), (4, "RST")];
     match (flow.protocol, flow.icmp_type) {
@@ -119,7 +119,7 @@ fn flags(flow: &Flow) -> String {
     }
 }
 
-/// What each service sent and received.
+/// Sums of sent and received traffic per service.
 pub(super) fn totals(records: &[Record]) -> String {
     let rows = TASKS.map(|task| {
         let of_task = || flows(records).filter(|(record, _)| record.service == task.service);

@@ -1,5 +1,5 @@
-//! Signals that ask the demo to stop, and waiting that hears them. Between two waits they are merely pending, so none
-//! can come between making something and noting that it is to be removed.
+//! Signals that stop the demo, and waits that they interrupt. Between two waits they stay pending, so that none arrives
+//! between making something and recording that it must be removed.
 
 use std::{
     cell::Cell,
@@ -17,9 +17,9 @@ use nix::{
     },
 };
 
-/// Signals that whoever runs us sends: Ctrl-C, `kill`, a terminal that is closed.
+/// Stop signals: Ctrl-C, `kill`, and a closed terminal.
 const STOPPING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
-/// Between two looks at a condition, in milliseconds.
+/// Milliseconds between two checks of a condition.
 const PAUSE: u16 = 20;
 
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// To be called before any thread starts: threads inherit what is blocked.
+    /// Blocks the signals. Call it before any thread starts: threads inherit the mask.
     pub(super) fn block() -> Result<Self> {
         let stopping: SigSet = STOPPING.into_iter().collect();
         stopping.thread_block().context("blocking signals")?;
@@ -38,7 +38,7 @@ impl Signals {
         Ok(Self { pending, caught: Cell::new(None) })
     }
 
-    /// Calls `attempt` until it gives a value. An error of it, a signal or the deadline ends the wait.
+    /// Calls `attempt` until it returns a value. Its error, a signal or the deadline ends the wait.
     pub(super) fn until<T>(
         &self,
         what: &str,
@@ -65,7 +65,7 @@ impl Signals {
         Ok(())
     }
 
-    /// Whether a signal has come.
+    /// True once a signal has come.
     pub(super) fn caught(&self) -> bool {
         if let Ok(Some(info)) = self.pending.read_signal() {
             self.caught.set(Signal::try_from(info.ssi_signo as i32).ok());
@@ -73,12 +73,12 @@ impl Signals {
         self.caught.get().is_some()
     }
 
-    /// Ends this process by the signal that came, so that shells and sudo see what ended it.
+    /// Ends this process by the signal that came, so that shells and sudo see the reason.
     pub(super) fn die(&self) -> ! {
         let signal = self.caught.get().unwrap_or(Signal::SIGTERM);
         let _ = SigSet::from(signal).thread_unblock();
         let _ = raise(signal);
-        // Whoever started us has it ignored.
+        // The signal is ignored: the parent process set that.
         process::exit(128 + signal as i32)
     }
 }

@@ -1,15 +1,15 @@
-//! Tables for a terminal: a header, columns as wide as what is in them, numbers to the right.
+//! Tables for a terminal: a header, columns as wide as their widest cell, numbers aligned right.
 
 use std::fmt::Write as _;
 
-/// Where the cells of a column stand.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Align {
     Left,
     Right,
 }
 
-/// Between two columns.
+/// Space between two columns.
 const GAP: &str = "  ";
 
 /// Renders rows under a header.

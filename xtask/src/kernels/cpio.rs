@@ -1,4 +1,4 @@
-//! Archives that the kernel takes for its first file system (`cpio -H newc`, Documentation/driver-api/early-userspace).
+//! Archives in the kernel's initramfs format (`cpio -H newc`, Documentation/driver-api/early-userspace).
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const TRAILER: &str = "TRAILER!!!";
 
-/// An archive in the making. Everything in it belongs to root.
+/// An archive that is being written. All entries belong to root.
 #[derive(Debug)]
 pub(super) struct Archive<W> {
     to: W,
@@ -20,12 +20,12 @@ impl<W: Write> Archive<W> {
         Self { to, inode: 0 }
     }
 
-    /// A folder; the one it lies in must be there already.
+    /// Adds a folder; its parent must have been added before.
     pub(super) fn folder(&mut self, path: &str) -> io::Result<()> {
         self.entry(path, FOLDER, &[])
     }
 
-    /// A file that may be run.
+    /// Adds an executable file.
     pub(super) fn file(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
         self.entry(path, PROGRAM, content)
     }
@@ -54,7 +54,7 @@ impl<W: Write> Archive<W> {
         self.pad(content.len())
     }
 
-    /// Names and contents end on multiples of four.
+    /// Pads names and contents to multiples of four bytes.
     fn pad(&mut self, written: usize) -> io::Result<()> {
         self.to.write_all(&[0; 3][..written.next_multiple_of(4) - written])
     }

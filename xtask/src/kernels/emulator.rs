@@ -1,4 +1,4 @@
-//! QEMU, and with it the programs of Debian that only a guest needs.
+//! QEMU, which boots the guests.
 
 use std::{
     ffi::OsString,
@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::kernel::Kernel;
+use super::{
+    guest_tools::{busybox, tree},
+    kernel::Kernel,
+};
 use crate::{
     apt, host,
     paths::{Paths, libraries, prepend},
@@ -17,29 +20,29 @@ use crate::{
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
-/// What a guest runs beside the tests: a shell that needs no libraries, and a firewall.
+/// Debian packages of a guest's own programs: a shell that needs no libraries, and a firewall.
 const GUEST: [&str; 2] = ["busybox-static", "nftables"];
 
-/// What executes the guest's instructions.
+/// The accelerator that runs a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accelerator {
-    /// QEMU itself: everywhere, and some tens of times slower than the processor.
+    /// QEMU's own emulation: works everywhere, and is tens of times slower.
     Emulation,
-    /// The processor.
+    /// The processor's virtualisation.
     Kvm,
 }
 
 impl Accelerator {
     const fn argument(self) -> &'static str {
         match self {
-            // With a thread for each processor, one may still run the breakpoint by which the kernel rewrites its own
-            // code when the other has removed it again, and the kernel ends in `Oops: int3`.
+            // With one thread per processor, a guest can execute a breakpoint that the kernel sets while it patches its
+            // own code after another processor removed it, and the kernel ends in `Oops: int3`.
             Self::Emulation => "tcg,thread=single",
             Self::Kvm => "kvm",
         }
     }
 
-    /// How much longer than usual a test waits.
+    /// Factor by which tests extend their timeouts.
     const fn slowness(self) -> u32 {
         match self {
             Self::Emulation => 5,
@@ -52,14 +55,14 @@ impl Accelerator {
 #[derive(Debug)]
 pub(super) struct Emulator {
     program: PathBuf,
-    /// Where its libraries and firmware lie, if that is not where it looks.
+    /// Root of its libraries and firmware, if it is unpacked.
     tree: Option<PathBuf>,
 }
 
 impl Emulator {
     pub(super) fn find(paths: &Paths) -> Option<Self> {
         let tree = tree(paths);
-        if !Self::busybox(paths).is_file() {
+        if !busybox(paths).is_file() {
             return None;
         }
         if let Some(program) = host::find_program(PROGRAM) {
@@ -77,7 +80,7 @@ impl Emulator {
         if !apt::learn(&step, &wanted)? {
             bail!("apt does not know all of {}: look at its sources", wanted.join(", "));
         }
-        // What is installed already is wanted in the tree all the same.
+        // Packages that are installed on the system are needed in the tree too.
         let mut packages = apt::missing(&wanted)?;
         packages.extend(wanted.into_iter().map(str::to_owned));
         packages.sort();
@@ -87,14 +90,7 @@ impl Emulator {
         Ok(())
     }
 
-    /// A shell and a hundred programs in one file.
-    pub(super) fn busybox(paths: &Paths) -> PathBuf {
-        let tree = tree(paths);
-        let program = tree.join("usr/bin/busybox");
-        if program.is_file() { program } else { tree.join("bin/busybox") }
-    }
-
-    /// Boots a kernel into a file system; what the guest writes to its second serial line comes on stdout.
+    /// A command that boots a kernel. The guest's second serial line becomes the command's standard output.
     pub(super) fn command(
         &self,
         kernel: &Kernel,
@@ -111,7 +107,7 @@ impl Emulator {
         qemu.args(["-M", "q35", "-accel", accelerator.argument(), "-cpu", "max", "-smp", "2", "-m", "1024"]);
         qemu.args(["-nodefaults", "-nic", "none", "-display", "none", "-no-reboot"]);
         qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(initramfs);
-        // Warnings and worse on the console; a panic ends QEMU. What the kernel does not know is a variable of `init`.
+        // The console shows warnings and errors; a panic ends QEMU. Unknown parameters become variables of `init`.
         let slowness = accelerator.slowness();
         let line = format!("console=ttyS0 loglevel=5 panic=-1 OBSERVER_TESTS_SLOWNESS={slowness}");
         qemu.arg("-append").arg(line);
@@ -121,9 +117,4 @@ impl Emulator {
         qemu.args(["-chardev", "stdio,id=tests,signal=off", "-serial", "chardev:tests"]);
         Ok(qemu)
     }
-}
-
-/// Where the private packages lie.
-pub(super) fn tree(paths: &Paths) -> PathBuf {
-    paths.kernels().join("tools")
 }

@@ -1,4 +1,4 @@
-//! A guest from its start to its end: shows what it says, and judges it.
+//! A guest from boot to power-off: shows its output and decides if it passed.
 
 use std::{
     fs,
@@ -20,32 +20,31 @@ use super::{
 };
 use crate::{process, skips::Skip};
 
-/// A guest that says nothing for so long hangs: no test waits nearly as long, not even five times as long as usual.
+/// Longest silence of a guest. No test waits this long, not even with a fivefold timeout.
 const SILENCE: Duration = Duration::from_mins(5);
-/// With KVM a kernel boots in a second, or never: not where we are in a virtual machine that offers KVM to its own kind
-/// of guest only.
+/// Longest boot with KVM. A kernel boots within a second or not at all: nested virtual machines may offer a KVM that
+/// does not work.
 const AWAKE: Duration = Duration::from_secs(5);
-/// How often a kernel may try to come up: an emulated processor now and then fails in code that a kernel changes while
-/// it boots.
+/// Attempts to boot a kernel: an emulated processor sometimes fails in code that the kernel patches while it boots.
 const BOOTS: u32 = 3;
-/// Lines of the kernel's own messages that a person sees when something went wrong.
+/// Lines of the kernel's messages that are shown after a failure.
 const TAIL: usize = 40;
 
-/// A guest to be.
+/// A guest that is not started yet.
 #[derive(Debug)]
 pub(super) struct Guest {
     qemu: Command,
-    /// Where the kernel's own messages go.
+    /// File of the kernel's messages.
     console: PathBuf,
 }
 
-/// Whether the processor runs guests here: lets one come up.
+/// True if KVM runs guests here, found by booting one.
 pub(super) fn kvm_works(emulator: &Emulator, kernel: &Kernel, initramfs: &Path) -> Result<bool> {
     if !Path::new("/dev/kvm").exists() {
         return Ok(false);
     }
     let mut guest = Guest::new(emulator, kernel, initramfs, Accelerator::Kvm)?;
-    // QEMU says why not, which is no trouble.
+    // QEMU prints the reason, which is not an error here.
     guest.qemu.stderr(Stdio::null());
     let (running, output) = guest.start()?;
     let lines = lines(output);
@@ -54,7 +53,7 @@ pub(super) fn kvm_works(emulator: &Emulator, kernel: &Kernel, initramfs: &Path) 
     Ok(awake)
 }
 
-/// QEMU, which does not outlive this value.
+/// A QEMU process that is killed when this value is dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -83,7 +82,7 @@ impl Guest {
         Ok((running, output))
     }
 
-    /// Runs it to its end. What it says is told from what others say by `version`, and so are its skips.
+    /// Runs the guest to its end. `version` prefixes its output and its skips.
     pub(super) fn run(mut self, tasks: &[Task], version: &str) -> (Result<()>, Vec<Skip>) {
         let mut skips = Vec::new();
         for _ in 1..BOOTS {
@@ -136,12 +135,12 @@ impl Guest {
     }
 }
 
-/// The lines of a stream, which can be waited for with patience that ends.
+/// The lines of a stream, as a channel that can be read with a timeout.
 fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
     let (to, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-            // A serial line ends lines in the way of teleprinters.
+            // A serial line ends lines with a carriage return.
             let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned();
             if to.send(line).is_err() {
                 return;

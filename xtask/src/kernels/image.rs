@@ -1,4 +1,4 @@
-//! What a guest finds in its file system: one archive that the kernel unpacks into memory.
+//! A guest's file system: one archive that the kernel unpacks into memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,12 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{
-    cpio::Archive,
-    emulator::{self, Emulator},
-    kernel::Kernel,
-    libraries, modules,
-};
+use super::{cpio::Archive, guest_tools, kernel::Kernel, libraries, modules};
 use crate::{
     host,
     object::Object,
@@ -30,40 +25,40 @@ use crate::{
 pub(super) struct Task {
     pub(super) name: String,
     pub(super) program: PathBuf,
-    /// Words without spaces.
+    /// Arguments without spaces.
     pub(super) args: Vec<String>,
-    /// The tests that these words choose.
+    /// The tests that these arguments select.
     pub(super) tests: BTreeSet<String>,
 }
 
-/// Programs that no tool of the tests is called after.
+/// Programs in a guest that are not in the list of the tests' tools.
 const PROGRAMS: [&str; 2] = ["tc", "nft"];
-/// Tools that are larger than all the rest, and for which all kernels are alike.
+/// Tools that are left out because they are large and behave alike on all kernels.
 const NOT_IN_GUESTS: [&str; 6] = ["promtool", "pip3", "dockerd", "containerd", "runc", "busybox"];
 
 const INIT: &str = include_str!("init.sh");
-/// What the kernel calls when it lacks a module.
+/// The program that the kernel calls to load a module.
 const MODPROBE: &str = "#!/bin/busybox sh\nexec /bin/busybox modprobe \"$@\"\n";
 const FOLDERS: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/tmp"];
 
-/// The file system in the making: paths in the guest, and what lies there.
+/// A file system that is being assembled: paths in the guest and their contents.
 #[derive(Debug, Default)]
 struct Contents {
     files: BTreeMap<String, Vec<u8>>,
     libraries: BTreeSet<PathBuf>,
-    /// Where else libraries are looked for.
+    /// Further folders to search for libraries.
     search: OsString,
 }
 
-/// Packs it for a kernel; returns where it is.
+/// Packs the file system for a kernel; returns the archive's path.
 pub(super) fn write(paths: &Paths, kernel: &Kernel, tasks: &[Task]) -> Result<PathBuf> {
-    let trees = [paths.tools(), emulator::tree(paths)];
+    let trees = [paths.tools(), guest_tools::tree(paths)];
     let folders = trees.iter().flat_map(|tree| paths::libraries(tree)).filter(|folder| folder.exists());
     let mut contents = Contents { search: paths::join(folders)?, ..Contents::default() };
     contents.text("/init", INIT);
     contents.text("/plan", &plan(tasks));
     contents.text("/sbin/modprobe", MODPROBE);
-    contents.copy(&Emulator::busybox(paths), "/bin/busybox")?;
+    contents.copy(&guest_tools::busybox(paths), "/bin/busybox")?;
     let tools = TOOLS.iter().filter(|tool| tool.uses.contains(&Use::Tests)).map(|tool| tool.program);
     for name in tools.filter(|name| !NOT_IN_GUESTS.contains(name)).chain(PROGRAMS) {
         let program = host::find_program(name)
@@ -112,7 +107,7 @@ impl Contents {
         self.copy(from, to)
     }
 
-    /// A program of ours, without what only a debugger reads: most of it.
+    /// Adds a program of this workspace without its debug information, which is most of its size.
     fn own_program(&mut self, from: &Path, to: &str, scratch: &Path) -> Result<()> {
         if host::find_program("strip").is_none() {
             return self.program(from, to);
@@ -122,12 +117,12 @@ impl Contents {
         Ok(fs::remove_file(scratch)?)
     }
 
-    /// A file of the kernel's modules.
+    /// Adds a file of the kernel's modules.
     fn module(&mut self, kernel: &Kernel, file: &str) -> Result<()> {
         self.copy(&kernel.modules().join(file), &format!("/lib/modules/{}/{file}", kernel.release()))
     }
 
-    /// All but code that lies below a folder, where it was when the tests were compiled.
+    /// Adds all files below a folder except source code, under the path that they had when the tests were compiled.
     fn add_data(&mut self, folder: &Path) -> Result<()> {
         for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
             let path = entry?.path();
@@ -140,7 +135,7 @@ impl Contents {
         Ok(())
     }
 
-    /// All in one folder, but for the dynamic linker, whose place the programs name.
+    /// Adds all libraries in one folder, except the dynamic linker, whose path is fixed in the programs.
     fn add_libraries(&mut self) -> Result<()> {
         for library in std::mem::take(&mut self.libraries) {
             let Some(name) = library.file_name().and_then(|name| name.to_str()) else { continue };
@@ -166,7 +161,7 @@ impl Contents {
         Ok(())
     }
 
-    /// All folders, each before what lies in it.
+    /// All folders, each before its contents.
     fn folders(&self) -> BTreeSet<&str> {
         let above = |path| Path::new(path).ancestors().skip(1).filter_map(Path::to_str);
         let folders = self.files.keys().flat_map(|path| above(path.as_str()));

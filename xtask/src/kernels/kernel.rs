@@ -6,7 +6,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Version, emulator::Emulator, suites::Suites};
+use super::{Version, guest_tools::busybox, suites::Suites};
 use crate::{apt::STAMP, paths::Paths, progress::Step};
 
 /// An unpacked kernel.
@@ -18,7 +18,7 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// The one that was brought for a version.
+    /// The unpacked kernel of a version, if it is complete.
     pub(super) fn find(paths: &Paths, version: Version) -> Option<Self> {
         let tree = tree(paths, version);
         let modules = modules_in(&tree)?;
@@ -28,7 +28,7 @@ impl Kernel {
         (kernel.image().is_file() && kernel.dependencies().is_file()).then_some(kernel)
     }
 
-    /// Brings the newest one of a version, unless it is here.
+    /// Unpacks the newest kernel of a version unless it is present.
     pub(super) fn bring(paths: &Paths, version: Version, suites: &Suites) -> Result<()> {
         let step = Step::begin(&format!("fetching Linux {version}"));
         let tree = tree(paths, version);
@@ -46,12 +46,12 @@ impl Kernel {
         Ok(())
     }
 
-    /// As `uname -r` says.
+    /// The release, as `uname -r` prints it.
     pub(super) fn release(&self) -> &str {
         &self.release
     }
 
-    /// What is booted.
+    /// The bootable image.
     pub(super) fn image(&self) -> PathBuf {
         let beside_modules = self.modules.join("vmlinuz");
         if beside_modules.exists() {
@@ -61,27 +61,27 @@ impl Kernel {
         }
     }
 
-    /// The folder that holds its modules.
+    /// The folder of its modules.
     pub(super) fn modules(&self) -> &Path {
         &self.modules
     }
 
-    /// Which module needs which.
+    /// The list of dependencies between modules.
     pub(super) fn dependencies(&self) -> PathBuf {
         self.modules.join("modules.dep")
     }
 
-    /// Where the guest's file system is packed to.
+    /// Path of the guest's packed file system.
     pub(super) fn initramfs(&self) -> PathBuf {
         self.tree.join("initramfs.cpio")
     }
 
-    /// Where a program lies for the moment in which it is made smaller.
+    /// Path of the temporary copy of a program without debug information.
     pub(super) fn stripped(&self) -> PathBuf {
         self.tree.join("stripped")
     }
 
-    /// Where the kernel's own messages go.
+    /// File of the kernel's own messages.
     pub(super) fn console(&self) -> PathBuf {
         self.tree.join("console.log")
     }
@@ -91,18 +91,18 @@ fn tree(paths: &Paths, version: Version) -> PathBuf {
     paths.kernels().join(version.to_string())
 }
 
-/// `lib` became a part of `usr` in between.
+/// Newer packages have `lib` below `usr`.
 fn modules_in(tree: &Path) -> Option<PathBuf> {
     let folders = ["lib/modules", "usr/lib/modules"].map(|folder| tree.join(folder));
     folders.iter().find_map(|folder| Some(fs::read_dir(folder).ok()?.next()?.ok()?.path()))
 }
 
-/// Debian's packages leave this to the system that they are installed into.
+/// Runs `depmod`, which Debian's packages leave to the system that they are installed on.
 fn list_dependencies(step: &Step, paths: &Paths, tree: &Path) -> Result<()> {
     let modules = modules_in(tree).with_context(|| format!("{} has no modules", tree.display()))?;
     let (Some(base), Some(release)) = (modules.ancestors().nth(3), modules.file_name()) else {
         return Ok(());
     };
-    let mut depmod = Command::new(Emulator::busybox(paths));
+    let mut depmod = Command::new(busybox(paths));
     step.run(depmod.args(["depmod", "-b"]).arg(base).arg(release))
 }

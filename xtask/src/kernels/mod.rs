@@ -5,12 +5,13 @@
 //! test programs, observer, ip, tc, … ───────────────────┴▶ image (initramfs) ─▶ guest (QEMU) ─▶ report ─▶ stage
 //! ```
 //!
-//! A new test target, scenario, tool or data file of the tests is in the guests without a word here.
-//! Needs no root. What is brought lies below `<target>/kernels` and serves without a network from then on.
+//! A new test target, scenario, tool or data file of the tests is part of the guests without further configuration.
+//! Needs no root. Downloads are kept below `<target>/kernels` and are reused without a network.
 
 mod cpio;
 mod emulator;
 mod guest;
+mod guest_tools;
 mod image;
 mod kernel;
 mod libraries;
@@ -38,28 +39,27 @@ use self::{
     suites::Suites,
 };
 use crate::{
-    apt,
+    apt, lock,
     paths::Paths,
     progress::{self, Step},
-    setup,
     skips::{self, Skip},
     stages::Stages,
-    test,
+    targets,
 };
 
-/// The whole matrix.
+/// All kernels that are tested.
 pub(crate) const ALL: [Version; 4] =
     [Version::Series(5, 10), Version::Series(6, 1), Version::Series(6, 12), Version::Newest];
 
-/// What `test` boots among all else: the kernels that ECS hosts run.
+/// Kernels that `cargo xtask test` boots: those of ECS hosts.
 pub(crate) const OF_HOSTS: [Version; 2] = [Version::Series(5, 10), Version::Series(6, 1)];
 
-/// What of the tests runs in a guest.
+/// The selection of tests that run in a guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Extent<'a> {
-    /// Of all test programs, what is not left out.
+    /// All test programs, except the tests that are left out.
     Whole,
-    /// What a kernel decides: that it takes the programs, what they count, and the scenarios made for guests.
+    /// Tests whose result depends on the kernel: loading the programs, their counts, and the scenarios for guests.
     Core,
     /// The tests whose names contain one of these.
     Named(&'a [String]),
@@ -68,16 +68,16 @@ pub(crate) enum Extent<'a> {
 /// The test programs of [`Extent::Core`].
 const CORE: [&str; 2] = [FIRST, "guest"];
 
-/// Guests that run at once.
+/// Number of guests that run at once.
 const AT_ONCE: usize = 2;
 
-/// The test program whose failure says that no other can pass: `init.sh` stops there.
+/// The test program that all others depend on: `init.sh` stops if it fails.
 const FIRST: &str = "programs";
 
-/// Which tests are not for guests, each with the reason: all others of all test programs run.
+/// List of tests that are left out in guests, each with its reason.
 const LEFT_OUT: &str = "tests/guest/left-out.txt";
 
-/// Why this machine cannot boot kernels, if it cannot.
+/// The reason why this machine cannot boot kernels; `None` if it can.
 pub(crate) fn missing(paths: &Paths) -> Option<&'static str> {
     if std::env::consts::ARCH != "x86_64" {
         Some("so far only kernels for x86_64 are booted")
@@ -88,7 +88,7 @@ pub(crate) fn missing(paths: &Paths) -> Option<&'static str> {
     }
 }
 
-/// Brings what booting these kernels needs; `newer` asks for newer ones in place of those that are here.
+/// Downloads QEMU and these kernels if they are missing; `newer` also replaces kernels that are present.
 pub(crate) fn bring(paths: &Paths, versions: &[Version], newer: bool) -> Result<()> {
     let here = |version: &Version| Kernel::find(paths, *version).is_some();
     if !newer && Emulator::find(paths).is_some() && versions.iter().all(here) {
@@ -97,7 +97,7 @@ pub(crate) fn bring(paths: &Paths, versions: &[Version], newer: bool) -> Result<
     if let Some(missing) = missing(paths) {
         bail!("{missing}");
     }
-    let _lock = setup::lock(paths)?;
+    let _lock = lock::acquire(paths)?;
     let wanted: Vec<Version> = versions.iter().copied().filter(|version| newer || !here(version)).collect();
     let looking = usize::from(!wanted.is_empty());
     progress::plan(usize::from(Emulator::find(paths).is_none()) + looking + wanted.len());
@@ -110,13 +110,13 @@ pub(crate) fn bring(paths: &Paths, versions: &[Version], newer: bool) -> Result<
     let suites = Suites::open(paths)?;
     let mut failed = Ok(());
     for version in wanted {
-        // One that cannot be had keeps none of the others from being brought.
+        // An unavailable kernel must not keep the others from being downloaded.
         failed = failed.and(Kernel::bring(paths, version, &suites));
     }
     failed
 }
 
-/// The kernels that are here, for a person.
+/// The releases of the kernels that are present, as text.
 pub(crate) fn found(paths: &Paths) -> Option<String> {
     let found: Vec<String> = ALL
         .into_iter()
@@ -125,7 +125,7 @@ pub(crate) fn found(paths: &Paths) -> Option<String> {
     (!found.is_empty()).then(|| found.join(", "))
 }
 
-/// Boots these kernels, each as a stage of its own; one that cannot be had is a skip.
+/// Boots these kernels, each as its own stage. An unavailable kernel is a skip.
 pub(crate) fn run(
     paths: &Paths,
     versions: &[Version],
@@ -155,7 +155,7 @@ pub(crate) fn run(
                     let (result, skipped) = guest.run(&tasks, &version.to_string());
                     let seconds = began.elapsed().as_secs_f64();
                     if result.is_ok() {
-                        // Only a failure is worth its tens of megabytes.
+                        // The archive takes tens of megabytes and is kept only after a failure.
                         let _ = fs::remove_file(initramfs);
                     }
                     let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,15 +168,15 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// All test programs, the first one first, and what of them runs.
+/// All test programs, the fundamental one first, with the tests that run.
 fn tasks(paths: &Paths, extent: Extent<'_>) -> Result<Vec<Task>> {
     let list = paths.root.join(LEFT_OUT);
     let text = fs::read_to_string(&list).with_context(|| format!("{} cannot be read", list.display()))?;
     let left_out = skips::names_in(&text);
-    let mut programs = test::programs(paths)?;
+    let mut programs = targets::programs(paths)?;
     programs.sort_by_key(|(name, _)| (name != FIRST, name.clone()));
     if matches!(extent, Extent::Whole) {
-        let all = programs.iter().map(|(_, program)| test::tests_of(program, &[]));
+        let all = programs.iter().map(|(_, program)| targets::tests_of(program, &[]));
         let all = all.collect::<Result<Vec<_>>>()?.concat();
         let stale: Vec<_> =
             left_out.iter().filter(|word| !all.iter().any(|test| test.contains(*word))).collect();
@@ -192,13 +192,13 @@ fn tasks(paths: &Paths, extent: Extent<'_>) -> Result<Vec<Task>> {
         }
     };
     let task = |(name, program): (String, PathBuf)| {
-        let tests = test::tests_of(&program, &args)?.into_iter().collect();
+        let tests = targets::tests_of(&program, &args)?.into_iter().collect();
         Ok(Task { name, program, args: args.clone(), tests })
     };
     programs.into_iter().map(task).collect()
 }
 
-/// Packs what runs in each guest, and chooses what executes it.
+/// Packs the file systems of the guests and chooses their accelerator.
 fn guests(
     paths: &Paths,
     kernels: Vec<(Version, Kernel)>,

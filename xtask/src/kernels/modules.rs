@@ -1,4 +1,4 @@
-//! The modules that lie in a guest's file system. The kernel loads what it is asked for, as on any host.
+//! Modules in a guest's file system. The kernel loads them on demand, as on any host.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result};
 
 use super::kernel::Kernel;
 
-/// What the tests may use of the kernel beyond its core, and what that needs.
+/// Folders of modules that the tests may use; dependencies are added.
 const FOLDERS: [&str; 2] = ["kernel/net/", "kernel/drivers/net/"];
 
-/// How `modprobe` finds a module; not every kernel has all of these lists.
+/// Lists by which `modprobe` finds a module. Not every kernel has all of them.
 pub(super) const LISTS: [&str; 3] = ["modules.dep", "modules.alias", "modules.builtin"];
 
-/// Their files, relative to the kernel's modules.
+/// Module files, relative to the kernel's module folder.
 pub(super) fn of(kernel: &Kernel) -> Result<BTreeSet<String>> {
     let path = kernel.dependencies();
     let dependencies =

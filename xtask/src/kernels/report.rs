@@ -1,4 +1,4 @@
-//! What a guest says of itself, by the lines that `init.sh` puts around the tests' own.
+//! The results of a guest, parsed from the lines that `init.sh` prints around the tests' output.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,13 @@ use super::image::Task;
 
 pub(super) const MARK: &str = "@@@ ";
 
-/// What has been said so far.
+/// The results received so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     runs: Vec<Run>,
     trouble: Vec<String>,
     done: bool,
-    /// Its own first words have come.
+    /// True once `init` has printed its first line.
     pub(super) awake: bool,
 }
 
@@ -27,7 +27,7 @@ struct Run {
 }
 
 impl Report {
-    /// Takes in a line; whether it is one for a person.
+    /// Processes a line; returns true if it should be shown.
     pub(super) fn take(&mut self, line: &str) -> bool {
         let Some(said) = line.strip_prefix(MARK) else {
             if let (Some(run), Some(test)) = (self.runs.last_mut(), test_in(line)) {
@@ -50,7 +50,7 @@ impl Report {
         false
     }
 
-    /// Whether everything that was planned ran and passed.
+    /// Returns an error unless every planned test ran and passed.
     pub(super) fn judge(&self, tasks: &[Task]) -> Result<()> {
         let mut wrong = self.trouble.clone();
         for task in tasks {
@@ -80,7 +80,7 @@ impl Run {
     }
 }
 
-/// The test that a line of the test harness tells about.
+/// The test's name in a line of the test harness.
 fn test_in(line: &str) -> Option<&str> {
     line.strip_prefix("test ")?.split_once(" ... ").map(|(name, _)| name)
 }

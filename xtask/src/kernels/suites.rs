@@ -1,4 +1,4 @@
-//! Debian suites other than the system's own, by an apt whose files all lie below the target directory.
+//! Debian suites other than the system's own, read by an apt whose files are all below the target directory.
 //!
 //! The mirrors are those of the system's own sources.
 
@@ -19,7 +19,7 @@ use crate::{
     progress::Step,
 };
 
-/// Where kernels of different ages come from: the archive by its label, and the suite. Small indexes, all of them.
+/// Archive label and suite for each age of kernels. Their indexes are small.
 const SUITES: [(&str, &str); 4] = [
     ("Debian-Security", "bullseye-security"),
     ("Debian-Security", "bookworm-security"),
@@ -27,24 +27,24 @@ const SUITES: [(&str, &str); 4] = [
     ("Debian", "trixie-backports"),
 ];
 
-/// Debian's kernels for virtual machines: few drivers, and quick to boot.
+/// Debian's kernels for virtual machines: they have few drivers and boot quickly.
 const KERNELS: &str = "^linux-image-[0-9.]+.*-cloud-amd64$";
 const PACKAGE: &str = "linux-image-";
-/// Newer kernels come in parts, of which the image is only a name.
+/// Newer kernels are split into several packages; the image package is empty.
 const PARTS: [&str; 2] = ["linux-binary-", "linux-modules-"];
 
-/// The suites' kernels.
+/// The kernels of the suites.
 #[derive(Debug)]
 pub(super) struct Suites {
     apt: Apt,
     /// Packages with their versions.
     kernels: BTreeMap<String, String>,
-    /// What apt said when it could not read all of them.
+    /// The error message of apt if it could not read all suites.
     trouble: Option<String>,
 }
 
 impl Suites {
-    /// Asks the mirrors.
+    /// Downloads the indexes from the mirrors.
     pub(super) fn open(paths: &Paths) -> Result<Self> {
         let step = Step::begin("looking which kernels there are");
         let folder = paths.kernels().join("apt");
@@ -55,14 +55,14 @@ impl Suites {
         fs::write(folder.join("sources.list"), sources(&mirrors(&step)?)?)?;
         fs::write(folder.join("status"), "")?;
         let apt = Apt { options: options(&folder) };
-        // A suite that has moved away keeps no kernel of the others from being found.
+        // A suite that has moved must not hide the kernels of the others.
         let trouble = process::output(apt.command("apt-get").args(["-q", "update"])).err();
         let kernels = apt.search(KERNELS)?;
         step.end();
         Ok(Self { apt, kernels, trouble: trouble.map(|error| format!("{error:#}")) })
     }
 
-    /// The newest kernel of a version: the packages that hold it.
+    /// The packages of the newest kernel of a version.
     pub(super) fn packages(&self, version: Version) -> Result<Vec<String>> {
         let Some(image) = newest(&self.kernels, version) else {
             let trouble = self.trouble.as_deref().unwrap_or("apt's suites have none");
@@ -83,7 +83,7 @@ impl Suites {
 fn newest(kernels: &BTreeMap<String, String>, wanted: Version) -> Option<&str> {
     let mut candidates: Vec<_> = kernels
         .iter()
-        // one without a full version in its name depends on whichever is the newest
+        // a metapackage, without a full version in its name, depends on the newest image
         .filter(|(name, _)| {
             name[PACKAGE.len()..].split('-').next().is_some_and(|it| it.matches('.').count() >= 2)
         })
@@ -93,13 +93,13 @@ fn newest(kernels: &BTreeMap<String, String>, wanted: Version) -> Option<&str> {
     candidates.last().map(|(name, _)| name.as_str())
 }
 
-/// The numbers in a version; a rebuild for an older suite counts as what it was made from.
+/// The numbers in a version. A rebuild for an older suite counts as its original version.
 fn numbers(version: &str) -> Vec<u32> {
     let original = version.split('~').next().unwrap_or(version);
     original.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
-/// The mirrors in the system's sources, by the label of what they hold.
+/// The mirrors in the system's sources, by archive label.
 fn mirrors(step: &Step) -> Result<BTreeMap<String, String>> {
     let ask = || {
         let mut command = Command::new("apt-get");
@@ -150,7 +150,7 @@ fn options(folder: &Path) -> Vec<String> {
         "Dir::Etc::sourceparts=/dev/null".into(),
         "Acquire::Languages=none".into(),
         "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".into(),
-        // A suite that is no longer maintained has the kernels that it had.
+        // A suite that is no longer maintained still has its last kernels.
         "Acquire::Check-Valid-Until=false".into(),
         // apt's own user may not write here.
         "APT::Sandbox::User=root".into(),

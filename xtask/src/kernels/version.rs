@@ -1,20 +1,24 @@
+//! Names of kernel versions: `5.10`, or `newest`.
+
 use std::{fmt, str::FromStr};
+
+use thiserror::Error;
 
 use crate::host;
 
-/// Which kernel is wanted.
+/// A kernel version to test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
-    /// The newest of a series, such as 6.1.
+    /// The newest kernel of a series, such as 6.1.
     Series(u32, u32),
-    /// The newest that can be had.
+    /// The newest kernel of all suites.
     Newest,
 }
 
 const NEWEST: &str = "newest";
 
 impl Version {
-    /// Whether a kernel of this full version is one of these.
+    /// True if a kernel of this full version, such as `6.1.192-2`, matches.
     pub(super) fn includes(self, full: &str) -> bool {
         match self {
             Self::Series(major, minor) => host::version_in(full) == Some((major, minor)),
@@ -23,16 +27,21 @@ impl Version {
     }
 }
 
-impl FromStr for Version {
-    type Err = String;
+/// Text that names no kernel version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a kernel is named by its series, such as 6.1, or `newest`")]
+pub(crate) struct UnknownVersion;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Version {
+    type Err = UnknownVersion;
+
+    fn from_str(text: &str) -> Result<Self, UnknownVersion> {
         if text == NEWEST {
             return Ok(Self::Newest);
         }
         match text.split_once('.').map(|(major, minor)| (major.parse(), minor.parse())) {
             Some((Ok(major), Ok(minor))) => Ok(Self::Series(major, minor)),
-            _ => Err(format!("a kernel is named by its series, such as 6.1, or `{NEWEST}`")),
+            _ => Err(UnknownVersion),
         }
     }
 }

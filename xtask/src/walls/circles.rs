@@ -7,7 +7,7 @@ use std::{
 
 use super::imports::Graph;
 
-/// One text for each circle: its files, and the names that tie them.
+/// One text for each circle: its files, and the imported names between them.
 pub(super) fn circles(graph: &Graph) -> Vec<String> {
     let files = graph.files();
     let reach: BTreeMap<&Path, BTreeSet<&Path>> =
@@ -24,7 +24,7 @@ pub(super) fn circles(graph: &Graph) -> Vec<String> {
     circles
 }
 
-/// All files that a file imports, directly or through others; itself only where it is in a circle.
+/// All files that a file imports, directly or through others. Contains the file itself only if it is in a circle.
 fn reachable<'a>(files: &BTreeMap<&'a Path, BTreeSet<&'a Path>>, file: &Path) -> BTreeSet<&'a Path> {
     let mut reached = BTreeSet::new();
     let mut next: Vec<&Path> = files.get(file).into_iter().flatten().copied().collect();

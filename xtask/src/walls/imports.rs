@@ -1,4 +1,4 @@
-//! The graph of imports: which file takes which name from which other file.
+//! The graph of imports: the importing file, the imported name, and the file that defines it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -78,7 +78,7 @@ struct Resolver<'a> {
 const DEPTH: usize = 8;
 
 impl<'a> Resolver<'a> {
-    /// The files that define what `name`, as written in `module`, stands for.
+    /// The files that define `name`, as written in `module`.
     fn resolve(&self, module: usize, name: &Name) -> Vec<(&'a Path, String)> {
         let Some((start, rest)) = self.start(module, &name.segments, name.known_as.is_some()) else {
             return Vec::new();
@@ -86,8 +86,8 @@ impl<'a> Resolver<'a> {
         self.follow(start, rest, name.glob, DEPTH)
     }
 
-    /// The module that a path begins in, and the rest of the path; `None` where it begins outside of the crate, or with a
-    /// name that the module itself has imported or defines.
+    /// The module that a path begins in, and the rest of the path. `None` if it begins outside of the crate, or with a
+    /// name that the module itself imports or defines.
     fn start<'n>(
         &self,
         module: usize,

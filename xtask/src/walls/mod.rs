@@ -1,4 +1,4 @@
-//! Checks the walls between rooms: who imports whom, read from the source's own `use` declarations and paths.
+//! Checks the imports between rooms, read from the source's own `use` declarations and paths.
 //!
 //! Owns: the module tree of a crate, the imports in it, and the two rules about them. In: the sources of the workspace, and
 //! the table of rooms in the head of `observer/src/lib.rs`. Out: one line for each import that breaks a rule.
@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    /// The daemon's sources, with one more line in one of them, and what breaks a rule there.
+    /// Adds a line to one of the daemon's sources, and returns the broken rules of that file.
     fn with_line(file: &str, line: &str) -> Vec<String> {
         let copy = tempfile::tempdir().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -1,4 +1,4 @@
-//! The table of rooms, as it stands in the head of the daemon's `lib.rs`, held against the imports.
+//! The table of rooms in the head of the daemon's `lib.rs`, compared with the imports.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,13 +33,16 @@ impl Rooms {
         Ok(Self(rooms))
     }
 
-    /// A line for each import that the table does not allow, and for each room without a row.
+    /// A line for each import that the table does not allow, for each room without a row, and for each room that a row
+    /// names and nobody there imports.
     pub(super) fn broken(&self, graph: &Graph) -> Vec<String> {
         let mut lines = BTreeSet::new();
+        let mut used = BTreeSet::new();
         for import in &graph.imports {
             let (Some(from), Some(to)) = (room(&import.from), room(&import.to)) else { continue };
             if from != to {
                 self.judge(&mut lines, (&import.from, import.line), &from, &to);
+                used.insert((from, to));
             }
         }
         for (file, line, path) in &graph.foreign {
@@ -49,9 +52,20 @@ impl Rooms {
                 && path.starts_with("observer_ebpf::")
             {
                 self.judge(&mut lines, (file, *line), &from, &to);
+                used.insert((from, to));
             }
         }
+        for (from, to) in self.pairs().filter(|pair| !used.contains(pair)) {
+            lines.insert(format!("observer/src/lib.rs: {from} does not import {to}, which its row allows"));
+        }
         lines.into_iter().collect()
+    }
+
+    /// Each room with each room that its row names.
+    fn pairs(&self) -> impl Iterator<Item = (String, String)> {
+        self.0.iter().flat_map(|(from, allowed)| {
+            allowed.iter().flatten().map(move |to| (from.clone(), to.clone()))
+        })
     }
 
     fn judge(&self, lines: &mut BTreeSet<String>, (file, line): (&Path, usize), from: &str, to: &str) {
@@ -73,7 +87,7 @@ fn in_brackets(cell: &str) -> impl Iterator<Item = String> {
     cell.split("[`").skip(1).filter_map(|rest| Some(rest.split_once("`]")?.0.to_owned()))
 }
 
-/// The room that a file of the daemon lies in; `None` for the crate's roots.
+/// The room of a file of the daemon; `None` for the crate's roots.
 fn room(file: &Path) -> Option<String> {
     let below = file.strip_prefix("observer/src").ok()?;
     let first = below.components().next()?.as_os_str().to_str()?;

@@ -1,4 +1,4 @@
-//! Questions and answers in the shape of DNS (RFC 1035, section 4).
+//! DNS queries and responses (RFC 1035, section 4).
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -7,16 +7,16 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::PATIENCE;
+use super::timeout::TIMEOUT;
 use crate::demo::namespace::Namespace;
 
 const NAMES: [&str; 3] = ["orders.demo.internal", "users.demo.internal", "example.com"];
-/// Bytes before the question.
+/// Length of the DNS header, in bytes.
 const HEADER: usize = 12;
-/// Types of the records that are asked for: A and AAAA.
+/// Record types to query: A and AAAA.
 const TYPES: [u16; 2] = [1, 28];
 
-/// Asks a server, which is there just for this, for a few names.
+/// Starts a server for a few queries and sends them to it.
 pub(super) fn ask(client: &Namespace, server: &Namespace, at: SocketAddr) -> Result<()> {
     let server = server.run(|| Ok(UdpSocket::bind(at)?))?;
     let client = client.run(|| {
@@ -26,7 +26,7 @@ pub(super) fn ask(client: &Namespace, server: &Namespace, at: SocketAddr) -> Res
         Ok(socket)
     })?;
     for socket in [&client, &server] {
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
     }
     let questions: Vec<_> =
         (1..).zip(NAMES.iter().flat_map(|name| TYPES.map(|kind| (*name, kind)))).collect();
@@ -63,20 +63,20 @@ fn question(id: u16, name: &str, kind: u16) -> Vec<u8> {
         message.extend(label.bytes());
     }
     message.push(0);
-    // Of the Internet.
+    // Class: Internet.
     message.extend([kind, 1].map(u16::to_be_bytes).concat());
     message
 }
 
-/// The question with one address behind it.
+/// The response: the query, followed by one address.
 fn answer_to(question: &[u8]) -> Vec<u8> {
     let mut message = question.to_vec();
-    // A response without error that recursed, with one answer.
+    // Flags: response, recursion, no error. One answer follows.
     message[2..4].copy_from_slice(&0x8180_u16.to_be_bytes());
     message[6..8].copy_from_slice(&1_u16.to_be_bytes());
     let kind = [message[message.len() - 4], message[message.len() - 3]];
     let length = if u16::from_be_bytes(kind) == TYPES[0] { 4 } else { 16 };
-    // The name of the question, its type and class, and a minute to live.
+    // The query's name as a pointer, its type and class, and a time to live of 60 s.
     message.extend([0xc0, HEADER as u8, kind[0], kind[1], 0, 1, 0, 0, 0, 60, 0, length]);
     message.resize(message.len() + usize::from(length), 1);
     message

@@ -1,4 +1,4 @@
-//! ICMP echo over raw sockets: a minimal Debian has no `ping`.
+//! ICMP echo over raw sockets, because a minimal Debian has no `ping`.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,20 +15,20 @@ use nix::sys::{
     time::{TimeVal, TimeValLike as _},
 };
 
-use super::PATIENCE;
+use super::timeout::TIMEOUT;
 use crate::demo::namespace::Namespace;
 
-/// As `ping` sends by default.
+/// Payload in bytes, as `ping` sends by default.
 const PAYLOAD: usize = 56;
 
-/// What differs between the families.
+/// Differences between ICMP and ICMPv6.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     family: AddressFamily,
     protocol: SockProtocol,
     request: u8,
     reply: u8,
-    /// Bytes of IP header in front of what a raw socket receives.
+    /// Bytes of IP header at the beginning of received data.
     before: usize,
 }
 
@@ -42,14 +42,14 @@ const V6: Kind = Kind {
     before: 0,
 };
 
-/// Sends echo requests, each after the reply to the one before.
+/// Sends echo requests, one at a time, and waits for each reply.
 pub(super) fn ping(from: &Namespace, to: IpAddr, count: u16) -> Result<()> {
     let kind = if to.is_ipv4() { V4 } else { V6 };
     let socket = from.run(|| {
         let flags = SockFlag::SOCK_CLOEXEC;
         Ok(socket(kind.family, SockType::Raw, flags, kind.protocol)?)
     })?;
-    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE.as_secs() as i64))?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(TIMEOUT.as_secs() as i64))?;
     for number in 1..=count {
         let to = SockaddrStorage::from(SocketAddr::new(to, 0));
         sendto(socket.as_raw_fd(), &request(kind, number), &to, MsgFlags::empty())?;
@@ -62,15 +62,15 @@ fn request(kind: Kind, number: u16) -> Vec<u8> {
     let mut message = vec![0; 8 + PAYLOAD];
     message[0] = kind.request;
     message[6..8].copy_from_slice(&number.to_be_bytes());
-    // For ICMPv6 the kernel puts in its own, which covers the addresses too.
+    // For ICMPv6 the kernel computes the checksum, which covers the addresses too.
     let sum = checksum(&message);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     message
 }
 
-/// A raw socket hears everything of its protocol.
+/// Waits for one reply. A raw socket receives every packet of its protocol.
 fn await_reply(socket: &OwnedFd, kind: Kind, number: u16) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut packet = [0; 1500];
     while Instant::now() < deadline {
         let length = recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty())?;

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as a few requests on one connection need.
+//! The part of HTTP/1.1 that a few requests on one connection need.
 
 use std::{
     io::{BufRead, BufReader, Read, Write as _},
@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::PATIENCE;
+use super::timeout::TIMEOUT;
 use crate::demo::namespace::Namespace;
 
-/// Asks a server, which is there just for this, for answers of so many bytes.
+/// Starts a server for a few requests, and sends one request for each length in `answers`.
 pub(super) fn fetch(client: &Namespace, server: &Namespace, at: SocketAddr, answers: &[usize]) -> Result<()> {
     let listener = server.run(|| Ok(TcpListener::bind(at)?))?;
-    let stream = client.run(|| Ok(TcpStream::connect_timeout(&at, PATIENCE)?))?;
+    let stream = client.run(|| Ok(TcpStream::connect_timeout(&at, TIMEOUT)?))?;
     thread::scope(|scope| {
         // The connection waits to be accepted, so this never blocks.
         let serving = scope.spawn(|| serve(listener.accept()?.0, answers.len()));
@@ -28,7 +28,7 @@ fn serve(stream: TcpStream, requests: usize) -> Result<()> {
     let mut reader = patient(stream)?;
     for _ in 0..requests {
         let head = read_head(&mut reader)?;
-        // The path says how long the answer is to be.
+        // The path gives the length of the response body.
         let path = head.split(' ').nth(1).context("a request without a path")?;
         let bytes: usize = path.trim_start_matches('/').parse().context("a path that is no number")?;
         let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n").into_bytes();
@@ -41,7 +41,7 @@ fn serve(stream: TcpStream, requests: usize) -> Result<()> {
 fn ask(stream: TcpStream, at: SocketAddr, answers: &[usize]) -> Result<()> {
     let mut reader = patient(stream)?;
     for &bytes in answers {
-        // Formatted first: each write would be a segment.
+        // Formatted before writing, because each write would be a segment.
         let request = format!("GET /{bytes} HTTP/1.1\r\nHost: {at}\r\n\r\n");
         reader.get_mut().write_all(request.as_bytes())?;
         ensure!(read_head(&mut reader)?.starts_with("HTTP/1.1 200 "), "the server refuses");
@@ -52,13 +52,13 @@ fn ask(stream: TcpStream, at: SocketAddr, answers: &[usize]) -> Result<()> {
 }
 
 fn patient(stream: TcpStream) -> Result<BufReader<TcpStream>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.set_nodelay(true)?;
     Ok(BufReader::new(stream))
 }
 
-/// All up to the empty line.
+/// Reads up to and including the empty line.
 fn read_head(reader: &mut impl BufRead) -> Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

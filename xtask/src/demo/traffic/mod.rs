@@ -1,13 +1,13 @@
-//! The traffic: a few conversations of each kind, one after the other, each bounded in count and time.
+//! The traffic: a few conversations of each kind, in sequence, each bounded in count and time.
 
 mod dns;
 mod echo;
 mod http;
+mod timeout;
 
 use std::{
     net::SocketAddr,
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -17,23 +17,21 @@ use super::{
     network::Network,
 };
 
-/// What is driven, for the reader.
+/// A description of the traffic, for the terminal.
 pub(super) const SUMMARY: [&str; 4] = [
     "HTTP   outside → web → api, over both; a download of 4 MiB by api over IPv6",
     "DNS    web asks outside over IPv4, api asks outside over IPv6",
     "ICMP   outside pings api over IPv4 and web over IPv6",
     "HTTP   both tasks ask the ECS agent for credentials, over ecs-eth0",
 ];
-/// What became of the last of these.
+/// The explanation for the agent's traffic.
 pub(super) const NOT_RECORDED: &str =
     "What both tasks asked of the ECS agent over ecs-eth0 is in no record: it never reaches an ENI.";
 
-/// How long any answer may take.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Bytes of the large answer: enough for segments to be merged (GSO).
+/// Bytes of the large download: enough for segments to be merged (GSO).
 const DOWNLOAD: usize = 4 << 20;
 
-/// All of it, on a thread that ends by itself.
+/// Runs all conversations on a thread that ends by itself.
 pub(super) fn start(network: &Network) -> JoinHandle<Result<()>> {
     let network = network.clone();
     thread::spawn(move || drive(&network))
