@@ -1,6 +1,6 @@
 //! Amazon Resource Names, as Amazon ECS writes them.
 
-/// The parts of an ARN; empty where there are none.
+/// The parts of an ARN; a missing part is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Arn<'a> {
     partition: &'a str,
@@ -11,7 +11,7 @@ pub(super) struct Arn<'a> {
 }
 
 impl<'a> Arn<'a> {
-    /// `arn:partition:ecs:region:account:kind/…/name`; `None` where it is not one of Amazon ECS.
+    /// Parses `arn:partition:ecs:region:account:kind/…/name`; `None` if the text is not an ARN of Amazon ECS.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.splitn(6, ':');
         let mut next = || parts.next();
@@ -25,18 +25,17 @@ impl<'a> Arn<'a> {
         })
     }
 
-    /// `task`, `cluster`, …
+    /// Kind of the resource: `task`, `cluster`, …
     pub(super) fn kind(&self) -> &'a str {
         self.resource.split_once('/').map_or(self.resource, |(kind, _)| kind)
     }
 
-    /// Behind the last slash: the task's id, the cluster's name.
+    /// Text after the last slash: the task's id, the cluster's name.
     pub(super) fn name(&self) -> &'a str {
         self.resource.rsplit_once('/').map_or("", |(_, name)| name)
     }
 
-    /// The cluster's name in the long form of a task's or container instance's ARN, which the short form of before
-    /// 2018 lacks.
+    /// Name of the cluster in the ARN of a task or container instance. The short form from before 2018 has none.
     pub(super) fn cluster(&self) -> Option<&'a str> {
         let mut parts = self.resource.split('/');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_arn_of_ecs_is_none() {
+    fn other_texts_are_no_arn_of_ecs() {
         for text in
             ["", "lab", "arn:aws:ec2:eu-west-1:1:instance/i-1", "arn:aws:ecs:eu-west-1:1", "a:b:ecs:d:e:f"]
         {

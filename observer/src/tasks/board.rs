@@ -1,4 +1,4 @@
-//! Where the watch leaves what it knows, for whoever wants to show it.
+//! The snapshot that the watch updates and reports read.
 
 use std::{
     collections::BTreeMap,
@@ -6,72 +6,47 @@ use std::{
 };
 
 use super::{
-    InterfaceKey, Report, Source, State,
-    knowledge::{Knowledge, Known},
-    resolve::Views,
-    watch::LeftOut,
+    InterfaceKey, Report, State,
+    knowledge::Knowledge,
+    snapshot::{AttachState, LeftOut, Snapshot},
 };
 
-/// Whether the programs are on an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AttachState {
-    /// They are.
-    Observed,
-    /// Somebody has removed them, and they are not back yet, for this reason.
-    Detached(Box<str>),
-    /// They could not be put there, for this reason.
-    Failed(Box<str>),
-}
-
-/// The latest that is known.
+/// Latest state of sources and interfaces, shared between threads.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<Latest>);
-
-#[derive(Debug, Default)]
-pub(super) struct Latest {
-    pub(super) sources: BTreeMap<Source, State>,
-    pub(super) views: Views,
-    pub(super) known: BTreeMap<InterfaceKey, Known>,
-    /// Interfaces that are not to be observed.
-    pub(super) left_out: BTreeMap<InterfaceKey, LeftOut>,
-    /// `None` where nobody attaches anything.
-    pub(super) attached: Option<BTreeMap<InterfaceKey, AttachState>>,
-    /// Interfaces that were gone before they could be observed.
-    pub(super) missed: u64,
-}
+pub struct Board(Mutex<Snapshot>);
 
 impl Board {
-    fn latest(&self) -> MutexGuard<'_, Latest> {
+    fn snapshot(&self) -> MutexGuard<'_, Snapshot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set(&self, knowledge: &Knowledge, left_out: BTreeMap<InterfaceKey, LeftOut>) {
         let present = knowledge.known().filter(|(_, known)| known.is_present());
         let known = present.map(|(key, known)| (*key, known.clone())).collect();
-        let mut latest = self.latest();
-        latest.sources.clone_from(knowledge.states());
-        latest.views.clone_from(knowledge.views());
-        latest.known = known;
-        latest.left_out = left_out;
+        let mut snapshot = self.snapshot();
+        snapshot.sources.clone_from(knowledge.states());
+        snapshot.views.clone_from(knowledge.views());
+        snapshot.known = known;
+        snapshot.left_out = left_out;
     }
 
-    /// Which interfaces carry the programs.
+    /// Replaces the attachment states of all interfaces.
     pub fn set_attached(&self, attached: BTreeMap<InterfaceKey, AttachState>) {
-        self.latest().attached = Some(attached);
+        self.snapshot().attached = Some(attached);
     }
 
-    /// One more interface was gone before it could be observed.
+    /// Counts one more interface that was gone before it could be observed.
     pub fn add_missed(&self) {
-        self.latest().missed += 1;
+        self.snapshot().missed += 1;
     }
 
-    /// Whether every source has answered, or failed to.
+    /// True once a request to every source has succeeded or failed.
     pub fn is_settled(&self) -> bool {
-        self.latest().sources.values().all(|state| *state != State::Starting)
+        self.snapshot().sources.values().all(|state| *state != State::Starting)
     }
 
-    /// All of it, to be shown.
+    /// Builds the report of `observer tasks`.
     pub fn report(&self) -> Report {
-        Report::new(&self.latest())
+        Report::new(&self.snapshot())
     }
 }

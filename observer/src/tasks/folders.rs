@@ -1,7 +1,7 @@
-//! Notices of new files in folders of namespace files, by inotify.
+//! Watches folders of namespace files for new files, by inotify.
 //!
 //! A folder may not exist yet: `/run/netns` is made by the first `ip netns add`, `/run/docker/netns` by the first
-//! container. Until then the nearest folder above it is watched for the next part of its path.
+//! container. Until then the nearest existing parent is watched for the next part of the path.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,29 +16,29 @@ use std::{
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
-/// Device and inode of a folder: another folder may come to lie at the same path.
+/// Device and inode of a folder. The path does not identify it: another folder may replace it there.
 type Id = (u64, u64);
 
-/// Folders that are watched.
+/// The watched folders.
 #[derive(Debug)]
 pub(super) struct Folders {
     inotify: Inotify,
     watched: BTreeMap<Id, Watched>,
 }
 
-/// One of them.
+/// A watched folder.
 #[derive(Debug)]
 struct Watched {
     descriptor: WatchDescriptor,
     names: Names,
 }
 
-/// Files whose appearance matters.
+/// Names of new files to report.
 #[derive(Debug, PartialEq, Eq)]
 enum Names {
-    /// All.
+    /// All names.
     All,
-    /// These, which lead to folders of namespace files.
+    /// These names, which are parts of the path of a folder of namespace files.
     These(BTreeSet<OsString>),
 }
 
@@ -60,12 +60,12 @@ impl Names {
 }
 
 impl Folders {
-    /// None yet. Fails where the user has no inotify instance left (`fs.inotify.max_user_instances`).
+    /// Watches nothing yet. Fails if the user has no inotify instance left (`fs.inotify.max_user_instances`).
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self { inotify: Inotify::init()?, watched: BTreeMap::new() })
     }
 
-    /// Watches these folders and no others. Called again and again, it follows folders that appear, go, or are replaced.
+    /// Watches exactly these folders. Repeated calls follow folders that appear, disappear or are replaced.
     pub(super) fn watch(&mut self, folders: &[PathBuf]) {
         let Self { inotify, watched } = self;
         let mut wanted = BTreeMap::<Id, (&Path, Names)>::new();
@@ -89,14 +89,14 @@ impl Folders {
                 continue;
             }
             let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
-            // Tried again at the next call; until then scans find what is new.
+            // An error is retried at the next call; until then scans find new files.
             if let Ok(descriptor) = inotify.watches().add(path, mask) {
                 watched.insert(id, Watched { descriptor, names });
             }
         }
     }
 
-    /// Whether files have appeared since the last call that are, or lead to, namespace files.
+    /// True if new files have appeared since the last call that are, or lead to, namespace files.
     pub(super) fn take_notices(&mut self) -> bool {
         let Self { inotify, watched } = self;
         let mut buffer = [0; 4096];
@@ -104,7 +104,7 @@ impl Folders {
         let mut noticed = false;
         for event in events {
             if event.mask.contains(EventMask::IGNORED) {
-                // Gone: whatever lies at its path from now on is another folder.
+                // The folder is gone, and any folder at its path from now on is another one.
                 watched.retain(|_, watched| watched.descriptor != event.wd);
                 continue;
             }
@@ -122,7 +122,7 @@ impl AsFd for Folders {
     }
 }
 
-/// The folder, or else the nearest one above it that exists, and the names in it that matter.
+/// The folder, or its nearest parent that exists, and the names to report in it.
 fn nearest(folder: &Path) -> Option<(Id, &Path, Names)> {
     let mut below = None;
     for path in folder.ancestors().filter(|path| !path.as_os_str().is_empty()) {

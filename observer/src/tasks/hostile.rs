@@ -1,4 +1,4 @@
-//! Texts as sources may give them, for tests.
+//! Hostile texts for tests: any text that a source might give.
 
 use fastrand::Rng;
 use serde_json::Value;
@@ -43,18 +43,18 @@ const PIECES: [&str; 32] = [
     "eni-0a",
 ];
 
-/// A text as a source may give it.
+/// A random hostile text.
 pub(crate) fn hostile(random: &mut Rng) -> String {
     match random.u8(..10) {
         0 => random.choice(["", "-"]).unwrap_or_default().to_owned(),
         1 => PIECES[random.usize(..PIECES.len())].repeat(random.usize(1..10_000)),
-        // Bytes that are no UTF-8, as they are read from a kernel or a capture.
+        // Bytes that are not UTF-8, as a kernel or a capture may contain.
         2 => String::from_utf8_lossy(&std::array::from_fn::<_, 24, _>(|_| random.u8(..))).into_owned(),
         _ => (0..random.usize(1..6)).map(|_| PIECES[random.usize(..PIECES.len())]).collect(),
     }
 }
 
-/// Replaces texts of a document: a few, so that what it is about is still seen.
+/// Replaces a quarter of the texts of a document, so that most of its structure stays valid.
 fn spoil(value: &mut Value, random: &mut Rng) {
     match value {
         Value::String(text) if random.u8(..4) == 0 => *text = hostile(random),
@@ -64,7 +64,7 @@ fn spoil(value: &mut Value, random: &mut Rng) {
     }
 }
 
-/// What a source reads from its answer becomes single words in records, whatever texts are in the answer.
+/// Asserts that every detail a source reads from its answer becomes a single word, whatever texts the answer contains.
 pub(in crate::tasks) fn assert_words(answer: &str, read: impl Fn(&str) -> Option<View>) {
     let answer: Value = serde_json::from_str(answer).unwrap();
     let mut tasks = 0;
@@ -77,7 +77,7 @@ pub(in crate::tasks) fn assert_words(answer: &str, read: impl Fn(&str) -> Option
             tasks += view.tasks.len();
             details(&view).for_each(|detail| assert_word(detail, &text));
         }
-        // Half of a surrogate pair is no text in JSON: an error, and nothing worse.
+        // Half of a surrogate pair is invalid JSON: it may give an error, and must not panic.
         let _ = read(&text.replacen("\":\"", "\":\"\\ud800", 1));
     }
     assert!(tasks > 100, "only {tasks} tasks are left to look at");

@@ -1,4 +1,4 @@
-//! What the kernel says of an interface.
+//! Interfaces as the kernel describes them.
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +9,7 @@ use crate::{
     netns::Netns,
 };
 
-/// A hardware address, written as EC2 writes it: lower case, with colons.
+/// MAC address. Displays as EC2 writes it: lower case, with colons.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mac([u8; 6]);
 
@@ -29,20 +29,23 @@ impl fmt::Debug for Mac {
     }
 }
 
-impl FromStr for Mac {
-    type Err = String;
+/// The text is not a MAC address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no MAC address")]
+pub struct ParseMacError(Box<str>);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Mac {
+    type Err = ParseMacError;
+
+    fn from_str(text: &str) -> Result<Self, ParseMacError> {
+        let error = || ParseMacError(text.into());
         let mut bytes = [0; 6];
         let mut parts = text.trim().split([':', '-']);
         for byte in &mut bytes {
-            *byte = parts
-                .next()
-                .and_then(|part| u8::from_str_radix(part, 16).ok())
-                .ok_or_else(|| format!("{text:?} is no MAC address"))?;
+            *byte = parts.next().and_then(|part| u8::from_str_radix(part, 16).ok()).ok_or_else(error)?;
         }
         if parts.next().is_some() {
-            return Err(format!("{text:?} is no MAC address"));
+            return Err(error());
         }
         Ok(Self(bytes))
     }
@@ -61,20 +64,20 @@ impl From<[u8; 6]> for Mac {
     }
 }
 
-/// The kinds of interfaces that are told apart.
+/// Kind of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkKind {
-    /// The loopback.
+    /// The loopback interface.
     Loopback,
-    /// A device of its own: a network card, virtual or not. The kernel names no kind for it.
+    /// A network card, real or virtual. The kernel names no kind for it.
     Physical,
-    /// One end of a pair.
+    /// One end of a pair of virtual devices.
     Veth,
-    /// A device that carries a part of another one's traffic into a namespace of its own: VLAN, macvlan, ipvlan.
+    /// A device on top of another one that carries a part of its traffic into a namespace: VLAN, macvlan, ipvlan.
     Derived,
-    /// A device that joins others, or leads nowhere: bridge, bond, VRF, dummy.
+    /// A device that joins others or has no link: bridge, bond, VRF, dummy.
     Inner,
-    /// Any other: its frames travel inside the packets of another device, or through a process.
+    /// Any other device: its frames travel inside the packets of another device, or through a process.
     Tunnel,
 }
 
@@ -99,47 +102,47 @@ impl LinkKind {
 /// `ARPHRD_RAWIP`
 const ARPHRD_RAWIP: u16 = 519;
 
-/// The device at the other end of a pair, or below a device that is derived from it.
+/// Location of the other end of a pair, or of the device below a derived one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherDevice {
-    /// In the same namespace, with this index.
+    /// The same namespace, at this index.
     Here(u32),
-    /// In the namespace with this number.
+    /// The namespace with this number.
     In(NetnsId),
 }
 
-/// An interface, as one dump of its namespace shows it.
+/// An interface, from one listing of its namespace.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a device")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Where it is.
+    /// Network namespace.
     pub netns: Netns,
-    /// Whether that is the daemon's own namespace.
+    /// True if that is the daemon's own namespace.
     pub on_host: bool,
     /// Index within the namespace.
     pub ifindex: u32,
-    /// Its name at the moment, as text: bytes that are not UTF-8 as `\xNN`.
+    /// Current name; bytes that are not UTF-8 are written as `\xNN`.
     pub name: Box<str>,
     /// Hardware address.
     pub mac: Option<Mac>,
-    /// What it is.
+    /// Kind of device.
     pub kind: LinkKind,
-    /// Whether frames on it begin with an Ethernet header.
+    /// True if its frames begin with an Ethernet header.
     pub ethernet: bool,
-    /// Whether it is up.
+    /// True if it is up (`IFF_UP`).
     pub up: bool,
-    /// Whether frames may wait in a queueing discipline before they are sent.
+    /// True if frames may wait in a queueing discipline before they are sent.
     pub queued: bool,
-    /// Index of the bridge, bond or VRF that it is a port of.
+    /// Index of the bridge, bond or VRF that it is a port of, if any.
     pub controller: Option<u32>,
-    /// The device that its frames come from and go to.
+    /// The device at the other end of the pair, or below this one.
     pub other: Option<OtherDevice>,
-    /// Its addresses with their networks, in the order in which the kernel lists them, IPv4 first.
+    /// Addresses with their networks: IPv4 first, each family in the kernel's order.
     pub addresses: Vec<IpNet>,
 }
 
 impl Interface {
-    /// What a link and the addresses of its namespace say.
+    /// Builds an interface from its link and the addresses of its namespace.
     pub(super) fn new(netns: &Netns, on_host: bool, link: &Link, addresses: &[Address]) -> Self {
         let mut found: Vec<IpNet> = addresses
             .iter()
@@ -168,7 +171,7 @@ impl Interface {
     }
 }
 
-/// The hardware address of a link. A device's own address survives what a guest sets over it.
+/// The MAC address of a link: the permanent one if there is one, because a guest may change the current one.
 pub fn mac_of(link: &Link) -> Option<Mac> {
     [&link.permanent_address, &link.address].into_iter().flatten().find_map(|bytes| six(bytes))
 }
@@ -179,7 +182,7 @@ fn six(bytes: &[u8]) -> Option<Mac> {
 
 #[cfg(test)]
 impl Interface {
-    /// The end of a pair in a container's namespace.
+    /// The container's end of a pair.
     pub(crate) fn example() -> Self {
         Self {
             netns: Netns { inode: 1, path: "/proc/1/ns/net".into() },

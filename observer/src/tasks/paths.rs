@@ -1,20 +1,20 @@
-//! The links between namespaces, and which of them lead inward: to a namespace that can be left through this one only.
+//! Links between namespaces. A link leads inward if every way out of the namespace behind it passes through this one.
 //!
-//! The namespace of the host is outside, and so is every namespace that is not known here.
+//! The host's namespace counts as outside, and so does every unknown namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A namespace: by its number for the host's, which itself is `None`.
+/// Number of a namespace as seen from the host's; `None` is the host's own.
 pub(super) type Node<Id> = Option<Id>;
 
-/// Links between namespaces.
+/// Graph of links between namespaces.
 #[derive(Debug)]
 pub(super) struct Paths<Id> {
     links: BTreeMap<Node<Id>, BTreeSet<Node<Id>>>,
 }
 
 impl<Id: Copy + Ord> Paths<Id> {
-    /// The known namespaces, each with those that its interfaces lead to.
+    /// A graph of the known namespaces, each with the namespaces that its interfaces lead to.
     pub(super) fn new<To: IntoIterator<Item = Node<Id>>>(
         known: impl IntoIterator<Item = (Node<Id>, To)>,
     ) -> Self {
@@ -22,15 +22,14 @@ impl<Id: Copy + Ord> Paths<Id> {
         Self { links: links.collect() }
     }
 
-    /// Whether a link of `from` to `to` leads inward. Where no link of `from` leads outward, none is said to lead
-    /// inward either.
+    /// True if a link of `from` to `to` leads inward. False if no link of `from` leads outward.
     pub(super) fn is_inward(&self, from: Node<Id>, to: Node<Id>) -> bool {
         let outward = |to: &Node<Id>| self.gets_out(*to, from);
         !outward(&to)
             && (from.is_none() || self.links.get(&from).is_some_and(|links| links.iter().any(outward)))
     }
 
-    /// Whether there is a way out of `start` that does not lead through `avoided`.
+    /// True if a path from `start` to the outside avoids the namespace `avoided`.
     fn gets_out(&self, start: Node<Id>, avoided: Node<Id>) -> bool {
         let mut seen = BTreeSet::from([avoided]);
         let mut waiting = vec![start];
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_outside() {
+    fn an_unknown_namespace_is_outside() {
         let paths = paths(&[(HOST, &[Some(1), Some(9)]), (Some(1), &[Some(9), HOST])]);
         assert!(!paths.is_inward(Some(1), Some(9)));
         assert!(!paths.is_inward(HOST, Some(1)), "it can be left by the unknown one");

@@ -1,4 +1,4 @@
-//! What processes tell of the network namespaces that they are in.
+//! Containers and metadata endpoints of the processes in each network namespace.
 
 use std::{
     collections::BTreeMap,
@@ -7,17 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::sources::endpoint;
+use super::sources::endpoint_id;
 
-/// The folder that stands for the namespaces of running processes.
+/// Folder that stands for the namespaces of running processes in the list of folders to search.
 pub const PROC: &str = "/proc";
 
-/// A process that was just started is still the container runtime's own: it is looked at this often.
-const LOOKS: u8 = 3;
-/// No more of an environment is read.
+/// Number of times that a process is examined: a new process still belongs to the container runtime at first.
+const EXAMINATIONS: u8 = 3;
+/// Largest part of an environment that is read, in bytes.
 const MAX_ENVIRONMENT: u64 = 1 << 20;
 
-/// The processes that are in other network namespaces than ours.
+/// Processes in network namespaces other than the daemon's.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     known: BTreeMap<u32, Process>,
@@ -26,22 +26,22 @@ pub(super) struct Processes {
 #[derive(Debug)]
 struct Process {
     netns: u64,
-    looks: u8,
+    examinations: u8,
     container: Option<Box<str>>,
     endpoint: Option<Box<str>>,
 }
 
-/// What the processes of a namespace tell.
+/// Containers and endpoint of the processes in a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Members {
-    /// Ids of their containers, sorted.
+    /// Ids of the containers, sorted.
     pub(super) containers: Vec<Box<str>>,
-    /// The id of one of them at the task metadata endpoint.
+    /// Task metadata endpoint id of one of the containers.
     pub(super) endpoint: Option<Box<str>>,
 }
 
 impl Processes {
-    /// Lists the processes; adds their namespaces, by inode, to what was found.
+    /// Lists the processes, and adds a path for each of their namespaces to `found`, by inode.
     pub(super) fn scan(&mut self, own: u64, found: &mut BTreeMap<u64, PathBuf>) {
         let mut before = std::mem::take(&mut self.known);
         for entry in fs::read_dir(PROC).into_iter().flatten().flatten() {
@@ -54,13 +54,14 @@ impl Processes {
                 continue;
             }
             let known = before.remove(&pid).filter(|process| process.netns == netns);
-            let mut process = known.unwrap_or(Process { netns, looks: 0, container: None, endpoint: None });
-            process.look(pid);
+            let mut process =
+                known.unwrap_or(Process { netns, examinations: 0, container: None, endpoint: None });
+            process.examine(pid);
             self.known.insert(pid, process);
         }
     }
 
-    /// What is told of each namespace.
+    /// The members of each namespace, by inode.
     pub(super) fn members(&self) -> BTreeMap<u64, Members> {
         let mut members = BTreeMap::<u64, Members>::new();
         for process in self.known.values() {
@@ -79,11 +80,11 @@ impl Processes {
 }
 
 impl Process {
-    fn look(&mut self, pid: u32) {
-        if self.looks >= LOOKS {
+    fn examine(&mut self, pid: u32) {
+        if self.examinations >= EXAMINATIONS {
             return;
         }
-        self.looks += 1;
+        self.examinations += 1;
         let folder = Path::new(PROC).join(pid.to_string());
         if self.container.is_none() {
             self.container = container(&folder);
@@ -94,25 +95,25 @@ impl Process {
     }
 }
 
-/// The id of the container that a process is in, by its control group.
+/// Id of the container that a process runs in, by its control group.
 fn container(folder: &Path) -> Option<Box<str>> {
     groups(folder)?.lines().find_map(container_in)
 }
 
-/// Whether a process is in a container.
+/// True if a process runs in a container, by its control group.
 pub(super) fn is_in(pid: u32, container: &str) -> bool {
     groups(&Path::new(PROC).join(pid.to_string()))
         .is_some_and(|text| text.lines().any(|line| line.contains(container)))
 }
 
-/// The control groups of a process. Their names may be any bytes; an id of a container is text.
+/// Control groups of a process. Bytes that are not UTF-8 are replaced, which leaves container ids intact.
 fn groups(folder: &Path) -> Option<String> {
     let bytes = fs::read(folder.join("cgroup")).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The id of the container that a control group is of: the 64 hexadecimal digits in the last part of its path, or of a
-/// line of `/proc/PID/cgroup`, that has as many.
+/// The container id in a control group's path or in a line of `/proc/PID/cgroup`: the last part of the path that consists
+/// of 64 hexadecimal digits.
 pub fn container_in(line: &str) -> Option<Box<str>> {
     const DIGITS: usize = 64;
     let parts = line.rsplit('/').flat_map(|part| part.split(['-', '.', ':']));
@@ -123,12 +124,12 @@ pub fn container_in(line: &str) -> Option<Box<str>> {
     parts.into_iter().find(is_id).map(Into::into)
 }
 
-/// The one variable that matters, out of an environment that may hold secrets.
+/// The metadata endpoint id in a process's environment. No other variable is kept: the environment may hold secrets.
 fn endpoint_in(folder: &Path) -> Option<Box<str>> {
     let mut environment = Vec::new();
     let file = File::open(folder.join("environ")).ok()?;
     file.take(MAX_ENVIRONMENT).read_to_end(&mut environment).ok()?;
-    environment.split(|byte| *byte == 0).find_map(endpoint)
+    environment.split(|byte| *byte == 0).find_map(endpoint_id)
 }
 
 /// The inode in `net:[4026531840]`.

@@ -1,85 +1,86 @@
-//! What a source says, in one shape for all of them.
+//! Views: the answers of all sources in one form.
 
 use std::{net::IpAddr, path::PathBuf};
 
 use super::{Attribute, InterfaceKey, Mac, arn::Arn};
 
-/// Something that a source says of a task, an ENI or the host.
+/// A value that a source gives of a task, an ENI or the host.
 pub(super) type Detail = (Attribute, Box<str>);
 
-/// All that a source says of this host. A newer view replaces the one before.
+/// Everything that a source currently gives of this host. A newer view replaces the older one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
-    /// Of the instance.
+    /// Details of the instance.
     pub host: Vec<Detail>,
-    /// Of the instance's primary ENI.
+    /// The instance's primary ENI.
     pub primary: Option<EniView>,
-    /// Of its tasks.
+    /// The tasks of this host.
     pub tasks: Vec<TaskView>,
-    /// Of interfaces that it was asked about, whatever task they belong to.
+    /// ENIs of the interfaces that the source was asked about; their tasks are unknown to it.
     pub enis: Vec<(InterfaceKey, EniView)>,
-    /// MAC addresses of trunks, which carry the traffic of branch ENIs.
+    /// MAC addresses of trunk interfaces, which carry the traffic of branch ENIs.
     pub trunks: Vec<Mac>,
 }
 
-/// What a source says of a task.
+/// A task, as a source describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TaskView {
-    /// The last part of its ARN, which no other task has.
+    /// Task id: the last part of its ARN, unique among all tasks.
     pub id: Box<str>,
-    /// Of the task.
+    /// Details of the task.
     pub details: Vec<Detail>,
-    /// Its containers, in the source's order.
+    /// Containers, in the source's order.
     pub containers: Vec<ContainerView>,
-    /// Its ENIs.
+    /// ENIs of the task.
     pub enis: Vec<EniView>,
-    /// Addresses of its ENI, where the source does not say more of it.
+    /// Addresses of its ENI, from a source that gives nothing else of the ENI.
     pub addresses: Vec<IpAddr>,
-    /// A file of its network namespace, which may be another's by now.
+    /// Path of a file of its network namespace. The file may belong to another namespace by now.
     pub netns: Option<PathBuf>,
 }
 
-/// What a source says of a container.
+/// A container, as a source describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ContainerView {
-    /// The runtime's id.
+    /// Id that the container runtime gave.
     pub id: Box<str>,
-    /// Its name in the task definition.
+    /// Name in the task definition.
     pub name: Box<str>,
-    /// Process id of a running container, where the source knows it.
+    /// Process id; `None` unless the container runs and the source gives the id.
     pub pid: Option<u32>,
-    /// A file of its network namespace.
+    /// Path of a file of its network namespace.
     pub netns: Option<PathBuf>,
-    /// Its id at the task metadata endpoint.
+    /// Id at the task metadata endpoint.
     pub endpoint: Option<Box<str>>,
 }
 
-/// What a source says of an ENI.
+/// An ENI, as a source describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EniView {
-    /// Its MAC address.
+    /// MAC address.
     pub mac: Mac,
-    /// Of the ENI.
+    /// Details of the ENI.
     pub details: Vec<Detail>,
 }
 
-/// Begins the names of the containers that the agent adds to hold a network namespace.
+/// Prefix of the names of pause containers, which the ECS agent adds to hold a network namespace.
 const PAUSE: &str = "~internal~ecs~pause";
 
 impl ContainerView {
-    /// Whether the agent added it to hold a network namespace.
+    /// True for a pause container.
     pub(super) fn is_pause(&self) -> bool {
         self.name.starts_with(PAUSE)
     }
 
-    /// Whether it holds the network namespace of a whole task.
+    /// True for the pause container that holds the network namespace of a whole task.
     pub(super) fn holds_task(&self) -> bool {
         &*self.name == PAUSE
     }
 }
 
 impl TaskView {
-    /// A task by its ARN, which tells account and region, and in its long form the cluster. `None` where it is none.
+    /// A task with the details that its ARN contains: account, region and, in the long form, cluster. `None` if the text
+    /// is not the ARN of a task.
     pub(super) fn new(arn: &str) -> Option<Self> {
         let parsed = Arn::parse(arn).filter(|arn| arn.kind() == "task" && !arn.name().is_empty())?;
         let mut task = Self { id: parsed.name().into(), ..Self::default() };
@@ -93,7 +94,7 @@ impl TaskView {
         Some(task)
     }
 
-    /// Adds what is not empty.
+    /// Adds a detail, unless the value is empty.
     pub(super) fn add(&mut self, attribute: Attribute, value: &str) {
         add(&mut self.details, attribute, value);
     }
@@ -103,7 +104,7 @@ impl TaskView {
         self.details.iter().find(|(known, _)| *known == attribute).map(|(_, value)| &**value)
     }
 
-    /// Its cluster, by name or ARN. The task's own ARN knows better where it knows at all.
+    /// Adds the cluster, given by name or ARN. A cluster in the task's own ARN takes precedence.
     pub(super) fn add_cluster(&mut self, cluster: &str) {
         if self.get(Attribute::ClusterArn).is_some() {
             return;
@@ -115,7 +116,7 @@ impl TaskView {
         self.add(Attribute::ClusterName, name);
     }
 
-    /// Its task definition.
+    /// Adds the task definition.
     pub(super) fn add_definition(&mut self, family: &str, revision: &str) {
         self.add(Attribute::Family, family);
         if !family.is_empty()
@@ -131,7 +132,7 @@ impl TaskView {
     }
 }
 
-/// Adds a container instance, which also tells its id.
+/// Adds a container instance: its ARN and the id in it.
 pub(super) fn add_container_instance(details: &mut Vec<Detail>, arn: &str) {
     if let Some(parsed) = Arn::parse(arn) {
         add(details, Attribute::ContainerInstanceArn, arn);
@@ -139,7 +140,7 @@ pub(super) fn add_container_instance(details: &mut Vec<Detail>, arn: &str) {
     }
 }
 
-/// Adds what is not empty.
+/// Adds a detail, unless the value is empty.
 pub(super) fn add(details: &mut Vec<Detail>, attribute: Attribute, value: &str) {
     if !value.is_empty() {
         details.push((attribute, value.into()));
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_tells_of_its_siblings() {
+    fn a_task_gives_the_arns_of_its_cluster_and_definition() {
         let mut task = TaskView::new("arn:aws:ecs:eu-west-1:111122223333:task/lab/0123").unwrap();
         task.add_cluster("arn:aws:ecs:eu-west-1:111122223333:cluster/other");
         task.add_definition("web", "7");
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_task_is_none() {
+    fn an_arn_of_another_kind_is_no_task() {
         for arn in ["", "0123", "arn:aws:ecs:eu-west-1:1:cluster/lab", "arn:aws:ecs:eu-west-1:1:task/"] {
             assert_eq!(TaskView::new(arn), None, "{arn:?}");
         }

@@ -1,7 +1,7 @@
-//! The Amazon ECS API, where credentials allow to ask it: ids of ENIs, branch ENIs included, and services.
+//! The Amazon ECS API, if credentials are available: ids of ENIs, including branch ENIs, and services.
 //!
-//! Asked only about tasks that a source on this host tells of: once for each, many at a time. An answer holds for the
-//! task's life, because the ids of an ENI never change while it is attached.
+//! Only tasks that a source on this host lists are requested: each task once, many in one request. An answer is valid for
+//! the life of the task, because the ids of an ENI do not change while it is attached.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    ApiOptions, Feed, Scene,
     aws::{Aws, AwsError},
     backoff::Backoff,
     describe_tasks::{Answer, Task, task_view},
+    feed::Feed,
+    options::ApiOptions,
+    scene::Scene,
 };
 use crate::{
     http::HttpClient,
@@ -27,23 +29,23 @@ use crate::{
     },
 };
 
-/// Tasks come in bunches, and their ENIs a moment later.
+/// Delay of a request after a task appears: tasks appear in groups, and their ENIs a moment later.
 const SETTLE: Duration = Duration::from_millis(500);
-/// The API's limits are the whole account's: one host asks once a second at most.
+/// Pause between requests. The rate limit is shared by the whole account, so a host sends at most one a second.
 const SPACING: Duration = Duration::from_secs(1);
-/// As many tasks as one request may be about.
+/// Largest number of tasks in one request.
 const AT_ONCE: usize = 100;
-/// Pauses while the API does not answer, or does not allow to be asked.
+/// First and longest pause while requests fail or are denied.
 const REFUSED: [Duration; 2] = [Duration::from_secs(1), Duration::from_mins(10)];
-/// Pauses while a task is not known or its ENI is not attached.
+/// First and longest pause while the API does not list a task or its ENI.
 const INCOMPLETE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-/// After this long what is missing is not waited for.
+/// Time after which a task that is still incomplete is no longer requested.
 const GIVE_UP: Duration = Duration::from_mins(3);
 
-/// Asks about each task of the scene.
+/// Requests each task of the scene.
 pub(super) async fn follow(options: ApiOptions, feed: Feed, mut scene: watch::Receiver<Arc<Scene>>) {
     let mut api = Api { options, client: None };
-    let mut known = Known::default();
+    let mut known = Tasks::default();
     let mut refused = Backoff::new(REFUSED[0], REFUSED[1]);
     loop {
         if known.take(&scene.borrow_and_update(), Instant::now()) {
@@ -77,39 +79,39 @@ pub(super) async fn follow(options: ApiOptions, feed: Feed, mut scene: watch::Re
     }
 }
 
-/// What is known, and what is to be asked.
+/// Tasks to ask about, and the answers.
 #[derive(Debug, Default)]
-struct Known {
+struct Tasks {
     /// By ARN.
-    tasks: BTreeMap<Box<str>, Asked>,
-    /// Container instances, and what is said of them.
+    tasks: BTreeMap<Box<str>, TaskRequest>,
+    /// Details of container instances, by ARN.
     instances: BTreeMap<Box<str>, Vec<(Attribute, Box<str>)>>,
 }
 
-/// A task.
+/// A task and the state of its request.
 #[derive(Debug)]
-struct Asked {
+struct TaskRequest {
     since: Instant,
-    /// When it is due; never again once all is known.
+    /// Time of the next request; `None` once the answer is complete.
     due: Option<Instant>,
     backoff: Backoff,
     instance: Box<str>,
     view: Option<TaskView>,
 }
 
-/// What comes next.
+/// The next request.
 enum Due {
-    /// These tasks of this cluster.
+    /// Request these tasks of a cluster now.
     Now(String, Vec<String>),
-    /// Nothing until then.
+    /// Wait until this time; `None` for no time limit.
     At(Option<Instant>),
 }
 
-impl Known {
-    /// Follows the scene; says whether a task that was told of is gone.
+impl Tasks {
+    /// Adds and removes tasks as the scene does. Returns true if a task is gone.
     fn take(&mut self, scene: &Scene, now: Instant) -> bool {
         for arn in &scene.arns {
-            self.tasks.entry(arn.clone()).or_insert_with(|| Asked {
+            self.tasks.entry(arn.clone()).or_insert_with(|| TaskRequest {
                 since: now,
                 due: Some(now + SETTLE),
                 backoff: Backoff::new(INCOMPLETE[0], INCOMPLETE[1]),
@@ -126,7 +128,7 @@ impl Known {
         let due = self.tasks.iter().filter(|(_, task)| task.due.is_some_and(|due| due <= now));
         let mut clusters = BTreeMap::<String, Vec<String>>::new();
         for (arn, _) in due {
-            // In the short form of its ARN a task does not tell its cluster: then it is the default one.
+            // The short form of a task's ARN has no cluster: the default one is assumed.
             let cluster = Arn::parse(arn).and_then(|arn| arn.cluster().map(str::to_owned));
             clusters.entry(cluster.unwrap_or_else(|| "default".into())).or_default().push(arn.to_string());
         }
@@ -139,7 +141,7 @@ impl Known {
         }
     }
 
-    /// Takes an answer about these tasks.
+    /// Stores the answer to a request of the tasks `asked`.
     fn learn(&mut self, asked: &[String], answers: &[Task], now: Instant) {
         for arn in asked {
             let Some(task) = self.tasks.get_mut(arn.as_str()) else { continue };
@@ -148,7 +150,7 @@ impl Known {
                 task.instance = answer.container_instance_arn.as_str().into();
                 task.view = task_view(answer);
             }
-            // An ENI without its MAC address is yet to be attached.
+            // An ENI has no MAC address until it is attached.
             let attached = task.view.as_ref().is_some_and(|view| !view.enis.is_empty());
             let complete = answer.is_some_and(|answer| attached || answer.attachments.is_empty());
             let due = Some(now + task.backoff.pause());
@@ -156,7 +158,7 @@ impl Known {
         }
     }
 
-    /// Container instances of which nothing is known.
+    /// Container instances that have not been requested yet.
     fn new_instances(&self) -> BTreeSet<Box<str>> {
         let all = self.tasks.values().map(|task| &task.instance);
         all.filter(|arn| !arn.is_empty() && !self.instances.contains_key(*arn)).cloned().collect()
@@ -164,7 +166,7 @@ impl Known {
 
     fn view(&self) -> View {
         let mut host = Vec::new();
-        // A host is one container instance; an older one is one that it was before it was registered again.
+        // A host is one container instance. An older task may name the one from before the host was registered again.
         for task in self.tasks.values() {
             if let Some(details) = self.instances.get(&task.instance).filter(|_| host.is_empty()) {
                 host.clone_from(details);
@@ -178,7 +180,7 @@ impl Known {
     }
 }
 
-/// Why there is no answer.
+/// Error of a call, with the permission that it needs.
 #[derive(Debug, thiserror::Error)]
 #[error("{call}: {source}")]
 struct ApiError {
@@ -207,7 +209,7 @@ struct DescribeContainerInstances<'a> {
     container_instances: [&'a str; 1],
 }
 
-/// `DescribeContainerInstancesResponse`, as far as it matters here.
+/// The fields used of `DescribeContainerInstancesResponse`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ContainerInstances {
@@ -235,8 +237,8 @@ struct Api {
 }
 
 impl Api {
-    /// Asks about tasks of a cluster, and about the container instance that they are on.
-    async fn ask(&mut self, known: &mut Known, cluster: &str, tasks: &[String]) -> Result<(), ApiError> {
+    /// Requests tasks of a cluster, and the container instance that they run on.
+    async fn ask(&mut self, known: &mut Tasks, cluster: &str, tasks: &[String]) -> Result<(), ApiError> {
         const TASKS: &str = "ecs:DescribeTasks";
         let region = tasks.first().and_then(|arn| Arn::parse(arn)).map(|arn| arn.region.to_owned());
         let client = self.client(region.unwrap_or_default()).map_err(ApiError::of(TASKS))?;
@@ -247,9 +249,9 @@ impl Api {
             .map_err(ApiError::of(TASKS))?;
         known.learn(tasks, &answer.tasks, Instant::now());
         for instance in known.new_instances() {
-            // Without this permission the others are of use all the same.
+            // Not an error: the tasks are useful without the details of their container instance.
             let details = instance_details(client, cluster, &instance).await.unwrap_or_else(|error| {
-                tracing::info!(%error, "the API tells nothing of this container instance");
+                tracing::info!(%error, "the API gives no details of this container instance");
                 Vec::new()
             });
             known.instances.insert(instance, details);
@@ -311,7 +313,7 @@ mod tests {
 
     #[test]
     fn tasks_are_asked_about_together_and_once() {
-        let mut known = Known::default();
+        let mut known = Tasks::default();
         let start = Instant::now();
         let many: Vec<String> =
             (0..130).map(|number| format!("{}{number:03}", &ARN[..ARN.len() - 3])).collect();
@@ -334,7 +336,7 @@ mod tests {
 
     #[test]
     fn an_eni_that_is_not_attached_is_asked_about_again_for_a_while() {
-        let mut known = Known::default();
+        let mut known = Tasks::default();
         let start = Instant::now();
         known.take(&scene(&[ARN]), start);
         let asked = [ARN.to_owned()];

@@ -1,8 +1,7 @@
 //! Signed requests to a JSON API of AWS.
 //!
-//! Credentials come from the places that every AWS program asks, in the same order: environment, profile files, web
-//! identity, the task's role, the instance's role. Profiles count with keys in them: `role_arn`, SSO and
-//! `credential_process` are not followed.
+//! Credentials are searched in the order of the AWS SDKs: environment, profile files, web identity, the task's role, the
+//! instance's role. Of profiles only keys are used; `role_arn`, SSO and `credential_process` are not supported.
 
 use std::{
     env,
@@ -28,20 +27,20 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{sleep, timeout};
 
-use super::Endpoint;
+use super::options::Endpoint;
 use crate::http::HttpClient;
 
-/// A call, its repetition and what it needs for credentials take no longer.
+/// Timeout of a call, including its retry and the requests for credentials.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Pause before the one repetition of a call that failed for a reason that passes.
+/// Pause before the single retry of a call with a temporary error.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Credentials that do not say when they expire are read again after this time: some agent may renew the file that they
-/// stand in, as SSM does on hosts outside of AWS.
+/// Lifetime of credentials without an expiry time. They are read again then, because an agent may renew their file, as
+/// SSM does on hosts outside of AWS.
 const REREAD: Duration = Duration::from_mins(15);
-/// The largest answer, in bytes: a hundred tasks take a few per cent of it.
+/// Largest answer, in bytes. A hundred tasks take a few per cent of it.
 const MAX_BODY: usize = 16 << 20;
 
-/// Why a call has no answer.
+/// Error of a call.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AwsError {
     #[error("{code}: {message}")]
@@ -54,7 +53,7 @@ pub(super) enum AwsError {
     Http(#[from] reqwest::Error),
     #[error("{0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
-    #[error("the answer is not understood: {0}")]
+    #[error("the answer cannot be parsed: {0}")]
     Parse(#[from] serde_json::Error),
     #[error("{url} is not the URL of an API: {source}")]
     Address { url: String, source: hyper::http::Error },
@@ -84,7 +83,7 @@ pub(super) struct Aws {
 }
 
 impl Aws {
-    /// `endpoint` takes the place of AWS's own.
+    /// A client of a service. [`Endpoint::At`] replaces the public endpoint.
     pub(super) fn new(client: HttpClient, service: &str, region: &str, endpoint: &Endpoint) -> Self {
         let url = match endpoint {
             Endpoint::Aws => url_of(service, region),
@@ -92,7 +91,7 @@ impl Aws {
         };
         let sender = Sender(client.clone());
         let context = Context::new().with_file_read(TokioFileRead).with_http_send(sender).with_env(OsEnv);
-        let signer = Signer::new(context, Places::new(region), RequestSigner::new(service, region));
+        let signer = Signer::new(context, Providers::new(region), RequestSigner::new(service, region));
         Self { client, signer, url }
     }
 
@@ -138,7 +137,7 @@ async fn send(client: &HttpClient, request: Request<Bytes>) -> Result<Response<B
     Ok(Response::from_parts(head, body.to_bytes()))
 }
 
-/// The reason that AWS gives: in the body, or in a header where something before the service has answered.
+/// The error that AWS returns: in the body, or in a header if a proxy in front of the service has answered.
 fn refusal(answer: &Response<Bytes>) -> AwsError {
     #[derive(Default, Deserialize)]
     struct Refusal {
@@ -152,14 +151,14 @@ fn refusal(answer: &Response<Bytes>) -> AwsError {
         let header = answer.headers().get("x-amzn-errortype").map(HeaderValue::to_str);
         header.and_then(Result::ok).unwrap_or_default().clone_into(&mut refusal.code);
     }
-    // `com.amazonaws.ecs#ClusterNotFoundException`, or a URL behind the code.
+    // `com.amazonaws.ecs#ClusterNotFoundException`, or a code followed by a URL.
     let code = refusal.code.rsplit('#').next().and_then(|code| code.split(':').next()).unwrap_or_default();
     let code = if code.is_empty() { format!("status {}", answer.status().as_u16()) } else { code.to_owned() };
     let message = if refusal.message.is_empty() { "no reason is given".to_owned() } else { refusal.message };
     AwsError::Refused { status: answer.status().as_u16(), code, message: one_line(&message) }
 }
 
-/// The endpoint that AWS documents; the variables are those that all of its SDKs know.
+/// The public endpoint, or the one in the environment variables that all AWS SDKs read.
 fn url_of(service: &str, region: &str) -> String {
     let given = [format!("AWS_ENDPOINT_URL_{}", service.to_uppercase()), "AWS_ENDPOINT_URL".to_owned()];
     if let Some(url) = given.iter().filter_map(|name| env::var(name).ok()).find(|url| !url.is_empty()) {
@@ -179,10 +178,10 @@ fn endpoint(service: &str, region: &str, fips: bool, dual_stack: bool) -> String
 
 /// A part of AWS with domains of its own.
 struct Partition {
-    /// The beginning of its regions' names.
+    /// Prefix of its regions' names.
     regions: &'static str,
     suffix: &'static str,
-    /// Of endpoints with IPv4 and IPv6.
+    /// Suffix of endpoints with IPv4 and IPv6.
     dual_suffix: &'static str,
 }
 
@@ -202,37 +201,38 @@ fn is_true(variable: &str) -> bool {
     env::var(variable).is_ok_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// The places that may have credentials.
+/// Credential providers, in order.
 #[derive(Debug)]
-struct Places(Vec<Box<dyn ProvideCredentialDyn<Credential = Credential>>>);
+struct Providers(Vec<Box<dyn ProvideCredentialDyn<Credential = Credential>>>);
 
-impl Places {
+impl Providers {
     fn new(region: &str) -> Self {
         let session = env::var("AWS_ROLE_SESSION_NAME").unwrap_or_else(|_| "observer".to_owned());
         let web_identity = AssumeRoleWithWebIdentityCredentialProvider::new()
             .with_region(region.to_owned())
             .with_regional_sts_endpoint()
             .with_role_session_name(session);
-        let mut places: Vec<Box<dyn ProvideCredentialDyn<Credential = Credential>>> = vec![
+        let mut providers: Vec<Box<dyn ProvideCredentialDyn<Credential = Credential>>> = vec![
             Box::new(EnvCredentialProvider::new()),
             Box::new(ProfileCredentialProvider::new()),
             Box::new(web_identity),
             Box::new(ECSCredentialProvider::new()),
         ];
         if !is_true("AWS_EC2_METADATA_DISABLED") {
-            places.push(Box::new(IMDSv2CredentialProvider::new()));
+            providers.push(Box::new(IMDSv2CredentialProvider::new()));
         }
-        Self(places)
+        Self(providers)
     }
 }
 
-impl ProvideCredential for Places {
+impl ProvideCredential for Providers {
     type Credential = Credential;
 
-    /// The first place that has any decides, also if it fails: another identity would hide the mistake.
+    /// The first provider that has credentials decides, even if it fails: falling back to another identity would hide
+    /// the mistake.
     async fn provide_credential(&self, context: &Context) -> reqsign_core::Result<Option<Credential>> {
-        for place in &self.0 {
-            if let Some(mut credential) = place.provide_credential_dyn(context).await? {
+        for provider in &self.0 {
+            if let Some(mut credential) = provider.provide_credential_dyn(context).await? {
                 credential.expires_in = credential.expires_in.or_else(|| in_a_while(SystemTime::now()));
                 return Ok(Some(credential));
             }
@@ -259,12 +259,13 @@ impl HttpSend for Sender {
     }
 }
 
-/// What failed, and the cause at the bottom of it, where they differ.
+/// The error and its innermost cause, if the two differ.
 fn described(error: &reqsign_core::Error) -> String {
     let (top, bottom) = (error.to_string(), deepest(error));
     if top.contains(&bottom) { top } else { format!("{top}: {bottom}") }
 }
 
+/// The innermost cause of an error, on one line.
 fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {

@@ -1,6 +1,8 @@
+//! Pauses between attempts.
+
 use std::time::Duration;
 
-/// Pauses between attempts: doubling, and never the same for two hosts that failed together.
+/// Exponential backoff with jitter, so that hosts that failed together do not retry together.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
@@ -9,18 +11,19 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
+    /// Starts at pause `first`; later pauses double up to `last`.
     pub(super) const fn new(first: Duration, last: Duration) -> Self {
         Self { first, last, next: first }
     }
 
-    /// The next pause: between half of its length and all of it.
+    /// The next pause: a random part of it, at least half.
     pub(super) fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = self.last.min(pause * 2);
         pause.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// After a success the first pause is short again.
+    /// Restarts at the first pause, after a success.
     pub(super) fn reset(&mut self) {
         self.next = self.first;
     }

@@ -1,4 +1,4 @@
-//! What the Amazon ECS API says of tasks, saved or asked for.
+//! The response of the ECS operation `DescribeTasks`, from the API or a file.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use crate::tasks::{
     view::{ContainerView, EniView, TaskView, add, add_container_instance},
 };
 
-/// `DescribeTasksResponse` of the Amazon ECS API, as far as it matters here.
+/// The fields used of `DescribeTasksResponse`.
 #[derive(Deserialize)]
 pub(super) struct Answer {
     pub(super) tasks: Vec<Task>,
@@ -59,9 +59,9 @@ pub(super) struct Container {
     pub(super) runtime_id: String,
 }
 
-/// What it says of a task; `None` where that has stopped.
+/// The view of a task; `None` if it has stopped.
 pub(super) fn task_view(task: &Task) -> Option<TaskView> {
-    // Its ENI is another task's by now.
+    // The ENI of a stopped task may belong to another task by now.
     let mut view = TaskView::new(&task.task_arn).filter(|_| task.last_status != "STOPPED")?;
     view.add_cluster(&task.cluster_arn);
     add_container_instance(&mut view.details, &task.container_instance_arn);

@@ -1,7 +1,7 @@
-//! The Docker Engine: which containers belong to which task, and where their namespaces are.
+//! The Docker Engine: containers, their tasks and their namespaces.
 //!
-//! The ECS agent sets its labels last, so no task can pretend to be another. The environment of a container, which
-//! may hold secrets, is looked at for one variable alone.
+//! The ECS agent sets its labels last, so no task can pretend to be another. Of a container's environment, which may hold
+//! secrets, only one variable is read.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,32 +18,33 @@ use bollard::{
 use futures_util::{StreamExt, stream};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{Feed, backoff::Backoff, tmds};
+use super::{backoff::Backoff, endpoint_id::endpoint_id, feed::Feed};
 use crate::tasks::{
     Attribute,
     view::{ContainerView, TaskView, View},
 };
 
 const LABEL: &str = "com.amazonaws.ecs.";
-/// An answer that takes longer, in seconds, is none.
+/// Timeout of a request, in seconds.
 const PATIENCE: u64 = 10;
-/// Events are not lost while the connection holds; should one be, this heals it.
+/// Interval of listing all containers, in case an event was lost.
 const RELIST: Duration = Duration::from_mins(1);
-/// Containers that are asked about at a time.
+/// Largest number of concurrent inspect requests.
 const AT_ONCE: usize = 8;
+/// First and longest pause between connections.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
 
-/// Lists, and follows events; again and again where the connection breaks.
+/// Lists containers and follows events; reconnects if the connection breaks.
 pub(super) async fn follow(socket: PathBuf, feed: Feed) {
     let mut backoff = Backoff::new(PAUSES[0], PAUSES[1]);
-    let mut engine = Engine { containers: BTreeMap::new(), since: now(), told_unread: false };
+    let mut engine = Engine { containers: BTreeMap::new(), since: now(), logged_unread: false };
     loop {
         let started = Instant::now();
         if let Err(error) = engine.session(&socket, &feed).await {
             feed.asked(false);
             feed.down(format_args!("{}: {}", socket.display(), described(&error)));
         }
-        // What held for a while did not fail for the reason that made it fail before.
+        // A connection that held for a while starts with short pauses again.
         if started.elapsed() > PAUSES[1] {
             backoff.reset();
         }
@@ -51,7 +52,7 @@ pub(super) async fn follow(socket: PathBuf, feed: Feed) {
     }
 }
 
-/// One line that says what is wrong.
+/// The innermost cause of an error, on one line.
 fn described(error: &Error) -> String {
     match error {
         Error::SocketNotFoundError(_) => "there is no such socket".into(),
@@ -67,13 +68,13 @@ fn described(error: &Error) -> String {
     }
 }
 
-/// What is known of its containers.
+/// The containers of the engine.
 struct Engine {
     containers: BTreeMap<String, Container>,
-    /// Nanoseconds since the UNIX epoch: everything before has been seen.
+    /// Time of the last event, in nanoseconds since the UNIX epoch.
     since: u64,
-    /// It was logged that an answer could not be understood.
-    told_unread: bool,
+    /// True once an answer that cannot be parsed was logged.
+    logged_unread: bool,
 }
 
 /// A container of a task.
@@ -95,7 +96,7 @@ enum Mode {
     None,
     Host,
     Bridge,
-    /// Another container's.
+    /// The network of another container.
     Shared,
 }
 
@@ -104,7 +105,7 @@ impl Engine {
         let path = socket.to_string_lossy();
         let docker = Docker::connect_with_unix(&path, PATIENCE, API_DEFAULT_VERSION)?;
         let docker = docker.negotiate_version().await?;
-        // Before the list: what changes in between comes as an event.
+        // Subscribed before listing, so that no change is missed.
         let mut events = Box::pin(
             docker.events(Some(
                 EventsOptionsBuilder::new()
@@ -121,13 +122,13 @@ impl Engine {
         relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // The first one comes at once.
+                // The first tick is immediate.
                 _ = relist.tick() => self.list(&docker, feed).await?,
                 event = events.next() => match event {
                     Some(Ok(event)) => self.take(&docker, event, feed).await?,
-                    // It may tell of any container.
+                    // The event may concern any container.
                     Some(Err(error)) if is_unread(&error) => {
-                        self.pass_over("an event", &error, feed);
+                        self.skip("an event", &error, feed);
                         self.list(&docker, feed).await?;
                     }
                     Some(Err(error)) => return Err(error),
@@ -139,7 +140,7 @@ impl Engine {
         }
     }
 
-    /// Lists all containers of tasks, and asks about each.
+    /// Lists all containers of tasks, and inspects each.
     async fn list(&mut self, docker: &Docker, feed: &Feed) -> Result<(), Error> {
         let options = ListContainersOptionsBuilder::new()
             .all(true)
@@ -159,9 +160,9 @@ impl Engine {
         for (id, inspected) in inspected {
             match inspected {
                 Ok(container) => containers.extend(container.map(|container| (id, container))),
-                // What was known of it holds, and of the others what is told now.
+                // The last answer for this container stays in force.
                 Err(error) if is_unread(&error) => {
-                    self.pass_over(&id, &error, feed);
+                    self.skip(&id, &error, feed);
                     containers.extend(self.containers.remove_entry(&id));
                 }
                 Err(error) => return Err(error),
@@ -171,15 +172,15 @@ impl Engine {
         Ok(())
     }
 
-    /// One answer that cannot be understood costs nothing but itself.
-    fn pass_over(&mut self, what: &str, error: &Error, feed: &Feed) {
+    /// Skips an answer that cannot be parsed, and logs the first one.
+    fn skip(&mut self, answer: &str, error: &Error, feed: &Feed) {
         feed.asked(false);
-        if !std::mem::replace(&mut self.told_unread, true) {
-            tracing::warn!(what, %error, "an answer of Docker cannot be understood, and is passed over");
+        if !std::mem::replace(&mut self.logged_unread, true) {
+            tracing::warn!(answer, %error, "an answer of Docker cannot be parsed, and is skipped");
         }
     }
 
-    /// Asks about the container of an event.
+    /// Inspects the container of an event.
     async fn take(&mut self, docker: &Docker, event: EventMessage, feed: &Feed) -> Result<(), Error> {
         if let Some(time) = event.time_nano.and_then(|time| u64::try_from(time).ok()) {
             self.since = self.since.max(time);
@@ -188,7 +189,7 @@ impl Engine {
         match inspect(docker, &id).await {
             Ok(Some(container)) => drop(self.containers.insert(id, container)),
             Ok(None) => drop(self.containers.remove(&id)),
-            Err(error) if is_unread(&error) => self.pass_over(&id, &error, feed),
+            Err(error) if is_unread(&error) => self.skip(&id, &error, feed),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -214,7 +215,7 @@ fn task_view(arn: &str, containers: &[&Container]) -> Option<TaskView> {
     view.add_cluster(&first.cluster);
     view.add_definition(&first.family, &first.revision);
     let any = |wanted| containers.iter().any(|container| container.mode == wanted);
-    // The container that holds a task's ENI has no network as far as Docker knows.
+    // Docker lists no network for the pause container that holds a task's ENI.
     let holds_eni = |it: &&&Container| it.mode == Mode::None && it.view.holds_task();
     let mode = if containers.iter().any(|container| holds_eni(&container)) {
         "awsvpc"
@@ -232,12 +233,12 @@ fn task_view(arn: &str, containers: &[&Container]) -> Option<TaskView> {
     Some(view)
 }
 
-/// Whether an answer came and could not be understood.
+/// True if an answer was received but could not be parsed.
 const fn is_unread(error: &Error) -> bool {
     matches!(error, Error::JsonDataError { .. } | Error::JsonSerdeError { .. })
 }
 
-/// What is to be known of a container; `None` where it is gone, or of no task.
+/// Inspects a container; `None` if it is gone, or belongs to no task.
 async fn inspect(docker: &Docker, id: &str) -> Result<Option<Container>, Error> {
     match docker.inspect_container(id, None::<InspectContainerOptions>).await {
         Ok(answer) => Ok(container(id, answer)),
@@ -250,7 +251,7 @@ fn container(id: &str, answer: ContainerInspectResponse) -> Option<Container> {
     let config = answer.config?;
     let mut labels = config.labels?;
     let mut label = |name: &str| labels.remove(&format!("{LABEL}{name}")).unwrap_or_default();
-    let endpoint = config.env.iter().flatten().find_map(|variable| tmds::endpoint(variable.as_bytes()));
+    let endpoint = config.env.iter().flatten().find_map(|variable| endpoint_id(variable.as_bytes()));
     let state = answer.state?;
     let status = state.status.unwrap_or(ContainerStateStatusEnum::EMPTY);
     let mode = match answer.host_config?.network_mode.as_deref() {
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tasks_mode_is_told_by_its_containers() {
+    fn the_mode_of_a_task_follows_from_its_containers() {
         const ARN: &str = "arn:aws:ecs:eu-west-1:111122223333:task/lab/a";
         for (containers, mode) in [
             (vec![of("~internal~ecs~pause", Mode::None), of("app", Mode::Shared)], Some("awsvpc")),

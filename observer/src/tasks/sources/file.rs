@@ -1,4 +1,4 @@
-//! Saved output of `aws ecs describe-tasks`: one answer, or several after each other.
+//! Saved output of `aws ecs describe-tasks`: one answer, or several in sequence.
 
 use std::{
     fs, io,
@@ -10,44 +10,44 @@ use std::{
 use tokio::time::sleep;
 
 use super::{
-    Feed,
     describe_tasks::{Answer, task_view},
+    feed::Feed,
 };
 use crate::{
     tasks::{Identity, Mac, Source, resolve::identity_of, view::View},
     text_file::{EncodingError, utf8},
 };
 
-/// Why a tasks file is of no use.
+/// Error of reading a tasks file.
 #[derive(Debug, thiserror::Error)]
 pub enum TasksFileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("tasks file {path}: {source}: give the file that holds the output of `aws ecs describe-tasks`")]
     Read {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// It is no text in UTF-8.
+    /// The file is not UTF-8 text.
     #[error("tasks file {path}: {source}")]
     Encoding {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it is.
+        /// The encoding that was found.
         source: EncodingError,
     },
-    /// It is not what `aws ecs describe-tasks` prints.
+    /// The file is not output of `aws ecs describe-tasks`.
     #[error("tasks file {path}: {source}: save the output of `aws ecs describe-tasks --output json` there")]
     Parse {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where and why not.
+        /// Error and its place.
         source: serde_json::Error,
     },
 }
 
-/// What a tasks file says. Follows changes of the file.
+/// A tasks file and its current view.
 #[derive(Debug)]
 pub struct TasksFile {
     path: PathBuf,
@@ -55,21 +55,21 @@ pub struct TasksFile {
     view: View,
 }
 
-/// What changes when a file is written, or replaced by another.
+/// Inode, size and modification time: they change when the file is written or replaced.
 type Version = (u64, u64, i64, i64);
 
-/// The file is looked at this often.
+/// Interval of checking the file for changes.
 const PERIOD: Duration = Duration::from_secs(1);
 
 impl TasksFile {
-    /// Reads it.
+    /// Reads a tasks file.
     pub fn open(path: &Path) -> Result<Self, TasksFileError> {
         let mut file = Self { path: path.to_path_buf(), version: (0, 0, 0, 0), view: View::default() };
         file.refresh()?;
         Ok(file)
     }
 
-    /// Reads it again if it changed, and says whether it did. After an error what it said before still holds.
+    /// Reads the file again if it has changed, and returns true if it has. On an error the last view stays in force.
     fn refresh(&mut self) -> Result<bool, TasksFileError> {
         let read = |source| TasksFileError::Read { path: self.path.clone(), source };
         let metadata = fs::metadata(&self.path).map_err(read)?;
@@ -81,7 +81,7 @@ impl TasksFile {
             return Ok(false);
         }
         let text = fs::read(&self.path).map_err(read)?;
-        // Once is enough to say that a version is unreadable.
+        // Set before parsing, so that the error of an unreadable version is reported once.
         self.version = version;
         let path = || self.path.clone();
         let text = utf8(&text).map_err(|source| TasksFileError::Encoding { path: path(), source })?;
@@ -89,12 +89,12 @@ impl TasksFile {
         Ok(true)
     }
 
-    /// What it says of the ENI with this MAC address, and of its task.
+    /// Identity of the ENI with this MAC address, and of its task.
     pub fn identity(&self, mac: Mac) -> Identity {
         identity_of(mac, Source::File, &self.view)
     }
 
-    /// What it says.
+    /// The current view.
     pub(in crate::tasks) fn view(&self) -> &View {
         &self.view
     }
@@ -129,7 +129,7 @@ fn parse(text: &str) -> Result<View, serde_json::Error> {
         view.tasks.extend(answer?.tasks.iter().filter_map(task_view));
     }
     if answers == 0 {
-        // What serde_json says of an empty text.
+        // Returns serde_json's error for an empty text.
         serde_json::from_str::<Answer>(text)?;
     }
     Ok(view)
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_refused_with_its_place() {
+    fn an_invalid_file_is_an_error_with_its_place() {
         for text in ["", "{", "[]", "{\"tasks\": 1}", "{\"tasks\": [{}]}", &ANSWER[..200]] {
             assert!(parse(text).unwrap_err().to_string().contains("line"), "{text:?}");
         }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_file_is_read_again_and_a_broken_one_leaves_what_was_known() {
+    fn a_changed_file_is_read_again_and_a_broken_one_keeps_the_last_view() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tasks.json");
         fs::write(&path, "{\"tasks\": []}").unwrap();

@@ -1,4 +1,4 @@
-//! Plain HTTP to link-local endpoints: no TLS, no proxy, no redirects, bounded answers.
+//! HTTP client for link-local endpoints: no TLS, no proxy, no redirects, answers of limited size.
 
 use std::{error::Error as _, time::Duration};
 
@@ -8,19 +8,19 @@ use serde::de::DeserializeOwned;
 
 use crate::http::plain;
 
-/// A request that takes longer has failed.
+/// Timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A longer answer is none of those that are asked for here.
+/// Largest answer, in bytes.
 const MAX_BODY: usize = 16 << 20;
 
-/// An answer.
+/// Status and body of an answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Bytes,
 }
 
-/// Why there is none, or not the one that was asked for.
+/// Error of a request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
     #[error("{url}: {reason}")]
@@ -31,13 +31,13 @@ pub(super) enum HttpError {
     Long { url: String },
     #[error("{url}: answers with status {status}")]
     Status { url: String, status: u16 },
-    #[error("{url}: answers with what is not understood: {source}")]
+    #[error("{url}: the answer cannot be parsed: {source}")]
     Parse { url: String, source: serde_json::Error },
 }
 
 impl HttpError {
     fn failed(url: &str, error: &reqwest::Error) -> Self {
-        // "error sending request" alone tells nobody anything.
+        // The outermost error is only "error sending request"; the cause is the innermost.
         let mut reason = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
@@ -48,7 +48,7 @@ impl HttpError {
     }
 }
 
-/// A client, or the reason why there is none.
+/// A client, or the error of creating it, which every request returns.
 #[derive(Clone, Debug)]
 pub(super) struct Http(Result<Client, Box<str>>);
 

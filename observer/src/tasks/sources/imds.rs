@@ -1,7 +1,7 @@
 //! The instance metadata service, version 2: the instance, and the ENIs that are attached to it.
 //!
-//! Branch ENIs are not attached to the instance and not listed. An ENI that was just attached is listed a while
-//! after its interface is there, so an unknown MAC address has the list asked for again.
+//! Branch ENIs are not attached to the instance and not listed. The service lists a new ENI some time after its
+//! interface appears, so the list is requested again while a MAC address is missing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,42 +14,43 @@ use serde::Deserialize;
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    Feed, Scene,
     backoff::Backoff,
+    feed::Feed,
     http::{Http, HttpError},
+    scene::Scene,
 };
 use crate::tasks::{
     Attribute, InterfaceKey, Mac,
     view::{Detail, EniView, View, add},
 };
 
-/// The longest that there is. A new token is asked for when four fifths are over.
+/// Lifetime of a token in seconds, the longest possible. A token is renewed after four fifths of it.
 const TOKEN_SECONDS: u64 = 21_600;
-/// Pauses while an interface is not listed.
+/// First and longest pause while an interface is not listed.
 const UNLISTED: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
-/// After this long an interface that is not listed is none of the instance's.
+/// Time after which an unlisted interface is taken not to be an ENI of the instance.
 const GIVE_UP: Duration = Duration::from_mins(1);
-/// Pauses while the service does not answer.
+/// First and longest pause while the service does not answer.
 const SILENT: [Duration; 2] = [Duration::from_millis(500), Duration::from_mins(1)];
 
-/// Asks about the instance once, and about each interface of the scene.
+/// Requests the instance once, and each interface of the scene.
 pub(super) async fn follow(url: String, feed: Feed, mut scene: watch::Receiver<Arc<Scene>>) {
     let mut service = Service { http: Http::new(), url: url.trim_end_matches('/').into(), token: None };
-    let mut known = Known::default();
+    let mut answers = Answers::default();
     let mut silent = Backoff::new(SILENT[0], SILENT[1]);
     loop {
         let now = Instant::now();
-        known.take(&scene.borrow_and_update());
-        let answer = feed.heard(known.ask(&mut service).await);
-        // What came before an error is known all the same.
-        if std::mem::take(&mut known.changed) {
-            feed.view(known.view(), now);
+        answers.take(&scene.borrow_and_update());
+        let answer = feed.heard(answers.ask(&mut service).await);
+        // Answers received before an error are valid.
+        if std::mem::take(&mut answers.changed) {
+            feed.view(answers.view(), now);
         }
         let pause = match answer {
             Ok(()) => {
                 silent.reset();
                 feed.up();
-                known.next_pause()
+                answers.next_pause()
             }
             Err(error) => {
                 feed.down(error);
@@ -62,25 +63,25 @@ pub(super) async fn follow(url: String, feed: Feed, mut scene: watch::Receiver<A
                 if changed.is_err() {
                     return;
                 }
-                // Interfaces come in bunches, and a service that is down is not to be asked at each of them.
+                // Interfaces appear in groups; one request covers a group.
                 sleep(UNLISTED[0]).await;
             }
         }
     }
 }
 
-/// What is known, and what is to be asked.
+/// Answers received, and interfaces to ask about.
 #[derive(Default)]
-struct Known {
+struct Answers {
     instance: Option<(Vec<Detail>, Option<EniView>)>,
     interfaces: BTreeMap<InterfaceKey, Interface>,
-    /// More is known than was told, or less.
+    /// True if the view has changed since it was sent.
     changed: bool,
 }
 
 struct Interface {
     mac: Mac,
-    /// When it was first missing in the list.
+    /// Time at which the list first lacked it.
     unlisted: Option<Instant>,
     backoff: Backoff,
     eni: Option<EniView>,
@@ -92,13 +93,13 @@ impl Interface {
     }
 }
 
-impl Known {
+impl Answers {
     fn take(&mut self, scene: &Scene) {
         let before = self.interfaces.len();
         self.interfaces.retain(|key, known| scene.interfaces.contains(&(*key, known.mac)));
         self.changed |= self.interfaces.len() != before;
         for (key, mac) in &scene.interfaces {
-            // Asked anew for each interface: the MAC address may have been another ENI's before.
+            // Each interface is requested anew: another ENI may have had its MAC address before.
             self.interfaces.entry(*key).or_insert_with(|| Interface {
                 mac: *mac,
                 unlisted: None,
@@ -108,7 +109,7 @@ impl Known {
         }
     }
 
-    /// Asks for what is missing.
+    /// Requests everything that is missing.
     async fn ask(&mut self, service: &mut Service) -> Result<(), HttpError> {
         if self.instance.is_none() {
             self.instance = Some(service.instance().await?);
@@ -146,14 +147,14 @@ impl Known {
     }
 }
 
-/// The service, and the token that it wants to see.
+/// Client of the service, with its session token.
 struct Service {
     http: Http,
     url: Box<str>,
     token: Option<(String, Instant)>,
 }
 
-/// `latest/dynamic/instance-identity/document`, as far as it matters here.
+/// The fields used of `latest/dynamic/instance-identity/document`.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Document {
@@ -163,7 +164,7 @@ struct Document {
 }
 
 impl Service {
-    /// A leaf; `None` where there is none.
+    /// Value at a path; `None` if the service answers 404.
     async fn get(&mut self, path: &str) -> Result<Option<String>, HttpError> {
         let url = format!("{}/latest/{path}", self.url);
         let mut renewed = false;
@@ -173,7 +174,7 @@ impl Service {
             match answer.status {
                 200 => return Ok(Some(String::from_utf8_lossy(&answer.body).trim().to_owned())),
                 404 => return Ok(None),
-                // The token was forgotten, as by a restart of the service.
+                // The service no longer accepts the token, for example after its restart.
                 401 if !renewed => {
                     renewed = true;
                     self.token = None;
@@ -203,7 +204,7 @@ impl Service {
         Ok(token)
     }
 
-    /// The instance, and its primary ENI.
+    /// Details of the instance, and its primary ENI.
     async fn instance(&mut self) -> Result<(Vec<Detail>, Option<EniView>), HttpError> {
         let document = self.get("dynamic/instance-identity/document").await?.unwrap_or_default();
         let document: Document = serde_json::from_str(&document).unwrap_or_default();
@@ -218,19 +219,19 @@ impl Service {
             Some(mac) => self.eni(mac).await?,
             None => None,
         };
-        // All ENIs of an instance are in one VPC, those included that are not listed.
+        // All ENIs of an instance are in one VPC, including branch ENIs, which are not listed.
         let vpc = primary.iter().flat_map(|eni| &eni.details).find(|(name, _)| *name == Attribute::VpcId);
         host.extend(vpc.cloned());
         Ok((host, primary))
     }
 
-    /// The MAC addresses of all ENIs that are attached to the instance.
+    /// MAC addresses of all ENIs that are attached to the instance.
     async fn macs(&mut self) -> Result<BTreeSet<Mac>, HttpError> {
         let list = self.get("meta-data/network/interfaces/macs/").await?.unwrap_or_default();
         Ok(list.lines().filter_map(|line| line.trim().trim_end_matches('/').parse().ok()).collect())
     }
 
-    /// An ENI; `None` while its id is not there.
+    /// An ENI; `None` while the service does not give its id.
     async fn eni(&mut self, mac: Mac) -> Result<Option<EniView>, HttpError> {
         let mut details = Vec::new();
         for (leaf, attribute) in [

@@ -1,4 +1,4 @@
-//! The ECS agent's introspection endpoint: which tasks and containers there are, and their addresses.
+//! The ECS agent's introspection endpoint: tasks, containers and their addresses.
 
 use std::{
     net::IpAddr,
@@ -11,21 +11,22 @@ use serde::Deserialize;
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    Feed, Scene,
     backoff::Backoff,
+    feed::Feed,
     http::{Http, HttpError},
+    scene::Scene,
 };
 use crate::tasks::{
     Attribute,
     view::{ContainerView, TaskView, View, add_container_instance},
 };
 
-/// Without a change on the host it is asked this often.
+/// Interval of requests while nothing changes on the host.
 const PERIOD: Duration = Duration::from_secs(30);
-/// After a change it is asked when this is over, and once more: a container may be told before its addresses are.
+/// Delays of the two requests after a change: the agent may list a container before its addresses.
 const SETTLE: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
 
-/// Asks at each change of the scene, and now and then.
+/// Requests all tasks at each change of the scene, and at intervals.
 pub(super) async fn follow(url: String, feed: Feed, mut scene: watch::Receiver<Arc<Scene>>) {
     let http = Http::new();
     let mut backoff = Backoff::new(Duration::from_millis(500), PERIOD);
@@ -35,7 +36,7 @@ pub(super) async fn follow(url: String, feed: Feed, mut scene: watch::Receiver<A
         let asked = Instant::now();
         let pause = match feed.heard(ask(&http, url.trim_end_matches('/')).await) {
             Ok(view) => {
-                // Before its registration the agent has no container instance.
+                // An agent that is not registered yet has no container instance.
                 let registered = !view.host.is_empty();
                 feed.view(view, asked);
                 feed.up();
@@ -117,7 +118,7 @@ async fn ask(http: &Http, url: &str) -> Result<View, HttpError> {
     let tasks = match answer.status {
         200 => serde_json::from_slice(&answer.body)
             .map_err(|source| HttpError::Parse { url: tasks_url, source })?,
-        // "none found" comes as 404, with an answer all the same.
+        // The agent answers 404 if it has no tasks.
         404 => Tasks::default(),
         status => return Err(HttpError::Status { url: tasks_url, status }),
     };
@@ -143,7 +144,7 @@ fn task_view(metadata: &Metadata, task: Task) -> Option<TaskView> {
             if view.get(Attribute::NetworkMode).is_none() {
                 view.add(Attribute::NetworkMode, &network.mode);
             }
-            // Other modes have addresses that the next host has too.
+            // In other modes addresses repeat on every host.
             if network.mode == "awsvpc" {
                 let texts = network.ipv4_addresses.into_iter().chain(network.ipv6_addresses).flatten();
                 view.addresses.extend(texts.filter_map(|text| text.parse::<IpAddr>().ok()));
@@ -166,7 +167,7 @@ mod tests {
     use crate::tasks::hostile;
 
     #[test]
-    fn running_tasks_are_told_with_their_addresses() {
+    fn running_tasks_have_their_addresses() {
         let metadata = serde_json::from_str(
             r#"{"Cluster":"lab","ContainerInstanceArn":"arn:aws:ecs:eu-west-1:111122223333:container-instance/lab/0011","Version":"v"}"#,
         )
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_is_not_registered_says_nothing_of_its_instance() {
+    fn an_agent_that_is_not_registered_gives_no_instance() {
         let metadata = serde_json::from_str(r#"{"Cluster":"","ContainerInstanceArn":null}"#).unwrap();
         assert_eq!(view(&metadata, Tasks::default()), View::default());
     }

@@ -1,7 +1,7 @@
-//! The task metadata endpoint, version 4, as the host reaches it: the one local source of service names.
+//! The task metadata endpoint, version 4, as the host reaches it: the only local source of service names.
 //!
-//! A container is given an id for it in its environment, and the agent looks at that id alone, not at who asks. Its
-//! rate limit is shared with the tasks themselves, so each task is asked about once per change of its containers.
+//! Each container has an endpoint id in its environment. The agent checks the id only, not the client. Its rate limit is
+//! shared with the tasks themselves, so this source requests each task once per change of its containers.
 
 use std::{
     collections::BTreeMap,
@@ -13,50 +13,40 @@ use serde::Deserialize;
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    Feed, Scene,
     backoff::Backoff,
+    feed::Feed,
     http::{Http, HttpError},
+    scene::Scene,
 };
 use crate::tasks::{
     Attribute,
     view::{ContainerView, EniView, TaskView, View, add},
 };
 
-/// Containers of a task start one after the other: only then is it asked about.
+/// Delay of the request after a change: containers of a task start one after the other.
 const SETTLE: Duration = Duration::from_millis(300);
-/// At most five requests a second: an eighth of what the agent grants everybody together.
+/// Pause between requests: at most five a second, an eighth of the agent's rate limit.
 const SPACING: Duration = Duration::from_millis(200);
-/// Pauses between attempts for a task about which nothing is answered.
+/// First and longest pause between attempts for a task whose request failed.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_mins(2)];
 
-/// In the environment of a container: `http://169.254.170.2/v4/<id>`.
-const VARIABLE: &[u8] = b"ECS_CONTAINER_METADATA_URI_V4=";
-
-/// The id in a variable of a container's environment, if it is the one that holds it.
-pub(in crate::tasks) fn endpoint(variable: &[u8]) -> Option<Box<str>> {
-    let id = variable.strip_prefix(VARIABLE)?.rsplit(|byte| *byte == b'/').next()?;
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
-    // It becomes part of a URL.
-    (!id.is_empty() && id.iter().all(plain)).then(|| String::from_utf8_lossy(id).into())
-}
-
-/// A task, by the endpoint of one of its containers.
+/// A task and the state of its request.
 #[derive(Debug)]
-struct Asked {
+struct TaskRequest {
     containers: Vec<Box<str>>,
-    /// When its containers were last seen to change.
+    /// Time of the last change of its containers.
     changed: Instant,
-    /// When it is due; never again while there is an answer and no change.
+    /// Time of the next request; `None` after an answer, until the containers change.
     due: Option<Instant>,
     backoff: Backoff,
     view: Option<TaskView>,
 }
 
-/// Asks about each task of the scene.
+/// Requests each task of the scene.
 pub(super) async fn follow(url: String, feed: Feed, mut scene: watch::Receiver<Arc<Scene>>) {
     let http = Http::new();
     let url = url.trim_end_matches('/');
-    let mut tasks = BTreeMap::<Box<str>, Asked>::new();
+    let mut tasks = BTreeMap::<Box<str>, TaskRequest>::new();
     loop {
         if take(&mut tasks, &scene.borrow_and_update(), Instant::now()) {
             publish(&feed, &tasks);
@@ -90,8 +80,8 @@ pub(super) async fn follow(url: String, feed: Feed, mut scene: watch::Receiver<A
     }
 }
 
-/// Follows the scene; says whether a task that was told of is gone.
-fn take(tasks: &mut BTreeMap<Box<str>, Asked>, scene: &Scene, now: Instant) -> bool {
+/// Adds and removes tasks as the scene does. Returns true if a task is gone.
+fn take(tasks: &mut BTreeMap<Box<str>, TaskRequest>, scene: &Scene, now: Instant) -> bool {
     for task in &scene.tasks {
         let Some(endpoint) = &task.endpoint else { continue };
         let known = tasks.get(endpoint).map(|known| &known.containers);
@@ -99,7 +89,7 @@ fn take(tasks: &mut BTreeMap<Box<str>, Asked>, scene: &Scene, now: Instant) -> b
             let before = tasks.remove(endpoint).and_then(|known| known.view);
             tasks.insert(
                 endpoint.clone(),
-                Asked {
+                TaskRequest {
                     containers: task.containers.clone(),
                     changed: now,
                     due: Some(now + SETTLE),
@@ -114,7 +104,7 @@ fn take(tasks: &mut BTreeMap<Box<str>, Asked>, scene: &Scene, now: Instant) -> b
     tasks.len() != before
 }
 
-fn publish(feed: &Feed, tasks: &BTreeMap<Box<str>, Asked>) {
+fn publish(feed: &Feed, tasks: &BTreeMap<Box<str>, TaskRequest>) {
     let asked = tasks.values().map(|task| task.changed).min().unwrap_or_else(Instant::now);
     let tasks = tasks.values().filter_map(|task| task.view.clone()).collect();
     feed.view(View { tasks, ..View::default() }, asked);
@@ -190,7 +180,7 @@ fn task_view(task: Task) -> Option<TaskView> {
 mod tests {
     use super::*;
     use crate::tasks::hostile;
-    use crate::tasks::sources::SceneTask;
+    use crate::tasks::sources::scene::SceneTask;
 
     const TASK: &str = r#"{"Cluster":"lab","TaskARN":"arn:aws:ecs:eu-west-1:111122223333:task/lab/a","Family":"web",
         "Revision":"7","KnownStatus":"RUNNING","AvailabilityZone":"eu-west-1a","AvailabilityZoneID":"euw1-az1",
@@ -201,18 +191,7 @@ mod tests {
           "IPv4Addresses":["10.7.1.25"],"AttachmentIndex":0,"MACAddress":"0a:1b:2c:3d:4e:5f"}]}]}"#;
 
     #[test]
-    fn an_endpoint_is_one_plain_word() {
-        let id = |url: &str| endpoint(format!("ECS_CONTAINER_METADATA_URI_V4={url}").as_bytes());
-        assert_eq!(id("http://169.254.170.2/v4/0123-ab").as_deref(), Some("0123-ab"));
-        for url in ["", "http://169.254.170.2/v4/", "http://x/v4/../..", "http://x/v4/a?b", "http://x/v4/a b"]
-        {
-            assert_eq!(id(url), None, "{url:?}");
-        }
-        assert_eq!(endpoint(b"ECS_CONTAINER_METADATA_URI=http://169.254.170.2/v3/0123"), None);
-    }
-
-    #[test]
-    fn a_task_is_told_with_its_service_and_eni() {
+    fn a_task_has_its_service_and_eni() {
         let view = task_view(serde_json::from_str(TASK).unwrap()).unwrap();
         for (attribute, expected) in [
             (Attribute::ServiceName, "websvc"),

@@ -1,16 +1,16 @@
 //! Reads a bolt database while another process writes it.
 //!
-//! The writer holds its lock for life, so none is taken here. Instead: of the two meta pages the newer one that its
-//! checksum proves is believed; pages that it leads to are never written in place, and are used again no earlier than
-//! by the transaction after the next. A walk during which the newest transaction stayed the same saw one state of the
-//! database; any other is thrown away, and done again.
+//! The writer holds its lock for its whole life, so this reader takes no lock. It uses the newer of the two meta pages
+//! whose checksum is valid. Bolt never writes the pages of a transaction in place, and reuses them no earlier than the
+//! transaction after the next. So if the newest transaction is the same before and after a walk, the walk has seen one
+//! state of the database. Otherwise the walk is repeated.
 //!
-//! The layout is that of bolt's version 2, in the byte order of the host. Everything read is checked against the
-//! bounds of the file: a damaged database is an error and nothing worse.
+//! The layout is bolt's version 2, in the byte order of the host. All offsets are checked against the bounds of the file,
+//! so a damaged database gives an error and never a panic.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-/// Why a database is of no use.
+/// Error of reading a database.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BoltError {
     #[error("{0}")]
@@ -23,12 +23,12 @@ pub(super) enum BoltError {
     Busy,
 }
 
-/// Keys and values of a bucket.
+/// Pairs of key and value in a bucket.
 pub(super) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 const MAGIC: u32 = 0xed0c_daed;
 const VERSION: u32 = 2;
-/// What page sizes there are on Linux.
+/// Possible page sizes on Linux, in bytes.
 const PAGE_SIZES: [u64; 3] = [4096, 16_384, 65_536];
 const PAGE_HEADER: usize = 16;
 const META: usize = 64;
@@ -39,18 +39,18 @@ const BRANCH: u16 = 1;
 const LEAF: u16 = 2;
 /// Element flag: the value is a bucket.
 const IS_BUCKET: u32 = 1;
-/// Deeper trees and larger contents are none of an ECS agent's.
+/// Limits far above the size of an agent's database: depth of a tree, bytes read, attempts.
 const MAX_DEPTH: u32 = 16;
 const MAX_BYTES: usize = 256 << 20;
 const ATTEMPTS: u32 = 20;
 
-/// The pairs of each of these buckets at the top of a database; none where there is no such bucket.
+/// Reads the pairs of top-level buckets. A bucket that does not exist has no pairs.
 pub(super) fn read<const N: usize>(file: &File, buckets: [&str; N]) -> Result<[Pairs; N], BoltError> {
     for _ in 0..ATTEMPTS {
         let meta = Meta::newest(file)?;
         let mut walk = Walk { file, meta, bytes: 0 };
         let found = walk.buckets(buckets);
-        // An error may come of a page that was used again meanwhile.
+        // Checked before errors: a page that was reused during the walk may have caused one.
         if Meta::newest(file)?.transaction == meta.transaction {
             return found;
         }
@@ -63,14 +63,14 @@ pub(super) fn read<const N: usize>(file: &File, buckets: [&str; N]) -> Result<[P
 struct Meta {
     page_size: u64,
     root: u64,
-    /// Pages from here on were never used.
+    /// Number of the first page that was never used.
     end: u64,
     transaction: u64,
 }
 
 impl Meta {
     fn newest(file: &File) -> Result<Self, BoltError> {
-        // The first one may be half written, so that the second must be found without it.
+        // The first page may be half written. The second is then searched at every possible page size.
         let first = Self::read(file, 0)?.filter(|meta| PAGE_SIZES.contains(&meta.page_size));
         let sizes = first.map_or(PAGE_SIZES.to_vec(), |meta| vec![meta.page_size]);
         let mut newest = first;
@@ -84,7 +84,7 @@ impl Meta {
         newest.ok_or(BoltError::Format)
     }
 
-    /// The meta page at an offset, if there is a whole one.
+    /// The meta page at an offset; `None` unless it is complete and its checksum is valid.
     fn read(file: &File, offset: u64) -> Result<Option<Self>, BoltError> {
         let mut bytes = [0; META];
         match file.read_exact_at(&mut bytes, offset + PAGE_HEADER as u64) {
@@ -121,7 +121,7 @@ impl Walk<'_> {
         for (name, pairs) in names.iter().zip(&mut found) {
             let Some((_, header)) = top.iter().find(|(key, _)| key == name.as_bytes()) else { continue };
             match u64_at(header, 0).ok_or(BoltError::Damaged("a bucket is cut short"))? {
-                // A small bucket lies within its header's page.
+                // A small bucket is stored inline, after its header.
                 0 => {
                     let page = header.get(BUCKET_HEADER..).unwrap_or_default().to_vec();
                     self.page(&page, 0, false, pairs)?;
@@ -132,7 +132,7 @@ impl Walk<'_> {
         Ok(found)
     }
 
-    /// The pairs below a page: values, or with `buckets` the headers of buckets.
+    /// Collects the pairs below a page: values, or headers of buckets if `buckets` is true.
     fn tree(&mut self, number: u64, depth: u32, buckets: bool, pairs: &mut Pairs) -> Result<(), BoltError> {
         let page = self.read(number)?;
         self.page(&page, depth, buckets, pairs)
@@ -166,10 +166,10 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A page, with all that it overflows into.
+    /// Reads a page and its overflow pages.
     fn read(&mut self, number: u64) -> Result<Vec<u8>, BoltError> {
         let Meta { page_size, end, .. } = self.meta;
-        // The first two are meta pages.
+        // Pages 0 and 1 are meta pages.
         if number < 2 || number >= end {
             return Err(BoltError::Damaged("a page is out of range"));
         }
@@ -194,7 +194,7 @@ impl Walk<'_> {
     }
 }
 
-/// Flags, key and value of a leaf's element, which begins the slice.
+/// Flags, key and value of a leaf element at the start of the slice.
 fn leaf(element: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let word = |at| u32_at(element, at).map(|word| word as usize);
     let (position, key, value) = (word(4)?, word(8)?, word(12)?);
@@ -215,7 +215,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// The checksum of meta pages.
+/// FNV-1a, the checksum of meta pages.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bbolt_writes_is_read() {
+    fn a_database_of_bbolt_is_read() {
         let [tasks, metadata, none] = read(&file(&bbolt()), ["tasks", "metadata", "none"]).unwrap();
         assert_eq!(tasks.len(), 120);
         assert!(tasks.is_sorted());
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_database_is_an_error() {
+    fn another_format_is_an_error() {
         for bytes in [&b""[..], b"{}", &vec![0; 20_000]] {
             assert!(matches!(read(&file(bytes), ["tasks"]), Err(BoltError::Format)));
         }
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_an_error_or_unseen_and_never_worse() {
+    fn damage_is_an_error_or_unnoticed_and_never_a_panic() {
         let whole = bbolt();
         let expected = read(&file(&whole), ["tasks", "metadata"]).unwrap();
         let mut noise = 1_u64;
@@ -319,7 +319,7 @@ mod tests {
             if round % 5 == 0 {
                 bytes.truncate((noise >> 20) as usize % bytes.len());
             }
-            // Values have no checksum; their number and bounds are what is kept.
+            // Values have no checksum: damage may change them, but not their number and bounds.
             if let Ok([tasks, metadata]) = read(&file(&bytes), ["tasks", "metadata"]) {
                 assert!(tasks.len() <= expected[0].len() + 1 && metadata.len() <= expected[1].len() + 1);
             }

@@ -1,6 +1,6 @@
-//! The state that the ECS agent keeps on disk: the one local source that knows the ids of branch ENIs.
+//! The state that the ECS agent keeps on disk: the only local source of the ids of branch ENIs.
 //!
-//! Its format is nowhere promised, so whatever is not understood leaves the source silent, never wrong.
+//! The format is not documented. Anything unexpected in it is an error of the source, so that it never gives wrong values.
 
 mod bolt;
 mod state;
@@ -21,34 +21,35 @@ use self::{
     bolt::BoltError,
     state::{Host, Task},
 };
-use super::{Feed, Scene, backoff::Backoff};
+use super::{backoff::Backoff, feed::Feed, scene::Scene};
 use crate::tasks::view::View;
 
-/// The database of agents since 1.44.
+/// Database of agents since 1.44.
 const DATABASE: &str = "agent.db";
-/// The file of agents before.
+/// File of older agents.
 const FILE: &str = "ecs_agent_data.json";
-/// What is read of the database was the same in all agents of this major version.
+/// Supported agent versions: the format did not change within this major version.
 const AGENT_VERSIONS: &str = "1.";
-/// The file's format had these versions until the database came.
+/// Supported versions of the file's format: all that preceded the database.
 const FILE_VERSIONS: std::ops::RangeInclusive<u64> = 1..=31;
 const BUCKETS: [&str; 2] = ["tasks", "metadata"];
-/// Changes that are this close may carry the same time.
+/// Resolution of modification times: changes within it may carry the same time.
 const COARSE: Duration = Duration::from_millis(100);
-/// Longer is no state of an agent.
+/// Largest file, in bytes.
 const MAX_FILE: u64 = 64 << 20;
-/// It is looked at this often, and at each change of the scene.
+/// Interval of checking for changes, in addition to every change of the scene.
 const PERIOD: Duration = Duration::from_millis(500);
+/// First and longest pause after an error.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
-/// Why there is nothing to be known.
+/// Error of reading the state.
 #[derive(Debug, thiserror::Error)]
 enum AgentError {
     #[error("{path}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Bolt { path: PathBuf, source: BoltError },
-    // Not the parser's own words: they may hold what stood there.
+    // Without the parser's message, which may quote secrets of the file.
     #[error("{path}: it is not understood, at line {line}, column {column} of a value")]
     Parse { path: PathBuf, line: usize, column: usize },
     #[error("{path}: version {version} is not known")]
@@ -96,10 +97,10 @@ pub(super) async fn follow(folder: PathBuf, feed: Feed, mut scene: watch::Receiv
     }
 }
 
-/// What changes when a file is written, or replaced by another.
+/// Inode, size and modification time: they change when the file is written or replaced.
 type Version = (u64, u64, i64, i64);
 
-/// The state, unless it is the one of before.
+/// The state and its version; `None` if the version is still `before`.
 fn changed(folder: &Path, before: Option<Version>) -> Result<Option<(Version, View)>, AgentError> {
     for (name, read) in [(DATABASE, database as fn(&File, &Path) -> Result<View, AgentError>), (FILE, legacy)]
     {
@@ -109,13 +110,13 @@ fn changed(folder: &Path, before: Option<Version>) -> Result<Option<(Version, Vi
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             file => file.map_err(failed)?,
         };
-        // Before the content: what is written meanwhile is read the next time.
+        // Read before the content, so that a write in between is read the next time.
         let metadata = file.metadata().map_err(failed)?;
         let mut version = (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
         if before == Some(version) {
             return Ok(None);
         }
-        // The clock of files is coarse: another change may get the very same time.
+        // Modification times are coarse: a later change may carry the same time.
         let young =
             metadata.modified().ok().and_then(|time| time.elapsed().ok()).is_none_or(|age| age < COARSE);
         if young {
@@ -123,7 +124,7 @@ fn changed(folder: &Path, before: Option<Version>) -> Result<Option<(Version, Vi
         }
         return Ok(Some((version, read(&file, &path)?)));
     }
-    // A folder that cannot be read says why.
+    // If the folder itself cannot be read, that is the error to report.
     fs::read_dir(folder).map_err(|source| AgentError::Read { path: folder.to_path_buf(), source })?;
     Err(AgentError::Nothing(folder.to_path_buf()))
 }
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_an_error_that_tells_nothing_of_it() {
+    fn an_unknown_format_is_an_error_that_quotes_nothing() {
         let folder = folder();
         for (text, word) in [
             (LEGACY.replace("31", "99"), "version 99"),
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_state_says_what_to_do() {
+    fn a_folder_without_state_is_an_error_with_advice() {
         let folder = folder();
         let error = view(folder.path()).unwrap_err().to_string();
         assert!(error.contains("--agent-data"), "{error}");

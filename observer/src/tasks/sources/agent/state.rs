@@ -1,4 +1,4 @@
-//! What is read of the agent's state: these fields and no others. Credentials and environments lie beside them.
+//! The fields that are read of the agent's state. Credentials and environments next to them are never parsed.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::tasks::{
     view::{ContainerView, EniView, TaskView, View, add, add_container_instance},
 };
 
-/// A task, as the database and the file of older agents have it.
+/// A task in the database and in the file of older agents.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Task {
@@ -25,7 +25,7 @@ pub(super) struct Task {
     containers: Option<Vec<Container>>,
 }
 
-/// Older agents wrote the only ENI without a list.
+/// One ENI or a list: older agents wrote a single ENI without a list.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
@@ -69,14 +69,14 @@ struct Container {
     endpoint: String,
 }
 
-/// What the agent knows of its host.
+/// The agent's host.
 pub(super) struct Host {
     pub(super) cluster: String,
     pub(super) container_instance_arn: String,
     pub(super) instance_id: String,
 }
 
-/// All that it says.
+/// Builds the view of the agent's state.
 pub(super) fn view(host: &Host, tasks: impl IntoIterator<Item = Task>) -> View {
     let mut view = View::default();
     add_container_instance(&mut view.host, &host.container_instance_arn);
@@ -84,7 +84,7 @@ pub(super) fn view(host: &Host, tasks: impl IntoIterator<Item = Task>) -> View {
     for task in tasks {
         let trunks = task.enis().filter_map(Eni::trunk);
         view.trunks.extend(trunks);
-        // One that is stopped is remembered for hours, with an ENI that may be another's by then.
+        // The agent keeps a stopped task for hours, while its ENI may already belong to another task.
         if task.known_status != "STOPPED" {
             view.tasks.extend(task.view(&host.cluster));
         }
@@ -111,7 +111,7 @@ impl Task {
         view.add(Attribute::ServiceName, &self.service_name);
         view.add(Attribute::NetworkMode, &self.network_mode);
         view.enis = self.enis().filter_map(Eni::view).collect();
-        // The agent has the host's /proc below /host.
+        // The agent's container has the host's /proc at /host/proc.
         view.netns = self.network_namespace.strip_prefix("/host").map(PathBuf::from);
         let containers = self.containers.iter().flatten().map(|container| ContainerView {
             id: container.runtime_id.as_str().into(),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_eni_is_told_with_its_trunk() {
+    fn a_branch_eni_has_its_trunk() {
         let view = view_of(&[TASK]);
         assert_eq!(view.trunks, ["0a:99:00:00:00:01".parse().unwrap()]);
         assert_eq!(view.host.len(), 3);
