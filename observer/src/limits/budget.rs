@@ -1,4 +1,4 @@
-//! Sizes that fit into the limits. Pure.
+//! Division of the limits among the parts of the daemon. Pure.
 
 use std::{
     fmt,
@@ -10,39 +10,39 @@ use serde::{Serialize, Serializer};
 use super::{Limit, Limits, SetBy, bytes};
 use crate::{flow::Table, kernel::Sizes, sink::Output};
 
-/// What the user asks for, and what it has to fit beside.
+/// Sizes that the user gives, and the settings that affect memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// Bytes of kernel memory for flows.
+    /// Kernel memory for flows in bytes; `None` for the default.
     pub flow_memory: Option<u64>,
-    /// Flows in one window.
+    /// Largest number of flows in one window; `None` for the default.
     pub max_flows: Option<u32>,
-    /// What is written.
+    /// Outputs.
     pub outputs: &'a [Output],
-    /// Possible CPUs of the host: each has its share of the kernel memory.
+    /// Number of possible CPUs of the host. Each has its share of the kernel memory.
     pub cpus: u32,
-    /// Folder of files, where that is in memory.
+    /// Folder of the output files, if it is in memory.
     pub files_in_memory: Option<&'a Path>,
 }
 
-/// How much of each resource the parts of the daemon get.
+/// Sizes of the daemon's parts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Budget {
-    /// Bytes of kernel memory for flows.
+    /// Kernel memory for flows in bytes.
     pub flow_memory: u64,
-    /// Flows in one window.
+    /// Largest number of flows in one window.
     pub max_flows: usize,
-    /// Flows in memory: those of the open window, and of closed ones that are not written yet.
+    /// Largest number of flows in memory, in the open window and in closed ones that are not written yet.
     pub flows_in_memory: usize,
-    /// Connections of HTTP clients.
+    /// Largest number of connections of HTTP clients.
     pub connections: usize,
-    /// Interfaces to which programs are attached at the same time, and for which programs are loaded in advance.
+    /// Number of interfaces that programs are attached to at the same time, and for which they are loaded in advance.
     pub attach_at_once: usize,
-    /// What does not fit.
+    /// Settings and needs that exceed a limit.
     pub tight: Vec<Tight>,
 }
 
-/// Why nothing fits.
+/// A limit that the daemon cannot run with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BudgetError {
     /// The limit of memory is too low for any setting.
@@ -55,10 +55,10 @@ pub enum BudgetError {
     Memory {
         /// The limit.
         limit: Limit,
-        /// What it would have to be, in bytes.
+        /// Smallest sufficient limit, in bytes.
         least: u64,
     },
-    /// The maps alone would exceed the limit.
+    /// The maps alone would exceed the limit of memory.
     #[error(
         "--flow-memory {} is more than {}: give at most {}",
         bytes(*.given),
@@ -66,14 +66,14 @@ pub enum BudgetError {
         bytes(*.most)
     )]
     FlowMemory {
-        /// Bytes given.
+        /// Value given, in bytes.
         given: u64,
         /// The limit.
         limit: Limit,
-        /// The most that fits.
+        /// Largest value that fits, in bytes.
         most: u64,
     },
-    /// The kernel charges maps as locked memory, of which there may not be enough.
+    /// The maps exceed the limit of locked memory, which the kernel charges them to.
     #[error(
         "the limit of locked memory, {}, is too low for --flow-memory {}: raise it (LimitMEMLOCK=, ulimit -l), or run \
          with CAP_SYS_RESOURCE",
@@ -83,7 +83,7 @@ pub enum BudgetError {
     LockedMemory {
         /// The limit in bytes.
         limit: u64,
-        /// Bytes of the maps.
+        /// Size of the maps in bytes.
         needed: u64,
     },
 }
@@ -95,37 +95,37 @@ fn excess(limit: &Limit) -> String {
     }
 }
 
-/// A setting or a need that a limit does not allow, and what happens instead.
+/// A setting or need that exceeds a limit. Displays with the consequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tight {
-    /// The user asks for more flows than fit into memory.
+    /// More flows were given than fit into memory.
     MaxFlows {
-        /// Flows given.
+        /// Number of flows given.
         given: u32,
         /// The limit.
         memory: Limit,
-        /// Flows that fit.
+        /// Number of flows that fit.
         fit: usize,
     },
-    /// Files of records are charged to the control group.
+    /// The output files are in memory, which the kernel charges to the control group.
     FilesInMemory {
         /// The folder.
         directory: PathBuf,
         /// The limit.
         memory: Limit,
     },
-    /// Few interfaces can be observed.
+    /// The limit of descriptors allows few interfaces.
     Descriptors {
         /// The limit.
         limit: u64,
-        /// Interfaces for which it is enough.
+        /// Number of interfaces that it allows.
         interfaces: u64,
     },
-    /// Threads may be refused.
+    /// The limit of threads is lower than the largest number of threads.
     Threads {
         /// The limit.
         limit: Limit,
-        /// Threads that the daemon may run.
+        /// Largest number of threads of the daemon.
         needed: u64,
     },
 }
@@ -169,23 +169,24 @@ impl Serialize for Tight {
 
 const MIB: u64 = 1 << 20;
 
-/// Kernel memory for flows where there is no limit.
+/// Kernel memory for flows without a limit, in bytes.
 const FLOW_MEMORY: u64 = 64 * MIB;
-/// The part of all memory that it gets where there is one.
+/// Divisor: with a limit, this part of the memory is for flows in the kernel.
 const FLOW_MEMORY_PART: u64 = 8;
-/// Flows in a window where there is no limit.
+/// Largest number of flows in a window without a limit.
 const MAX_FLOWS: usize = 2_000_000;
-/// A daemon that holds fewer is of no use.
+/// Smallest useful number of flows in memory.
 const LEAST_FLOWS: u64 = 10_000;
-/// The part of the host's memory that flows may take: the rest belongs to the tasks.
+/// Divisor: flows may take this part of the host's memory; the rest is for the tasks.
 const HOST_PART: u64 = 4;
-/// The part of the memory for flows that the allocator does not get to use.
+/// Divisor: the allocator leaves this part of the memory for flows unused.
 const ALLOCATOR_PART: u64 = 8;
 
-/// Memory of the daemon without flows and outputs: heap, stacks, programs, sockets, answers of sources and scrapes.
+/// Memory of the daemon without flows and outputs, in bytes: heap, stacks, programs, sockets, answers of sources and
+/// scrapes.
 const BASE: u64 = 32 * MIB;
 
-/// Memory that an output renders in, and writes from.
+/// Memory of an output's buffers, in bytes.
 const fn of_output(output: Output) -> u64 {
     MIB * match output {
         Output::Jsonl => 12,
@@ -195,22 +196,27 @@ const fn of_output(output: Output) -> u64 {
     }
 }
 
-/// Descriptors of the daemon without interfaces and clients: maps, sockets, files.
+/// Number of descriptors without interfaces and clients: maps, sockets, files.
 const DESCRIPTORS: u64 = 64;
-/// Two programs and two links.
+/// Descriptors of an interface: two programs and two links.
 const DESCRIPTORS_PER_INTERFACE: u64 = 4;
-/// Fewer are worth a word.
+/// A limit that allows fewer interfaces is reported.
 const FEW_INTERFACES: u64 = 32;
-/// One in so many descriptors may be a client's connection.
+/// Divisor: this part of the descriptors may be connections of clients.
 const CONNECTION_PART: u64 = 16;
 
-/// Threads of the daemon with all outputs, without those that attach.
+/// Number of threads with all outputs, without those that attach programs.
 const THREADS: u64 = 24;
-/// So many interfaces that appear at once are observed without delay. Each costs the descriptors of an interface.
+/// Number of interfaces that can appear at once and be observed without delay. Each needs the descriptors of an
+/// interface in advance.
 const ATTACH_AT_ONCE: u64 = 8;
 
 impl Budget {
-    /// Divides what the limits allow.
+    /// Divides the limits.
+    ///
+    /// # Errors
+    ///
+    /// If memory or locked memory is too low, or the given kernel memory does not fit.
     pub fn of(limits: &Limits, wanted: Wanted<'_>) -> Result<Self, BudgetError> {
         let memory = &limits.memory;
         let fixed = BASE + wanted.outputs.iter().copied().map(of_output).sum::<u64>();
@@ -253,7 +259,7 @@ impl Budget {
     }
 }
 
-/// What was asked for, if it fits; else as much as is due.
+/// The given kernel memory if it fits, or the default.
 fn flow_memory(memory: &Limit, fixed: u64, wanted: Wanted<'_>) -> Result<u64, BudgetError> {
     let least = Sizes::least(wanted.cpus);
     let least_flows = LEAST_FLOWS * Table::BYTES_PER_FLOW;
@@ -344,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_and_does_not_fit_is_refused_or_named() {
+    fn a_setting_that_does_not_fit_is_refused_or_reported() {
         let limits = group(128 * MIB);
         let ask =
             |flow_memory, max_flows| Budget::of(&limits, Wanted { flow_memory, max_flows, ..wanted(JSON) });
@@ -369,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn few_descriptors_and_threads_are_divided_and_named() {
+    fn few_descriptors_and_threads_are_divided_and_reported() {
         let threads = Some(Limit { value: 28, set_by: SetBy::Group("/g/pids.max".into()) });
         let limits = Limits { descriptors: 128, threads, ..host(1 << 30) };
         let budget = Budget::of(&limits, wanted(JSON)).unwrap();

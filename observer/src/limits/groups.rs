@@ -1,38 +1,38 @@
-//! Limits of control groups, of both versions. Pure but for [`Folder::read`].
+//! Limits of control groups of both versions. Only [`Folder::read`] does I/O.
 
 use std::{fs, path::PathBuf};
 
-/// What a control group can limit.
+/// Resource that a control group can limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
-    /// Bytes.
+    /// Memory in bytes.
     Memory,
-    /// Thousandths of a CPU.
+    /// CPU time in thousandths of a CPU.
     Cpu,
-    /// Processes and threads.
+    /// Number of processes and threads.
     Threads,
 }
 
-/// The folder of a control group that this process is in, or of one above it.
+/// Folder of a control group: one that this process is in, or a parent.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// The controllers of a hierarchy of version 1; none for version 2.
+    /// Controllers of the hierarchy in version 1; empty for version 2.
     controllers: Vec<String>,
 }
 
-/// A mounted hierarchy.
+/// Mount of a control group hierarchy.
 struct Mount<'a> {
-    /// The group that is at the mount point.
+    /// Path of the group at the mount point.
     root: &'a str,
     point: PathBuf,
     kind: &'a str,
-    /// Version 1 names its controllers here.
+    /// Mount options, which contain the controllers in version 1.
     options: &'a str,
 }
 
 impl<'a> Mount<'a> {
-    /// `32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu`
+    /// Parses a line such as `32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu`.
     fn parse(line: &'a str) -> Option<Self> {
         let (place, source) = line.split_once(" - ")?;
         let mut place = place.split(' ').skip(3);
@@ -52,8 +52,8 @@ impl<'a> Mount<'a> {
         }
     }
 
-    /// The group below the mount point; the mount point itself where the group is outside of what is mounted, as in a
-    /// container that sees its own group alone.
+    /// Path of a group relative to the mount point. Empty if the group is not below the mount's root, as in a container
+    /// whose own group is at the mount point.
     fn relative<'b>(&self, group: &'b str) -> &'b str {
         let root = self.root.trim_end_matches('/');
         match group.strip_prefix(root) {
@@ -65,13 +65,13 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// `mountinfo` writes a space as `\040`.
+/// Decodes the escapes of `mountinfo`, which writes a space as `\040`.
 fn unescaped(path: &str) -> String {
     path.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
 }
 
-/// The folders whose limits hold for a process: its own groups and those above, as far as they are mounted. From the
-/// texts of `/proc/self/mountinfo` and `/proc/self/cgroup`.
+/// Folders whose limits apply to a process: its own groups and their parents, up to the mount points. `mounts` is the
+/// text of `/proc/self/mountinfo`, `membership` that of `/proc/self/cgroup`.
 pub(super) fn folders(mounts: &str, membership: &str) -> Vec<Folder> {
     let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
     let mut folders = Vec::new();
@@ -82,7 +82,7 @@ pub(super) fn folders(mounts: &str, membership: &str) -> Vec<Folder> {
         let controllers: Vec<String> =
             controllers.split(',').filter(|name| !name.is_empty()).map(Into::into).collect();
         let of_it = mounts.iter().filter(|mount| mount.is_of(&controllers));
-        // Of several mounts, the one that shows most of the way to the group.
+        // Of several mounts, the one with the longest path to the group shows the most parents.
         let Some(mount) = of_it.max_by_key(|mount| mount.relative(group).len()) else { continue };
         let mut path = mount.point.clone();
         path.extend(mount.relative(group).split('/').filter(|part| !part.is_empty()));
@@ -97,7 +97,7 @@ pub(super) fn folders(mounts: &str, membership: &str) -> Vec<Folder> {
 }
 
 impl Folder {
-    /// The limits that are set here, each with its file.
+    /// Reads the limits of this group, each with its file.
     pub(super) fn read(&self) -> Vec<(Resource, u64, PathBuf)> {
         let text = |name: &str| fs::read_to_string(self.path.join(name)).unwrap_or_default();
         let mut limits = Vec::new();
@@ -115,7 +115,7 @@ impl Folder {
         if has("memory") {
             let name = "memory.limit_in_bytes";
             limit(Resource::Memory, name, amount(&text(name)));
-            // That of all groups above, those that are not mounted here included.
+            // The tightest limit of all parents, including those above the mount point.
             let tightest = hierarchical(&text("memory.stat"));
             limit(Resource::Memory, "memory.stat", tightest);
         }
@@ -130,7 +130,7 @@ impl Folder {
     }
 }
 
-/// A number, unless it is none: `max`, or as many bytes as version 1 can count.
+/// Parses a limit; `None` for no limit: `max`, or the largest number of version 1.
 fn amount(text: &str) -> Option<u64> {
     const MANY: u64 = 1 << 62;
     text.trim().parse().ok().filter(|amount| *amount < MANY)
@@ -140,13 +140,13 @@ fn hierarchical(stat: &str) -> Option<u64> {
     stat.lines().find_map(|line| amount(line.strip_prefix("hierarchical_memory_limit ")?))
 }
 
-/// `50000 100000`, `max 100000`
+/// Parses `cpu.max`, such as `50000 100000` or `max 100000`.
 fn cpu_max(text: &str) -> Option<u64> {
     let (quota, period) = text.trim().split_once(' ')?;
     thousandths(quota, period)
 }
 
-/// Of a CPU; `None` where the quota is none: `max`, -1.
+/// Quota in thousandths of a CPU; `None` for no limit: `max` or -1.
 fn thousandths(quota: &str, period: &str) -> Option<u64> {
     let (quota, period): (u64, u64) = (quota.trim().parse().ok()?, period.trim().parse().ok()?);
     quota.saturating_mul(1000).checked_div(period)

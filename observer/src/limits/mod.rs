@@ -1,8 +1,8 @@
-//! Limits of this process's resources: memory, CPU time, threads and descriptors, and the sizes that fit into them.
+//! Resource limits of this process (memory, CPU, threads, descriptors), and the sizes of the daemon's parts.
 //!
-//! Owns: which limit is the tightest, and what each part of the daemon gets of it. In: the host's size, `/proc`, control
-//! groups of both versions, and the sizes that the user asks for. Out: [`Limits`], read once, and a [`Budget`].
-//! [`budget`] is pure.
+//! Owns: the tightest limit of each resource, and its division among the parts of the daemon. In: the host's resources,
+//! `/proc`, control groups of both versions, and the sizes that the user gives. Out: [`Limits`], read once, and a
+//! [`Budget`]. [`budget`] is pure.
 
 mod budget;
 mod groups;
@@ -28,12 +28,12 @@ pub use self::budget::{Budget, BudgetError, Wanted};
 use self::groups::Resource;
 use crate::kernel::preflight::KernelVersion;
 
-/// Where a limit is set.
+/// Origin of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetBy {
-    /// The host has no more.
+    /// The host's own resources.
     Host,
-    /// A file of a control group.
+    /// This file of a control group.
     Group(PathBuf),
 }
 
@@ -55,9 +55,9 @@ impl Serialize for SetBy {
 /// The tightest limit of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limit {
-    /// How much there may be.
+    /// Largest amount, in the unit of the resource.
     pub value: u64,
-    /// Where that is set.
+    /// Origin of the limit.
     pub set_by: SetBy,
 }
 
@@ -69,24 +69,25 @@ impl Limit {
     }
 }
 
-/// The limits that hold for this process.
+/// Resource limits of this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// Bytes.
+    /// Memory in bytes.
     pub memory: Limit,
-    /// Thousandths of a CPU.
+    /// CPU time in thousandths of a CPU.
     pub cpu: Limit,
-    /// Processes and threads of the control group; `None` where it sets no limit.
+    /// Processes and threads of the control group; `None` for no limit.
     pub threads: Option<Limit>,
     /// Open descriptors (`RLIMIT_NOFILE`).
     pub descriptors: u64,
-    /// Bytes of maps, where the kernel charges them to this process (`RLIMIT_MEMLOCK`, before Linux 5.11).
+    /// Locked memory in bytes (`RLIMIT_MEMLOCK`). `None` for no limit, and since Linux 5.11, which no longer charges maps
+    /// to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locked_memory: Option<u64>,
 }
 
 impl Limits {
-    /// Reads them.
+    /// Reads the limits of this process.
     pub fn read() -> Self {
         let text = |path| fs::read_to_string(path).unwrap_or_default();
         let set = groups::folders(&text("/proc/self/mountinfo"), &text("/proc/self/cgroup"))
@@ -103,7 +104,7 @@ impl Limits {
         }
     }
 
-    /// The tightest of what the host has and what control groups set.
+    /// The tightest limits, from the host's resources and those that control groups set.
     fn of(memory: u64, cpu: u64, set: Vec<(Resource, u64, PathBuf)>) -> Self {
         let of_host = |value| Limit { value, set_by: SetBy::Host };
         let (mut memory, mut cpu) = (of_host(memory), of_host(cpu));
@@ -136,7 +137,7 @@ impl fmt::Display for Limits {
     }
 }
 
-/// Whether files below this path, which may not exist yet, are in memory.
+/// True if files below this path are in memory. The path need not exist yet.
 pub fn is_in_memory(path: &Path) -> bool {
     let found = path.ancestors().find_map(|folder| statfs(folder).ok());
     found.is_some_and(|found| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&found.filesystem_type()))
@@ -144,7 +145,7 @@ pub fn is_in_memory(path: &Path) -> bool {
 
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
-/// A number of bytes with a binary unit, as flags take it.
+/// Number of bytes with a binary unit, in the format of the flags.
 fn bytes(count: u64) -> impl fmt::Display {
     ByteSize::b(count).display().iec()
 }
@@ -153,7 +154,7 @@ fn host_memory() -> u64 {
     sysinfo().map_or(u64::MAX, |info| info.ram_total())
 }
 
-/// CPUs that this process may run on.
+/// Number of CPUs that this process may run on.
 fn host_cpus() -> u64 {
     let allowed = sched_getaffinity(Pid::from_raw(0))
         .ok()
