@@ -1,41 +1,44 @@
-//! Link types of captures (<https://www.tcpdump.org/linktypes.html>): every packet becomes an Ethernet frame, which is
-//! what the kernel takes for a test run. Link headers count nowhere in a record.
+//! Link types of captures (<https://www.tcpdump.org/linktypes.html>). Every packet becomes an Ethernet frame, because
+//! test runs of the kernel take Ethernet frames. Records do not count link headers.
 
 use observer_ebpf::abi::Direction;
 
 use super::{capture::Packet, link_names};
 
-/// What packets of an interface begin with.
+/// Link header of an interface's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkType {
     Ethernet,
-    /// An IP header.
+    /// None: packets begin with the IP header.
     Raw,
-    /// Four bytes that hold the address family in the byte order of the host that captured, or in that of the network.
+    /// Four bytes: the address family, in the byte order of the capturing host or of the network.
     Family,
-    /// The header that Linux gives to packets of the pseudo-interface `any`.
+    /// The header of Linux for packets of the pseudo-interface `any`.
     LinuxCooked,
-    /// Its second version, which knows the interface.
+    /// Version 2 of that header, which contains the interface index.
     LinuxCooked2,
 }
 
+/// A link type that replay does not support. Displays as number and name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} ({name})", name = link_names::name(*.0).unwrap_or("no known link type"))]
+pub(super) struct UnsupportedLinkType(u16);
+
 impl LinkType {
-    /// The one with this number; for one that is not read, an error with its number and name.
-    pub(super) fn of(number: u16) -> Result<Self, String> {
+    /// The link type with a `LINKTYPE_` number.
+    pub(super) fn of(number: u16) -> Result<Self, UnsupportedLinkType> {
         Ok(match number {
             1 => Self::Ethernet,
-            // 12 and 14 stand in files that were written with the numbers of the programming interface.
+            // Some files contain 12 or 14, the `DLT_` numbers of raw IP.
             101 | 228 | 229 | 12 | 14 => Self::Raw,
             0 | 108 => Self::Family,
             113 => Self::LinuxCooked,
             276 => Self::LinuxCooked2,
-            _ => {
-                let name = link_names::name(number).unwrap_or("no known link type");
-                return Err(format!("{number} ({name})"));
-            }
+            _ => return Err(UnsupportedLinkType(number)),
         })
     }
 
+    /// Length of the header in bytes. An Ethernet header stays part of the frame.
     const fn header(self) -> usize {
         match self {
             Self::Ethernet | Self::Raw => 0,
@@ -46,28 +49,28 @@ impl LinkType {
     }
 }
 
-/// A packet as a frame.
+/// A packet as an Ethernet frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame<'a> {
-    /// What there is of it, from the Ethernet header on.
+    /// Captured bytes, from the Ethernet header on.
     pub(super) bytes: &'a [u8],
-    /// How long it was.
+    /// Original length in bytes.
     pub(super) len: u32,
-    /// Which way it went, where the capture says.
+    /// Direction, if the capture gives it.
     pub(super) direction: Option<Direction>,
-    /// The addresses in its Ethernet header, destination and source, where it had one.
+    /// Destination and source in its Ethernet header, if it was captured with one.
     pub(super) macs: Option<([u8; 6], [u8; 6])>,
 }
 
 const ETHERNET: usize = 14;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
-/// The EtherType of what has none.
+/// EtherType of packets that have none.
 const UNKNOWN: u16 = 0;
 
 impl<'a> Frame<'a> {
-    /// The frame of a packet. One that ends inside its link header has no bytes.
-    pub(super) fn of(link: LinkType, packet: &Packet<'a>, room: &'a mut Vec<u8>) -> Self {
+    /// The frame of a packet. A packet that ends inside its link header gives an empty frame.
+    pub(super) fn of(link: LinkType, packet: &Packet<'a>, buffer: &'a mut Vec<u8>) -> Self {
         let data = packet.data;
         if link == LinkType::Ethernet {
             let macs = data.first_chunk::<12>().map(|macs| {
@@ -82,15 +85,15 @@ impl<'a> Frame<'a> {
             return Self { bytes: &[], len, direction: packet.direction, macs: None };
         }
         let (ether_type, direction) = cooked(link, &data[..header], data);
-        room.clear();
-        room.extend([0; ETHERNET - 2]);
-        room.extend(ether_type.to_be_bytes());
-        room.extend(&data[header..]);
-        Self { bytes: room, len, direction: packet.direction.or(direction), macs: None }
+        buffer.clear();
+        buffer.extend([0; ETHERNET - 2]);
+        buffer.extend(ether_type.to_be_bytes());
+        buffer.extend(&data[header..]);
+        Self { bytes: buffer, len, direction: packet.direction.or(direction), macs: None }
     }
 }
 
-/// The EtherType that a link header stands for, and the direction that it names.
+/// EtherType and direction that a link header gives.
 fn cooked(link: LinkType, header: &[u8], packet: &[u8]) -> (u16, Option<Direction>) {
     let field = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     match link {
@@ -110,9 +113,9 @@ fn of_version(packet: &[u8]) -> u16 {
     }
 }
 
-/// `AF_INET` is the same everywhere, `AF_INET6` is not.
+/// EtherType of an address family. `AF_INET` is the same on all systems, `AF_INET6` is not.
 fn of_family(header: &[u8]) -> u16 {
-    // Either byte order: one end of the word is 0.
+    // Families are less than 256, so the byte order shows.
     match *header {
         [family, 0, 0, 0] | [0, 0, 0, family] => match family {
             2 => IPV4,
@@ -123,13 +126,13 @@ fn of_family(header: &[u8]) -> u16 {
     }
 }
 
-/// `PACKET_OUTGOING`; all others have come in, whoever they were for.
+/// Egress for `PACKET_OUTGOING`; all other types were received.
 fn of_packet_type(packet_type: u16) -> Direction {
     const OUTGOING: u16 = 4;
     if packet_type == OUTGOING { Direction::Egress } else { Direction::Ingress }
 }
 
-/// The index of the interface that a packet of `any` crossed.
+/// Index of the interface of a packet captured on `any`, if the link header contains it.
 pub(super) fn interface_index(link: LinkType, packet: &Packet<'_>) -> Option<u32> {
     if link != LinkType::LinuxCooked2 {
         return None;
@@ -143,14 +146,14 @@ mod tests {
 
     const IP: [u8; 20] = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
 
-    /// EtherType, length and direction of a packet that has 100 bytes more than were captured.
+    /// Checks EtherType, length and direction of a packet that is 100 bytes longer than its captured part.
     fn check(number: u16, header: &[u8], expected: (u16, Option<Direction>)) {
         let link = LinkType::of(number).unwrap();
         let data = [header, &IP[..]].concat();
         let len = data.len() as u32 + 100;
         let packet = Packet { source: 0, unix_ms: None, data: &data, len, direction: None };
-        let mut room = Vec::new();
-        let frame = Frame::of(link, &packet, &mut room);
+        let mut buffer = Vec::new();
+        let frame = Frame::of(link, &packet, &mut buffer);
         let (ether_type, direction) = expected;
         assert_eq!(frame.bytes[12..14], ether_type.to_be_bytes(), "{number}");
         assert_eq!(frame.bytes[14..], IP, "{number}");
@@ -188,15 +191,16 @@ mod tests {
     #[test]
     fn a_packet_cut_in_its_link_header_has_no_bytes() {
         let packet = Packet { source: 0, unix_ms: None, data: &[0; 15], len: 60, direction: None };
-        let mut room = Vec::new();
-        let frame = Frame::of(LinkType::LinuxCooked, &packet, &mut room);
+        let mut buffer = Vec::new();
+        let frame = Frame::of(LinkType::LinuxCooked, &packet, &mut buffer);
         assert_eq!((frame.bytes.len(), frame.len), (0, 58));
     }
 
     #[test]
     fn other_link_types_are_named() {
-        assert_eq!(LinkType::of(105), Err("105 (IEEE802_11)".into()));
-        assert_eq!(LinkType::of(147), Err("147 (USER0)".into()));
-        assert_eq!(LinkType::of(65_535), Err("65535 (no known link type)".into()));
+        let error = |number| LinkType::of(number).unwrap_err().to_string();
+        assert_eq!(error(105), "105 (IEEE802_11)");
+        assert_eq!(error(147), "147 (USER0)");
+        assert_eq!(error(65_535), "65535 (no known link type)");
     }
 }

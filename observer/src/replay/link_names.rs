@@ -1,7 +1,7 @@
-//! Names of link types that replay does not read, for its messages: the registry at
+//! Names of unsupported link types, for messages: the registry at
 //! <https://www.tcpdump.org/linktypes.html>, without `LINKTYPE_`.
 
-/// By number, in order.
+/// Names by number, in ascending order.
 const NAMES: [(u16, &str); 205] = [
     (2, "EXP_ETHERNET"),
     (3, "AX25"),
@@ -210,7 +210,7 @@ const NAMES: [(u16, &str); 205] = [
     (301, "DECT_NR"),
 ];
 
-/// The name of a link type; `None` for a number that the registry does not have.
+/// Name of a link type; `None` for a number that is not in the registry.
 pub(super) fn name(number: u16) -> Option<&'static str> {
     let place = NAMES.binary_search_by_key(&number, |(known, _)| *known).ok()?;
     Some(NAMES[place].1)

@@ -1,4 +1,4 @@
-//! What became of every packet of a capture.
+//! The report of a replay: the fate of every packet of a capture.
 
 use std::{
     collections::BTreeMap,
@@ -14,85 +14,85 @@ use serde::Serialize;
 
 use crate::flow::Traffic;
 
-/// The account of a replay.
+/// Counts of a replay.
 ///
 /// `packets` = `recorded.captured` + the packets of `lost` + `non_ip` + `no_direction` + `no_time` +
 /// `other_link`.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
-    /// The capture.
+    /// Name of the capture.
     pub(super) capture: String,
-    /// Packets that were read from it.
+    /// Packets read from the capture.
     pub(super) packets: u64,
-    /// Of these, packets of which it holds only the beginning.
+    /// Of these, packets that were captured in part.
     pub(super) cut: u64,
-    /// Packets that the capture says it missed.
+    /// Packets that the capturing program reports as lost.
     pub(super) dropped_by_capture: u64,
-    /// Interfaces with packets.
+    /// Number of interfaces with packets.
     pub(super) interfaces: usize,
     /// Time of the earliest packet, in UNIX milliseconds.
     pub(super) first_ms: Option<i64>,
-    /// Time of the latest packet, likewise.
+    /// Time of the latest packet, in UNIX milliseconds.
     pub(super) last_ms: Option<i64>,
-    /// What is in records.
+    /// Packets and bytes in records.
     pub(super) recorded: Recorded,
-    /// Packets that are in no record, because their IP header is unsound, by reason.
+    /// Packets in no record because their IP header is invalid, by reason.
     pub(super) lost: BTreeMap<&'static str, Traffic>,
-    /// Packets that carry no IP, by kind.
+    /// Packets without an IP header, by kind.
     pub(super) non_ip: BTreeMap<&'static str, u64>,
-    /// Packets of which neither end is local.
+    /// Packets in no record because neither end is local.
     pub(super) no_direction: u64,
-    /// Packets without a time.
+    /// Packets in no record because the capture gives no time.
     pub(super) no_time: u64,
-    /// Packets of interfaces whose link type is not read, by its name.
+    /// Packets in no record because their link type is not supported, by number and name.
     pub(super) other_link: BTreeMap<String, u64>,
-    /// Packets of which both ends are local, recorded as egress.
+    /// Packets recorded as egress because both ends are local.
     pub(super) both_local: u64,
-    /// Packets of `lost` and `non_ip` that the kernel did not take for a run: the parser that was built into it said
-    /// why, outside of the kernel.
+    /// Packets of `lost` and `non_ip` that are too short for a test run of the kernel. The parser of the programs, compiled
+    /// into this process, gave the reason.
     pub(super) refused: u64,
-    /// Recorded packets about which something could not be told, by note.
+    /// Recorded packets with incomplete information, by note.
     pub(super) notes: BTreeMap<&'static str, u64>,
-    /// Recorded packets that stand for several on the wire.
+    /// Recorded packets that were several on the wire.
     pub(super) super_packets: SuperPackets,
-    /// Windows that were closed when more packets for them came: their flows have several records.
+    /// Windows that were already closed when more packets for them followed. Their flows have several records.
     pub(super) reopened_windows: u64,
 }
 
-/// What is in records.
+/// Packets and bytes in records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Recorded {
-    /// Packets of the capture.
+    /// Packets as in the capture.
     pub(super) captured: u64,
     /// Packets as on the wire.
     pub(super) packets: u64,
-    /// Their bytes of layer 3.
+    /// Bytes of layer 3.
     pub(super) bytes: u64,
-    /// Records, once per output.
+    /// Number of records, for one output.
     pub(super) records: u64,
 }
 
-/// Packets that stand for several on the wire, by how it is known for how many.
+/// Packets that were several on the wire, by the origin of the segment size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct SuperPackets {
-    /// By the segment size on which the connection agreed. Exact, where nothing on the way lowers it.
+    /// Segment size by the MSS of the connection. Exact, unless a router lowered the MSS.
     pub(super) by_mss: u64,
-    /// By the MTU: a guess.
+    /// Segment size by the MTU: a guess.
     pub(super) by_mtu: u64,
-    /// Longer than the MTU, and taken for one packet.
+    /// Longer than the MTU, and recorded as one packet.
     pub(super) jumbo: u64,
-    /// The largest MTU by which that was decided.
+    /// Largest MTU that was used.
     pub(super) mtu: u32,
 }
 
 impl Report {
-    /// A packet with a time.
+    /// Extends the time range of the capture.
     pub(super) fn at(&mut self, unix_ms: i64) {
         self.first_ms = Some(self.first_ms.map_or(unix_ms, |first| first.min(unix_ms)));
         self.last_ms = self.last_ms.max(Some(unix_ms));
     }
 
-    /// A packet that the kernel did not take, for which this is the reason.
+    /// Counts a packet that is too short for a test run. Returns the traffic that is lost.
     pub(super) fn refuse(&mut self, skip: Skip) -> Option<Wire> {
         self.refused += 1;
         match skip {
@@ -105,12 +105,12 @@ impl Report {
                 *self.non_ip.entry(kind.as_str()).or_default() += 1;
                 None
             }
-            // Never said by a reader of slices.
+            // The parser returns this for fragmented buffers only.
             Skip::Chain => None,
         }
     }
 
-    /// Completes the account by the programs' own: `run` packets were handed to them.
+    /// Completes the counts by the ledgers of the programs, which were run on `run` packets.
     pub(super) fn complete(&mut self, run: u64, ledgers: impl IntoIterator<Item = Ledger>) {
         let all = ledgers.into_iter().fold(Ledger::default(), |all, ledger| all.plus(&ledger));
         self.recorded.captured = run;
@@ -132,9 +132,9 @@ impl Report {
         self.notes = notes.filter(|(_, packets)| *packets != 0).collect();
     }
 
-    /// On one line of JSON.
+    /// The report as JSON, on one line.
     pub(super) fn to_json(&self) -> String {
-        // Strings and numbers only: this cannot fail.
+        // Strings and numbers always serialise.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
@@ -148,8 +148,8 @@ impl fmt::Display for Report {
             write!(f, " on {interfaces}, {} to {}", time(first), time(last))?;
         }
         writeln!(f)?;
-        let mut line = |count: u64, what: &str, more: String| -> fmt::Result {
-            if count == 0 { Ok(()) } else { writeln!(f, "{count:>12} {what}{more}") }
+        let mut line = |count: u64, text: &str, more: String| -> fmt::Result {
+            if count == 0 { Ok(()) } else { writeln!(f, "{count:>12} {text}{more}") }
         };
         let Recorded { captured, packets, bytes, records } = self.recorded;
         line(
@@ -167,7 +167,7 @@ impl fmt::Display for Report {
             |counts: &BTreeMap<&'static str, u64>| listed(counts.iter().map(|(name, count)| (*name, *count)));
         line(self.non_ip.values().sum(), "not IP", of(&self.non_ip))?;
         line(self.no_direction, "in no record: neither end is local", String::new())?;
-        line(self.no_time, "in no record: the capture says no time", String::new())?;
+        line(self.no_time, "in no record: the capture gives no time", String::new())?;
         let others = self.other_link.iter().map(|(name, count)| (name.as_str(), *count));
         line(self.other_link.values().sum(), "in no record: link types that are not read", listed(others))?;
         line(self.both_local, "recorded as egress: both ends are local", String::new())?;
@@ -176,7 +176,7 @@ impl fmt::Display for Report {
             "cut by the capture: their lengths count, their missing headers do not",
             String::new(),
         )?;
-        line(self.dropped_by_capture, "not in the capture, which says that it missed them", String::new())?;
+        line(self.dropped_by_capture, "not in the capture, which reports them as missed", String::new())?;
         line(self.notes.values().sum(), "recorded in part", of(&self.notes))?;
         let SuperPackets { by_mss, by_mtu, jumbo, mtu } = self.super_packets;
         line(by_mss, "super-packets, of segments as large as their connection agreed on", String::new())?;
@@ -192,15 +192,15 @@ impl fmt::Display for Report {
 }
 
 /// `1 packet`, `2 packets`
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `: arp 12, other 3`
 fn listed<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> String {
     counts.fold(String::new(), |mut text, (name, count)| {
         let separator = if text.is_empty() { ": " } else { ", " };
-        // A String takes every write.
+        // Writing to a `String` never fails.
         let _ = write!(text, "{separator}{name} {count}");
         text
     })

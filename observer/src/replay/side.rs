@@ -1,4 +1,4 @@
-//! Which way a packet went, seen from the interface.
+//! Direction of packets, as seen from the interface.
 
 use std::net::IpAddr;
 
@@ -11,35 +11,35 @@ use observer_ebpf::{
 use super::link::Frame;
 use crate::{flow::address, tasks::Mac};
 
-/// What is on the interface's side.
+/// Addresses on the interface's side.
 #[derive(Debug)]
 pub(super) struct Sides {
     mac: Option<Mac>,
     local: Vec<IpNet>,
 }
 
-/// Which way a packet went.
+/// Direction of a packet, or the reason why it is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
-    /// This way.
+    /// The direction is known.
     Known(Direction),
-    /// Both ends are local, and the capture does not say: taken as sent.
+    /// Both ends are local, and the capture gives no direction.
     BothLocal,
     /// Neither end is local.
     Neither,
-    /// Nothing says what is local.
-    Unsaid,
+    /// No address is local, because none was given, and the capture gives no direction.
+    Undetermined,
 }
 
 impl Sides {
-    /// The interface's address and the networks behind it.
+    /// Takes the interface's MAC address and the networks on its side.
     pub(super) fn new(mac: Option<Mac>, local: &[IpNet]) -> Self {
         Self { mac, local: local.to_vec() }
     }
 
-    /// The rules, each where the ones before it are silent: the MAC address, the networks, the capture's own word, and
-    /// that what is for a group comes from outside. Frames without a readable IP header are in no flow, so that their
-    /// direction does not matter.
+    /// The direction of a frame. Rules, in order: the MAC address, the networks, the direction in the capture, and that a
+    /// packet to a multicast or broadcast address was received. The direction of a frame without a valid IP header does
+    /// not matter, because it belongs to no flow.
     pub(super) fn of(&self, frame: &Frame<'_>, packet: &Result<Packet, Skip>) -> Side {
         if let (Some(mac), Some((destination, source))) = (self.mac, frame.macs) {
             if Mac::from(source) == mac {
@@ -57,7 +57,7 @@ impl Sides {
             (false, true, _) => Side::Known(Direction::Ingress),
             (_, _, Some(direction)) => Side::Known(direction),
             (true, true, None) => Side::BothLocal,
-            (false, false, None) if self.mac.is_none() && self.local.is_empty() => Side::Unsaid,
+            (false, false, None) if self.mac.is_none() && self.local.is_empty() => Side::Undetermined,
             (false, false, None) if frame.is_for_group() || is_group(destination) => {
                 Side::Known(Direction::Ingress)
             }
@@ -100,7 +100,7 @@ mod tests {
         source: [u8; 6],
         from: &'static str,
         to: &'static str,
-        said: Option<Direction>,
+        given: Option<Direction>,
         ethernet: bool,
     }
 
@@ -109,7 +109,7 @@ mod tests {
         source: PEER,
         from: "192.0.2.1",
         to: "198.51.100.1",
-        said: None,
+        given: None,
         ethernet: true,
     };
 
@@ -137,7 +137,7 @@ mod tests {
             let packet = parse(&bytes[..], frame);
             assert!(packet.is_ok());
             let macs = self.ethernet.then_some((self.destination, self.source));
-            sides.of(&Frame { bytes: &bytes, len, direction: self.said, macs }, &packet)
+            sides.of(&Frame { bytes: &bytes, len, direction: self.given, macs }, &packet)
         }
     }
 
@@ -149,7 +149,7 @@ mod tests {
     const OUT: Side = Side::Known(Direction::Egress);
 
     #[test]
-    fn networks_tell_by_the_end_that_is_local() {
+    fn networks_give_the_direction_by_the_local_end() {
         let sides = networks(&["10.1.0.0/16", "2001:db8:1::/48", "192.168.0.7/32"]);
         let side = |from, to| Case { from, to, ..PLAIN }.side(&sides);
         assert_eq!(side("10.1.2.3", "10.2.0.1"), OUT);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_a_group_comes_from_outside_unless_it_is_ours() {
+    fn multicast_is_ingress_unless_the_source_is_local() {
         let sides = networks(&["10.1.0.0/16", "2001:db8:1::/48"]);
         let side = |from, to| Case { from, to, ethernet: false, ..PLAIN }.side(&sides);
         assert_eq!(side("10.2.0.1", "224.0.0.251"), IN);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mac_address_is_heard_first_and_the_capture_last() {
+    fn the_mac_address_has_the_highest_priority_and_the_capture_the_lowest() {
         let mac = Sides::new(Some(US.into()), &[]);
         assert_eq!(Case { source: US, ..PLAIN }.side(&mac), OUT);
         assert_eq!(Case { destination: US, ..PLAIN }.side(&mac), IN);
@@ -191,16 +191,16 @@ mod tests {
         let both = Sides::new(Some(US.into()), &["192.0.2.0/24".parse().unwrap()]);
         assert_eq!(Case { destination: US, ..PLAIN }.side(&both), IN, "the network says the opposite");
         assert_eq!(PLAIN.side(&both), OUT, "the MAC address says nothing");
-        let said = |direction| Case { said: Some(direction), ..PLAIN };
+        let said = |direction| Case { given: Some(direction), ..PLAIN };
         assert_eq!(said(Direction::Ingress).side(&mac), IN);
         assert_eq!(said(Direction::Ingress).side(&both), OUT);
         assert_eq!(said(Direction::Egress).side(&networks(&["0.0.0.0/0"])), OUT, "both ends are local");
     }
 
     #[test]
-    fn without_rules_only_the_capture_can_tell() {
+    fn without_rules_the_capture_decides() {
         let sides = Sides::new(None, &[]);
-        assert_eq!(PLAIN.side(&sides), Side::Unsaid);
-        assert_eq!(Case { said: Some(Direction::Egress), ..PLAIN }.side(&sides), OUT);
+        assert_eq!(PLAIN.side(&sides), Side::Undetermined);
+        assert_eq!(Case { given: Some(Direction::Egress), ..PLAIN }.side(&sides), OUT);
     }
 }
