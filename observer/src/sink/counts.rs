@@ -5,18 +5,18 @@ use std::{
 
 use crate::record::{Content, Record, Status};
 
-/// How many records, and what they tell of.
+/// Number of records by `log-status`, with the packets and bytes of their flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     by_status: [u64; Status::ALL.len()],
-    /// Packets of the flows.
+    /// Packets of the flows, as on the wire.
     pub packets: u64,
-    /// Their bytes of layer 3.
+    /// Layer-3 bytes of those packets.
     pub bytes: u64,
 }
 
 impl Counts {
-    /// The sum of these records.
+    /// Sums these records.
     pub fn of<'a>(records: impl Iterator<Item = Record<'a>>) -> Self {
         let mut counts = Self::default();
         records.for_each(|record| counts.add(&record));
@@ -32,12 +32,12 @@ impl Counts {
         }
     }
 
-    /// How many records of this kind.
+    /// Number of records with this status.
     pub const fn with_status(&self, status: Status) -> u64 {
         self.by_status[status as usize]
     }
 
-    /// How many records.
+    /// Number of records.
     pub fn records(&self) -> u64 {
         self.by_status.iter().sum()
     }
@@ -53,7 +53,7 @@ impl AddAssign for Counts {
     }
 }
 
-/// The rest, none where there is less than that.
+/// Subtracts each count, and stops at zero.
 impl Sub for Counts {
     type Output = Self;
 

@@ -1,8 +1,8 @@
-//! Large writes, past the page cache.
+//! Large writes that bypass the page cache (`O_DIRECT`).
 //!
-//! A page of the cache costs a host more than to make what is written there, the more so on a virtual machine that has
-//! to be given the memory first, and it takes the place of a page of somebody's task. Records are written once and read
-//! by nobody here, so most of them need no cache.
+//! Filling a page of the cache costs more CPU time than producing its content, above all on a
+//! virtual machine that has to be given the memory first, and it displaces pages of the host's
+//! tasks. The daemon never reads records back, so most of them need no cache.
 
 use std::{
     fs::File,
@@ -11,56 +11,61 @@ use std::{
     path::Path,
 };
 
-/// What places on the disk and in memory are multiples of: a page, which is no less than the block of any disk.
+/// Alignment of file offsets and of memory for direct writes, in bytes: one page, at least the
+/// block size of any disk.
 pub(super) const BLOCK: usize = 4096;
-/// Bytes that are worth waiting for the disk; fewer go through the cache.
-const LEAST: usize = 64 << 10;
-/// Bytes of one request, at most.
-const MOST: usize = 4 << 20;
+/// Smallest direct write, in bytes. Smaller ones go through the page cache, because waiting for the
+/// disk costs more.
+const MIN_DIRECT: usize = 64 << 10;
+/// Largest direct write, in bytes.
+const MAX_WRITE: usize = 4 << 20;
 
-/// A second way into a file that is open.
+/// A second descriptor of an open file, for direct writes.
 #[derive(Debug)]
 pub(super) struct Direct {
-    /// None where the file system has no such way.
+    /// `None` if the file system does not support direct writes.
     file: Option<File>,
-    /// For bytes that lie elsewhere in memory than on the disk.
+    /// Holds data whose address in memory is not aligned like its offset in the file.
     buffer: Vec<u8>,
 }
 
 impl Direct {
-    /// The way into the file of this name.
+    /// Opens the file of this name.
     pub(super) fn open(path: &Path) -> Self {
         let file = File::options().write(true).custom_flags(libc::O_DIRECT).open(path).ok();
         Self { file, buffer: Vec::new() }
     }
 
-    /// Writes bytes at a place: whole blocks past the cache, what is before and behind them through `cached`.
+    /// Writes `bytes` at `offset`: whole blocks directly, the unaligned bytes before and after them
+    /// through `cached`.
     pub(super) fn write_all_at(&mut self, cached: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         let before = (offset.next_multiple_of(BLOCK as u64) - offset) as usize;
-        let Some((before, rest)) =
-            bytes.split_at_checked(before).filter(|(_, rest)| self.file.is_some() && rest.len() >= LEAST)
+        let Some((before, rest)) = bytes
+            .split_at_checked(before)
+            .filter(|(_, rest)| self.file.is_some() && rest.len() >= MIN_DIRECT)
         else {
             return cached.write_all_at(bytes, offset);
         };
         let (blocks, behind) = rest.split_at(rest.len() / BLOCK * BLOCK);
         cached.write_all_at(before, offset)?;
         let mut at = offset + before.len() as u64;
-        for blocks in blocks.chunks(MOST) {
+        for blocks in blocks.chunks(MAX_WRITE) {
             let written = self.write_blocks(blocks, at)?;
-            // All, or else what the disk did not take: whether it has room says the cache.
+            // A direct write may be short. The cached write completes it, or reports that the disk
+            // is full.
             cached.write_all_at(&blocks[written..], at + written as u64)?;
             at += blocks.len() as u64;
         }
         cached.write_all_at(behind, at)
     }
 
-    /// Writes as many bytes as can be written in this way.
+    /// Writes blocks directly, and returns the number of bytes written.
     fn write_blocks(&mut self, blocks: &[u8], offset: u64) -> io::Result<usize> {
         let Self { file: Some(file), buffer } = self else { return Ok(0) };
         let aligned = if blocks.as_ptr().addr().is_multiple_of(BLOCK) {
             blocks
         } else {
-            // Made when it is first needed, which may be never.
+            // Allocated on first use; most outputs never need it.
             buffer.resize(buffer.len().max(blocks.len() + BLOCK), 0);
             let start = buffer.as_ptr().align_offset(BLOCK);
             let aligned = &mut buffer[start..start + blocks.len()];
@@ -70,7 +75,7 @@ impl Direct {
         match file.write_at(aligned, offset) {
             Ok(written) => Ok(written),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            // Its blocks are larger, or it takes the flag and not the writes.
+            // The disk has larger blocks, or the file system accepts the flag but not the writes.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 self.file = None;
                 Ok(0)
@@ -88,7 +93,7 @@ mod tests {
 
     #[test]
     fn bytes_are_where_they_belong_however_they_get_there() {
-        // Not in memory: that needs no way past it.
+        // Not on tmpfs, which does not support direct writes.
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let path = directory.path().join("file");
         let file = File::create_new(&path).unwrap();
@@ -98,9 +103,11 @@ mod tests {
             let mut expected = Vec::new();
             let mut tail = 0;
             for (number, length) in
-                [1, LEAST + 1, 4095, BLOCK, MOST + 7, 3 * MOST, LEAST, 0, 9].into_iter().enumerate()
+                [1, MIN_DIRECT + 1, 4095, BLOCK, MAX_WRITE + 7, 3 * MAX_WRITE, MIN_DIRECT, 0, 9]
+                    .into_iter()
+                    .enumerate()
             {
-                // Each is written over the end of the one before, as the tail of a file is.
+                // Each write begins before the end of the previous one, as with the tail of a file.
                 let bytes: Vec<u8> = (0..length + tail).map(|at| (at % 251 + number) as u8).collect();
                 expected.truncate(expected.len() - tail);
                 way.write_all_at(&file, &bytes, expected.len() as u64).unwrap();

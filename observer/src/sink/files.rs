@@ -1,4 +1,4 @@
-//! The files of one output: opened, added to, finished, and what goes wrong with them.
+//! The open files of one output: opening, appending, finishing, and the errors of each.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -7,17 +7,21 @@ use std::{
 };
 
 use super::{
-    CloseError, Counts, Finished, Inbox, ObserverRef, Output, Partition, SinkLoss, SinkOptions,
+    counts::Counts,
+    delivery::{Finished, Inbox},
+    observer::{ObserverRef, SinkLoss},
+    options::SinkOptions,
+    output::{CloseError, Output},
     part::{Part, Unfinished},
-    place::Slot,
+    slot::{Partition, Slot},
 };
 
-/// Turns units into bytes of a file.
+/// An encoding of units into the bytes of a file.
 pub(super) trait Encoding<Unit: ?Sized> {
-    /// What is to be known of a file to add to it.
+    /// State of a file that the next unit depends on.
     type State: Default;
 
-    /// A unit's bytes, for a file of this state whose body ends at `offset`.
+    /// Encodes a unit for a file in state `state` whose body ends at `offset`.
     fn encode<'a>(
         &'a mut self,
         state: &Self::State,
@@ -26,18 +30,18 @@ pub(super) trait Encoding<Unit: ?Sized> {
     ) -> io::Result<Encoded<'a, Self::State>>;
 }
 
-/// A unit, encoded.
+/// An encoded unit.
 #[derive(Debug)]
 pub(super) struct Encoded<'a, State> {
-    /// Its bytes, and behind them what makes the file whole.
+    /// The unit's bytes, then the tail that makes the file complete.
     pub(super) bytes: &'a [u8],
-    /// How many of them are the unit's.
+    /// Length of the unit's part of `bytes`.
     pub(super) body: usize,
-    /// The file's state once they are written.
+    /// State of the file after this unit.
     pub(super) state: State,
 }
 
-/// Where units go.
+/// The files of one output, one for each slot.
 #[derive(Debug)]
 pub(super) struct Files<State> {
     output: Output,
@@ -49,9 +53,9 @@ pub(super) struct Files<State> {
     observer: ObserverRef,
     delivery: Option<Inbox>,
     open: BTreeMap<Slot, (Part, State)>,
-    /// Full or over, and not finished yet.
+    /// Files that take no more units and could not be finished yet.
     closed: Vec<Part>,
-    /// What was said last.
+    /// The state last reported to the observer.
     failing: bool,
 }
 
@@ -72,7 +76,8 @@ impl<State: Default> Files<State> {
         }
     }
 
-    /// Adds a unit to its file, and returns where the next one begins. Whatever becomes of it is told to the observer.
+    /// Appends a unit to the file of its slot, reports the result to the observer, and returns the
+    /// length of that file's body.
     pub(super) fn append<Unit: ?Sized>(
         &mut self,
         encoding: &mut impl Encoding<Unit, State = State>,
@@ -104,10 +109,10 @@ impl<State: Default> Files<State> {
     ) -> io::Result<()> {
         let mut open = match self.open.entry(slot.clone()) {
             Entry::Occupied(open) => open,
-            Entry::Vacant(place) => {
+            Entry::Vacant(vacant) => {
                 let folder = slot.folder(&self.directory, self.partition);
                 let stem = slot.stem(&self.flow_log_id);
-                place.insert_entry((Part::create(&folder, &stem, self.ending)?, State::default()))
+                vacant.insert_entry((Part::create(&folder, &stem, self.ending)?, State::default()))
             }
         };
         let (part, state) = open.get_mut();
@@ -126,7 +131,7 @@ impl<State: Default> Files<State> {
         result
     }
 
-    /// Forgets a file that somebody removed.
+    /// Closes a file that was removed by another process.
     fn drop_if_gone(&mut self, slot: &Slot) {
         if self.open.get(slot).is_some_and(|(part, _)| part.is_gone())
             && let Some((part, _)) = self.open.remove(slot)
@@ -144,7 +149,7 @@ impl<State: Default> Files<State> {
         self.observer.lost(self.output, &part.counts, SinkLoss::FileGone);
     }
 
-    /// Finishes the files to which nothing can be added after `time`.
+    /// Finishes the files whose slots end at or before `time`.
     pub(super) fn finish_before(&mut self, time: i64) {
         let over = self.open.extract_if(.., |slot, _| slot.is_over(time));
         self.closed.extend(over.map(|(_, (part, _))| part));
@@ -158,7 +163,7 @@ impl<State: Default> Files<State> {
                 Ok(path) => {
                     self.observer.finished(self.output);
                     if let Some(inbox) = &self.delivery {
-                        inbox.tell(Finished { path, counts: Some((self.output, part.counts)) });
+                        inbox.send(Finished { path, counts: Some((self.output, part.counts)) });
                     }
                 }
                 Err(Unfinished::Gone) => self.gone(&part),
@@ -167,7 +172,7 @@ impl<State: Default> Files<State> {
                     part.set_aside();
                     error = Some(because);
                 }
-                Err(Unfinished::Not(because)) => {
+                Err(Unfinished::Retry(because)) => {
                     self.closed.push(part);
                     error = Some(because);
                 }
@@ -178,7 +183,7 @@ impl<State: Default> Files<State> {
         }
     }
 
-    /// Finishes all files. The error says which are not.
+    /// Finishes all files. The error names the number of files that could not be finished.
     pub(super) fn close(&mut self) -> Result<(), CloseError> {
         self.finish_before(i64::MAX);
         let directory = || self.directory.clone();
@@ -195,7 +200,7 @@ impl<State: Default> Files<State> {
                 output = self.output.as_str(),
                 directory = %self.directory.display(),
                 %error,
-                "records cannot be written; those of the next windows are tried anew"
+                "records cannot be written; later windows are tried again"
             );
         }
         self.failing = true;

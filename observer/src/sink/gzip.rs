@@ -1,4 +1,4 @@
-//! Gzip, in which a file is whole after every unit and yet one member, as every reader takes it (RFC 1952).
+//! Gzip files of one member that are complete after every unit (RFC 1952).
 
 use std::io;
 
@@ -6,31 +6,32 @@ use flate2::{Compress, Compression, Crc, FlushCompress};
 
 use super::files::{Encoded, Encoding};
 
-/// Compresses units on their own, so that one that is not written leaves no trace in the next.
+/// Compresses each unit independently, so that a unit that fails to be written has no effect on the
+/// next.
 #[derive(Debug)]
 pub(super) struct Gzip {
-    /// What every file begins with.
+    /// First bytes of every file, uncompressed.
     head: Vec<u8>,
     deflate: Compress,
     out: Vec<u8>,
 }
 
-/// What the trailer says of all that is in the file.
+/// CRC and length of the uncompressed content, for the trailer.
 #[derive(Debug, Default)]
 pub(super) struct Checked(Crc);
 
-/// Deflate, no name, no time, Unix.
+/// Gzip header: deflate, no name, no time, Unix.
 pub(super) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
-/// A last block without anything in it (RFC 1951, 3.2.6).
+/// An empty last block (RFC 1951, 3.2.6).
 const LAST_BLOCK: [u8; 2] = [3, 0];
 
 impl Gzip {
-    /// Files that begin with `head`.
+    /// Creates an encoder for files that begin with `head`.
     pub(super) fn new(head: Vec<u8>) -> Self {
         Self { head, deflate: Compress::new(Compression::fast(), false), out: Vec::new() }
     }
 
-    /// Appends blocks that end at a byte and refer to nothing before them.
+    /// Appends deflate blocks that end on a byte boundary and do not refer to earlier data.
     fn deflate(deflate: &mut Compress, mut input: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         deflate.reset();
         loop {
@@ -38,7 +39,7 @@ impl Gzip {
             let before = deflate.total_in();
             deflate.compress_vec(input, out, FlushCompress::Sync)?;
             input = &input[(deflate.total_in() - before) as usize..];
-            // Room that is left says that nothing is left to write.
+            // Free space in the output means that the compressor has no more output pending.
             if input.is_empty() && out.len() < out.capacity() {
                 return Ok(());
             }
@@ -90,7 +91,7 @@ mod tests {
             (0..1 << 20).map(|number: u32| (number.wrapping_mul(0x9e37_79b9) >> 27) as u8).collect();
         let same = vec![b'x'; 100_000];
         for (number, unit) in [&b"one\n"[..], &same, &long, b"", b"last\n"].into_iter().enumerate() {
-            // What is encoded and not written is as if it never was.
+            // A unit that is encoded but not written must have no effect.
             gzip.encode(&state, file.len() as u64, b"lost").unwrap();
             let Encoded { bytes, body, state: next } = gzip.encode(&state, file.len() as u64, unit).unwrap();
             expected.extend_from_slice(unit);

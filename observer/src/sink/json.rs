@@ -1,13 +1,15 @@
 use std::{io, sync::Arc};
 
 use super::{
-    CloseError, ObserverRef, Output, Sink, SinkOptions,
     files::{Encoded, Encoding, Files},
     lines::gather,
+    observer::ObserverRef,
+    options::SinkOptions,
+    output::{CloseError, Output, Sink},
 };
 use crate::record::{Batch, Context, JsonLines};
 
-/// Files of JSON lines.
+/// The output of JSON lines to files.
 #[derive(Debug)]
 pub(super) struct JsonSink {
     context: Arc<Context>,
@@ -20,11 +22,11 @@ impl JsonSink {
     }
 }
 
-/// Bytes of lines in one unit, which is one request of the disk. A request costs the processor as much as to render 150
-/// records: it goes to sleep, and comes back to caches that others have used.
+/// Size of a unit in bytes; each unit is one write to the disk. A write costs as much CPU time as
+/// rendering 150 records, because the thread sleeps and finds cold caches when it wakes.
 const UNIT: usize = 2 << 20;
 
-/// Lines as they are.
+/// No encoding: lines are written unchanged.
 struct Plain;
 
 impl Encoding<[u8]> for Plain {

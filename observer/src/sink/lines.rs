@@ -1,36 +1,37 @@
-//! Records of a batch, rendered one after the other and gathered by their files.
+//! Rendering the records of a batch as lines, gathered by file.
 
 use std::mem;
 
-use super::{Counts, direct::BLOCK, place::Slot, units::Units};
+use super::{counts::Counts, direct::BLOCK, slot::Slot, units::Units};
 use crate::{
     flow::InterfaceNumber,
     record::{Batch, Context, Record},
 };
 
-/// Bytes of lines in one unit, where many wait at a time: few enough to stay in a processor's cache until another thread
-/// takes them.
+/// Size of a unit in bytes for outputs that queue units: small enough to stay in the CPU's cache
+/// until another thread takes it.
 pub(super) const UNIT: usize = 512 << 10;
 
-/// Lines that lie in memory, within a block, as they will lie in their file: so the disk can take them from there.
+/// A buffer of lines whose address is aligned like the lines' offset in the file, so that the disk
+/// can read it directly.
 #[derive(Debug)]
 pub(super) struct Lines {
-    /// Filler, then the lines.
+    /// Padding, then the lines.
     bytes: Vec<u8>,
     filler: usize,
 }
 
 impl Lines {
-    /// None yet, with room for those of a unit of `size` bytes.
+    /// Creates an empty buffer for a unit of `size` bytes.
     pub(super) fn new(size: usize) -> Self {
-        // Of most records, the longest line.
+        // Length of the longest line for nearly all records.
         const LINE: usize = 8 << 10;
         let mut lines = Self { bytes: Vec::with_capacity(BLOCK + size + LINE), filler: 0 };
         lines.restart(0);
         lines
     }
 
-    /// Drops all lines; the next will lie at this place of their file.
+    /// Clears the buffer, and aligns it for lines at this offset of their file.
     pub(super) fn restart(&mut self, place: u64) {
         self.filler = (place as usize).wrapping_sub(self.bytes.as_ptr().addr()) % BLOCK;
         self.bytes.clear();
@@ -42,8 +43,8 @@ impl Lines {
     }
 }
 
-/// Renders all records of a batch and hands over what is gathered, in units of `size` bytes; `take` may keep the lines and
-/// leave others, and says where in their file the next ones will lie.
+/// Renders all records of a batch and passes them to `take` in units of about `size` bytes. `take`
+/// may exchange the buffer, and returns the file offset of the next unit.
 pub(super) fn gather(
     batch: &Batch,
     context: &Context,

@@ -1,4 +1,4 @@
-//! A file that is being written, under a name that no reader takes for a finished one.
+//! A file that is being written, under a temporary name that readers ignore.
 
 use std::{
     fs::{self, File},
@@ -8,43 +8,44 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Counts, Output, direct::Direct};
+use super::{counts::Counts, direct::Direct, output::Output};
 
-/// Ends the name of a file that is being written; a dot begins it.
+/// Extension of a file that is being written. Its name begins with a dot.
 pub(super) const PART: &str = ".part";
-/// Ends the name of a file that was never finished and cannot be; a dot begins it.
+/// Extension of an unfinished file that cannot be finished. Its name begins with a dot.
 pub(super) const INCOMPLETE: &str = ".incomplete";
 
-/// The file: a body that is only ever added to, and a tail that makes it whole.
+/// An unfinished file: a body that only grows, and a tail that makes the file complete.
 #[derive(Debug)]
 pub(super) struct Part {
     file: File,
     direct: Direct,
     temporary: PathBuf,
     finished: PathBuf,
-    /// Where the tail begins.
+    /// Length of the body, which is the offset of the tail.
     body: u64,
     tail: Vec<u8>,
-    /// A write failed, and the tail could not be put back.
+    /// True after a failed write, until the tail is restored.
     torn: bool,
-    /// What is in it.
+    /// Records in the file.
     pub(super) counts: Counts,
 }
 
-/// Why a file was not finished.
+/// Reason for a file that could not be finished.
 #[derive(Debug)]
 pub(super) enum Unfinished {
-    /// It is not where it was made.
+    /// The file was removed or renamed by another process.
     Gone,
-    /// The system cannot say that it is on the disk.
+    /// `fsync` failed: the content may not be on the disk.
     Unsynced(io::Error),
     /// Another attempt may succeed.
-    Not(io::Error),
+    Retry(io::Error),
 }
 
 impl Part {
-    /// Makes an empty file, whose finished name will be that of `stem`, of eight digits and of `ending`. It is locked
-    /// as long as it is open, so that no other process takes it for one that was left behind.
+    /// Creates an empty file with the final name `STEM_XXXXXXXX.ENDING`, eight random hexadecimal
+    /// digits. The file is locked while it is open, so that no other process recovers it as
+    /// unfinished.
     pub(super) fn create(folder: &Path, stem: &str, ending: &str) -> io::Result<Self> {
         const ATTEMPTS: u32 = 100;
         fs::create_dir_all(folder)?;
@@ -58,7 +59,7 @@ impl Part {
             }
             match File::create_new(&temporary) {
                 Ok(file) => {
-                    // Without locks on this file system there is at worst a notice too many.
+                    // Without locks on this file system, the worst case is one log line too many.
                     let _ = file.try_lock();
                     let direct = Direct::open(&temporary);
                     let tail = Vec::new();
@@ -81,19 +82,20 @@ impl Part {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Where the next unit begins.
+    /// Offset of the next unit.
     pub(super) const fn body(&self) -> u64 {
         self.body
     }
 
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub(super) const fn size(&self) -> u64 {
         self.body + self.tail.len() as u64
     }
 
-    /// Writes over the tail: `body` bytes of body, the rest a new tail. After an error the file is as it was before.
+    /// Overwrites the tail with `body` bytes of body and a new tail. After an error, the file is
+    /// unchanged.
     pub(super) fn append(&mut self, bytes: &[u8], body: usize) -> io::Result<()> {
-        self.mend()?;
+        self.restore_tail()?;
         let before = self.size();
         self.torn = true;
         let written = self.direct.write_all_at(&self.file, bytes, self.body).and_then(|()| {
@@ -109,15 +111,15 @@ impl Part {
                 Ok(())
             }
             Err(error) => {
-                // What fails here is tried again before the next write.
-                let _ = self.mend();
+                // If this fails, the next write tries it again.
+                let _ = self.restore_tail();
                 Err(error)
             }
         }
     }
 
-    /// Puts back the tail that a failed write has written over. It takes no room that the file did not have.
-    fn mend(&mut self) -> io::Result<()> {
+    /// Restores the tail after a failed write. Needs no additional disk space.
+    fn restore_tail(&mut self) -> io::Result<()> {
         if self.torn {
             self.file.write_all_at(&self.tail, self.body)?;
             self.file.set_len(self.size())?;
@@ -126,51 +128,52 @@ impl Part {
         Ok(())
     }
 
-    /// Whether it was removed or moved away: no rename would finish it.
+    /// True if the file was removed or renamed by another process, so that it cannot be finished.
     pub(super) fn is_gone(&self) -> bool {
-        let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         match (self.file.metadata(), fs::metadata(&self.temporary)) {
-            (Ok(own), Ok(there)) => place(own) != place(there),
+            (Ok(own), Ok(there)) => inode(own) != inode(there),
             (_, Err(error)) => error.kind() == io::ErrorKind::NotFound,
             (Err(_), _) => false,
         }
     }
 
-    /// Everything on disk, then the final name, which is returned.
+    /// Syncs the file, renames it to its final name, and returns that name.
     pub(super) fn finish(&mut self) -> Result<PathBuf, Unfinished> {
-        self.mend().map_err(Unfinished::Not)?;
-        // After a failed sync the kernel forgets what it could not write: another one would succeed and mean nothing.
+        self.restore_tail().map_err(Unfinished::Retry)?;
+        // After a failed sync the kernel discards the unwritten pages, so a second sync would
+        // succeed without effect.
         self.file.sync_all().map_err(Unfinished::Unsynced)?;
         fs::rename(&self.temporary, &self.finished)
-            .map_err(|error| if self.is_gone() { Unfinished::Gone } else { Unfinished::Not(error) })?;
-        // It is there; that it stays is all that this adds.
+            .map_err(|error| if self.is_gone() { Unfinished::Gone } else { Unfinished::Retry(error) })?;
+        // The rename has succeeded; syncing the folder only makes it durable.
         let _ = self.finished.parent().map(|folder| File::open(folder)?.sync_all());
         Ok(self.finished.clone())
     }
 
-    /// Takes it out of the way of whoever looks for parts.
+    /// Renames the file, so that no later run tries to finish it.
     pub(super) fn set_aside(self) {
         let _ = fs::rename(&self.temporary, set_aside(&self.temporary));
     }
 
-    /// Removes it.
+    /// Removes the file.
     pub(super) fn discard(self) {
         let _ = fs::remove_file(&self.temporary);
     }
 }
 
-/// Where a part goes that will never be a file.
+/// Name of an unfinished file that cannot be finished.
 pub(super) fn set_aside(part: &Path) -> PathBuf {
     part.with_extension(&INCOMPLETE[1..])
 }
 
-/// The final name of a part, if it is one of ours.
+/// The final name of an unfinished file; `None` for files of other programs.
 pub(super) fn finished(part: &Path) -> Option<PathBuf> {
     let name = part.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(PART)?;
     is_ours(name).then(|| part.with_file_name(name))
 }
 
-/// Whether a file that is called so is a finished one of ours.
+/// True for the names of finished record files.
 pub(super) fn is_ours(name: &str) -> bool {
     let ending = name.split_once('.').map(|(_, ending)| ending);
     !name.starts_with('.')

@@ -1,17 +1,22 @@
-//! Batches that an output has been given and has not settled yet.
+//! The queue of batches of one output.
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Counts, ObserverRef, Output, Recovered, SinkLoss, SinkObserver};
+use super::{
+    counts::Counts,
+    observer::{ObserverRef, Recovered, SinkLoss, SinkObserver},
+    output::Output,
+};
 use crate::record::{Batch, Context};
 
-/// Windows that wait while one is written. A window with a million flows takes 95 MB, which all outputs share.
+/// Batches that may wait while one is written. A batch of a million flows takes 95 MB, shared by
+/// all outputs.
 const WAITING: usize = 2;
 
-/// The queue of one output, with an account of what is settled: told to the observer as written or lost.
+/// A queue of batches that knows which records are settled, that is, reported as written or lost.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -20,13 +25,13 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The first one is being written.
+    /// The first batch is being written.
     batches: VecDeque<Arc<Batch>>,
-    /// Records of the first one.
+    /// Settled records of the first batch.
     settled: Counts,
-    /// No more come.
+    /// No more batches follow.
     closed: bool,
-    /// Nobody writes them any more.
+    /// The reader has ended.
     abandoned: bool,
 }
 
@@ -35,7 +40,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a batch, if there is room for it.
+    /// Appends a batch and returns true, or returns false if the queue is full.
     pub(super) fn offer(&self, batch: &Arc<Batch>) -> bool {
         let mut state = self.state();
         let has_room = !state.abandoned && state.batches.len() <= WAITING;
@@ -46,7 +51,7 @@ impl Queue {
         has_room
     }
 
-    /// Adds a batch when there is room for it; nothing where nobody writes.
+    /// Waits for room and appends a batch. Drops the batch if the reader has ended.
     pub(super) fn send(&self, batch: &Arc<Batch>) {
         let mut state = self.state();
         while !state.abandoned && state.batches.len() > WAITING {
@@ -58,19 +63,20 @@ impl Queue {
         }
     }
 
-    /// Adds the last batch, whether there is room or not.
+    /// Appends the last batch, even to a full queue, and closes the queue.
     pub(super) fn finish(&self, last: &Arc<Batch>) {
         self.state().batches.push_back(Arc::clone(last));
         self.close();
     }
 
-    /// After what waits, nothing more comes.
+    /// Closes the queue: no more batches follow.
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.changed.notify_all();
     }
 
-    /// The next batch, which stays in the queue until it is [`done`](Self::done). `None` after the last.
+    /// Waits for the next batch. It stays in the queue until [`done`](Self::done). `None` after the
+    /// last.
     pub(super) fn next(&self) -> Option<Arc<Batch>> {
         let mut state = self.state();
         loop {
@@ -84,24 +90,24 @@ impl Queue {
         }
     }
 
-    /// All of the first batch is settled.
+    /// Removes the first batch, all of whose records are settled.
     pub(super) fn done(&self) {
         let mut state = self.state();
         let batch = state.batches.pop_front();
         state.settled = Counts::default();
         drop(state);
-        // Dropping a million flows takes a while.
+        // Outside the lock, because freeing a million flows takes a while.
         drop(batch);
         self.changed.notify_all();
     }
 
-    /// Nobody writes any more.
+    /// Marks the reader as ended, and wakes all waiting senders.
     pub(super) fn abandon(&self) {
         self.state().abandoned = true;
         self.changed.notify_all();
     }
 
-    /// What was given and is not settled.
+    /// The records in the queue that are not settled.
     pub(super) fn unsettled(&self, context: &Context) -> Counts {
         let state = self.state();
         let mut counts = Counts::default();
@@ -112,13 +118,13 @@ impl Queue {
     }
 }
 
-/// Tells the observer of the sinks, and the queue what is settled.
-pub(super) struct Settles {
+/// Passes all reports to the observer, and counts settled records in the queue.
+pub(super) struct QueueObserver {
     pub(super) queue: Arc<Queue>,
     pub(super) observer: ObserverRef,
 }
 
-impl SinkObserver for Settles {
+impl SinkObserver for QueueObserver {
     fn written(&self, output: Output, counts: &Counts) {
         self.observer.written(output, counts);
     }

@@ -1,4 +1,4 @@
-//! What an earlier run left unfinished: finished now as far as it is whole, or set aside.
+//! Recovery of files that an earlier run left unfinished.
 
 use std::{
     fs::{self, File},
@@ -9,50 +9,28 @@ use std::{
 use flate2::{Compression, Decompress, FlushDecompress, bufread::GzDecoder, write::GzEncoder};
 
 use super::{
-    Finished, Inbox, ObserverRef, Output, files_below,
+    delivery::{Finished, Inbox},
     gzip::HEADER,
+    observer::{ObserverRef, Recovered},
+    output::Output,
     parquet,
     part::{self, PART},
+    slot::files_below,
 };
 
-/// What became of an unfinished file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recovered {
-    /// It has its final name, without what was half written.
-    Finished,
-    /// No record in it was whole.
-    Empty,
-    /// It cannot be read, and has a name that no reader looks at.
-    SetAside,
-}
-
-impl Recovered {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Finished, Self::Empty, Self::SetAside];
-
-    /// The value of the label `result`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Finished => "finished",
-            Self::Empty => "empty",
-            Self::SetAside => "set_aside",
-        }
-    }
-}
-
-/// Unfinished files.
+/// The unfinished files of earlier runs.
 #[derive(Debug)]
 pub struct Leftovers(Vec<PathBuf>);
 
 impl Leftovers {
-    /// Those below an output directory. To be called before anything is written there.
+    /// Finds unfinished files below an output directory. Call before any file is written there.
     pub fn find(directory: &Path) -> Self {
         let mut files = files_below(directory);
         files.retain(|file| part::finished(file).is_some());
         Self(files)
     }
 
-    /// Finishes them, or sets them aside; those that another process is writing stay.
+    /// Finishes each file, or sets it aside. Skips files that another process is writing.
     pub fn recover(self, observer: &ObserverRef, delivery: Option<&Inbox>) {
         for part in self.0 {
             match recover(&part) {
@@ -67,7 +45,7 @@ impl Leftovers {
                     if let (Recovered::Finished, Some(path), Some(inbox)) =
                         (how, part::finished(&part), delivery)
                     {
-                        inbox.tell(Finished { path, counts: None });
+                        inbox.send(Finished { path, counts: None });
                     }
                 }
                 Err(error) => {
@@ -117,7 +95,7 @@ fn finish(part: &Path, file: &File) -> io::Result<Recovered> {
     Ok(Recovered::Finished)
 }
 
-/// Cuts off what is behind the last whole line.
+/// Truncates the file after its last complete line.
 fn json(part: &Path, file: &File) -> io::Result<Recovered> {
     let is_whole =
         |line: &[u8]| line.starts_with(b"{\"version\":") && line.ends_with(b"}\n") && !line.contains(&0);
@@ -128,14 +106,14 @@ fn json(part: &Path, file: &File) -> io::Result<Recovered> {
         line.clear();
     }
     if whole == 0 {
-        // A whole line that is none of ours is somebody's.
+        // A complete line in another format is not from the daemon.
         return Ok(if line.ends_with(b"\n") { Recovered::SetAside } else { Recovered::Empty });
     }
     file.set_len(whole)?;
     finish(part, file)
 }
 
-/// Takes it as it is, or else writes what can be read of it anew.
+/// Keeps a complete file as it is. Rewrites the readable lines of an incomplete one.
 fn text(part: &Path, mut file: File) -> io::Result<Recovered> {
     let mut decoder = GzDecoder::new(BufReader::new(&file));
     let is_whole = io::copy(&mut decoder, &mut io::sink()).is_ok()
@@ -143,21 +121,22 @@ fn text(part: &Path, mut file: File) -> io::Result<Recovered> {
     if is_whole {
         return finish(part, &file);
     }
-    // Our header has no parts that vary.
+    // Headers written by the daemon are all the same.
     let mut header = Vec::new();
     file.rewind()?;
     (&file).take(HEADER.len() as u64).read_to_end(&mut header)?;
     if !HEADER.starts_with(&header) {
         return Ok(Recovered::SetAside);
     }
-    let mut lines = BufReader::new(Readable { input: BufReader::new(file), inflate: Decompress::new(false) });
+    let mut lines =
+        BufReader::new(TolerantInflate { input: BufReader::new(file), inflate: Decompress::new(false) });
     let words = |line: &[u8]| line.split(|byte| *byte == b' ').count();
     let (mut head, mut line) = (Vec::new(), Vec::new());
     let has_lines = next_line(&mut lines, &mut head) && next_line(&mut lines, &mut line);
     if !has_lines || words(&line) != words(&head) {
         return Ok(Recovered::Empty);
     }
-    // Should this be interrupted, the next attempt writes the same under the same names.
+    // If this is interrupted, the next attempt writes the same content under the same names.
     let salvaged = part.with_extension("salvaged");
     let mut out = GzEncoder::new(BufWriter::new(File::create(&salvaged)?), Compression::fast());
     out.write_all(&head)?;
@@ -173,13 +152,13 @@ fn text(part: &Path, mut file: File) -> io::Result<Recovered> {
     finish(part, &file)
 }
 
-/// What can be read of a deflate stream: everything before its first error.
-struct Readable {
+/// Inflates a deflate stream up to its first error.
+struct TolerantInflate {
     input: BufReader<File>,
     inflate: Decompress,
 }
 
-impl Read for Readable {
+impl Read for TolerantInflate {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
             let input = self.input.fill_buf()?;
@@ -196,7 +175,7 @@ impl Read for Readable {
     }
 }
 
-/// The next line with its line feed; false where there is no whole one.
+/// Reads a line with its line feed. Returns false if there is no complete line.
 fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
     matches!(lines.read_until(b'\n', line), Ok(1..)) && line.ends_with(b"\n")
 }
@@ -207,9 +186,10 @@ mod tests {
 
     use super::*;
     use crate::sink::{
-        Counts, SinkLoss, SinkObserver,
+        counts::Counts,
         files::{Encoded, Encoding as _},
         gzip::{Checked, Gzip},
+        observer::{SinkLoss, SinkObserver},
         part::Part,
     };
 
@@ -229,7 +209,8 @@ mod tests {
 
     const STEM: &str = "123456789012_vpcflowlogs_us-east-1_fl-1234abcd_20180620T1620Z";
 
-    /// What becomes of a part with this ending and content: the names of all files then, and the first one's content.
+    /// Recovers one file with this ending and content. Returns the results, the names of all files,
+    /// and the content of the first.
     fn after(ending: &str, content: &[u8]) -> (Vec<Recovered>, Vec<String>, Vec<u8>) {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("AWSLogs/123456789012/vpcflowlogs");
@@ -284,7 +265,7 @@ mod tests {
             assert_eq!((how, names), (vec![Recovered::Finished], vec![format!("{STEM}_0123abcd.log.gz")]));
             assert_eq!(content, whole);
         }
-        // Cut within the second unit, and the first unit's tail half written over.
+        // Cut within the second unit, and overwritten in part of the first unit's tail.
         for broken in [file[..bodies[1].0 - 3].to_vec(), [&file[..bodies[0].0], &[0xff; 7]].concat()] {
             let (how, names, content) = after("log.gz", &broken);
             assert_eq!(how, [Recovered::Finished]);

@@ -3,10 +3,15 @@ use std::{
     sync::Arc,
 };
 
-use super::{CloseError, Counts, ObserverRef, Output, Sink, SinkLoss, lines::UNIT};
+use super::{
+    counts::Counts,
+    lines::UNIT,
+    observer::{ObserverRef, SinkLoss},
+    output::{CloseError, Output, Sink},
+};
 use crate::record::{Batch, Context, TextLines};
 
-/// Text records without a header on standard output, for log shippers: what CloudWatch Logs would hold.
+/// The output of text without a header to standard output, for log shippers.
 #[derive(Debug)]
 pub(super) struct StdoutSink {
     context: Arc<Context>,

@@ -7,36 +7,41 @@ use std::{
 };
 
 use super::{
-    CloseError, Counts, ObserverRef, Output, Sink, SinkOptions,
+    counts::Counts,
     files::Files,
     gzip::Gzip,
     lines::{Lines, UNIT, gather},
-    place::Slot,
+    observer::ObserverRef,
+    options::SinkOptions,
+    output::{CloseError, Output, Sink},
+    slot::Slot,
 };
 use crate::{
     record::{Batch, Context, TextLines, write_header},
     worker::{Deadline, Worker},
 };
 
-/// Files of AWS's text. A thread of its own compresses them, while the next lines are rendered.
+/// The output of text to compressed files. A second thread compresses lines while the next ones are
+/// rendered.
 #[derive(Debug)]
 pub(super) struct TextSink {
     context: Arc<Context>,
     work: Option<SyncSender<Work>>,
-    /// Buffers that are written.
+    /// Written buffers, for reuse.
     spare: Receiver<Lines>,
     thread: Option<Worker<Result<(), CloseError>>>,
 }
 
-/// What the thread is to do.
+/// A job for the compressing thread.
 #[derive(Debug)]
 enum Work {
     Append(Slot, Lines, Counts),
-    /// No record of an earlier end comes. Dropping the other end says that all before this is done.
+    /// Finishes the files whose slots end at or before this time. Drops the sender when all earlier
+    /// jobs are done.
     FinishBefore(i64, SyncSender<()>),
 }
 
-/// Units that wait to be compressed.
+/// Units that may wait to be compressed.
 const WAITING: usize = 4;
 
 impl TextSink {
@@ -52,7 +57,7 @@ impl TextSink {
                 match work {
                     Work::Append(slot, lines, counts) => {
                         files.append(&mut gzip, &slot, lines.as_slice(), &counts);
-                        // One that nobody waits for is dropped.
+                        // If the channel is full, the buffer is freed.
                         let _ = written.try_send(lines);
                     }
                     Work::FinishBefore(time, done) => {
@@ -69,7 +74,7 @@ impl TextSink {
 
 impl Sink for TextSink {
     fn write(&mut self, batch: &Batch) {
-        // The thread ends only when this does.
+        // The thread ends when this sender is dropped.
         let Some(work) = &self.work else { return };
         let mut text = TextLines::default();
         gather(
@@ -80,19 +85,19 @@ impl Sink for TextSink {
             |slot, unit, counts| {
                 let other = self.spare.try_recv().unwrap_or_else(|_| Lines::new(UNIT));
                 let _ = work.send(Work::Append(slot.clone(), mem::replace(unit, other), *counts));
-                // They lie in the file as they are compressed.
+                // The offset does not matter: the lines are compressed into another buffer.
                 0
             },
         );
         let (done, all_done) = sync_channel(1);
         let _ = work.send(Work::FinishBefore(batch.window.end, done));
-        // Nothing is sent: it is dropped when all of the batch is settled.
+        // Returns when the thread drops the sender: all records of the batch are settled.
         let _ = all_done.recv();
     }
 
     fn close(&mut self) -> Result<(), CloseError> {
         self.work = None;
-        // The thread that closes this has a deadline.
+        // No deadline here, because the caller's thread has one.
         match self.thread.take() {
             Some(thread) => thread.join(&Deadline::never())?,
             None => Ok(()),

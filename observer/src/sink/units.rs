@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use super::{
-    Counts,
-    place::{Places, Slot},
+    counts::Counts,
+    slot::{Owners, Slot},
 };
 use crate::{flow::InterfaceNumber, record::Record};
 
-/// Records of one file that wait for enough others.
+/// Records of one file, gathered for one write.
 #[derive(Debug)]
 pub(super) struct Unit<T> {
     pub(super) slot: Slot,
@@ -14,33 +14,33 @@ pub(super) struct Unit<T> {
     pub(super) counts: Counts,
 }
 
-/// The units of a window.
+/// The units of a window, one for each slot.
 #[derive(Debug)]
 pub(super) struct Units<T> {
-    places: Places,
+    owners: Owners,
     waiting: Vec<Unit<T>>,
-    /// Whose turn it was: mostly it is again.
+    /// Index of the unit used last; the next record mostly belongs to it.
     last: usize,
 }
 
 impl<T> Units<T> {
     pub(super) fn new() -> Self {
-        Self { places: Places::default(), waiting: Vec::new(), last: 0 }
+        Self { owners: Owners::default(), waiting: Vec::new(), last: 0 }
     }
 
-    /// The unit of a record, which counts it.
+    /// Returns the unit of a record, and adds the record to its counts.
     pub(super) fn of(
         &mut self,
         interface: InterfaceNumber,
         record: &Record<'_>,
         empty: impl FnOnce() -> T,
     ) -> &mut Unit<T> {
-        let Self { places, waiting, last } = self;
-        let (start, place) = places.of(interface, record);
-        let is_its = |unit: &Unit<T>| unit.slot.start == start && Arc::ptr_eq(&unit.slot.place, place);
+        let Self { owners, waiting, last } = self;
+        let (start, owner) = owners.of(interface, record);
+        let is_its = |unit: &Unit<T>| unit.slot.start == start && Arc::ptr_eq(&unit.slot.owner, owner);
         if !waiting.get(*last).is_some_and(is_its) {
             *last = waiting.iter().position(is_its).unwrap_or_else(|| {
-                let slot = Slot { start, place: Arc::clone(place) };
+                let slot = Slot { start, owner: Arc::clone(owner) };
                 waiting.push(Unit { slot, content: empty(), counts: Counts::default() });
                 waiting.len() - 1
             });
@@ -50,7 +50,7 @@ impl<T> Units<T> {
         unit
     }
 
-    /// All of them.
+    /// All units.
     pub(super) fn into_units(self) -> impl Iterator<Item = Unit<T>> {
         self.waiting.into_iter()
     }

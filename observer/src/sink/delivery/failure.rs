@@ -1,40 +1,40 @@
-//! Why a file was not delivered, and what that means for it and for the others.
+//! Reasons for failed deliveries, and the files that each one affects.
 
 use std::{error::Error as StdError, io};
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-/// What a store says of a request that it does not grant.
+/// Error response of a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", [&*status.to_string(), code, message].into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(" "))]
 pub(super) struct Answer {
-    /// HTTP.
+    /// HTTP status.
     pub(super) status: u16,
-    /// The store's own name for it, such as `AccessDenied`; empty where it gives none.
+    /// Error code of the store, such as `AccessDenied`; empty if there is none.
     pub(super) code: Box<str>,
-    /// The store's own words.
+    /// Error message of the store.
     message: Box<str>,
 }
 
 impl Answer {
-    /// Reads the document that Amazon, Google and Azure answer with.
+    /// Reads the XML error document of Amazon, Google and Azure.
     pub(super) fn new(status: u16, document: &str) -> Self {
         Self { status, code: element(document, "Code").into(), message: element(document, "Message").into() }
     }
 
-    /// Finds one behind an error.
+    /// Finds an error response among the sources of an error.
     pub(super) fn of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         chain(error).find_map(|cause| cause.downcast_ref())
     }
 }
 
-/// The text of the first element of this name, in one line.
+/// Text of the first element of this name, on one line.
 fn element(document: &str, name: &str) -> String {
     let text = document.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once("</"));
     text.map_or("", |(text, _)| text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// An error and what is behind it.
+/// An error and its sources.
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn StdError + 'static) = *error;
@@ -42,34 +42,34 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
     })
 }
 
-/// For which files an attempt that failed is likely to fail again.
+/// The files for which a failed attempt would fail again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// For this one, until somebody changes something. For others too, perhaps: trying them tells.
+    /// This file, until the cause is corrected. Trying other files shows if they fail too.
     File,
-    /// For all, until somebody changes something.
+    /// All files, until the cause is corrected.
     All,
-    /// For all, for a while.
+    /// All files, temporarily.
     Passing,
 }
 
-/// Why a file is set aside.
+/// Reason for setting a file aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The store allows no such object, or not to us.
+    /// The store denies access to this object.
     Denied,
-    /// The store takes the request for a wrong one.
+    /// The store rejects the request as invalid.
     Invalid,
-    /// There is an object that must stay.
+    /// The key holds an object that must not be replaced.
     Conflict,
-    /// The store takes no object of this size.
+    /// The file is larger than the store accepts.
     TooLarge,
     /// The file cannot be read.
     Unreadable,
 }
 
 impl Refusal {
-    /// All of them.
+    /// Every reason.
     pub const ALL: [Self; 5] =
         [Self::Denied, Self::Invalid, Self::Conflict, Self::TooLarge, Self::Unreadable];
 
@@ -85,18 +85,19 @@ impl Refusal {
     }
 }
 
-/// What an error is by, however it is worded: its text may hold times, ids and names that differ each time.
+/// Identity of an error, independent of its text, which may hold times and IDs that differ between
+/// attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     Answer(u16, Box<str>),
     Http(HttpErrorKind),
     File(io::ErrorKind),
     Slow,
-    /// Of no kind that is known: by its innermost error.
+    /// Any other error, identified by the text of its innermost source.
     Other(Box<str>),
 }
 
-/// An attempt that failed.
+/// A failed attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) cause: Cause,
@@ -109,7 +110,7 @@ impl Failure {
         Self { cause: Cause::File(error.kind()), text: error.to_string() }
     }
 
-    /// The store did not take it.
+    /// The store did not accept the file.
     pub(super) fn of_store(error: &object_store::Error) -> Self {
         if let Some(answer) = Answer::of(error) {
             let cause = Cause::Answer(answer.status, answer.code.clone());
@@ -122,14 +123,14 @@ impl Failure {
             _ => Cause::Other(innermost.as_str().into()),
         };
         let mut text = error.to_string();
-        // Those of HTTP say in their innermost error alone what happened.
+        // HTTP errors name their cause only in the innermost source.
         if !text.contains(&innermost) {
             text = format!("{text}: {innermost}");
         }
         Self { cause, text }
     }
 
-    /// It took longer than it may.
+    /// The attempt took too long.
     pub(super) fn slow() -> Self {
         Self { cause: Cause::Slow, text: "it takes too long".into() }
     }
@@ -142,7 +143,7 @@ impl Failure {
         }
     }
 
-    /// What to call it where its file is set aside.
+    /// Reason to report when the file is set aside.
     pub(super) fn refusal(&self) -> Refusal {
         match &self.cause {
             Cause::File(_) => Refusal::Unreadable,
@@ -154,11 +155,11 @@ impl Failure {
         }
     }
 
-    /// What helps, where the error does not say so itself.
-    pub(super) fn mend(&self) -> Option<&'static str> {
+    /// Advice for the user, if the error text does not include it.
+    pub(super) fn advice(&self) -> Option<&'static str> {
         match &self.cause {
             Cause::Answer(301 | 307, _) => Some("is --region the bucket's?"),
-            Cause::Answer(_, code) => mend_of_code(code),
+            Cause::Answer(_, code) => advice_for_code(code),
             _ if self.text.contains("169.254.") => {
                 Some("give the host or the task a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
             }
@@ -170,11 +171,12 @@ impl Failure {
     }
 }
 
-/// By the store's own code where it says more than the status. Amazon S3, "Error responses"; Azure, "Blob Storage error
-/// codes"; Google, "XML API: HTTP status and error codes".
+/// Classifies an error response by its code, and by its status if the code is unknown. Amazon S3,
+/// "Error responses"; Azure, "Blob Storage error codes"; Google, "XML API: HTTP status and error
+/// codes".
 fn scope_of_answer(status: u16, code: &str) -> Scope {
     match code {
-        // The credentials, the clock, the bucket, the region, the key of the bucket.
+        // Credentials, clock, bucket, region, or the bucket's encryption key.
         "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"
         | "ExpiredToken"
@@ -201,7 +203,7 @@ fn scope_of_answer(status: u16, code: &str) -> Scope {
         | "ContainerDisabled"
         | "UserProjectAccountProblem" => Scope::All,
         _ if code.starts_with("KMS.") => Scope::All,
-        // What was sent did not arrive whole, or somebody else is at it.
+        // The upload arrived damaged, or another request interfered.
         "RequestTimeout"
         | "SlowDown"
         | "InternalError"
@@ -230,12 +232,12 @@ fn scope_of_file(kind: io::ErrorKind) -> Scope {
         io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidData => {
             Scope::File
         }
-        // EIO, which has no kind of its own, and what a full table of descriptors gives: both may pass.
+        // EIO has no `ErrorKind`. It may pass, as may a full table of descriptors.
         _ => Scope::Passing,
     }
 }
 
-fn mend_of_code(code: &str) -> Option<&'static str> {
+fn advice_for_code(code: &str) -> Option<&'static str> {
     Some(match code {
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
             "is --region the bucket's?"

@@ -1,4 +1,4 @@
-//! HTTP to a store that says what it has taken.
+//! HTTP to a store, with strict checks of its responses.
 
 use async_trait::async_trait;
 use http_body_util::{BodyExt as _, Limited};
@@ -14,9 +14,9 @@ use reqwest::Url;
 use super::failure::Answer;
 use crate::http::HttpClient;
 
-/// Connects to a store of which an object counts as put only when it answers with nothing but headers, as those of
-/// Amazon, Google and Azure do. A body is an error that comes as a success, or the page of a proxy to which the client was
-/// redirected: a client that takes that for a store removes a file that is nowhere else.
+/// HTTP connector that accepts an upload only if the response has no body, as those of Amazon,
+/// Google and Azure. A response with a body is an error with a success status, or a proxy's page
+/// after a redirect. Taking it for success would remove a file that is stored nowhere else.
 #[derive(Clone, Debug)]
 pub(super) struct Strict(pub(super) HttpClient);
 
@@ -27,15 +27,15 @@ impl HttpConnector for Strict {
     }
 }
 
-/// Bytes of an answer that are worth a line of the log.
+/// Bytes of an unexpected response to show in the log.
 const SHOWN: usize = 200;
-/// Bytes of an error that are read; those of stores have some hundred.
-const MOST: usize = 64 << 10;
+/// Maximum size of a response in bytes; error documents have some hundred.
+const MAX_RESPONSE: usize = 64 << 10;
 
 #[derive(Debug)]
 struct Service {
     http: HttpClient,
-    /// Whether HTTP without TLS is allowed.
+    /// True if HTTP without TLS is allowed.
     may_be_plain: bool,
 }
 
@@ -45,12 +45,12 @@ impl HttpService for Service {
         let url = Url::parse(&request.uri().to_string())
             .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         if url.scheme() != "https" && !self.may_be_plain {
-            return Err(unexpected(format!("{url}: a store is asked by HTTPS alone")));
+            return Err(unexpected(format!("{url}: requests to a store need HTTPS")));
         }
-        // A request with no content is one for a token.
+        // A PUT without content requests a token.
         let puts = request.method().as_str() == "PUT" && request.body().content_length() > 0;
         let response = self.http.towards(&url).call(request).await?;
-        // Every key of ours has this folder, and no URL of a service that gives credentials.
+        // Only object URLs contain this folder; URLs of credential services do not.
         let of_object = url.path().contains("/AWSLogs/");
         let status = response.status();
         if of_object && !status.is_success() {
@@ -65,20 +65,20 @@ impl HttpService for Service {
             return Ok(HttpResponse::from_parts(head, body.into()));
         }
         let shown = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]).into_owned();
-        Err(unexpected(format!("no store answers so to PUT: {status} {shown:?}")))
+        Err(unexpected(format!("unexpected response to PUT: {status} {shown:?}")))
     }
 }
 
-/// What a store says of a request that it does not grant.
+/// Reads an error response.
 async fn answer(response: HttpResponse) -> Answer {
     let (head, body) = response.into_parts();
-    // An answer that breaks off says what its status does.
+    // If reading fails, the status is still known.
     let body = read(body).await.unwrap_or_default();
     Answer::new(head.status.as_u16(), &String::from_utf8_lossy(&body))
 }
 
 async fn read(body: HttpResponseBody) -> Result<Vec<u8>, HttpError> {
-    let body = Limited::new(body, MOST).collect().await;
+    let body = Limited::new(body, MAX_RESPONSE).collect().await;
     Ok(body.map_err(|error| HttpError::new_boxed(HttpErrorKind::Decode, error))?.to_bytes().into())
 }
 

@@ -5,40 +5,41 @@ use std::{
     time::SystemTime,
 };
 
-use super::Finished;
-use crate::sink::{Counts, Output, files_below, part::is_ours};
+use super::inbox::Finished;
+use crate::sink::{counts::Counts, output::Output, part::is_ours, slot::files_below};
 
-/// Finished files that are to be delivered, the oldest first, and those that the store refuses for good.
+/// Finished files that wait for delivery, the oldest first, and files that the store refuses
+/// permanently.
 ///
-/// They are tried in rounds: each file once, then those that failed again. So none holds up the others.
+/// A round tries each file once, so that no file blocks the others.
 #[derive(Debug)]
 pub(super) struct Spool {
     files: VecDeque<Waiting>,
     bytes: u64,
-    /// How many files there have been.
+    /// Number of files added so far.
     count: u64,
     round: u64,
     aside: VecDeque<Waiting>,
     aside_bytes: u64,
 }
 
-/// One of them.
+/// A waiting file.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) path: PathBuf,
-    /// Of which output, and what is in it; unknown of a file of an earlier run.
+    /// Output and records of the file; `None` if an earlier run wrote it.
     pub(super) counts: Option<(Output, Counts)>,
     pub(super) bytes: u64,
-    /// How many the store had taken when it first refused this one.
+    /// Number of files delivered when the store first refused this one.
     pub(super) refused_at: Option<u64>,
-    /// How many came before it.
+    /// Number of files added before this one.
     age: u64,
-    /// The round in which it was last tried.
+    /// Round of the last attempt.
     tried: u64,
 }
 
 impl Spool {
-    /// What earlier runs have left below an output directory, with what they set aside.
+    /// Finds the finished files of earlier runs below an output directory, also those set aside.
     pub(super) fn find(directory: &Path) -> Self {
         let mut found: Vec<(SystemTime, u64, PathBuf)> = files_below(directory)
             .into_iter()
@@ -63,7 +64,7 @@ impl Spool {
         spool
     }
 
-    /// Adds a file that was just finished; one that is gone again is none.
+    /// Adds a finished file, if it still exists.
     pub(super) fn add(&mut self, Finished { path, counts }: Finished) {
         if let Ok(metadata) = fs::metadata(&path) {
             self.push(path, counts, metadata.len());
@@ -77,7 +78,7 @@ impl Spool {
         self.files.push_back(Waiting { path, counts, bytes, refused_at: None, age, tried });
     }
 
-    /// The next to be tried, no longer in here. `None` where the round is over, and the next one begins.
+    /// Removes and returns the next file of this round. `None` ends the round and begins the next.
     pub(super) fn take(&mut self) -> Option<Waiting> {
         let Some(place) = self.files.iter().position(|file| file.tried < self.round) else {
             self.round += 1;
@@ -88,7 +89,7 @@ impl Spool {
         Some(file)
     }
 
-    /// One that was taken and not delivered: it is tried again in the next round.
+    /// Returns a file that was not delivered, for the next round.
     pub(super) fn put_back(&mut self, mut file: Waiting) {
         file.tried = self.round;
         self.bytes += file.bytes;
@@ -96,7 +97,7 @@ impl Spool {
         self.files.insert(place, file);
     }
 
-    /// Renames a file that was taken and that the store refuses, so that no reader and no round finds it.
+    /// Renames a refused file, so that neither readers nor later rounds find it.
     pub(super) fn set_aside(&mut self, mut file: Waiting) -> io::Result<&Waiting> {
         let refused = refused(&file.path);
         fs::rename(&file.path, &refused)?;
@@ -106,8 +107,7 @@ impl Spool {
         self.aside.back().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The one that is dropped first where there are too many: the oldest of those that the store refuses, else the
-    /// oldest.
+    /// Removes and returns the file to drop first: the oldest of those set aside, else the oldest.
     pub(super) fn drop_one(&mut self) -> Option<Waiting> {
         if let Some(file) = self.aside.pop_front() {
             self.aside_bytes -= file.bytes;
@@ -118,27 +118,27 @@ impl Spool {
         Some(file)
     }
 
-    /// How many wait, and their bytes.
+    /// Number and bytes of the waiting files.
     pub(super) fn waiting(&self) -> (u64, u64) {
         (self.files.len() as u64, self.bytes)
     }
 
-    /// How many are set aside, and their bytes.
+    /// Number and bytes of the files set aside.
     pub(super) fn aside(&self) -> (u64, u64) {
         (self.aside.len() as u64, self.aside_bytes)
     }
 }
 
-/// Ends the name of a file that the store refuses; a dot begins it.
+/// Extension of a file that the store refuses. Its name begins with a dot.
 const REFUSED: &str = ".refused";
 
-/// Where a file is set aside: beside where it was.
+/// Name of a file after it is set aside, in the same folder.
 fn refused(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}{REFUSED}"))
 }
 
-/// The name that a file has, or had before it was set aside.
+/// Name of a file before it was set aside; `None` for files of other programs.
 pub(super) fn finished_name(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let before = name.strip_prefix('.').and_then(|name| name.strip_suffix(REFUSED));
@@ -146,13 +146,13 @@ pub(super) fn finished_name(path: &Path) -> Option<PathBuf> {
     is_ours(name).then(|| path.with_file_name(name))
 }
 
-/// Gives a file that an earlier run set aside its name back: what stood against it may be mended.
+/// Restores the name of a file that an earlier run set aside, as the cause may be corrected since.
 fn restored(path: &Path) -> Option<PathBuf> {
     let finished = finished_name(path)?;
     (!finished.exists() && fs::rename(path, &finished).is_ok()).then_some(finished)
 }
 
-/// Whether a file is one of ours and finished.
+/// True for finished record files.
 fn is_finished(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     is_ours(name)
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(spool.waiting(), (3, 15));
     }
 
-    /// A folder with files of these numbers, the older first.
+    /// A folder with files of these numbers, the oldest first.
     fn folder_with(numbers: &[u32]) -> (tempfile::TempDir, Spool) {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("AWSLogs");
@@ -224,7 +224,7 @@ mod tests {
             }
         }
         assert_eq!(tried, [1, 2, 3, 1, 2, 3]);
-        // What is dropped first is the oldest all the same.
+        // The oldest is dropped first, in any round.
         assert_eq!(number(&spool.drop_one().unwrap()), 1);
     }
 

@@ -1,16 +1,16 @@
-//! A store of objects: which one a URL means, and putting a file there.
+//! An object store, and the URL that selects it.
 
 use std::{
     env, fmt, fs,
     fs::File,
-    io::{self, Read},
+    io::{self, Read as _},
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use object_store::{
-    BackoffConfig, ClientOptions, MultipartId, ObjectStore, ObjectStoreExt as _, RetryConfig,
+    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig,
     aws::{self, AmazonS3Builder, AmazonS3ConfigKey},
     azure::MicrosoftAzureBuilder,
     gcp::GoogleCloudStorageBuilder,
@@ -22,25 +22,30 @@ use object_store::{
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use super::{failure::Answer, service::Strict};
+use super::{
+    put_error::PutError,
+    service::Strict,
+    upload::{PART, next_part, put_parts},
+};
 use crate::http::{HttpClient, Trust};
 
-/// How a store is to be used.
+/// Settings of a store.
 #[derive(Clone, Debug, Default)]
 pub struct StoreOptions {
-    /// Address of the S3 service, where it is not Amazon's.
+    /// URL of an S3 service other than Amazon's.
     pub endpoint: Option<String>,
-    /// The bucket's region, where the environment does not say.
+    /// Region of the bucket, if the environment has none.
     pub region: Option<String>,
-    /// The KMS key that objects are encrypted with, instead of the bucket's default.
+    /// KMS key for the encryption of objects, in place of the bucket's default.
     pub kms_key: Option<String>,
-    /// The checksum of objects; unless given, SHA-256, or as the environment says.
+    /// Checksum of objects; by default SHA-256, or the setting of the environment.
     pub checksum: Option<Checksum>,
-    /// Whom to trust.
+    /// Trusted CA certificates.
     pub trust: Trust,
 }
 
-/// A checksum that goes to S3 with each object. Buckets with Object Lock and a retention by default demand one.
+/// Checksum sent to S3 with each object. Buckets with Object Lock and a default retention require
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checksum {
@@ -53,7 +58,7 @@ pub enum Checksum {
 }
 
 impl Checksum {
-    /// The value of `--deliver-checksum`.
+    /// Value of `--deliver-checksum`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -63,11 +68,11 @@ impl Checksum {
     }
 }
 
-/// A bucket and the folder in it that files go to.
+/// A destination: a bucket and a prefix, or a folder.
 #[derive(Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    /// The same, where an upload in parts outlives who began it.
+    /// The same store, if its uploads in parts persist after the process ends.
     parts: Option<Arc<dyn MultipartStore>>,
     prefix: Key,
     url: Box<str>,
@@ -79,84 +84,52 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Why there is no store. Each is one line that says what to do.
+/// Error of opening a store. The text is one line of advice.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The URL is of no kind that is known.
+    /// Unknown kind of URL.
     #[error(
-        "{0:?} is no place for files: give s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or \
+        "{0:?} is not a destination for files: give s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or \
          file:///FOLDER"
     )]
     Url(String),
-    /// No bucket is called so.
+    /// Invalid name of a bucket.
     #[error("{0:?} is no bucket's name: give 3 to 63 lower-case letters, digits, hyphens and single dots")]
     Bucket(String),
-    /// The prefix could not stand in a key.
-    #[error("the prefix {0:?} will not do: give folders with a single / between them, and leave AWSLogs out")]
+    /// Invalid prefix.
+    #[error("the prefix {0:?} is invalid: give folders with a single / between them, and leave AWSLogs out")]
     Prefix(String),
-    /// Only S3 takes these.
+    /// A setting for S3 was given for another store.
     #[error("--{0} is for s3:// alone: leave it out")]
     S3Alone(&'static str),
-    /// No key is called so.
+    /// Invalid name of a KMS key.
     #[error("--deliver-kms-key {0:?}: give the id or the ARN of a key of KMS, or of an alias of one")]
     KmsKey(String),
     /// TLS cannot be set up.
     #[error("{0}: needs the system's CA certificates, or a file of some with --ca-bundle")]
     Tls(reqwest::Error),
-    /// Its address is none.
+    /// Invalid endpoint URL.
     #[error("--deliver-endpoint {0:?}: give a URL such as http://127.0.0.1:9000")]
     EndpointUrl(String),
-    /// The folder cannot be made.
+    /// The folder cannot be created.
     #[error("{path}: {source}: give a folder that can be written")]
     Folder {
-        /// Which.
+        /// The folder.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
-    /// What the environment says of the store will not do.
+    /// Invalid settings in the environment.
     #[error("{0}: look at the variables that begin with AWS_, GOOGLE_ or AZURE_")]
     Settings(#[from] object_store::Error),
 }
 
-/// Why a file was not put.
-#[derive(Debug)]
-pub(super) enum PutError {
-    /// It cannot be read.
-    File(io::Error),
-    /// The store did not take it.
-    Store(object_store::Error),
-}
-
-impl From<object_store::Error> for PutError {
-    fn from(error: object_store::Error) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<io::Error> for PutError {
-    fn from(error: io::Error) -> Self {
-        Self::File(error)
-    }
-}
-
-impl fmt::Display for PutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-/// Bytes of a part of a file that is sent in several. Stores take no less than 5 MiB.
-const PART: u64 = 8 << 20;
-/// Files up to this size are sent in one request.
+/// Largest file sent in one request, in bytes.
 const WHOLE: u64 = 2 * PART;
 
 impl Store {
-    /// The store of a URL; nothing is asked of it yet. Credentials, region and the like come from the environment and
-    /// the instance, as with every AWS tool.
+    /// Opens the store of a URL. Sends no request. Credentials and similar settings come from the
+    /// environment and the instance, as for every AWS tool.
     pub fn new(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let unknown = || StoreError::Url(url.into());
         let (scheme, place) = url.split_once("://").ok_or_else(unknown)?;
@@ -208,12 +181,13 @@ impl Store {
         Ok(Self { objects: Arc::new(objects), parts: None, prefix: Key::default(), url: url.into() })
     }
 
-    /// The URL.
+    /// URL of the store.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Puts a file, as a whole or not at all, under the key that its path below the output directory is.
+    /// Uploads a file completely or not at all. Its key is the prefix and `below`, the file's path
+    /// below the output directory.
     pub(super) async fn put(&self, file: &Path, below: &Path) -> Result<(), PutError> {
         let mut content = File::open(file)?;
         let size = content.metadata()?.len();
@@ -228,7 +202,7 @@ impl Store {
         if let Some(store) = &self.parts {
             return put_parts(&**store, &key, file, &mut content).await;
         }
-        // What this leaves when it is dropped it removes itself.
+        // An upload to a folder removes its temporary files when it is dropped.
         let mut upload = self.objects.put_multipart(&key).await?;
         while let Some(part) = next_part(&mut content)? {
             upload.put_part(part.into()).await?;
@@ -238,103 +212,8 @@ impl Store {
     }
 }
 
-/// Sends a file part by part. Parts are no object, and cost until they are removed: which upload they are of is noted
-/// beside the file, so that the next attempt removes what a kill, or a store that went away, has left.
-async fn put_parts(
-    store: &dyn MultipartStore,
-    key: &Key,
-    file: &Path,
-    content: &mut File,
-) -> Result<(), PutError> {
-    let note = Note::of(file);
-    // What cannot be removed must not hold up the file.
-    let mut left = abort(store, key, note.read()).await;
-    let id = store.create_multipart(key).await?;
-    left.push(id.clone());
-    note.write(&left);
-    let sent = send_parts(store, key, &id, content).await;
-    if sent.is_ok() {
-        left.pop();
-    }
-    // Once more, for what the store would not remove before: a file that is sent goes, and its note with it.
-    let left = abort(store, key, left).await;
-    note.write(&left);
-    if sent.is_ok() && !left.is_empty() {
-        tracing::warn!(
-            object = key.as_ref(),
-            uploads = left.len(),
-            mend = "allow s3:AbortMultipartUpload, or give the bucket a rule that removes uploads without an end",
-            "parts of earlier attempts stay in the store, and cost"
-        );
-    }
-    sent
-}
-
-/// Removes the parts of uploads; gives those that stay.
-async fn abort(store: &dyn MultipartStore, key: &Key, uploads: Vec<MultipartId>) -> Vec<MultipartId> {
-    let mut left = Vec::new();
-    for id in uploads {
-        match store.abort_multipart(key, &id).await {
-            Ok(()) => {}
-            // It is gone already.
-            Err(error) if Answer::of(&error).is_some_and(|answer| answer.status == 404) => {}
-            Err(_) => left.push(id),
-        }
-    }
-    left
-}
-
-async fn send_parts(
-    store: &dyn MultipartStore,
-    key: &Key,
-    id: &MultipartId,
-    content: &mut File,
-) -> Result<(), PutError> {
-    let mut sent = Vec::new();
-    while let Some(part) = next_part(content)? {
-        sent.push(store.put_part(key, id, sent.len(), part.into()).await?);
-    }
-    store.complete_multipart(key, id, sent).await?;
-    Ok(())
-}
-
-/// The next part of a file; none at its end.
-fn next_part(content: &mut File) -> io::Result<Option<Vec<u8>>> {
-    let mut part = Vec::with_capacity(PART as usize);
-    content.take(PART).read_to_end(&mut part)?;
-    Ok((!part.is_empty()).then_some(part))
-}
-
-/// Where the uploads that a file was sent by are noted, a line each: beside it, under a name that is no file's of ours.
-pub(super) struct Note(PathBuf);
-
-impl Note {
-    pub(super) fn of(file: &Path) -> Self {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        Self(file.with_file_name(format!(".{name}.upload")))
-    }
-
-    fn read(&self) -> Vec<MultipartId> {
-        let noted = fs::read_to_string(&self.0).unwrap_or_default();
-        noted.lines().filter(|id| !id.is_empty()).map(Into::into).collect()
-    }
-
-    /// A full disk has no room for it: then parts may stay, and not the file.
-    fn write(&self, uploads: &[MultipartId]) {
-        if uploads.is_empty() {
-            self.remove();
-        } else {
-            let _ = fs::write(&self.0, uploads.join("\n"));
-        }
-    }
-
-    pub(super) fn remove(&self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 impl StoreOptions {
-    /// What is of S3 alone is not to be given for another store.
+    /// Fails if a setting for S3 is given.
     fn must_be_empty(&self) -> Result<(), StoreError> {
         for (flag, given) in [
             ("deliver-endpoint", self.endpoint.is_some()),
@@ -371,11 +250,11 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreErro
         }
         builder = builder.with_sse_kms_encryption(key);
     }
-    let said = builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_some();
+    let is_set = builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_some();
     match options.checksum {
         Some(Checksum::Sha256) => builder = builder.with_checksum_algorithm(aws::Checksum::SHA256),
         Some(Checksum::Crc64nvme) => builder = builder.with_checksum_algorithm(aws::Checksum::CRC64NVME),
-        None if !said && wants_checksums() => {
+        None if !is_set && wants_checksums() => {
             builder = builder.with_checksum_algorithm(aws::Checksum::SHA256);
         }
         Some(Checksum::None) | None => {}
@@ -383,23 +262,23 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreErro
     Ok(builder.with_client_options(patient(may_be_plain)))
 }
 
-/// AWS's own setting, by which its tools leave out checksums that a request does not need.
+/// True unless AWS's own variable disables checksums that a request does not require.
 fn wants_checksums() -> bool {
-    let said = env::var("AWS_REQUEST_CHECKSUM_CALCULATION").unwrap_or_default();
-    !said.eq_ignore_ascii_case("when_required")
+    let setting = env::var("AWS_REQUEST_CHECKSUM_CALCULATION").unwrap_or_default();
+    !setting.eq_ignore_ascii_case("when_required")
 }
 
-/// Requests take as long as whoever waits for them lets them.
+/// No timeout for requests, because the caller has one.
 fn patient(may_be_plain: bool) -> ClientOptions {
     ClientOptions::new().with_timeout_disabled().with_allow_http(may_be_plain)
 }
 
-/// A request is tried once: when to try again is decided for all files together.
+/// No retries here: the pauses apply to all files together.
 fn once() -> RetryConfig {
     RetryConfig { max_retries: 0, backoff: BackoffConfig::default(), ..RetryConfig::default() }
 }
 
-/// Amazon S3, "Bucket naming rules"; Google allows underscores beside.
+/// Checks a bucket's name. Amazon S3, "Bucket naming rules"; Google also allows underscores.
 fn is_bucket(name: &str, scheme: &str) -> bool {
     let others: &[u8] = if scheme == "gs" { b"-._" } else { b"-." };
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(&byte);
@@ -414,7 +293,8 @@ fn is_bucket(name: &str, scheme: &str) -> bool {
         && name.parse::<Ipv4Addr>().is_err()
 }
 
-/// AWS's readers look for the first folder of this name.
+/// Parses a prefix. AWS's readers look for the first folder named `AWSLogs`, so a prefix must not
+/// contain it.
 fn key_prefix(text: &str) -> Result<Key, StoreError> {
     let text = text.strip_suffix('/').unwrap_or(text);
     let failed = || StoreError::Prefix(text.into());

@@ -1,4 +1,4 @@
-//! Columns of rows: the values of one field, absent ones told apart by a level.
+//! Columns of rows: the values of one field, with a level that marks absent ones.
 
 use std::io;
 
@@ -10,10 +10,10 @@ use parquet::{
     schema::types::{Type, TypePtr},
 };
 
-use super::Row;
+use super::row::Row;
 use crate::record::{Field, FieldType, Format, Value};
 
-/// What a format is in Parquet.
+/// Parquet schema of a format.
 pub(super) fn schema(format: &Format) -> Result<TypePtr> {
     let column = |field: &Field| {
         let (physical, converted, logical) = match field.field_type() {
@@ -32,19 +32,19 @@ pub(super) fn schema(format: &Format) -> Result<TypePtr> {
     Ok(TypePtr::new(Type::group_type_builder("schema").with_fields(columns).build()?))
 }
 
-/// Makes columns, in memory that is used again.
+/// Writer of columns, with reused buffers.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
     levels: Vec<i16>,
     int32: Vec<i32>,
     int64: Vec<i64>,
     texts: Vec<ByteArray>,
-    /// Where each text of a column ends.
+    /// End of each text of a column.
     ends: Vec<usize>,
 }
 
 impl Columns {
-    /// Writes a field that no row has.
+    /// Writes a column without values.
     pub(super) fn write_absent(&mut self, rows: &[Row<'_>], column: &mut ColumnWriter<'_>) -> Result<()> {
         self.levels.clear();
         self.levels.resize(rows.len(), 0);
@@ -98,7 +98,7 @@ impl Columns {
     }
 }
 
-/// Bytes of an IPv4 address.
+/// Bytes of a typical text: an IPv4 address.
 const TYPICAL: usize = 14;
 
 fn numbers<T: Clamped>(field: Field, rows: &[Row<'_>], levels: &mut Vec<i16>, numbers: &mut Vec<T>) {
@@ -112,7 +112,7 @@ fn numbers<T: Clamped>(field: Field, rows: &[Row<'_>], levels: &mut Vec<i16>, nu
     }
 }
 
-/// AWS's types are signed.
+/// Conversion to AWS's signed types, limited to their range.
 trait Clamped {
     fn clamped(number: u64) -> Self;
 }
@@ -134,7 +134,7 @@ fn write<T: DataType>(column: &mut ColumnWriter<'_>, values: &[T::T], levels: &[
     Ok(())
 }
 
-/// Errors of encoding, of which there are none but in memory.
+/// Converts an error of the encoder. Writing to memory does not fail.
 pub(super) fn io_error(error: parquet::errors::ParquetError) -> io::Error {
     io::Error::other(error)
 }

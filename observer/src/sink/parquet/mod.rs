@@ -1,9 +1,10 @@
-//! Parquet, in which a file is whole after every row group.
+//! The output of Parquet to files. A file is complete after every row group.
 //!
-//! Column names and types are AWS's (`FieldType`); data pages of version 1, gzip, PLAIN or `PLAIN_DICTIONARY`: what the
-//! strictest reader takes. An absent value is null.
+//! Column names and types are AWS's (`FieldType`). Data pages have version 1, gzip, and PLAIN or
+//! `PLAIN_DICTIONARY` encoding, as the strictest readers require. An absent value is null.
 
 mod columns;
+mod row;
 mod row_groups;
 mod shared;
 
@@ -14,20 +15,24 @@ use parquet::file::{
     serialized_reader::SerializedFileReader,
 };
 
-use self::row_groups::{RowGroups, Writer};
-use super::{CloseError, ObserverRef, Output, Sink, SinkOptions, files::Files, units::Units};
-use crate::{
-    flow::InterfaceNumber,
-    record::{Batch, Context, Record},
+use self::{
+    row::Row,
+    row_groups::{RowGroups, Writer},
 };
+use super::{
+    files::Files,
+    observer::ObserverRef,
+    options::SinkOptions,
+    output::{CloseError, Output, Sink},
+    units::Units,
+};
+use crate::record::{Batch, Context};
 
-/// A record and the number of its interface.
-type Row<'a> = (InterfaceNumber, Record<'a>);
-
-/// Rows of one row group at most: their columns are made one after the other, and should find them in a cache.
+/// Maximum number of rows in a row group. Columns are encoded one after the other, so the rows
+/// should fit a CPU cache.
 const ROWS: usize = 64 << 10;
 
-/// Parquet files. Each window adds row groups.
+/// The output of Parquet to files. Each window adds row groups.
 #[derive(Debug)]
 pub(super) struct ParquetSink {
     context: Arc<Context>,
@@ -70,7 +75,7 @@ impl Sink for ParquetSink {
     }
 }
 
-/// Whether a file can be read: it ends with a footer, and all that this names is in the file.
+/// True if the file has a footer, and all data that the footer names lies within the file.
 pub(super) fn is_whole(file: &File) -> bool {
     let Ok(reader) = file.try_clone().map_err(Into::into).and_then(SerializedFileReader::new) else {
         return false;

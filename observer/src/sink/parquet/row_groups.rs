@@ -22,8 +22,8 @@ use parquet::{
 };
 
 use super::{
-    Row,
     columns::{Columns, io_error, schema},
+    row::Row,
     shared::{LEVEL, SharedColumns},
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     sink::files::{Encoded, Encoding},
 };
 
-/// Writes row groups and footers.
+/// Encoder of row groups and footers.
 #[derive(Debug)]
 pub(super) struct Writer {
     fields: Vec<Field>,
@@ -42,10 +42,10 @@ pub(super) struct Writer {
     out: Vec<u8>,
 }
 
-/// The row groups of a file, each with its place.
+/// Metadata of the row groups of a file, with their offsets.
 pub(super) type RowGroups = Vec<Arc<RowGroupMetaData>>;
 
-/// What a file begins with.
+/// First bytes of a file.
 const MAGIC: &[u8] = b"PAR1";
 const CREATED_BY: &str = concat!("observer ", env!("CARGO_PKG_VERSION"));
 
@@ -58,7 +58,7 @@ impl Writer {
             .set_compression(Compression::GZIP(level))
             .set_statistics_enabled(EnabledStatistics::None)
             .set_offset_index_disabled(true);
-        // By which readers skip what is outside of the time they ask for.
+        // Readers use these statistics to skip row groups outside the requested time.
         for field in [Field::Start, Field::End] {
             let column = ColumnPath::from(field.key());
             properties = properties.set_column_statistics_enabled(column, EnabledStatistics::Chunk);
@@ -73,9 +73,10 @@ impl Writer {
         })
     }
 
-    /// Appends a row group to `out`, as the first after the magic; its offsets are moved to where it will lie.
+    /// Appends a row group to `out`, after a magic, and shifts its offsets to its place in the
+    /// file.
     fn row_group(&mut self, rows: &[Row<'_>], offset: u64) -> Result<Arc<RowGroupMetaData>> {
-        // It is written behind a magic, which only the first one has before it.
+        // The row group follows a magic in `out`; in the file only the first one does.
         let by = offset.saturating_sub(MAGIC.len() as u64) as i64;
         let mut out = TrackedWrite::new(mem::take(&mut self.out));
         out.write_all(MAGIC)?;
@@ -111,7 +112,7 @@ impl Writer {
         group.build().map(Arc::new)
     }
 
-    /// Appends what ends a file of these row groups.
+    /// Appends the footer of a file with these row groups.
     fn footer(&mut self, groups: &RowGroups) -> Result<()> {
         let rows = groups.iter().map(|group| group.num_rows()).sum();
         let file =
@@ -121,10 +122,10 @@ impl Writer {
     }
 }
 
-/// Says of pages what readers of the first format know.
+/// Page writer with the encoding names of format version 1.
 ///
-/// The library calls the indices into a dictionary `RLE_DICTIONARY`, as later formats do, and the dictionary `PLAIN`. The
-/// bytes are the same (Parquet, "Encodings").
+/// The library calls the dictionary indices `RLE_DICTIONARY`, as later versions do, and the
+/// dictionary `PLAIN`. The bytes are the same (Parquet, "Encodings").
 struct Pages<'a>(SerializedPageWriter<'a, Vec<u8>>);
 
 impl PageWriter for Pages<'_> {
@@ -151,7 +152,7 @@ fn old(encoding: PageEncoding) -> PageEncoding {
     if encoding == PageEncoding::RLE_DICTIONARY { OLD_DICTIONARY } else { encoding }
 }
 
-/// A column of a row group that lies somewhere else.
+/// Shifts the offsets of a column by `by` bytes.
 fn moved(column: ColumnChunkMetaData, by: i64) -> Result<ColumnChunkMetaData> {
     let encodings = column.encodings().map(old).collect();
     let (data, dictionary) = (column.data_page_offset(), column.dictionary_page_offset());

@@ -1,6 +1,7 @@
-//! Columns in which all records of an interface say the same: a dictionary of the texts, and which of them each row has.
+//! Columns whose value is the same for all records of an interface, encoded with a dictionary.
 //!
-//! The library would hash the text of every row to find that it knows it; here the interface's number tells.
+//! The library would hash the text of every row. Here the interface number selects the dictionary
+//! entry.
 
 use std::{collections::HashMap, io::Write as _};
 
@@ -13,39 +14,39 @@ use parquet::{
     schema::types::ColumnDescPtr,
 };
 
-use super::Row;
+use super::row::Row;
 use crate::record::{Field, Value};
 
-/// Makes such columns, in memory that is used again.
+/// Writer of such columns, with reused buffers.
 #[derive(Debug, Default)]
 pub(super) struct SharedColumns {
-    /// The texts of the interfaces, by their numbers.
-    of_interfaces: Vec<OfInterface>,
-    /// The number of each text.
+    /// Dictionary entry of each interface, by interface number.
+    of_interfaces: Vec<InterfaceText>,
+    /// Index of each text in the dictionary.
     texts: HashMap<Vec<u8>, u32>,
-    /// The texts as a dictionary page has them: each behind its length.
+    /// Content of the dictionary page: each text after its length.
     dictionary: Vec<u8>,
-    /// For each row, whether it has a text.
+    /// For each row, 1 if it has a text, else 0.
     present: Vec<u32>,
-    /// For each row that has one, which.
+    /// Dictionary index of each row that has a text.
     indices: Vec<u32>,
     page: Vec<u8>,
 }
 
-/// A text that all records of an interface have.
+/// The text that all records of an interface share.
 #[derive(Clone, Copy, Debug, Default)]
-enum OfInterface {
-    /// No record has told it yet.
+enum InterfaceText {
+    /// No record was seen yet.
     #[default]
     Unknown,
-    /// There is none.
+    /// The interface has no text.
     Absent,
-    /// That of this number.
+    /// Dictionary index of the text.
     Text(u32),
 }
 
 impl SharedColumns {
-    /// Writes a field of all rows; nothing where no row has a value.
+    /// Writes a field of all rows. Returns `None` without writing if no row has a value.
     pub(super) fn write(
         &mut self,
         field: Field,
@@ -95,23 +96,23 @@ impl SharedColumns {
         for (interface, record) in rows {
             let number = usize::from(interface.get());
             if number >= self.of_interfaces.len() {
-                self.of_interfaces.resize(number + 1, OfInterface::Unknown);
+                self.of_interfaces.resize(number + 1, InterfaceText::Unknown);
             }
-            if matches!(self.of_interfaces[number], OfInterface::Unknown) {
+            if matches!(self.of_interfaces[number], InterfaceText::Unknown) {
                 self.of_interfaces[number] = self.text(field.value(record));
             }
             let known = self.of_interfaces[number];
-            self.present.push(matches!(known, OfInterface::Text(_)).into());
-            if let OfInterface::Text(text) = known {
+            self.present.push(matches!(known, InterfaceText::Text(_)).into());
+            if let InterfaceText::Text(text) = known {
                 self.indices.push(text);
             }
         }
     }
 
-    /// The number of a text, which is new or another interface's too.
-    fn text(&mut self, value: Value<'_>) -> OfInterface {
+    /// Adds a text to the dictionary, if it is new, and returns its index.
+    fn text(&mut self, value: Value<'_>) -> InterfaceText {
         if value == Value::Absent {
-            return OfInterface::Absent;
+            return InterfaceText::Absent;
         }
         let mut text = Vec::new();
         value.write_bare(&mut text);
@@ -122,10 +123,11 @@ impl SharedColumns {
             self.dictionary.extend_from_slice(text);
             next
         });
-        OfInterface::Text(number)
+        InterfaceText::Text(number)
     }
 
-    /// A data page of version 1: levels behind their length, then the bits of an index and the indices.
+    /// Encodes a data page of version 1: levels after their length, then the bit width and the
+    /// indices.
     fn lay_out(&mut self, texts: u32) {
         let Self { present, indices, page, .. } = self;
         page.clear();
@@ -133,14 +135,14 @@ impl SharedColumns {
         write_hybrid(present, 1, page);
         let levels = (page.len() - 4) as u32;
         page[..4].copy_from_slice(&levels.to_le_bytes());
-        // Never none, which not every reader takes.
+        // At least one bit, because some readers reject zero.
         let bits = (u32::BITS - (texts - 1).leading_zeros()).max(1);
         page.push(bits as u8);
         write_hybrid(indices, bits, page);
     }
 }
 
-/// Of gzip: as in all other columns.
+/// Gzip level, as in all other columns.
 pub(super) const LEVEL: u32 = 1;
 
 fn compressed(bytes: &[u8], page: impl FnOnce(Vec<u8>) -> Page) -> Result<CompressedPage> {
@@ -149,8 +151,8 @@ fn compressed(bytes: &[u8], page: impl FnOnce(Vec<u8>) -> Page) -> Result<Compre
     Ok(CompressedPage::new(page(out.finish()?), bytes.len()))
 }
 
-/// Appends numbers of so many bits as one run: of one number where they are all the same, else packed, the lowest bit
-/// first, in groups of eight (Parquet, "Run Length Encoding / Bit-Packing Hybrid").
+/// Appends numbers of `bits` bits as one run: run-length encoded if all are equal, else bit-packed
+/// in groups of eight, the lowest bit first (Parquet, "Run Length Encoding / Bit-Packing Hybrid").
 fn write_hybrid(numbers: &[u32], bits: u32, out: &mut Vec<u8>) {
     let Some((first, others)) = numbers.split_first() else { return };
     if others.iter().all(|other| other == first) {
@@ -194,11 +196,11 @@ mod tests {
             write_hybrid(numbers, bits, &mut out);
             out
         };
-        // The example of the format: the numbers 0 to 7 in three bits each.
+        // The example of the specification: the numbers 0 to 7 in three bits each.
         assert_eq!(written(&[0, 1, 2, 3, 4, 5, 6, 7], 3), [3, 0b1000_1000, 0b1100_0110, 0b1111_1010]);
         assert_eq!(written(&[5; 200], 3), [0x90, 0x03, 5]);
         assert_eq!(written(&[0x1234; 2], 17), [4, 0x34, 0x12, 0]);
-        // The last group is filled up.
+        // The last group is padded with zeros.
         assert_eq!(written(&[1, 0, 1], 1), [3, 0b101]);
         assert_eq!(written(&[0, 1, 0, 0, 0, 0, 0, 0, 1], 1), [5, 0b10, 1]);
     }

@@ -1,8 +1,8 @@
-//! Carries files to the store, one at a time.
+//! Uploads of waiting files, one at a time, in rounds.
 //!
-//! A failure is of the file, of the store, or of the moment ([`Scope`]). What is of the file alone shows only beside
-//! others: a store that refuses one file and takes another after that refuses it for good, and the file is set aside.
-//! Where it refuses everything, something is wrong that somebody will mend, and files wait as for a store that is down.
+//! A failure concerns one file, all files, or a moment ([`Scope`]). A failure of one file is
+//! certain only after the store accepts another file: then the file is set aside. If the store
+//! refuses every file, its configuration is wrong, and files wait as if the store were down.
 
 use std::{fs, io, path::Path, pin::pin, sync::Arc, time::Duration};
 
@@ -12,50 +12,53 @@ use tokio::{
 };
 
 use super::{
-    DeliveryObserver, DeliveryOptions, Finished,
     failure::{Cause, Failure, Scope},
+    inbox::Finished,
+    observer::DeliveryObserver,
+    options::DeliveryOptions,
+    put_error::PutError,
     spool::{Spool, Waiting, finished_name},
-    store::{Note, PutError},
+    upload::UploadIds,
 };
 use crate::{log::Logged, worker::Deadline};
 
-/// Pauses before a store that failed is asked again.
+/// Pauses after a failure, doubled from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// So many files that are refused one after the other are the store's fault for now: a pause, then the next ones.
+/// Consecutive refusals after which the store is taken to refuse all files for now.
 const REFUSALS: u32 = 8;
 
-/// How long an attempt may take: as long as a slow line needs, 256 KiB a second.
+/// Time limit of an attempt: 10 seconds, and 1 second for each 256 KiB.
 const fn patience(bytes: u64) -> Duration {
     Duration::from_secs(10 + bytes / (256 << 10))
 }
 
-/// The state of the thread that delivers.
-pub(super) struct Courier {
+/// State of the delivery thread.
+pub(super) struct Rounds {
     options: DeliveryOptions,
     observer: Arc<dyn DeliveryObserver>,
     inbox: UnboundedReceiver<Finished>,
     stop: watch::Receiver<Option<Deadline>>,
     spool: Spool,
-    /// No more files come: each that waits is tried once more.
+    /// No more files follow. Each waiting file is tried once more.
     ending: bool,
-    /// Why files are not delivered, as the log has it.
+    /// The failure that the log reported last.
     failing: Logged<Cause>,
-    /// Files that the store took.
+    /// Number of files delivered.
     taken: u64,
-    /// Files that it refused since it took one, or since the last pause.
+    /// Refusals since the last delivered file or the last pause.
     refusals: u32,
     pause: Duration,
 }
 
-/// How an attempt ended that did not deliver.
+/// Result of an attempt that did not deliver the file.
 enum Attempt {
-    /// Somebody removed the file.
+    /// The file was removed by another process.
     Gone,
     Failed(Failure),
 }
 
-impl Courier {
+impl Rounds {
     pub(super) fn new(
         options: DeliveryOptions,
         observer: Arc<dyn DeliveryObserver>,
@@ -91,7 +94,8 @@ impl Courier {
                 return self.leave();
             }
             match failure {
-                // What it refused beside those that it took is refused for good, if once more.
+                // The store accepted other files in this round: refused files are tried once more,
+                // then set aside.
                 Some(failure) if failure.scope() == Scope::File && self.taken > before => {}
                 Some(failure) => self.rest(&failure).await,
                 None if some_wait => {}
@@ -103,7 +107,7 @@ impl Courier {
         }
     }
 
-    /// Tries one file after the other, until all were tried or the store fails. Returns the last failure.
+    /// Tries each waiting file once, or until the store fails. Returns the last failure.
     async fn round(&mut self) -> Option<Failure> {
         let mut last = None;
         while let Some(file) = self.spool.take() {
@@ -125,7 +129,7 @@ impl Courier {
         last
     }
 
-    /// Tries to deliver a file, and takes in what is finished meanwhile.
+    /// Tries to deliver a file, and receives finished files meanwhile.
     async fn attempt(&mut self, file: &Waiting) -> Result<(), Attempt> {
         let store = self.options.store.clone();
         let below = file.path.strip_prefix(&self.options.directory).unwrap_or(&file.path).to_path_buf();
@@ -169,7 +173,7 @@ impl Courier {
         self.refusals += 1;
         let first = *file.refused_at.get_or_insert(self.taken);
         if first == self.taken {
-            // Perhaps it refuses everything.
+            // The store may refuse every file.
             self.spool.put_back(file);
             return;
         }
@@ -179,7 +183,7 @@ impl Courier {
                 tracing::error!(
                     file = %aside.path.display(),
                     error = failure.text,
-                    mend = failure.mend(),
+                    mend = failure.advice(),
                     "a file cannot be delivered: the store refuses it and takes others; it is set aside, and the next \
                      start tries again"
                 );
@@ -189,21 +193,21 @@ impl Courier {
         }
     }
 
-    /// Says why files wait.
+    /// Logs the reason for waiting files.
     fn report(&mut self, failure: &Failure) {
         if self.failing.is_new(failure.cause.clone()) {
             tracing::error!(
                 to = self.options.store.url(),
                 files = self.spool.waiting().0,
                 error = failure.text,
-                mend = failure.mend(),
+                mend = failure.advice(),
                 "files cannot be delivered; they wait, and are tried again"
             );
         }
         self.observer.delivery_failing(true);
     }
 
-    /// Waits before the next round, and takes in what is finished meanwhile. The end cuts it short.
+    /// Pauses before the next round, and receives finished files meanwhile. A stop ends the pause.
     async fn rest(&mut self, failure: &Failure) {
         self.report(failure);
         self.refusals = 0;
@@ -217,18 +221,18 @@ impl Courier {
         }
     }
 
-    /// A file that is finished; `None` where no more come.
+    /// Waits for a finished file; `None` if no more follow.
     async fn next(&mut self) -> Option<Finished> {
         let Self { inbox, stop, .. } = self;
         tokio::select! {
             biased;
             file = inbox.recv() => file,
-            // Its other end is there as long as there is something to stop.
+            // The sender lives as long as the delivery can be stopped.
             _ = stop.wait_for(Option::is_some) => None,
         }
     }
 
-    /// A file that is finished, or the end.
+    /// Adds a finished file to the spool, or begins the end.
     fn receive(&mut self, finished: Option<Finished>, on_the_way: u64) {
         match finished {
             Some(file) => {
@@ -239,7 +243,7 @@ impl Courier {
         }
     }
 
-    /// Says what is left for the next run.
+    /// Logs the number of files left for the next run.
     fn leave(&self) {
         let (files, bytes) = self.spool.waiting();
         if files > 0 {
@@ -247,7 +251,7 @@ impl Courier {
         }
     }
 
-    /// Drops the oldest while more wait than may, and tells how many do.
+    /// Drops the oldest files beyond the size limit, and reports the number of waiting files.
     fn settle(&mut self, on_the_way: u64) {
         while self.spool.waiting().1 + self.spool.aside().1 + on_the_way > self.options.spool_size
             && let Some(file) = self.spool.drop_one()
@@ -266,19 +270,19 @@ impl Courier {
     }
 }
 
-/// Resolves when the time is over that a stop may take.
+/// Completes at the deadline of a stop.
 async fn over(mut stop: watch::Receiver<Option<Deadline>>) {
     let deadline = stop.wait_for(Option::is_some).await.map(|deadline| deadline.clone());
     match deadline {
         Ok(Some(deadline)) => deadline.over().await,
-        // Nobody stops it any more.
+        // The sender is gone: no stop can follow.
         _ => std::future::pending().await,
     }
 }
 
-/// Removes a file that is not needed any more. One that stays is delivered again by the next run, as the same object.
+/// Removes a file. If that fails, the next run delivers it again, as the same object.
 fn unlink(path: &Path) -> bool {
-    Note::of(&finished_name(path).unwrap_or_else(|| path.to_path_buf())).remove();
+    UploadIds::of(&finished_name(path).unwrap_or_else(|| path.to_path_buf())).remove();
     match fs::remove_file(path) {
         Ok(()) => true,
         Err(error) => {

@@ -1,6 +1,7 @@
-//! Where a record's file lies and what it is called: as VPC Flow Logs publishes to S3 ("Flow log files").
+//! Folders and names of record files, as VPC Flow Logs publishes to S3 (AWS, "Flow log files").
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,85 +14,86 @@ use crate::{
     tasks::Attribute,
 };
 
-/// Seconds of records in one file, by their `end`.
+/// Seconds of records in one file, by their field `end`.
 pub(super) const SLOT: i64 = 300;
-/// What stands in names where no source knows the account: AWS's readers want twelve digits.
+/// Account ID in file names if no source provides one. AWS's readers require twelve digits.
 pub const NO_ACCOUNT: &str = "000000000000";
-/// Likewise for the region.
+/// Region in file names if no source provides one.
 pub const NO_REGION: &str = "local";
 
-/// Whether a text is an account's id: it becomes the name of a folder.
+/// True for twelve digits. The text becomes the name of a folder.
 pub fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a text can be a region's name: likewise.
+/// True for 1 to 32 lower-case letters, digits and hyphens. The text becomes the name of a folder.
 pub fn is_region(text: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=32).contains(&text.len()) && text.bytes().all(letter)
 }
 
-/// Which folders files lie in.
+/// Layout of the folders of record files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Partition {
-    /// `AWSLogs/ACCOUNT/vpcflowlogs/REGION/YYYY/MM/DD`
+    /// One folder for each day: `AWSLogs/ACCOUNT/vpcflowlogs/REGION/YYYY/MM/DD`
     #[default]
     Daily,
-    /// One folder more for each hour.
+    /// One folder for each hour, below that of the day.
     Hourly,
-    /// `AWSLogs/aws-account-id=ACCOUNT/…/day=DD`
+    /// One folder for each day, in Hive style: `AWSLogs/aws-account-id=ACCOUNT/…/day=DD`
     Hive,
-    /// One folder more for each hour.
+    /// One folder for each hour, in Hive style.
     HiveHourly,
 }
 
-/// What goes into one file.
+/// The records of one file: five minutes of one account and region.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot {
-    /// UNIX seconds: five minutes of record ends.
+    /// Start of the five minutes, in UNIX seconds.
     pub(super) start: i64,
-    pub(super) place: Arc<Place>,
+    pub(super) owner: Arc<Owner>,
 }
 
 /// An account and a region.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct Owner {
     account: Box<str>,
     region: Box<str>,
 }
 
-/// The places of the interfaces of a window, so that no record needs their texts.
+/// The owners of the interfaces of a window, by interface number, so that they are compared once
+/// for each interface.
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    known: Vec<Arc<Place>>,
+pub(super) struct Owners {
+    known: Vec<Arc<Owner>>,
     by_interface: Vec<Option<u16>>,
 }
 
-impl Places {
-    /// Where a record of an interface goes: the start of its slot, and the place.
-    pub(super) fn of(&mut self, interface: InterfaceNumber, record: &Record<'_>) -> (i64, &Arc<Place>) {
+impl Owners {
+    /// The start of a record's slot, in UNIX seconds, and its owner.
+    pub(super) fn of(&mut self, interface: InterfaceNumber, record: &Record<'_>) -> (i64, &Arc<Owner>) {
         let number = usize::from(interface.get());
         if number >= self.by_interface.len() {
             self.by_interface.resize(number + 1, None);
         }
-        let place = match self.by_interface[number] {
-            Some(place) => place,
-            None => self.find(Place::of(record)),
+        let index = match self.by_interface[number] {
+            Some(index) => index,
+            None => self.find(Owner::of(record)),
         };
-        self.by_interface[number] = Some(place);
-        (record.end().div_euclid(SLOT) * SLOT, &self.known[usize::from(place)])
+        self.by_interface[number] = Some(index);
+        (record.end().div_euclid(SLOT) * SLOT, &self.known[usize::from(index)])
     }
 
-    fn find(&mut self, place: Place) -> u16 {
-        let found = self.known.iter().position(|known| **known == place).unwrap_or_else(|| {
-            self.known.push(Arc::new(place));
+    fn find(&mut self, owner: Owner) -> u16 {
+        let found = self.known.iter().position(|known| **known == owner).unwrap_or_else(|| {
+            self.known.push(Arc::new(owner));
             self.known.len() - 1
         });
         found as u16
     }
 }
 
-impl Place {
+impl Owner {
     fn of(record: &Record<'_>) -> Self {
         let known = |attribute, is_one: fn(&str) -> bool, or: &str| match record.known(attribute) {
             Value::Text(text) if is_one(text) => text.into(),
@@ -105,14 +107,14 @@ impl Place {
 }
 
 impl Slot {
-    /// Whether no record that is yet to come can end in it.
+    /// True if no later record can belong to this slot.
     pub(super) const fn is_over(&self, time: i64) -> bool {
         self.start + SLOT <= time
     }
 
-    /// The folder of its file.
+    /// Folder of the file.
     pub(super) fn folder(&self, base: &Path, partition: Partition) -> PathBuf {
-        let Place { account, region } = &*self.place;
+        let Owner { account, region } = &*self.owner;
         let base = base.join("AWSLogs");
         let plain = || base.join(&**account).join("vpcflowlogs").join(&**region);
         let hive = || {
@@ -129,9 +131,9 @@ impl Slot {
         folder.join(self.time().strftime(dates).to_string())
     }
 
-    /// The name of its file, without what makes it unique and its ending.
+    /// Name of the file, without its random part and its extension.
     pub(super) fn stem(&self, flow_log_id: &str) -> String {
-        let Place { account, region } = &*self.place;
+        let Owner { account, region } = &*self.owner;
         let time = self.time().strftime("%Y%m%dT%H%MZ");
         format!("{account}_vpcflowlogs_{region}_{flow_log_id}_{time}")
     }
@@ -141,15 +143,33 @@ impl Slot {
     }
 }
 
+/// All files below the folders of an output directory.
+pub(super) fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![directory.join("AWSLogs")];
+    while let Some(folder) = folders.pop() {
+        // A folder that cannot be listed is skipped: its files can be neither finished nor
+        // delivered.
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(kind) if kind.is_file() => files.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    files
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn folders_and_names_are_those_of_aws() {
-        let place = Arc::new(Place { account: "123456789012".into(), region: "us-east-1".into() });
+        let owner = Arc::new(Owner { account: "123456789012".into(), region: "us-east-1".into() });
         // 2018-06-20T16:20:00Z
-        let slot = Slot { start: 1_529_511_600, place };
+        let slot = Slot { start: 1_529_511_600, owner };
         assert_eq!(slot.stem("fl-1234abcd"), "123456789012_vpcflowlogs_us-east-1_fl-1234abcd_20180620T1620Z");
         let base = Path::new("/x");
         for (partition, folder) in [
