@@ -1,14 +1,15 @@
-//! A table of Amazon Athena, whose partitions are computed rather than stored ("Use partition projection").
+//! A table of Amazon Athena with computed partitions (AWS, "Use partition projection").
 
 use std::fmt::Write as _;
 
 use super::{
-    Layout, SchemaError,
+    error::SchemaError,
+    layout::Layout,
     sql::{columns, properties, quoted},
 };
 use crate::sink::{Output, Partition};
 
-/// The first year that there are files of.
+/// First year with record files.
 const FIRST_YEAR: u32 = 2026;
 const LAST_YEAR: u32 = 2040;
 
@@ -16,7 +17,7 @@ pub(super) fn table(layout: &Layout<'_>) -> Result<String, SchemaError> {
     layout.s3().ok_or(SchemaError::NotInS3)?;
     let root = format!("{}/AWSLogs/", layout.place);
     let columns = columns(&layout.columns(), ["int", "bigint", "string"], |text, name, kind| {
-        // As AWS declares it, whose Parquet files hold 32 bits, too.
+        // Declared as bigint by AWS, although AWS's Parquet files hold 32 bits too.
         let kind = if name == "protocol" { "bigint" } else { kind };
         let _ = write!(text, "`{name}` {kind}");
     });
@@ -46,7 +47,7 @@ pub(super) fn table(layout: &Layout<'_>) -> Result<String, SchemaError> {
     ))
 }
 
-/// The columns of the partitions, the folders that they are, and what values they have.
+/// The partition columns, the folders that they select, and the table properties with their values.
 #[expect(clippy::type_complexity, reason = "the three parts of one thing, taken apart at once")]
 fn partitions(
     layout: &Layout<'_>,
@@ -61,7 +62,7 @@ fn partitions(
             set(column, "type", "enum");
             set(column, "values", value);
         } else {
-            // A query has to name it.
+            // Each query has to name a value.
             set(column, "type", "injected");
         }
     }
@@ -112,12 +113,14 @@ fn partitions(
 #[cfg(test)]
 mod tests {
     use crate::{
+        cli::Reader,
         record::Format,
-        schema::{Layout, Reader},
+        schema::Layout,
         sink::{Output, Partition},
     };
 
-    /// Versions 2 to 5 as AWS declares them ("Create tables for flow logs in Apache Parquet format", Athena User Guide).
+    /// Columns of versions 2 to 5 as AWS declares them ("Create tables for flow logs in Apache
+    /// Parquet format", Athena User Guide).
     const PUBLISHED: &str = "version int, account_id string, interface_id string, srcaddr string, dstaddr string, \
         srcport int, dstport int, protocol bigint, packets bigint, bytes bigint, start bigint, end bigint, \
         action string, log_status string, vpc_id string, subnet_id string, instance_id string, tcp_flags int, \

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    Layout, SchemaError,
+    error::SchemaError,
+    layout::Layout,
     sql::{columns, quoted},
 };
 use crate::sink::Output;
@@ -17,7 +18,7 @@ pub(super) fn view(layout: &Layout<'_>) -> Result<String, SchemaError> {
         },
     );
     let (format, settings) = match layout.output {
-        // Its CSV takes no space for a separator.
+        // The CSV format does not accept a space as separator.
         Output::Text => (
             "CustomSeparatedWithNames",
             "\nSETTINGS format_custom_field_delimiter = ' ', format_custom_escaping_rule = 'CSV', \

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Layout,
+    layout::Layout,
     sql::{columns, quoted},
 };
 use crate::sink::{Output, Partition};
@@ -31,7 +31,7 @@ pub(super) fn view(layout: &Layout<'_>) -> String {
             types()
         ),
     };
-    // Where folders are named, DuckDB opens none that a query on these rules out.
+    // DuckDB opens no folder whose named value a query excludes.
     let folders: &[&str] = match layout.partition {
         Partition::Daily | Partition::Hourly => &[],
         Partition::Hive => &["year", "month", "day"],
@@ -43,7 +43,7 @@ pub(super) fn view(layout: &Layout<'_>) -> String {
     text
 }
 
-/// What lets DuckDB into the bucket: the credentials of the environment or the instance.
+/// Access to the bucket with the credentials of the environment or the instance.
 fn secret(layout: &Layout<'_>) -> String {
     let Some((bucket, _)) = layout.s3() else { return String::new() };
     let mut options = vec!["TYPE s3".to_owned(), "PROVIDER credential_chain".to_owned()];

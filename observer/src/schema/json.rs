@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys;
+use super::layout::keys;
 use crate::record::FieldType;
 
 pub(super) fn schema() -> String {

@@ -1,109 +1,23 @@
-//! What readers of the files are told: tables, views and pipelines for the format in use.
+//! Table definitions and pipeline configurations for reading the record files.
 //!
-//! Owns: the statements and snippets of each reader. In: the fields' one table, and how and where files are written.
-//! Out: text that runs as it is printed. Pure.
+//! Owns: the statements of each reader. In: the table of fields, and the format and location of the
+//! files. Out: text that can be used as printed. Pure.
 
 mod athena;
 mod clickhouse;
 mod duckdb;
+mod error;
 mod json;
+mod layout;
 mod otel;
 mod sql;
 mod vector;
 
-use std::borrow::Cow;
+pub use self::{error::SchemaError, layout::Layout};
+use crate::cli::Reader;
 
-use crate::{
-    cli::Reader,
-    config::Config,
-    record::{Extension, Field, FieldType, Format},
-    sink::{Output, Partition},
-};
-
-/// Why there is nothing to print. Each is one line that says what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SchemaError {
-    /// Nothing goes into files.
-    #[error("a schema is one of files: give --output jsonl, text or parquet")]
-    NoFiles,
-    /// One table cannot read two formats.
-    #[error("a table reads one format: give --output once")]
-    ManyFormats,
-    /// The reader cannot read this format.
-    #[error("{reader} does not read {output}: give --output {instead}")]
-    Output {
-        /// The reader.
-        reader: &'static str,
-        /// The format.
-        output: &'static str,
-        /// What it does read.
-        instead: &'static str,
-    },
-    /// The reader cannot read from there.
-    #[error("Athena reads from S3: say where the files are with --deliver s3://BUCKET/PREFIX")]
-    NotInS3,
-    /// Amazon's address of a bucket has its region in it.
-    #[error("this schema names the bucket's region: give it with --region")]
-    NoRegion,
-    /// Nobody has tried whether it reads from there.
-    #[error(
-        "this schema is for s3:// and for folders: mount {0:?}, or copy the files, and name that place with --deliver"
-    )]
-    Elsewhere(String),
-}
-
-/// How and where files are written.
-#[derive(Clone, Debug)]
-pub struct Layout<'a> {
-    format: &'a Format,
-    output: Output,
-    partition: Partition,
-    /// What `AWSLogs` lies below: a folder or a URL, without a slash at its end.
-    place: Cow<'a, str>,
-    /// Address of the S3 service, where it is not Amazon's.
-    endpoint: Option<&'a str>,
-    account: Option<&'a str>,
-    region: Option<&'a str>,
-}
-
-/// A column of a table, or a key of an object.
-#[derive(Clone, Copy, Debug)]
-struct Column {
-    name: &'static str,
-    kind: FieldType,
-    description: &'static str,
-    /// Of version 2: in every JSON line.
-    is_always_there: bool,
-}
-
-impl<'a> Layout<'a> {
-    /// How `observer run` would write with this configuration.
-    pub fn of(config: &'a Config) -> Result<Self, SchemaError> {
-        let output = &config.output;
-        let mut files = output.outputs.iter().filter(|output| output.ending().is_some());
-        let first = *files.next().ok_or(SchemaError::NoFiles)?;
-        if files.next().is_some() {
-            return Err(SchemaError::ManyFormats);
-        }
-        let place = match &config.delivery {
-            Some(delivery) => {
-                let url = delivery.store.url();
-                Cow::Borrowed(url.strip_prefix("file://").unwrap_or(url).trim_end_matches('/'))
-            }
-            None => output.directory.to_string_lossy(),
-        };
-        Ok(Self {
-            format: &output.context.format,
-            output: first,
-            partition: output.partition,
-            place,
-            endpoint: config.delivery.as_ref().and_then(|delivery| delivery.options.endpoint.as_deref()),
-            account: output.context.account_id.as_deref(),
-            region: output.context.region.as_deref(),
-        })
-    }
-
-    /// What a reader is told.
+impl Layout<'_> {
+    /// Prints the table definition or pipeline configuration for a reader.
     pub fn print(&self, reader: Reader) -> Result<String, SchemaError> {
         let is_elsewhere = self.place.contains("://") && self.s3().is_none();
         if is_elsewhere && !matches!(reader, Reader::Athena | Reader::Json) {
@@ -118,60 +32,15 @@ impl<'a> Layout<'a> {
             Reader::Json => Ok(json::schema()),
         }
     }
-
-    /// What the files hold.
-    fn columns(&self) -> Vec<Column> {
-        match self.output {
-            Output::Jsonl | Output::Stdout => keys().collect(),
-            Output::Text | Output::Parquet => self.format.fields().iter().copied().map(of_field).collect(),
-        }
-    }
-
-    /// The region of the bucket.
-    fn region(&self) -> Result<&'a str, SchemaError> {
-        self.region.ok_or(SchemaError::NoRegion)
-    }
-
-    /// All files of all accounts, regions and days.
-    fn glob(&self) -> String {
-        format!("{}/AWSLogs/**/*.{}", self.place, self.output.ending().unwrap_or_default())
-    }
-
-    /// The bucket and the prefix, if they are in S3.
-    fn s3(&self) -> Option<(&str, &str)> {
-        let place = self.place.strip_prefix("s3://")?;
-        Some(place.split_once('/').unwrap_or((place, "")))
-    }
-
-    /// Whether folders are named `key=value`.
-    const fn is_hive(&self) -> bool {
-        matches!(self.partition, Partition::Hive | Partition::HiveHourly)
-    }
-}
-
-/// The keys of JSON lines.
-fn keys() -> impl Iterator<Item = Column> {
-    let extension = |extension: &Extension| Column {
-        name: extension.key(),
-        kind: extension.field_type(),
-        description: extension.description(),
-        is_always_there: false,
-    };
-    Field::ALL.iter().copied().map(of_field).chain(Extension::ALL.iter().map(extension))
-}
-
-fn of_field(field: Field) -> Column {
-    Column {
-        name: field.key(),
-        kind: field.field_type(),
-        description: field.description(),
-        is_always_there: field.version() == 2,
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{layout::keys, *};
+    use crate::{
+        record::Format,
+        sink::{Output, Partition},
+    };
 
     fn layout(format: &Format, output: Output) -> Layout<'_> {
         Layout {
@@ -195,9 +64,9 @@ mod tests {
             for output in [Output::Jsonl, Output::Text, Output::Parquet] {
                 let layout = layout(&format, output);
                 match layout.print(reader) {
-                    // A JSON line names its keys itself.
+                    // A JSON line contains its keys.
                     Ok(_) if matches!(reader, Reader::Vector | Reader::Otel) && output == Output::Jsonl => {}
-                    // The collector reads the header.
+                    // The collector reads the keys from the header.
                     Ok(_) if reader == Reader::Otel => {}
                     Ok(text) => {
                         for column in layout.columns() {

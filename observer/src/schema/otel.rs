@@ -1,14 +1,15 @@
 //! A pipeline of the OpenTelemetry Collector, in its contrib distribution.
 
-use super::{Layout, SchemaError};
+use super::{error::SchemaError, layout::Layout};
 use crate::sink::Output;
 
-/// What versions of the collector's decoder of flow logs make of these files: the comment above its settings.
+/// Notes on the collector's versions, as a comment above the settings.
 ///
-/// By the source of `extension/encoding/awslogsencodingextension` and the collector's release notes: the reader that
-/// came with v0.143.0 (pull request 44771) takes what follows the last newline for a record, until v0.147.0 (46221);
-/// ECS fields (47868) and Parquet (47220) were added after v0.150.0; a table of protocol names with 143 entries was once
-/// compared with the number, and an error in one record refuses the whole file.
+/// Sources: `extension/encoding/awslogsencodingextension` and the collector's release notes. The
+/// reader added in v0.143.0 (pull request 44771) takes the text after the last newline for a
+/// record, until v0.147.0 (46221). ECS fields (47868) and Parquet (47220) were added after
+/// v0.150.0. Some versions reject protocol numbers of 143 and above, the size of their table of
+/// names, and reject a file with any error.
 const TEXT_NOTES: &str = "\
   # v0.143.0 to v0.146.x refuse a file that ends in a newline, as these do: take an older or a newer collector.
   # v0.150.0 and older leave out the ecs- fields. Some versions refuse a file that holds a protocol of 143 or above.

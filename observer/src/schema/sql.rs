@@ -1,14 +1,14 @@
 use std::fmt::Write as _;
 
-use super::Column;
+use super::layout::Column;
 use crate::record::FieldType;
 
-/// A text in single quotes.
+/// Quotes a text with single quotes.
 pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Columns, one a line, each as `one` writes its name and type.
+/// Lists columns, one on each line. `one` writes the name and the type of each.
 pub(super) fn columns(columns: &[Column], types: [&str; 3], one: impl Fn(&mut String, &str, &str)) -> String {
     let mut text = String::new();
     for (number, column) in columns.iter().enumerate() {
@@ -24,7 +24,7 @@ pub(super) fn columns(columns: &[Column], types: [&str; 3], one: impl Fn(&mut St
     text
 }
 
-/// Pairs of properties, one a line.
+/// Lists properties, one on each line.
 pub(super) fn properties(pairs: &[(String, String)]) -> String {
     let mut text = String::new();
     for (number, (key, value)) in pairs.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! A source and a transform of Vector.
 
-use super::{Layout, SchemaError};
+use super::{error::SchemaError, layout::Layout};
 use crate::sink::Output;
 
 pub(super) fn pipeline(layout: &Layout<'_>) -> Result<String, SchemaError> {
