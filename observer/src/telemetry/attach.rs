@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGaugeVec, Opts, Registry};
 
-use super::metrics::{counter, register};
+use super::registry::{counter, register};
 
-/// What happens to interfaces.
+/// Metrics of attaching the programs to interfaces.
 #[derive(Debug)]
 pub(super) struct AttachMetrics {
     states: IntGaugeVec,
@@ -14,21 +14,21 @@ pub(super) struct AttachMetrics {
     latency: Histogram,
 }
 
-/// Around 50 ms, which a new task's first packets should not have to wait for.
+/// Buckets around 50 ms, the target for a new task's interface. In seconds.
 const SECONDS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0, 5.0];
 
-/// How many interfaces are in each state.
+/// Number of interfaces in each state.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InterfaceCounts {
-    /// The programs are on them.
+    /// Interfaces with the programs attached.
     pub attached: usize,
-    /// Somebody has removed the programs, and they are not back yet.
+    /// Interfaces whose programs were removed by another process and are not attached again yet.
     pub detached: usize,
-    /// The programs could not be put there.
+    /// Interfaces where attaching failed.
     pub failed: usize,
-    /// Links to the ECS agent, which are left out.
+    /// Excluded links to the ECS agent.
     pub agent_links: usize,
-    /// Others that are left out, but for loopbacks.
+    /// Other excluded interfaces, except loopbacks.
     pub left_out: usize,
 }
 

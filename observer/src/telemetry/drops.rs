@@ -4,14 +4,14 @@ use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::{
     labels::WINDOW_FULL,
-    metrics::{counter, counters, register},
+    registry::{counter, counters, register},
 };
 use crate::{
     flow::Traffic,
     kernel::drops::{DropTotals, Dropped, Sight},
 };
 
-/// What is counted about drops, but for what belongs to one interface.
+/// Metrics of packets dropped by the kernel, except those of single interfaces.
 #[derive(Debug)]
 pub struct DropMetrics {
     drained: IntCounter,
@@ -24,11 +24,11 @@ pub struct DropMetrics {
 }
 
 const VISIBLE: [&str; 2] = ["counts", "reasons"];
-/// Their records were written already, or the hook counted them as another flow.
+/// The records were already written, or the hook counted the packets in another flow.
 const LATE: &str = "late";
-/// No room for their flow.
+/// The table had no room for the flow.
 const TABLE_FULL: &str = "table_full";
-/// Their headers could not be read.
+/// The headers could not be read.
 const UNREAD: &str = "unread";
 
 impl DropMetrics {
@@ -87,7 +87,7 @@ impl DropMetrics {
         self.drained.inc_by(entries);
     }
 
-    /// What this host shows of drops; `None` where it shows nothing.
+    /// Sets the visibility of drops on this host; `None` if the kernel shows none.
     pub fn set_visible(&self, sight: Option<Sight>) {
         let shown = [sight.is_some(), sight == Some(Sight::Reasons)];
         for (what, shown) in VISIBLE.into_iter().zip(shown) {
@@ -95,7 +95,7 @@ impl DropMetrics {
         }
     }
 
-    /// What was dropped so far and belongs to no single interface.
+    /// Sets the total of drops that belong to no single interface.
     pub fn set_totals(&self, totals: &DropTotals, of_none: impl Iterator<Item = Dropped>) {
         raise(&self.uncounted, totals.uncounted);
         raise(&self.missed, totals.missed);
@@ -112,23 +112,24 @@ impl DropMetrics {
         }
     }
 
-    /// Packets that policy dropped behind the hook, and that could not be taken out of the flow that counted them.
+    /// Adds packets dropped by policy after the hook that could not be subtracted from the flow
+    /// that counted them.
     pub fn late(&self, late: Traffic) {
         self.unbooked.with_label_values(&[LATE]).inc_by(late.packets);
     }
 
-    /// Packets that nobody took, of a flow that is in no open window.
+    /// Adds undelivered packets of a flow that no open window holds.
     pub fn undelivered_late(&self, packets: u64) {
         self.unnoted.with_label_values(&[LATE]).inc_by(packets);
     }
 
-    /// Packets that policy dropped behind the hook, and for whose own flow the window had no room.
+    /// Adds packets dropped by policy after the hook whose own flow found no room in the window.
     pub fn refused(&self, packets: u64) {
         self.unbooked.with_label_values(&[WINDOW_FULL]).inc_by(packets);
     }
 }
 
-/// Takes a counter up to what another one says.
+/// Raises a counter to a value.
 fn raise(counter: &IntCounter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
 }

@@ -10,33 +10,34 @@ use axum::{
 use hyper::body::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Health, Metrics, Server};
+use super::{health::Health, metrics::Metrics, server::Server};
 use crate::{
     clock,
     http::plain,
     tasks::{Board, Report},
 };
 
-/// What the pages show.
+/// Data of the HTTP pages.
 #[derive(Clone, Debug)]
 pub struct Pages {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     board: Arc<Board>,
-    /// Large pages that may be in memory at a time.
+    /// Limits the number of large pages in memory.
     large: Arc<Semaphore>,
 }
 
-/// More clients than this have no business to be answered at the same time.
+/// Maximum number of large pages in memory; more clients get status 503.
 const LARGE_PAGES: usize = 4;
 
 impl Pages {
-    /// The pages of these.
+    /// Creates the pages.
     pub fn new(metrics: Arc<Metrics>, health: Arc<Health>, board: Arc<Board>) -> Self {
         Self { metrics, health, board, large: Arc::new(Semaphore::new(LARGE_PAGES)) }
     }
 
-    /// Answers with a page that may take megabytes, unless as many as may be are still being read.
+    /// Responds with a page of possibly several megabytes, or with status 503 if too many are being
+    /// sent.
     fn large<E: fmt::Display>(
         &self,
         content_type: &'static str,
@@ -55,7 +56,7 @@ impl Pages {
     }
 }
 
-/// A page that counts as large until all of it is sent.
+/// A page that holds its permit until it is sent.
 struct Page {
     text: String,
     _permit: OwnedSemaphorePermit,
@@ -67,7 +68,7 @@ impl AsRef<[u8]> for Page {
     }
 }
 
-/// Serves up to `connections` clients at a time, until the runtime ends.
+/// Serves up to `connections` clients at a time until the runtime ends.
 pub async fn serve(server: Server, pages: Pages, connections: usize) -> io::Result<()> {
     let app = Router::new()
         .route("/", get(index))
@@ -79,25 +80,25 @@ pub async fn serve(server: Server, pages: Pages, connections: usize) -> io::Resu
     server.serve(app, connections).await
 }
 
-/// Where `observer tasks` asks.
+/// Path that `observer tasks` requests.
 const TASKS: &str = "/api/v1/tasks";
 
 async fn tasks(State(pages): State<Pages>) -> Response {
     pages.large("application/json", |pages| serde_json::to_string(&pages.board.report()))
 }
 
-/// What a daemon at this address knows of tasks; `None` where there is none that answers.
+/// Fetches the tasks from the daemon at this address; `None` if none responds.
 pub async fn fetch_tasks(daemon: SocketAddr) -> Option<Report> {
     const PATIENCE: Duration = Duration::from_secs(3);
-    /// More is not what a daemon says.
-    const MOST: usize = 64 << 20;
+    /// Maximum size of the response in bytes.
+    const MAX_RESPONSE: usize = 64 << 20;
     let client = plain().ok()?;
     let ask = async {
         let mut response = client.get(format!("http://{daemon}{TASKS}")).send().await.ok()?;
         let mut body = Vec::new();
         while let Some(part) = response.chunk().await.ok()? {
             body.extend_from_slice(&part);
-            if body.len() > MOST {
+            if body.len() > MAX_RESPONSE {
                 return None;
             }
         }
@@ -107,7 +108,7 @@ pub async fn fetch_tasks(daemon: SocketAddr) -> Option<Report> {
 }
 
 async fn index() -> &'static str {
-    "observer\n\n/metrics  Prometheus metrics\n/healthz  whether it lives\n/readyz   whether all that should be observed is; else each interface that is not, and why\n/api/v1/tasks  what `observer tasks` shows, as JSON\n"
+    "observer\n\n/metrics  Prometheus metrics\n/healthz  liveness\n/readyz   readiness; lists each interface that is not observed, with the reason\n/api/v1/tasks  the tasks that `observer tasks` shows, as JSON\n"
 }
 
 async fn render(State(pages): State<Pages>) -> Response {

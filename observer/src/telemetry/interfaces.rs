@@ -1,7 +1,8 @@
-//! The series of each interface, made anew at every scrape from what the tick left.
+//! Series of single interfaces, created at each scrape from the last tick.
 //!
-//! So a task's name that comes late changes the labels of all that was counted before, and the series of an
-//! interface end with it. What is to outlive it is in the [`totals`](super::totals).
+//! A task name that becomes known late thus changes the labels of earlier counts too, and the
+//! series of an interface end with it. Sums that outlive an interface are in
+//! [`totals`](super::totals).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,13 +23,13 @@ use crate::{
 /// Counts of one interface since it was attached.
 #[derive(Clone, Debug)]
 pub struct InterfaceStats {
-    /// The sums of its account.
+    /// Sums of the interface's account.
     pub figures: Figures,
-    /// Drops in the kernel, by direction and reason.
+    /// Packets dropped by the kernel, by direction and reason.
     pub dropped: Vec<Dropped>,
 }
 
-/// What the tick left for the next scrape.
+/// Counts of the last tick.
 #[derive(Debug, Default)]
 pub(super) struct Shared(Mutex<Vec<InterfaceStats>>);
 
@@ -54,215 +55,194 @@ const INFO: [(&str, Attribute); 10] = [
     ("subnet_id", Attribute::SubnetId),
 ];
 
-/// The families, empty: filled in a copy at each scrape.
+/// Collector of the series. Its families are empty; each scrape fills new ones.
 #[derive(Debug)]
 pub(super) struct InterfaceCollector {
     shared: Arc<Shared>,
     descriptions: Vec<Desc>,
 }
 
-/// One scrape's worth of series.
-struct Families {
+/// Names and help of a counter of packets and a counter of their bytes.
+struct Definition {
+    packets: [&'static str; 2],
+    bytes: [&'static str; 2],
+    labels: &'static [&'static str],
+}
+
+const RECORDED: Definition = Definition {
+    packets: [
+        "observer_interface_recorded_packets_total",
+        "Packets of the interface in records, as on the wire.",
+    ],
+    bytes: ["observer_interface_recorded_bytes_total", "Their bytes of layer 3."],
+    labels: &BY_PROTOCOL,
+};
+const FRAMES: Definition = Definition {
+    packets: [
+        "observer_interface_frames_total",
+        "Socket buffers that crossed the interface, super-packets as one.",
+    ],
+    bytes: ["observer_interface_frame_bytes_total", "Their bytes with link headers."],
+    labels: &BY_DIRECTION,
+};
+const SEEN: Definition = Definition {
+    packets: ["observer_interface_packets_total", "IP packets that crossed the interface, as on the wire."],
+    bytes: ["observer_interface_bytes_total", "Their bytes of layer 3."],
+    labels: &BY_DIRECTION,
+};
+const LOST: Definition = Definition {
+    packets: [
+        "observer_interface_lost_packets_total",
+        "IP packets that crossed the interface and are in no record.",
+    ],
+    bytes: ["observer_interface_lost_bytes_total", "Their bytes of layer 3."],
+    labels: &BY_REASON,
+};
+const STOPPED: Definition = Definition {
+    packets: [
+        "observer_interface_stopped_packets_total",
+        "IP packets that the host's policy dropped before they reached the hook: in records, and not among \
+                 observer_interface_packets_total.",
+    ],
+    bytes: ["observer_interface_stopped_bytes_total", "Their bytes of layer 3."],
+    labels: &BY_DIRECTION,
+};
+const CARRIED: Definition = Definition {
+    packets: [
+        "observer_interface_carried_packets_total",
+        "Frames by the interface's own counters since it was attached, read every five seconds while it is \
+                 busy, else once a window. A super-packet counts as one or as its segments, as the driver pleases.",
+    ],
+    bytes: [
+        "observer_interface_carried_bytes_total",
+        "Their bytes with link headers, as the driver counts them.",
+    ],
+    labels: &BY_DIRECTION,
+};
+const UNSEEN: Definition = Definition {
+    packets: [
+        "observer_interface_unseen_packets_total",
+        "Frames among observer_interface_carried_packets_total that certainly passed the hook by: at least so \
+                 many.",
+    ],
+    bytes: ["observer_interface_unseen_bytes_total", "Their bytes without link headers: at least so many."],
+    labels: &BY_DIRECTION,
+};
+const DROPPED: Definition = Definition {
+    packets: [
+        "observer_interface_dropped_packets_total",
+        "Packets that the kernel dropped, by its own reason, on either side of the hook.",
+    ],
+    bytes: ["observer_interface_dropped_bytes_total", "Their bytes of layer 3."],
+    labels: &BY_REASON,
+};
+
+/// A counter of packets and a counter of their bytes.
+struct Pair {
     packets: IntCounterVec,
     bytes: IntCounterVec,
-    frames: IntCounterVec,
-    frame_bytes: IntCounterVec,
-    seen_packets: IntCounterVec,
-    seen_bytes: IntCounterVec,
-    lost_packets: IntCounterVec,
-    lost_bytes: IntCounterVec,
-    stopped_packets: IntCounterVec,
-    stopped_bytes: IntCounterVec,
-    carried_packets: IntCounterVec,
-    carried_bytes: IntCounterVec,
-    unseen_packets: IntCounterVec,
-    unseen_bytes: IntCounterVec,
-    dropped_packets: IntCounterVec,
-    dropped_bytes: IntCounterVec,
+}
+
+impl Pair {
+    fn new(Definition { packets, bytes, labels }: &Definition) -> prometheus::Result<Self> {
+        let counter = |[name, help]: [&str; 2]| IntCounterVec::new(Opts::new(name, help), labels);
+        Ok(Self { packets: counter(*packets)?, bytes: counter(*bytes)? })
+    }
+
+    fn add(&self, labels: &[&str], packets: u64, bytes: u64) {
+        self.packets.with_label_values(labels).inc_by(packets);
+        self.bytes.with_label_values(labels).inc_by(bytes);
+    }
+}
+
+/// The series of one scrape.
+struct Families {
+    recorded: Pair,
+    frames: Pair,
+    seen: Pair,
+    lost: Pair,
+    stopped: Pair,
+    carried: Pair,
+    unseen: Pair,
+    dropped: Pair,
     info: IntGaugeVec,
 }
 
 impl Families {
     fn new() -> prometheus::Result<Self> {
-        let counter = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
-        let mut info = vec!["interface", "interface_id", "interface_name", "mac", "netns", "hook"];
-        info.extend(INFO.map(|(label, _)| label));
         Ok(Self {
-            packets: counter(
-                "observer_interface_recorded_packets_total",
-                "Packets of the interface in records, as on the wire.",
-                &BY_PROTOCOL,
-            )?,
-            bytes: counter(
-                "observer_interface_recorded_bytes_total",
-                "Their bytes of layer 3.",
-                &BY_PROTOCOL,
-            )?,
-            frames: counter(
-                "observer_interface_frames_total",
-                "Socket buffers that crossed the interface, super-packets as one.",
-                &BY_DIRECTION,
-            )?,
-            frame_bytes: counter(
-                "observer_interface_frame_bytes_total",
-                "Their bytes with link headers.",
-                &BY_DIRECTION,
-            )?,
-            seen_packets: counter(
-                "observer_interface_packets_total",
-                "IP packets that crossed the interface, as on the wire.",
-                &BY_DIRECTION,
-            )?,
-            seen_bytes: counter("observer_interface_bytes_total", "Their bytes of layer 3.", &BY_DIRECTION)?,
-            lost_packets: counter(
-                "observer_interface_lost_packets_total",
-                "IP packets that crossed the interface and are in no record.",
-                &BY_REASON,
-            )?,
-            lost_bytes: counter(
-                "observer_interface_lost_bytes_total",
-                "Their bytes of layer 3.",
-                &BY_REASON,
-            )?,
-            stopped_packets: counter(
-                "observer_interface_stopped_packets_total",
-                "IP packets that the host's policy dropped before they reached the hook: in records, and not among \
-                 observer_interface_packets_total.",
-                &BY_DIRECTION,
-            )?,
-            stopped_bytes: counter(
-                "observer_interface_stopped_bytes_total",
-                "Their bytes of layer 3.",
-                &BY_DIRECTION,
-            )?,
-            carried_packets: counter(
-                "observer_interface_carried_packets_total",
-                "Frames by the interface's own counters since it was attached, read every five seconds while it is \
-                 busy, else once a window. A super-packet counts as one or as its segments, as the driver pleases.",
-                &BY_DIRECTION,
-            )?,
-            carried_bytes: counter(
-                "observer_interface_carried_bytes_total",
-                "Their bytes with link headers, as the driver counts them.",
-                &BY_DIRECTION,
-            )?,
-            unseen_packets: counter(
-                "observer_interface_unseen_packets_total",
-                "Frames among observer_interface_carried_packets_total that certainly passed the hook by: at least so \
-                 many.",
-                &BY_DIRECTION,
-            )?,
-            unseen_bytes: counter(
-                "observer_interface_unseen_bytes_total",
-                "Their bytes without link headers: at least so many.",
-                &BY_DIRECTION,
-            )?,
-            dropped_packets: counter(
-                "observer_interface_dropped_packets_total",
-                "Packets that the kernel dropped, by its own reason, on either side of the hook.",
-                &BY_REASON,
-            )?,
-            dropped_bytes: counter(
-                "observer_interface_dropped_bytes_total",
-                "Their bytes of layer 3.",
-                &BY_REASON,
-            )?,
-            info: IntGaugeVec::new(
-                Opts::new(
-                    "observer_interface_info",
-                    "The ids behind the label `interface`, and the hook that counts its ingress.",
-                ),
-                &info,
-            )?,
+            recorded: Pair::new(&RECORDED)?,
+            frames: Pair::new(&FRAMES)?,
+            seen: Pair::new(&SEEN)?,
+            lost: Pair::new(&LOST)?,
+            stopped: Pair::new(&STOPPED)?,
+            carried: Pair::new(&CARRIED)?,
+            unseen: Pair::new(&UNSEEN)?,
+            dropped: Pair::new(&DROPPED)?,
+            info: info()?,
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 17] {
-        [
-            &self.packets,
-            &self.bytes,
-            &self.frames,
-            &self.frame_bytes,
-            &self.seen_packets,
-            &self.seen_bytes,
-            &self.lost_packets,
-            &self.lost_bytes,
-            &self.stopped_packets,
-            &self.stopped_bytes,
-            &self.carried_packets,
-            &self.carried_bytes,
-            &self.unseen_packets,
-            &self.unseen_bytes,
-            &self.dropped_packets,
-            &self.dropped_bytes,
-            &self.info,
-        ]
+    fn all(&self) -> impl Iterator<Item = &dyn Collector> {
+        let Self { recorded, frames, seen, lost, stopped, carried, unseen, dropped, info } = self;
+        let pairs = [recorded, frames, seen, lost, stopped, carried, unseen, dropped];
+        let counters = pairs.into_iter().flat_map(|pair| [&pair.packets, &pair.bytes]);
+        counters.map(|counter| counter as &dyn Collector).chain([info as &dyn Collector])
     }
 
     fn add(&self, stats: &InterfaceStats) {
         let InterfaceStats { figures: Figures { id, subject, hook, account, .. }, dropped } = stats;
-        let known = |attribute| subject.identity.get(attribute).unwrap_or("");
         for direction in Direction::ALL {
-            let ledger = &account.ledger()[direction as usize];
+            let side = direction as usize;
             let by_direction = [&**id, direction.as_str()];
-            self.frames.with_label_values(&by_direction).inc_by(ledger.frames);
-            self.frame_bytes.with_label_values(&by_direction).inc_by(ledger.frame_bytes);
-            self.seen_packets.with_label_values(&by_direction).inc_by(ledger.packets);
-            self.seen_bytes.with_label_values(&by_direction).inc_by(ledger.bytes);
-            self.stopped_packets.with_label_values(&by_direction).inc_by(ledger.stopped.packets);
-            self.stopped_bytes.with_label_values(&by_direction).inc_by(ledger.stopped.bytes);
+            let by_reason = |reason| [&**id, direction.as_str(), reason];
+            let ledger = &account.ledger()[side];
+            self.frames.add(&by_direction, ledger.frames, ledger.frame_bytes);
+            self.seen.add(&by_direction, ledger.packets, ledger.bytes);
+            self.stopped.add(&by_direction, ledger.stopped.packets, ledger.stopped.bytes);
             for reason in LossReason::ALL {
                 let lost = ledger.lost[reason as usize];
-                let by_reason = [&**id, direction.as_str(), reason.as_str()];
-                self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
-                self.lost_bytes.with_label_values(&by_reason).inc_by(lost.bytes);
+                self.lost.add(&by_reason(reason.as_str()), lost.packets, lost.bytes);
             }
-            let carried = account.carried()[direction as usize];
-            self.carried_packets.with_label_values(&by_direction).inc_by(carried.count);
-            self.carried_bytes.with_label_values(&by_direction).inc_by(carried.bytes);
-            let unseen = account.uncounted().of(Uncounted::Unseen)[direction as usize];
-            self.unseen_packets.with_label_values(&by_direction).inc_by(unseen.packets);
-            self.unseen_bytes.with_label_values(&by_direction).inc_by(unseen.bytes);
+            let carried = account.carried()[side];
+            self.carried.add(&by_direction, carried.count, carried.bytes);
+            let unseen = account.uncounted().of(Uncounted::Unseen)[side];
+            self.unseen.add(&by_direction, unseen.packets, unseen.bytes);
             let uncounted = Uncounted::ALL.map(|reason| (reason.as_str(), account.uncounted().of(reason)));
             for (reason, lost) in uncounted.into_iter().chain([(WINDOW_FULL, account.refused())]) {
-                let lost = lost[direction as usize];
-                let by_reason = [&**id, direction.as_str(), reason];
-                self.lost_packets.with_label_values(&by_reason).inc_by(lost.packets);
-                self.lost_bytes.with_label_values(&by_reason).inc_by(lost.bytes);
+                self.lost.add(&by_reason(reason), lost[side].packets, lost[side].bytes);
             }
             for protocol in Protocol::ALL {
-                let recorded = account.recorded()[direction as usize][protocol as usize];
-                if recorded.packets == 0 {
-                    continue;
+                let recorded = account.recorded()[side][protocol as usize];
+                if recorded.packets > 0 {
+                    let by_protocol = [&**id, direction.as_str(), protocol.as_str()];
+                    self.recorded.add(&by_protocol, recorded.packets, recorded.bytes);
                 }
-                let by_protocol = [&**id, direction.as_str(), protocol.as_str()];
-                self.packets.with_label_values(&by_protocol).inc_by(recorded.packets);
-                self.bytes.with_label_values(&by_protocol).inc_by(recorded.bytes);
             }
         }
         for dropped in dropped {
             let by_reason = [&**id, dropped.direction.as_str(), &dropped.reason];
-            self.dropped_packets.with_label_values(&by_reason).inc_by(dropped.count.packets);
-            self.dropped_bytes.with_label_values(&by_reason).inc_by(dropped.count.bytes);
+            self.dropped.add(&by_reason, dropped.count.packets, dropped.count.bytes);
         }
         let netns = subject.netns.to_string();
-        let mut info = vec![
-            &**id,
-            &*subject.interface_id,
-            &*subject.interface_name,
-            &*subject.mac,
-            &netns,
-            hook,
-        ];
-        info.extend(INFO.map(|(_, attribute)| known(attribute)));
+        let mut info =
+            vec![&**id, &*subject.interface_id, &*subject.interface_name, &*subject.mac, &netns, hook];
+        info.extend(INFO.map(|(_, attribute)| subject.identity.get(attribute).unwrap_or("")));
         self.info.with_label_values(&info).set(1);
     }
+}
+
+fn info() -> prometheus::Result<IntGaugeVec> {
+    let mut labels = vec!["interface", "interface_id", "interface_name", "mac", "netns", "hook"];
+    labels.extend(INFO.map(|(label, _)| label));
+    let help = "The ids behind the label `interface`, and the hook that counts its ingress.";
+    IntGaugeVec::new(Opts::new("observer_interface_info", help), &labels)
 }
 
 impl InterfaceCollector {
     pub(super) fn new(shared: Arc<Shared>) -> prometheus::Result<Self> {
         let families = Families::new()?;
-        let descriptions = families.all().iter().flat_map(|family| family.desc()).cloned().collect();
+        let descriptions = families.all().flat_map(|family| family.desc()).cloned().collect();
         Ok(Self { shared, descriptions })
     }
 }
@@ -273,12 +253,12 @@ impl Collector for InterfaceCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        // The names were accepted when the collector was made.
+        // Cannot fail: the same names were accepted when the collector was created.
         let Ok(families) = Families::new() else { return Vec::new() };
         for stats in &*self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) {
             families.add(stats);
         }
-        families.all().iter().flat_map(|family| family.collect()).collect()
+        families.all().flat_map(|family| family.collect()).collect()
     }
 }
 
@@ -313,7 +293,7 @@ mod tests {
         TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
     }
 
-    /// Name and labels of each line, without the values of labels.
+    /// Name and labels of each line, without the label values.
     fn shape(page: &str) -> BTreeSet<(usize, String)> {
         let mut shape = BTreeSet::new();
         for (number, line) in page.split('\n').enumerate() {

@@ -1,25 +1,33 @@
-//! What the daemon tells of itself: Prometheus metrics, health.
+//! Prometheus metrics, health and the HTTP server.
 //!
-//! Owns: the registry, the metrics' names, and the HTTP server. In: counts from every room, by handles that are
-//! passed to them. Out: `/metrics`, `/healthz`, `/readyz`, `/api/v1/…`.
+//! Owns: the registry, the names of the metrics, and the HTTP server. In: counts from every room,
+//! through handles. Out: `/metrics`, `/healthz`, `/readyz`, `/api/v1/…`.
 //!
-//! Labels are bounded: they name local tasks, directions, protocols and reasons, never a peer, a port or an ARN. Ids
-//! stand on one `_info` series, joined by the short label `interface`.
+//! Labels have few values: local tasks, directions, protocols and reasons, never a peer, a port or
+//! an ARN. IDs are labels of one `_info` series, joined by the short label `interface`.
 
 mod attach;
+mod delivery;
 mod drops;
+mod frames;
+mod health;
 mod http;
 mod interfaces;
 mod labels;
+mod losses;
 mod metrics;
+mod observers;
 mod outputs;
+mod registry;
 mod server;
 mod sources;
 mod totals;
+mod windows;
 
 pub use attach::InterfaceCounts;
 pub use drops::DropMetrics;
+pub use health::Health;
 pub use http::{Pages, fetch_tasks, serve};
 pub use interfaces::InterfaceStats;
-pub use metrics::{Health, Metrics, Phase};
+pub use metrics::Metrics;
 pub use server::Server;

@@ -1,8 +1,8 @@
-//! The HTTP server's connections: how many there are, and for how long.
+//! The HTTP server and its limits on connections.
 //!
-//! Clients are not trusted with the daemon's descriptors and memory. There are so many connections at most; a new client
-//! takes the place of the one that has been idle longest. Requests have a limit of size and of time, and a client that
-//! does not read its answer is cut off.
+//! Clients must not exhaust the daemon's descriptors and memory. The number of connections is
+//! limited; a new client replaces the one that has been idle longest. Requests are limited in size
+//! and time, and a client that does not read its response is disconnected.
 
 use std::{
     convert::Infallible,
@@ -27,30 +27,32 @@ use tokio::{
 };
 use tower_service::Service as _;
 
-/// Time for the head of a request, from the opening of the connection or the end of the answer before it.
+/// Time limit for the head of a request, from the opening of the connection or the end of the
+/// previous response.
 const HEAD_TIME: Duration = Duration::from_secs(15);
-/// Bytes of the head of a request.
+/// Maximum size of the head of a request in bytes.
 const HEAD_SIZE: usize = 16 << 10;
-/// Time in which a client reads something of its answer.
+/// Time without progress after which a client that reads a response is disconnected.
 const READ_TIME: Duration = Duration::from_secs(30);
-/// Pause after a connection could not be accepted, which is mostly for want of descriptors.
+/// Pause after a failed accept, mostly for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A listening socket that is not served yet, so that a port in use is known before anything starts.
+/// A bound listening socket. Binding comes first, so that a port in use is found before anything
+/// starts.
 #[derive(Debug)]
 pub struct Server {
     listener: std::net::TcpListener,
 }
 
 impl Server {
-    /// Takes the address.
+    /// Binds the address.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener })
     }
 
-    /// Serves up to `most` clients at a time, until the runtime ends.
+    /// Serves up to `most` clients at a time until the runtime ends.
     pub(super) async fn serve(self, app: Router, most: usize) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
         let mut connections = Connections::new(app, most);
@@ -78,7 +80,7 @@ impl Server {
     }
 }
 
-/// The connections that are open.
+/// The open connections.
 struct Connections {
     app: Router,
     most: usize,
@@ -87,11 +89,11 @@ struct Connections {
     open: Vec<Connection>,
 }
 
-/// One of them.
+/// An open connection.
 struct Connection {
     task: AbortHandle,
     id: Id,
-    /// When it was opened, or its last request came, in milliseconds since the server's start.
+    /// Time of the opening or of the last request, in milliseconds since the server's start.
     active_ms: Arc<AtomicU64>,
 }
 
@@ -104,7 +106,7 @@ impl Connections {
         while self.open.len() >= self.most {
             let idle = |(_, connection): &(usize, &Connection)| connection.active_ms.load(Ordering::Relaxed);
             let Some((longest, _)) = self.open.iter().enumerate().min_by_key(idle) else { break };
-            // Its descriptor is closed when the runtime gets to it.
+            // The descriptor is closed when the runtime polls the task.
             self.open.swap_remove(longest).task.abort();
         }
         let now = move |start: Instant| start.elapsed().as_millis() as u64;
@@ -112,7 +114,7 @@ impl Connections {
         let (app, active) = (self.app.clone(), Arc::clone(&active_ms));
         let task =
             self.running.spawn(async move {
-                // A socket of another kind would not have it, and needs no more than the other limits.
+                // Fails only for sockets other than TCP, which need only the other limits.
                 let _ = setsockopt(&stream.as_fd(), sockopt::TcpUserTimeout, &(READ_TIME.as_millis() as u32));
                 let service = service_fn(move |request: Request<Incoming>| {
                     active.store(now(start), Ordering::Relaxed);
@@ -127,7 +129,7 @@ impl Connections {
                     .max_header_size(HEAD_SIZE)
                     .max_buf_size(2 * HEAD_SIZE)
                     .serve_connection(TokioIo::new(stream), service);
-                // How it ends is the client's business.
+                // Errors of a connection concern only its client.
                 let _ = connection.await;
             });
         self.open.push(Connection { id: task.id(), task, active_ms });

@@ -1,12 +1,12 @@
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
-use super::metrics::{counters, register};
+use super::registry::{counters, gauges, register};
 use crate::{
     clock,
     tasks::{Attribute, Source, SourceObserver},
 };
 
-/// What happens to the sources.
+/// Metrics of the identity sources.
 #[derive(Debug)]
 pub(super) struct SourceMetrics {
     up: IntGaugeVec,
@@ -18,12 +18,11 @@ pub(super) struct SourceMetrics {
 impl SourceMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            up: register(
+            up: gauges(
                 registry,
-                IntGaugeVec::new(
-                    Opts::new("observer_source_up", "Whether a source's last answer was one."),
-                    &["source"],
-                )?,
+                "observer_source_up",
+                "Whether a source's last answer was one.",
+                &["source"],
             )?,
             requests: counters(
                 registry,

@@ -1,8 +1,8 @@
-//! Sums that outlive the interfaces that they are of.
+//! Sums over all interfaces, also those that are gone.
 //!
-//! The series of an interface end with it, and a task that lives two seconds between two scrapes has none at any scrape.
-//! What it carried is in these: they only ever grow, so `sum(increase(…))` over them misses nothing and counts nothing
-//! twice.
+//! The series of an interface end with it, and a task that lives for two seconds between two
+//! scrapes never has any. These counters include its traffic. They only grow, so `sum(increase(…))`
+//! over them misses nothing and counts nothing twice.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use std::{
 use observer_ebpf::abi::Ledger;
 use prometheus::{IntCounterVec, Registry};
 
-use super::metrics::counters;
+use super::registry::counters;
 use crate::{
     accounts::Protocol,
     flow::{Direction, Traffic},
@@ -21,15 +21,16 @@ use crate::{
 };
 
 const BY_SERVICE: [&str; 6] = ["cluster", "service", "family", "network_mode", "direction", "protocol"];
-/// The first labels of [`BY_SERVICE`], and where their values come from.
+/// The first labels of [`BY_SERVICE`], and the attributes with their values.
 const SERVICE: [Attribute; 4] =
     [Attribute::ClusterName, Attribute::ServiceName, Attribute::Family, Attribute::NetworkMode];
-/// Services that are told apart, so that families with a name of their own for each task do not grow without end.
-const MOST: usize = 2000;
-/// What the labels of the others say.
+/// Maximum number of services with series of their own. It bounds the series of hosts whose tasks
+/// each have another family.
+const MAX_SERVICES: usize = 2000;
+/// Label values of all further services.
 const OTHERS: [&str; 4] = ["other"; 4];
 
-/// Counters of the host, for all interfaces that there are and were.
+/// Counters of the host, over all interfaces since the start.
 #[derive(Debug)]
 pub(super) struct Totals {
     packets: IntCounterVec,
@@ -88,7 +89,7 @@ impl Totals {
         Ok(totals)
     }
 
-    /// So much more is recorded of an interface.
+    /// Adds recorded traffic of an interface.
     pub(super) fn recorded(&self, subject: &Subject, direction: Direction, protocol: Protocol, by: Traffic) {
         let names = SERVICE.map(|attribute| subject.identity.get(attribute).unwrap_or(""));
         let [cluster, service, family, mode] = if self.is_told_apart(names) { names } else { OTHERS };
@@ -100,10 +101,10 @@ impl Totals {
     fn is_told_apart(&self, names: [&str; 4]) -> bool {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         let names = names.map(str::to_owned);
-        services.contains(&names) || services.len() < MOST && services.insert(names)
+        services.contains(&names) || services.len() < MAX_SERVICES && services.insert(names)
     }
 
-    /// What the kernel's account of an interface and direction grew by.
+    /// Adds the growth of the kernel's ledger of an interface and direction.
     pub(super) fn ledger_grew(&self, direction: Direction, by: &Ledger) {
         let labels = [direction.as_str()];
         self.seen_packets.with_label_values(&labels).inc_by(by.packets);
@@ -112,7 +113,7 @@ impl Totals {
         self.stopped_bytes.with_label_values(&labels).inc_by(by.stopped.bytes);
     }
 
-    /// The kernel dropped so much more of an interface.
+    /// Adds traffic of an interface that the kernel dropped.
     pub(super) fn dropped(&self, direction: Direction, reason: &str, by: Traffic) {
         let labels = [direction.as_str(), reason];
         self.dropped_packets.with_label_values(&labels).inc_by(by.packets);
@@ -133,10 +134,10 @@ mod tests {
             let name = format!("batch-{number}");
             ["", "", &name, ""].map(str::to_owned)
         };
-        for number in 0..MOST {
+        for number in 0..MAX_SERVICES {
             assert!(totals.is_told_apart(family(number).each_ref().map(String::as_str)));
         }
-        assert!(!totals.is_told_apart(family(MOST).each_ref().map(String::as_str)));
+        assert!(!totals.is_told_apart(family(MAX_SERVICES).each_ref().map(String::as_str)));
         assert!(totals.is_told_apart(family(0).each_ref().map(String::as_str)));
         assert_eq!(totals.packets.collect().len(), 1);
     }
