@@ -1,5 +1,5 @@
-//! Addresses as text (RFC 5952), a third of what a text record says. The standard library's `Display` takes several
-//! times as long.
+//! Fast formatting of addresses (RFC 5952), which are a third of a text record. The standard
+//! library's `Display` takes several times as long.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,7 +10,8 @@ pub(super) fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => write_v4(address.octets(), out),
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            // RFC 5952, 5: the known prefix of IPv4-mapped addresses, and the rest in dotted decimal.
+            // RFC 5952, 5: the known prefix of IPv4-mapped addresses, and the rest in dotted
+            // decimal.
             Some(mapped) => {
                 out.extend_from_slice(b"::ffff:");
                 write_v4(mapped.octets(), out);
@@ -20,7 +21,7 @@ pub(super) fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-/// The digits of every byte, and how many they are.
+/// Decimal digits of each byte, and their number.
 const DECIMAL: [([u8; 3], u8); 256] = {
     let mut table = [([0; 3], 0); 256];
     let mut number = 0;
@@ -64,7 +65,7 @@ fn write_v6(address: Ipv6Addr, out: &mut Vec<u8>) {
                 at += count;
                 continue;
             }
-            // None behind a `::`, which ends with one.
+            // No colon after a `::`, which ends with one.
             if at != 0 && !(count > 1 && at == zeros + count) {
                 text[length] = b':';
                 length += 1;
@@ -81,7 +82,7 @@ fn write_v6(address: Ipv6Addr, out: &mut Vec<u8>) {
     });
 }
 
-/// Where the first of the longest runs of zeros begins, and how long it is.
+/// Start and length of the first of the longest runs of zeros.
 fn longest_zeros(segments: [u16; 8]) -> (usize, usize) {
     let (mut longest, mut run) = ((0, 0), (0, 0));
     for (at, segment) in segments.into_iter().enumerate() {

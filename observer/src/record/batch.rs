@@ -8,35 +8,35 @@ use foldhash::fast::RandomState;
 use super::{Content, Context, Mark, Record, Subject, parity::is_unlogged};
 use crate::flow::{Action, Claim, FlowKey, InterfaceNumber, Table, Traffic, Window};
 
-/// The container that each flow is of.
+/// Containers of flows, by key.
 pub type Owners = HashMap<FlowKey, Arc<str>, RandomState>;
 
-/// All that is to be recorded of one window.
+/// Everything to record for one window.
 #[derive(Debug)]
 pub struct Batch {
     /// The window.
     pub window: Window,
-    /// Its flows.
+    /// Flows of the window.
     pub flows: Table,
-    /// Whose they are. Every interface of a flow is in here.
+    /// Subjects of the interfaces. Contains every interface of a flow.
     pub subjects: BTreeMap<InterfaceNumber, Arc<Subject>>,
-    /// Containers whose flows these are, on interfaces that several share: keys of accepted packets. One that its subject
-    /// does not know is nobody's.
+    /// Containers of flows on interfaces that several containers share, by the keys of accepted
+    /// packets. A container unknown to the subject is ignored.
     pub owners: Arc<Owners>,
-    /// Room in memory that the flows take, and that the owners take, which batches of one window share.
+    /// Claims on the memory of the flows, and of `owners`, which the batches of one window share.
     pub room: (Option<Claim>, Option<Arc<Claim>>),
-    /// Interfaces that were observed and saw no packet.
+    /// Observed interfaces without packets.
     pub silent: Vec<InterfaceNumber>,
-    /// Interfaces with packets that are in no record.
+    /// Interfaces with packets that no record holds, and their traffic.
     pub lossy: Vec<(InterfaceNumber, Traffic)>,
-    /// Interfaces that were there while nothing was observed, and when that was: before the window, or in it.
+    /// Interfaces that existed while nothing was observed, and when: before the window, or in it.
     pub gaps: Vec<(InterfaceNumber, Window)>,
-    /// Tells when the outputs are done with it.
+    /// Signals that all outputs are done with the window.
     pub mark: Option<Mark>,
 }
 
 impl Batch {
-    /// Of a window that holds nothing yet.
+    /// Creates an empty batch.
     pub fn new(window: Window) -> Self {
         Self {
             window,
@@ -51,12 +51,13 @@ impl Batch {
         }
     }
 
-    /// Whether there is nothing to record.
+    /// True if there is nothing to record.
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty() && self.silent.is_empty() && self.lossy.is_empty() && self.gaps.is_empty()
     }
 
-    /// The records that are written, each with a number that those of one subject share: flows, then NODATA, then SKIPDATA.
+    /// The records to write, each with a number that all records of one subject share: flows, then
+    /// NODATA, then SKIPDATA.
     pub fn records<'a>(
         &'a self,
         context: &'a Context,
@@ -64,7 +65,7 @@ impl Batch {
         self.all(context).filter(|(_, record)| is_written(record))
     }
 
-    /// The records that the user wants in no output.
+    /// The records that the user's settings exclude.
     pub fn left_out<'a>(&'a self, context: &'a Context) -> impl Iterator<Item = Record<'a>> {
         self.all(context).filter(|(_, record)| !is_written(record)).map(|(_, record)| record)
     }
@@ -75,12 +76,12 @@ impl Batch {
             self.silent(context).into_iter().map(|interface| (interface, self.window, Content::NoData));
         let lossy =
             self.lossy.iter().map(|(interface, lost)| (*interface, self.window, Content::SkipData(*lost)));
-        // Nobody knows how much that was.
+        // The amount of traffic is unknown.
         let unknown = Content::SkipData(Traffic::NONE);
         let gaps = self.gaps.iter().map(move |(interface, gap)| (*interface, *gap, unknown));
-        // A flow's interface is mostly that of the flow before.
+        // Consecutive flows mostly have the same interface.
         let mut last: Option<(InterfaceNumber, &Subject)> = None;
-        // Beyond the numbers of interfaces.
+        // Numbers after those of the interfaces.
         let mut numbers = BTreeMap::new();
         let beyond = self.subjects.keys().next_back().map_or(0, |last| last.get());
         flows.chain(silent).chain(lossy).chain(gaps).filter_map(move |(interface, window, content)| {
@@ -99,7 +100,7 @@ impl Batch {
         })
     }
 
-    /// Whose of those that share an interface a flow is.
+    /// The container of a flow on a shared interface.
     fn tenant<'a>(&'a self, subject: &'a Subject, content: Content<'_>) -> Option<(&'a str, &'a Subject)> {
         let Content::Flow(flow) = content else { return None };
         if subject.tenants.is_empty() {
@@ -109,7 +110,7 @@ impl Batch {
         Some((container, subject.tenants.get(&**container)?))
     }
 
-    /// The interfaces that have a NODATA record: they saw no packet, or none that AWS would log.
+    /// Interfaces with a NODATA record: no packet, or none that AWS would log.
     fn silent(&self, context: &Context) -> Vec<InterfaceNumber> {
         match (context.no_nodata, context.aws_parity) {
             (true, _) => Vec::new(),

@@ -1,4 +1,5 @@
-//! Community ID, version 1: a hash of the flow that other tools compute alike (corelight/community-id-spec).
+//! Community ID, version 1: a hash of a flow that other tools compute too
+//! (corelight/community-id-spec).
 
 use std::net::IpAddr;
 
@@ -7,12 +8,13 @@ use sha1::{Digest as _, Sha1};
 
 use crate::flow::{FlowKey, Icmp};
 
-/// The id, as text: `1:` and the hash in base64.
+/// The ID as text: `1:` and the hash in base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommunityId([u8; 30]);
 
 impl CommunityId {
-    /// The id of a flow, the same for both of its directions; none where ICMP messages of several kinds went together.
+    /// Computes the ID of a flow, which is the same for both directions. `None` if the flow holds
+    /// ICMP messages of several types.
     pub fn of(key: &FlowKey, icmp: Icmp) -> Option<Self> {
         let protocol = key.protocol();
         let (ports, both_ways) = match (protocol, icmp) {
@@ -29,7 +31,7 @@ impl CommunityId {
             ends.swap(0, 1);
         }
         let mut text = Text { bytes: [0; 40], length: 0 };
-        // The seed, by which installations may tell their ids apart: 0 by default.
+        // The seed, 0 by default, with which installations can make their IDs differ.
         text.push(&[0, 0]);
         for (address, _) in ends {
             match address {
@@ -44,7 +46,7 @@ impl CommunityId {
             }
         }
         let mut id = *b"1:############################";
-        // 20 bytes fill 28 digits.
+        // 20 bytes have 28 base64 digits.
         STANDARD.encode_slice(Sha1::digest(text.bytes()), &mut id[2..]).ok()?;
         Some(Self(id))
     }
@@ -61,7 +63,7 @@ const UDP: u8 = 17;
 const ICMP_V6: u8 = 58;
 const SCTP: u8 = 132;
 
-/// The type of message that answers this one, or that this one answers.
+/// The ICMP type that answers this one, or that this one answers.
 const fn counterpart(protocol: u8, kind: u8) -> Option<u8> {
     Some(match (protocol, kind) {
         (ICMP, 0) => 8,
@@ -90,7 +92,7 @@ const fn counterpart(protocol: u8, kind: u8) -> Option<u8> {
     })
 }
 
-/// What is hashed.
+/// Input of the hash.
 struct Text {
     bytes: [u8; 40],
     length: usize,

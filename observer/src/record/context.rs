@@ -4,29 +4,29 @@ use ipnet::IpNet;
 
 use super::{Filter, Format, ServiceRanges};
 
-/// What the user said of all records.
+/// Settings of all records.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The fields of text and Parquet, and `version` everywhere.
+    /// Fields of text and Parquet. Determines `version` in every format.
     pub format: Format,
-    /// The account, where no source knows it.
+    /// Account ID to use when no source provides one.
     pub account_id: Option<Box<str>>,
-    /// The region, likewise.
+    /// Region to use when no source provides one.
     pub region: Option<Box<str>>,
-    /// The VPC's addresses, the primary block first.
+    /// CIDR blocks of the VPC, the primary block first.
     pub vpc: Vec<IpNet>,
-    /// The addresses of AWS's services.
+    /// Address ranges of AWS's services.
     pub services: Option<Arc<ServiceRanges>>,
-    /// Leave out what AWS never logs.
+    /// Omit traffic that AWS never logs.
     pub aws_parity: bool,
-    /// Leave out what the user does not want.
+    /// Rules that select records.
     pub filter: Filter,
-    /// Leave out NODATA.
+    /// Omit NODATA records.
     pub no_nodata: bool,
 }
 
 impl Context {
-    /// Records of this format, with nothing said beyond it.
+    /// Creates settings with this format and defaults for the rest.
     pub const fn new(format: Format) -> Self {
         Self {
             format,
@@ -40,7 +40,7 @@ impl Context {
         }
     }
 
-    /// Whether there may be records that are not written.
+    /// True if some records may be excluded.
     pub const fn leaves_out(&self) -> bool {
         self.aws_parity || !self.filter.is_empty()
     }

@@ -1,25 +1,26 @@
-//! Numbers as text, a quarter of what a record says, and how to write what is not known to be how long.
+//! Fast decimal formatting, and appending text whose length is known only after it is written.
 //!
-//! A buffer of its own and a copy out of it take twice as long: the copy reads in words what was written in digits, and
-//! has to wait until the processor has put those together.
+//! A separate buffer and a copy take twice as long: the copy loads words that were stored as single
+//! digits, and the CPU has to wait for the stores.
 
-/// Appends what `write` puts at the beginning of `MOST` bytes, of which it returns how many they are.
+/// Appends the bytes that `write` stores at the start of a buffer of `MOST` bytes. `write` returns
+/// their number.
 #[inline]
 pub(super) fn in_place<const MOST: usize>(out: &mut Vec<u8>, write: impl FnOnce(&mut [u8; MOST]) -> usize) {
     let from = out.len();
-    // Of a known size: some stores, and no call.
+    // A constant size compiles to a few stores without a call.
     out.extend_from_slice(&[0; MOST]);
     let length = out[from..].first_chunk_mut().map_or(0, write);
     out.truncate(from + length);
 }
 
-/// Appends a number, in decimal.
+/// Appends a number in decimal.
 #[inline]
 pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {
     in_place::<24>(out, |text| put(number, text));
 }
 
-/// Eight digits at a time, because a loop over digits is one that no processor foresees the end of.
+/// Eight digits at a time, because a loop over digits ends unpredictably for the CPU.
 const EIGHT: u64 = 100_000_000;
 
 fn put(number: u64, text: &mut [u8; 24]) -> usize {
@@ -29,7 +30,7 @@ fn put(number: u64, text: &mut [u8; 24]) -> usize {
         length + 8
     } else {
         let digits = digits(number);
-        // The last digit stays where all are zero.
+        // Keeps one digit if all are zero.
         let zeros = (digits.trailing_zeros() / 8).min(7);
         text[..8].copy_from_slice(&ascii(digits >> (8 * zeros)));
         8 - zeros as usize
@@ -40,8 +41,9 @@ fn ascii(digits: u64) -> [u8; 8] {
     (digits | 0x3030_3030_3030_3030).to_le_bytes()
 }
 
-/// The digits of a number below 100,000,000, the first in the lowest byte: it is parted into two halves, these into two
-/// each, and those again, all at once. A quotient comes from a multiplication that is exact for so small numbers.
+/// Digits of a number below 100,000,000, the first in the lowest byte. The number is split into
+/// halves, quarters and digits, all lanes at once. Quotients come from multiplications that are
+/// exact for such small numbers.
 const fn digits(number: u64) -> u64 {
     let fours = (number / 10_000) | ((number % 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;

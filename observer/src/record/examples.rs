@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(crate) const WINDOW: Window = Window { start: 1_700_000_040, end: 1_700_000_100 };
-/// The interfaces of [`batch`]: an ENI of a task, and one of which little is known.
+/// Interfaces of [`batch`]: an ENI of a task, and one with little known about it.
 pub(crate) const ENI: InterfaceNumber = InterfaceNumber::new(3);
 pub(crate) const PLAIN: InterfaceNumber = InterfaceNumber::new(700);
 
@@ -46,7 +46,7 @@ pub(crate) fn plain() -> Subject {
     Subject { interface_id: "veth1".into(), interface_name: "veth1 \u{e9}".into(), ..Subject::default() }
 }
 
-/// A flow of one packet for each of its ports' sum.
+/// A flow whose number of packets is the sum of its ports.
 pub(crate) fn flow(
     interface: InterfaceNumber,
     direction: Direction,
@@ -78,7 +78,7 @@ pub(crate) fn flow(
     }
 }
 
-/// Flows of every shape on both interfaces.
+/// Flows of every kind on both interfaces.
 pub(crate) fn flows() -> Vec<Delta> {
     let mut flows = Vec::new();
     for interface in [ENI, PLAIN] {
@@ -116,7 +116,7 @@ pub(crate) fn flows() -> Vec<Delta> {
     flows
 }
 
-/// A window with all kinds of records.
+/// A window with records of every kind.
 pub(crate) fn batch() -> Batch {
     let mut table = Table::new();
     for flow in flows() {
@@ -134,7 +134,7 @@ pub(crate) fn batch() -> Batch {
     }
 }
 
-/// Everything that can be said of all records.
+/// Settings with a value for everything.
 pub(crate) fn context(format: Format) -> Context {
     let ranges = r#"{"prefixes": [{"ip_prefix": "52.95.128.0/21", "service": "S3"}],
         "ipv6_prefixes": [{"ipv6_prefix": "2600:1f68:8000::/39", "service": "S3"}]}"#;

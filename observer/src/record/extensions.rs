@@ -1,4 +1,5 @@
-//! What AWS cannot know, flat and under names that AWS does not use, with the unit in the name. In JSON only.
+//! Fields beyond those of AWS, in JSON only. Keys are flat, differ from AWS's, and end with the
+//! unit.
 
 use super::{Content, FieldType, Origin, Record, Value, community::CommunityId};
 use crate::{
@@ -8,30 +9,30 @@ use crate::{
 
 macro_rules! extensions {
     ($($variant:ident $key:literal $type:ident $origin:ident $doc:literal,)*) => {
-        /// A key of JSON lines beside AWS's.
+        /// A key of JSON lines in addition to AWS's fields.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Extension { $(#[doc = $doc] $variant,)* }
 
         impl Extension {
-            /// All of them, in the order in which they are written.
+            /// Every extension, in output order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The key in JSON.
+            /// Key in JSON.
             pub const fn key(self) -> &'static str {
                 match self { $(Self::$variant => $key,)* }
             }
 
-            /// Its type.
+            /// Type of the value.
             pub const fn field_type(self) -> FieldType {
                 match self { $(Self::$variant => FieldType::$type,)* }
             }
 
-            /// Where its value comes from.
+            /// Origin of the value.
             pub const fn origin(self) -> Origin {
                 match self { $(Self::$variant => Origin::$origin,)* }
             }
 
-            /// What it says, in one line.
+            /// Description in one line.
             pub const fn description(self) -> &'static str {
                 match self { $(Self::$variant => $doc,)* }
             }
@@ -63,7 +64,7 @@ extensions! {
 }
 
 impl Extension {
-    /// Its value in a record.
+    /// Value in a record.
     pub fn value<'a>(self, record: &Record<'a>) -> Value<'a> {
         let subject = record.subject;
         match (self, record.content) {
@@ -80,7 +81,7 @@ impl Extension {
         }
     }
 
-    /// Its value in the record of a flow, where flows may differ in it.
+    /// Value in the record of a flow, for fields that may differ between flows.
     #[inline]
     pub(super) fn of_flow(self, delta: &Delta) -> Value<'_> {
         let counters = &delta.counters;
@@ -112,14 +113,14 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const ICMP_V6: u8 = 58;
 
-/// Which end asked first: the one whose SYN had no ACK, or that wanted an echo.
+/// The side that initiated the flow: it sent a SYN without ACK, or an echo request.
 fn initiator(delta: &Delta) -> Option<&'static str> {
     const SYN: u8 = 0x02;
     const ACK: u8 = 0x10;
     const ASKED: Option<&str> = Some("source");
     const ANSWERED: Option<&str> = Some("destination");
     match (delta.key.protocol(), delta.counters.icmp) {
-        // AWS's mask has ACK only where it came with SYN.
+        // AWS's mask contains ACK only from packets with SYN.
         (TCP, _) if delta.counters.tcp_flags_aws & ACK != 0 => ANSWERED,
         (TCP, _) if delta.counters.tcp_flags_aws & SYN != 0 => ASKED,
         (ICMP, Icmp::One { kind: 8, .. }) | (ICMP_V6, Icmp::One { kind: 128, .. }) => ASKED,

@@ -1,6 +1,7 @@
-//! The one table of fields.
+//! The table of AWS's fields.
 //!
-//! Names, order, versions and types are those of the AWS page "Flow log records" (VPC Flow Logs versions 2 to 11).
+//! Names, order, versions and types are those of the AWS page "Flow log records" (VPC Flow Logs
+//! versions 2 to 11).
 
 use std::net::IpAddr;
 
@@ -10,7 +11,7 @@ use crate::{
     tasks::Attribute,
 };
 
-/// How a field is typed in Parquet, Athena and JSON.
+/// Type of a field in Parquet, Athena and JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldType {
     /// `INT_32`.
@@ -21,30 +22,31 @@ pub enum FieldType {
     String,
 }
 
-/// Where a value comes from, and so when there is none.
+/// Origin of a value, which determines the records without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The format, or the kind of the record.
     Record,
-    /// The flow's packets, or else the window's edges: never `-`.
+    /// The flow's packets, or else the window's bounds: never `-`.
     Time,
-    /// The interface and its task: `-` where no source says. The same in all records of an interface and window.
+    /// The interface and its task: `-` if no source provides it. The same in all records of an
+    /// interface and window.
     Subject,
-    /// The packets of a flow: `-` on NODATA and SKIPDATA only.
+    /// The packets of a flow: `-` only in NODATA and SKIPDATA.
     Flow,
-    /// The packets of some flows: `-` on the others too.
+    /// The packets of some flows: `-` in other flows too.
     SomeFlows,
-    /// AWS alone, beyond the host: always `-`.
+    /// Known only to AWS, outside of the host: always `-`.
     Beyond,
 }
 
 impl Origin {
-    /// Whether two flows of one interface and window may differ in it.
+    /// True if two flows of one interface and window may differ in it.
     pub const fn is_of_flow(self) -> bool {
         matches!(self, Self::Time | Self::Flow | Self::SomeFlows)
     }
 
-    /// Whether every flow has it.
+    /// True if every flow has a value.
     pub const fn is_of_every_flow(self) -> bool {
         matches!(self, Self::Time | Self::Flow)
     }
@@ -57,35 +59,35 @@ macro_rules! fields {
         pub enum Field { $(#[doc = $doc] $variant,)* }
 
         impl Field {
-            /// All of them, in AWS's order.
+            /// Every field, in AWS's order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The name in text files and formats.
+            /// Name in text files and formats.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// The name in JSON, Parquet and Athena.
+            /// Name in JSON, Parquet and Athena.
             pub const fn key(self) -> &'static str {
                 match self { $(Self::$variant => $json,)* }
             }
 
-            /// The version of VPC Flow Logs that brought it.
+            /// Version of VPC Flow Logs that introduced the field.
             pub const fn version(self) -> u8 {
                 match self { $(Self::$variant => $version,)* }
             }
 
-            /// Its type.
+            /// Type of the value.
             pub const fn field_type(self) -> FieldType {
                 match self { $(Self::$variant => FieldType::$type,)* }
             }
 
-            /// Where its value comes from.
+            /// Origin of the value.
             pub const fn origin(self) -> Origin {
                 match self { $(Self::$variant => Origin::$origin,)* }
             }
 
-            /// What it says, in one line.
+            /// Description in one line.
             pub const fn description(self) -> &'static str {
                 match self { $(Self::$variant => $doc,)* }
             }
@@ -160,12 +162,12 @@ fields! {
 }
 
 impl Field {
-    /// The field of this name.
+    /// Finds a field by its name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|field| field.name() == name)
     }
 
-    /// Its value in a record.
+    /// Value in a record.
     pub fn value<'a>(self, record: &Record<'a>) -> Value<'a> {
         match self.attribute() {
             Some(attribute) => return record.known(attribute),
@@ -183,7 +185,7 @@ impl Field {
         }
     }
 
-    /// What sources say of the interface under another name.
+    /// The identity attribute with the value of this field.
     const fn attribute(self) -> Option<Attribute> {
         Some(match self {
             Self::AccountId => Attribute::AccountId,
@@ -208,7 +210,7 @@ impl Field {
         })
     }
 
-    /// Its value in the record of a flow, where flows may differ in it.
+    /// Value in the record of a flow, for fields that may differ between flows.
     #[inline]
     pub(super) fn of_flow<'a>(self, record: &Record<'a>, delta: &'a Delta) -> Value<'a> {
         let (key, counters) = (&delta.key, &delta.counters);

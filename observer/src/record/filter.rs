@@ -1,4 +1,4 @@
-//! Which records are written: the rules of `--filter`.
+//! Rules of `--filter`, which select records.
 
 use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
@@ -10,11 +10,12 @@ use crate::{
     tasks::Attribute,
 };
 
-/// Rules, of which the first that a record meets decides. One that meets none is written.
+/// A list of rules. The first rule that matches a record decides; without a match the record is
+/// written.
 #[derive(Clone, Debug, Default)]
 pub struct Filter(Vec<Rule>);
 
-/// One rule: `drop port=53 protocol=udp`.
+/// A rule, such as `drop port=53 protocol=udp`.
 #[derive(Clone, Debug)]
 pub struct Rule {
     keeps: bool,
@@ -22,17 +23,17 @@ pub struct Rule {
     text: Box<str>,
 }
 
-/// What a record must be to meet a rule.
+/// A condition of a rule.
 #[derive(Clone, Debug)]
 struct Condition {
-    what: What,
+    test: Test,
     /// Written `!=`.
     negated: bool,
 }
 
-/// A key, and the values of which one must fit.
+/// A key with values, one of which must match.
 #[derive(Clone, Debug)]
-enum What {
+enum Test {
     Addresses(Ends, Vec<IpNet>),
     Ports(Ends, Vec<RangeInclusive<u16>>),
     Protocol(Vec<u8>),
@@ -42,7 +43,7 @@ enum What {
     Service(Vec<Box<str>>),
 }
 
-/// Which ends of a flow are looked at.
+/// The ends of a flow that a condition examines.
 #[derive(Clone, Copy, Debug)]
 enum Ends {
     Source,
@@ -50,35 +51,35 @@ enum Ends {
     Either,
 }
 
-/// Why a text is no rule. Each is one line that says what to do.
+/// Error of parsing a rule. The text is one line of advice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// It says neither what to keep nor what to drop.
+    /// The rule begins with neither `keep` nor `drop`.
     #[error("{0:?} is no rule: begin it with keep or drop, as in 'drop port=53 protocol=udp'")]
     Verb(String),
-    /// A word is no condition.
+    /// A word is not a condition.
     #[error("{0:?} is no condition: write key=value or key!=value, with commas between several values")]
     Condition(String),
-    /// There is no such key.
+    /// Unknown key.
     #[error(
         "{0:?} is no key: there are addr, srcaddr, dstaddr, port, srcport, dstport, protocol, direction, action, \
          interface and service"
     )]
     Key(String),
-    /// A value does not fit its key.
+    /// Invalid value for the key.
     #[error("{key}={value:?}: give {wanted}")]
     Value {
         /// The key.
         key: String,
         /// The value.
         value: String,
-        /// What it should be.
+        /// Description of a valid value.
         wanted: &'static str,
     },
 }
 
 impl Filter {
-    /// These rules, in this order.
+    /// Creates a filter with these rules, in this order.
     pub const fn new(rules: Vec<Rule>) -> Self {
         Self(rules)
     }
@@ -88,32 +89,33 @@ impl Filter {
         &self.0
     }
 
-    /// Whether it lets all records pass.
+    /// True without rules.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a record is written.
+    /// True if the record is to be written.
     pub fn keeps(&self, record: &Record<'_>) -> bool {
         self.0.iter().find(|rule| rule.is_met(record)).is_none_or(|rule| rule.keeps)
     }
 }
 
 impl Rule {
-    /// A record without a flow, NODATA or SKIPDATA, may be about flows that a rule means: in doubt it is kept.
+    /// True if all conditions match. A record without a flow (NODATA, SKIPDATA) may concern flows
+    /// that a `drop` rule does not match, so it is kept in doubt.
     fn is_met(&self, record: &Record<'_>) -> bool {
-        self.conditions.iter().all(|Condition { what, negated }| {
+        self.conditions.iter().all(|Condition { test, negated }| {
             let fits = match record.content {
-                Content::Flow(flow) => what.fits(record, Some(flow)),
-                Content::NoData | Content::SkipData(_) => what.fits(record, None),
+                Content::Flow(flow) => test.fits(record, Some(flow)),
+                Content::NoData | Content::SkipData(_) => test.fits(record, None),
             };
             fits.map_or(self.keeps, |fits| fits != *negated)
         })
     }
 }
 
-impl What {
-    /// Nothing where it takes a flow to tell.
+impl Test {
+    /// Matches a record; `None` if the answer depends on a flow and there is none.
     fn fits(&self, record: &Record<'_>, flow: Option<&Delta>) -> Option<bool> {
         let subject = record.subject;
         Some(match self {
@@ -180,26 +182,26 @@ impl fmt::Display for Rule {
 fn condition(word: &str) -> Result<Condition, FilterError> {
     let (key, values) = word.split_once('=').ok_or_else(|| FilterError::Condition(word.into()))?;
     let (key, negated) = key.strip_suffix('!').map_or((key, false), |key| (key, true));
-    let what = match key {
-        "addr" => What::Addresses(Ends::Either, blocks(key, values)?),
-        "srcaddr" => What::Addresses(Ends::Source, blocks(key, values)?),
-        "dstaddr" => What::Addresses(Ends::Destination, blocks(key, values)?),
-        "port" => What::Ports(Ends::Either, ports(key, values)?),
-        "srcport" => What::Ports(Ends::Source, ports(key, values)?),
-        "dstport" => What::Ports(Ends::Destination, ports(key, values)?),
-        "protocol" => What::Protocol(list(key, values, "tcp, udp, icmp, icmpv6 or a number", protocol)?),
-        "direction" => What::Direction(list(key, values, "ingress or egress", direction)?),
-        "action" => What::Action(list(key, values, "ACCEPT or REJECT", |word| {
+    let test = match key {
+        "addr" => Test::Addresses(Ends::Either, blocks(key, values)?),
+        "srcaddr" => Test::Addresses(Ends::Source, blocks(key, values)?),
+        "dstaddr" => Test::Addresses(Ends::Destination, blocks(key, values)?),
+        "port" => Test::Ports(Ends::Either, ports(key, values)?),
+        "srcport" => Test::Ports(Ends::Source, ports(key, values)?),
+        "dstport" => Test::Ports(Ends::Destination, ports(key, values)?),
+        "protocol" => Test::Protocol(list(key, values, "tcp, udp, icmp, icmpv6 or a number", protocol)?),
+        "direction" => Test::Direction(list(key, values, "ingress or egress", direction)?),
+        "action" => Test::Action(list(key, values, "ACCEPT or REJECT", |word| {
             ["ACCEPT", "REJECT"].contains(&word).then(|| word.into())
         })?),
-        "interface" => What::Interface(list(key, values, "an ENI's id, or an interface's name", name)?),
-        "service" => What::Service(list(key, values, "a service's name", name)?),
+        "interface" => Test::Interface(list(key, values, "an ENI's id, or an interface's name", name)?),
+        "service" => Test::Service(list(key, values, "a service's name", name)?),
         _ => return Err(FilterError::Key(key.into())),
     };
-    Ok(Condition { what, negated })
+    Ok(Condition { test, negated })
 }
 
-/// The values between commas.
+/// Parses values separated by commas.
 fn list<T>(
     key: &str,
     values: &str,

@@ -2,51 +2,51 @@ use std::{fmt, str::FromStr};
 
 use super::Field;
 
-/// Which fields a text record has, in which order.
+/// A list of fields of text and Parquet records, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Format {
     fields: Vec<Field>,
     version: u8,
 }
 
-/// Why a text is no format. Each is one line that says what to do.
+/// Error of parsing a format. The text is one line of advice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// It has no field.
+    /// The format has no field.
     #[error(
         "it names no field: give v2, ecs, all, or fields like '${{srcaddr}} ${{bytes}}', in single quotes"
     )]
     Empty,
-    /// A part of it is no field in AWS's spelling.
+    /// A part of the format is not a field in AWS's syntax.
     #[error(
         "{0:?} is no field: write a field as ${{srcaddr}}, in single quotes, with a space between fields"
     )]
     Spelling(String),
-    /// There is no such field.
+    /// Unknown field.
     #[error("VPC Flow Logs have no field {name:?}{}", .close.map_or_else(String::new, |field| format!(": did you mean ${{{}}}?", field.name())))]
     Unknown {
-        /// The name.
+        /// Name of the field.
         name: String,
-        /// The field with the name that is most like it.
+        /// The field with the most similar name.
         close: Option<Field>,
     },
-    /// It names a field twice, which no reader's table has room for.
+    /// The format repeats a field, which a table cannot.
     #[error("it names ${{{}}} twice: name each field once", .0.name())]
     Twice(Field),
 }
 
 impl Format {
-    /// AWS's default: the fields of version 2.
+    /// AWS's default format: the fields of version 2.
     pub fn v2() -> Self {
         Self::of_versions(|version| version == 2)
     }
 
-    /// Everything up to version 8, which brought the last of the fields about ECS and rejection.
+    /// Every field up to version 8, the last one with fields about ECS and rejection.
     pub fn ecs() -> Self {
         Self::of_versions(|version| version <= 8)
     }
 
-    /// Every field.
+    /// Every field of every version.
     pub fn all() -> Self {
         Self::of_versions(|_| true)
     }
@@ -60,12 +60,12 @@ impl Format {
         Self { fields, version }
     }
 
-    /// The fields, at least one, each once.
+    /// The fields, at least one, without repetition.
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
 
-    /// The value of `version` in every record: the highest version among the fields.
+    /// Value of the field `version`: the highest version among the fields.
     pub const fn version(&self) -> u8 {
         self.version
     }
@@ -74,7 +74,7 @@ impl Format {
 impl FromStr for Format {
     type Err = FormatError;
 
-    /// `v2`, `ecs`, `all`, or AWS's own syntax: `${version} ${account-id} …`.
+    /// Parses `v2`, `ecs`, `all`, or a list in AWS's syntax: `${version} ${account-id} …`.
     fn from_str(text: &str) -> Result<Self, FormatError> {
         match text.trim() {
             "v2" => return Ok(Self::v2()),
@@ -98,7 +98,7 @@ impl FromStr for Format {
 }
 
 impl fmt::Display for Format {
-    /// In AWS's own syntax.
+    /// Prints the list in AWS's syntax.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, field) in self.fields.iter().enumerate() {
             let separator = if number == 0 { "" } else { " " };
@@ -108,7 +108,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// The field whose name is most like this one, if any is.
+/// The field with the most similar name, if one is similar.
 fn closest(name: &str) -> Option<Field> {
     const ALIKE: f64 = 0.8;
     let name = name.to_lowercase().replace('_', "-");

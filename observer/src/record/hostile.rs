@@ -1,4 +1,4 @@
-//! Records whose interfaces have names and values of every kind that a source may give: none may break a line.
+//! Tests with hostile names and values of interfaces: none may break a line.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,23 +17,23 @@ use crate::{
     },
 };
 
-/// Whether a text is no value.
+/// True for a text that counts as absent.
 fn is_none(text: &str) -> bool {
     matches!(text, "" | "-")
 }
 
-/// A value of each attribute, or none.
+/// The value of each attribute; `None` if absent.
 type Values = Vec<Option<String>>;
 
-/// What is known of an interface, and of a container whose flows are on it too.
-struct Known {
+/// Values of an interface, and of a container with flows on it.
+struct Sample {
     name: String,
     mac: Option<Mac>,
     own: Values,
     tenant: Option<Values>,
 }
 
-impl Known {
+impl Sample {
     fn hostile(random: &mut Rng) -> Self {
         let values = |random: &mut Rng| {
             Attribute::ALL.iter().map(|_| random.bool().then(|| hostile(random))).collect()
@@ -46,7 +46,7 @@ impl Known {
         }
     }
 
-    /// The same with a plain value wherever there is any.
+    /// The same values, each present one replaced with a harmless one.
     fn plain(&self) -> Self {
         let plain = |text: &str, plain: &str| (!is_none(text)).then(|| plain.to_owned());
         let values = |values: &Values| {
@@ -88,18 +88,18 @@ impl Known {
 
 const CONTAINER: &str = "c1";
 
-/// Each value is from another source.
+/// An identity whose values come from different sources.
 fn identity(values: &Values) -> Arc<Identity> {
-    let known = Attribute::ALL.iter().zip(values).zip(Source::ALL.iter().cycle());
-    let facts = known.filter_map(|((attribute, value), source)| {
+    let values = Attribute::ALL.iter().zip(values).zip(Source::ALL.iter().cycle());
+    let facts = values.filter_map(|((attribute, value), source)| {
         Some(Fact { attribute: *attribute, value: value.as_deref()?.into(), source: *source })
     });
     Arc::new(Identity::default().merge(facts).0)
 }
 
-/// A window with hostile values, and the same with plain ones.
+/// A window with hostile values, and the same window with harmless ones.
 pub(crate) fn windows(random: &mut Rng) -> (Batch, Batch) {
-    let known = [Known::hostile(random), Known::hostile(random)];
+    let samples = [Sample::hostile(random), Sample::hostile(random)];
     let window = |subjects: [Subject; 2]| {
         let mut window = batch();
         let owned: Vec<_> = window.flows.flows().map(|flow| flow.key.with_action(Action::Accept)).collect();
@@ -107,7 +107,10 @@ pub(crate) fn windows(random: &mut Rng) -> (Batch, Batch) {
         window.subjects.extend([ENI, PLAIN].into_iter().zip(subjects.map(Arc::new)));
         window
     };
-    (window(known.each_ref().map(Known::subject)), window(known.each_ref().map(|it| it.plain().subject())))
+    (
+        window(samples.each_ref().map(Sample::subject)),
+        window(samples.each_ref().map(|it| it.plain().subject())),
+    )
 }
 
 fn text_of(batch: &Batch, context: &Context) -> String {
@@ -137,7 +140,7 @@ fn columns_lines_and_keys_do_not_depend_on_values() {
             let count = plain.records(&context).count();
 
             let text = text_of(&hostile, &context);
-            // Whatever a reader takes for the end of a line, and for a space.
+            // All characters that a reader may take for the end of a line.
             let lines: Vec<&str> = text.split_terminator(|c: char| c != ' ' && c.is_whitespace()).collect();
             assert_eq!(lines.len(), count, "seed {seed}: lines");
             for line in lines {
@@ -166,12 +169,12 @@ fn columns_lines_and_keys_do_not_depend_on_values() {
 #[test]
 fn an_interface_without_a_name_has_no_id() {
     for (name, id) in [("", None), ("-", None), ("eth 0\"", Some("eth_0_")), ("é\u{2028}", Some("__"))] {
-        let known =
-            Known { name: name.into(), mac: None, own: vec![None; Attribute::ALL.len()], tenant: None };
-        assert_eq!(Some(&*known.subject().interface_id).filter(|id| !id.is_empty()), id);
-        let known = Known { mac: Some(Mac::from([2, 0, 0, 0, 0, 1])), ..known };
+        let sample =
+            Sample { name: name.into(), mac: None, own: vec![None; Attribute::ALL.len()], tenant: None };
+        assert_eq!(Some(&*sample.subject().interface_id).filter(|id| !id.is_empty()), id);
+        let sample = Sample { mac: Some(Mac::from([2, 0, 0, 0, 0, 1])), ..sample };
         let with_mac =
             id.map_or_else(|| "02:00:00:00:00:01".to_owned(), |id| format!("{id}@02:00:00:00:00:01"));
-        assert_eq!(*known.subject().interface_id, *with_mac);
+        assert_eq!(*sample.subject().interface_id, *with_mac);
     }
 }

@@ -1,26 +1,28 @@
-//! JSON lines: one flat object per record, AWS's names with `_`, numbers as numbers.
+//! JSON lines: one flat object per record, with AWS's field names in `_` style and numbers as
+//! numbers.
 //!
-//! The fields of version 2 are always there, null where text has `-`; all others, whatever the format, where they are
-//! known; then the extensions. `version` is that of the format, so that it is the same in every output.
+//! The fields of version 2 are always present, null where text has `-`. All other fields are
+//! present if known, independent of the format; the extensions follow. `version` is that of the
+//! format, so that it is the same in every output.
 
 use super::{
     Content, Extension, Field, FieldType, Record, Value,
-    template::{Cell, How, Template, Templates},
+    template::{Cell, CellFormat, Template, Templates},
 };
 use crate::flow::InterfaceNumber;
 
-/// Everything that a line can hold, in order.
+/// Every cell of a line, in order.
 fn cells() -> impl Iterator<Item = Cell> {
     let fields = Field::ALL.iter().map(|field| Cell::Field(*field));
     fields.chain(Extension::ALL.iter().map(|extension| Cell::Extension(*extension)))
 }
 
-/// Whether it is there even where it is null.
+/// True if the key is present even with a null value.
 const fn is_always_there(cell: Cell) -> bool {
     matches!(cell, Cell::Field(field) if field.version() == 2)
 }
 
-/// One record with its line feed.
+/// Appends a record with its line feed.
 pub fn write_json(record: &Record<'_>, out: &mut Vec<u8>) {
     let mut separator = b'{';
     for cell in cells() {
@@ -40,12 +42,13 @@ fn write_key(separator: u8, cell: Cell, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\":");
 }
 
-/// Writes the records of one window; what the flows of an interface share, once.
+/// Writer of the records of one window. It renders the values that the flows of an interface share
+/// only once.
 #[derive(Debug, Default)]
 pub struct JsonLines(Templates);
 
 impl JsonLines {
-    /// One record of the interface with this number.
+    /// Appends a record of the interface with this number.
     pub fn write(&mut self, interface: InterfaceNumber, record: &Record<'_>, out: &mut Vec<u8>) {
         match record.content {
             Content::Flow(flow) => self.0.get(interface.get(), || template(record)).write(record, flow, out),
@@ -63,10 +66,10 @@ fn template(flow: &Record<'_>) -> Template {
             write_key(separator, cell, template.text());
             let quoted = is_text(cell);
             template.text().extend(quoted.then_some(b'"'));
-            template.hole(cell, How::Bare);
+            template.gap(cell, CellFormat::Bare);
             template.text().extend(quoted.then_some(b'"'));
         } else if origin.is_of_flow() {
-            // Never the first: that is `version`, which every record has.
+            // Never the first cell: that is `version`, which every record has.
             template.pair(cell, |text| write_key(separator, cell, text));
         } else {
             let value = cell.value(flow);

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-/// Shared by all batches of a window: tells when nobody holds any of them any longer.
+/// A handle shared by all batches of a window. It signals when the last one is dropped.
 #[derive(Clone, Debug)]
 pub struct Mark {
     _tell: Arc<Tell>,
@@ -9,7 +9,7 @@ pub struct Mark {
 struct Tell(Box<dyn Fn() + Send + Sync>);
 
 impl Mark {
-    /// Calls `tell` once, on the thread that drops the last clone.
+    /// Creates a mark that calls `tell` once, on the thread that drops the last clone.
     pub fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {
         Self { _tell: Arc::new(Tell(Box::new(tell))) }
     }

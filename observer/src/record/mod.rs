@@ -1,7 +1,8 @@
-//! Records: what a window says of an interface, rendered as text and as JSON.
+//! Records of flows and interfaces, and their rendering as text and JSON.
 //!
-//! Owns: the one table of fields, and how each is computed and written. In: flows of a closed window, whose they are,
-//! and what the user said of all of them. Out: bytes and values. Pure: no clock, no I/O, and no allocation per record.
+//! Owns: the table of fields, and the value and format of each. In: flows of a closed window, their
+//! subjects, and the user's settings. Out: bytes and values. Pure: no clock, no I/O, and no
+//! allocation per record.
 
 mod address;
 mod batch;
@@ -49,19 +50,19 @@ use crate::{
     tasks::Attribute,
 };
 
-/// What a record is about.
+/// Content of a record.
 #[derive(Clone, Copy, Debug)]
 pub enum Content<'a> {
-    /// A flow. `log-status` is OK.
+    /// A flow; `log-status` is OK.
     Flow(&'a Delta),
     /// No packet crossed the interface in the window.
     NoData,
-    /// Packets of the window are in no record.
+    /// Some packets of the window are in no record.
     SkipData(Traffic),
 }
 
 impl Content<'_> {
-    /// Its `log-status`.
+    /// `log-status` of the record.
     pub const fn status(&self) -> Status {
         match self {
             Self::Flow(_) => Status::Ok,
@@ -71,22 +72,22 @@ impl Content<'_> {
     }
 }
 
-/// The `log-status` of a record.
+/// Values of `log-status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// A flow.
     Ok,
-    /// A silent interface.
+    /// An interface without packets.
     NoData,
-    /// An interface with packets that are in no record.
+    /// An interface with packets that no record holds.
     SkipData,
 }
 
 impl Status {
-    /// All of them.
+    /// Every status.
     pub const ALL: [Self; 3] = [Self::Ok, Self::NoData, Self::SkipData];
 
-    /// AWS's word.
+    /// AWS's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -96,21 +97,21 @@ impl Status {
     }
 }
 
-/// One line.
+/// A record, which becomes one line or row.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// What is said of all records.
+    /// Settings of all records.
     pub context: &'a Context,
-    /// When.
+    /// Window of the record.
     pub window: Window,
-    /// Whose.
+    /// Interface and task of the record.
     pub subject: &'a Subject,
-    /// What.
+    /// Content of the record.
     pub content: Content<'a>,
 }
 
 impl<'a> Record<'a> {
-    /// Its `start`, in UNIX seconds.
+    /// Field `start`, in UNIX seconds.
     pub fn start(&self) -> i64 {
         match self.content {
             Content::Flow(delta) => delta.counters.first_ms.div_euclid(1000),
@@ -118,7 +119,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Its `end`, in UNIX seconds.
+    /// Field `end`, in UNIX seconds.
     pub fn end(&self) -> i64 {
         match self.content {
             Content::Flow(delta) => delta.counters.last_ms.div_euclid(1000),
@@ -126,7 +127,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// What sources say of the interface; where they are silent, what the user said of the host.
+    /// Value of an attribute of the interface; if no source provides it, the user's default.
     pub fn known(&self, attribute: Attribute) -> Value<'a> {
         let said = match attribute {
             Attribute::AccountId => self.context.account_id.as_deref(),

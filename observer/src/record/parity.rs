@@ -1,4 +1,4 @@
-//! What AWS never logs ("Flow log limitations"), and what never leaves the host.
+//! Traffic that AWS never logs ("Flow log limitations"), and traffic that never leaves the host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{Context, Subject};
 use crate::flow::FlowKey;
 
-/// Whether AWS leaves a flow out.
+/// True if AWS does not log this flow.
 pub(super) fn is_unlogged(context: &Context, subject: &Subject, key: &FlowKey) -> bool {
     is_dhcp(key)
         || [key.source(), key.destination()].into_iter().any(|address| {
@@ -17,12 +17,12 @@ pub(super) fn is_unlogged(context: &Context, subject: &Subject, key: &FlowKey) -
         })
 }
 
-/// Which address of a subnet is the VPC's router.
+/// Number of the VPC router's address within a subnet.
 const ROUTER: u32 = 1;
-/// Which address of the VPC's primary block is Amazon's DNS server.
+/// Number of the DNS server's address within the primary block of the VPC.
 const RESOLVER: u32 = 2;
 
-/// An address of an IPv4 block, by its number.
+/// The address with this number in an IPv4 block.
 fn nth(block: &IpNet, number: u32) -> Option<IpAddr> {
     match block {
         IpNet::V4(block) => Some(Ipv4Addr::from_bits(block.network().to_bits().checked_add(number)?).into()),
@@ -37,8 +37,8 @@ fn is_dhcp(key: &FlowKey) -> bool {
     key.protocol() == UDP && (ports == (client, server) || ports == (server, client))
 }
 
-/// Amazon's DNS (253), time (123), metadata (254) and licence servers (250, 251), the ECS agent's credentials and
-/// its bridge, and the loopback.
+/// True for link-local services: Amazon's DNS (253), time (123), metadata (254) and licence servers
+/// (250, 251), the ECS agent's credentials and its bridge, and loopback.
 fn is_service_of_the_link(address: IpAddr) -> bool {
     const BRIDGE: u32 = 22;
     match address {

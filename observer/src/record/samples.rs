@@ -1,4 +1,4 @@
-//! AWS's own examples, read and written again.
+//! Round trips of AWS's published examples.
 
 use super::{
     Content, Context, Field, FieldType, Format, Record, Subject, TextLines, Value,
@@ -18,7 +18,7 @@ const SAMPLES: [(&str, &str); 5] = [
     ("v5-service-path-direction", include_str!("aws/v5-service-path-direction.log")),
 ];
 
-/// A line, read.
+/// A parsed line.
 struct Line<'a> {
     format: &'a Format,
     values: Vec<Value<'a>>,
@@ -54,7 +54,7 @@ impl<'a> Line<'a> {
         Window { start: self.number(Field::Start) as i64, end: self.number(Field::End) as i64 }
     }
 
-    /// The interface that the line tells of.
+    /// The interface of the line.
     fn subject(&self) -> Subject {
         let own = [(Field::SrcAddr, Field::PktSrcAddr), (Field::DstAddr, Field::PktDstAddr)];
         let primary = own.into_iter().find_map(|(own, packet)| match (self.get(own), self.get(packet)) {
@@ -75,7 +75,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The packets that it tells of.
+    /// The flow of the line.
     fn flow(&self) -> Delta {
         let end = |packet, plain| match (self.get(packet), self.get(plain)) {
             (Value::Address(address), _) | (_, Value::Address(address)) => address,
@@ -100,7 +100,7 @@ impl<'a> Line<'a> {
         delta
     }
 
-    /// The line that we write of the same packets.
+    /// The line that observer writes for the same packets.
     fn observed(&self) -> String {
         let context = Context {
             account_id: Some(self.text(Field::AccountId).into()),
@@ -157,7 +157,8 @@ fn the_packets_of_aws_s_examples_give_the_same_lines() {
         let mut lines = sample.lines();
         let format = format_of(lines.next().unwrap());
         for line in lines {
-            // Which gateway leads out of the VPC, and what security groups refuse, a host cannot tell.
+            // A host knows neither the gateway that a packet takes nor the decisions of security
+            // groups.
             let expected = line.replace(" 8 egress", " - egress").replace(" REJECT ", " ACCEPT ");
             assert_eq!(Line::read(&format, line).observed(), format!("{expected}\n"), "{name}");
         }

@@ -1,4 +1,5 @@
-//! Which of AWS's services an address belongs to: a copy of <https://ip-ranges.amazonaws.com/ip-ranges.json>.
+//! Address ranges of AWS's services, from a copy of
+//! <https://ip-ranges.amazonaws.com/ip-ranges.json>.
 
 use std::net::IpAddr;
 
@@ -8,7 +9,7 @@ use serde::Deserialize;
 
 use crate::text_file::{EncodingError, utf8};
 
-/// The ranges of all services, by prefix.
+/// Services by prefix.
 #[derive(Clone, Debug)]
 pub struct ServiceRanges {
     v4: PrefixMap<Ipv4Net, u16>,
@@ -16,27 +17,27 @@ pub struct ServiceRanges {
     names: Vec<Box<str>>,
 }
 
-/// Why a text says nothing of AWS's services.
+/// Error of parsing the address ranges.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceRangesError {
-    /// It is no text in UTF-8.
+    /// The file is not UTF-8 text.
     #[error("{0}")]
     Encoding(#[from] EncodingError),
-    /// It is no JSON of this shape.
+    /// The file is not JSON of the expected structure.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    /// It names no range.
+    /// The file holds no range.
     #[error("it names no range")]
     Empty,
-    /// A prefix is none.
+    /// Invalid prefix.
     #[error("{0:?} is no prefix such as 3.5.140.0/22")]
     Prefix(String),
-    /// The name of a service could not stand in a record.
+    /// Invalid service name.
     #[error("{0:?} is no name of a service")]
     Name(String),
 }
 
-/// The file, as far as it matters here.
+/// The used part of the file.
 #[derive(Deserialize)]
 struct File {
     prefixes: Vec<Range4>,
@@ -57,7 +58,7 @@ struct Range6 {
 }
 
 impl ServiceRanges {
-    /// Reads the file's text.
+    /// Parses the content of the file.
     pub fn parse(text: &[u8]) -> Result<Self, ServiceRangesError> {
         let File { prefixes, ipv6_prefixes } = serde_json::from_str(utf8(text)?)?;
         let four = prefixes.into_iter().map(|range| (range.ip_prefix, range.service));
@@ -78,11 +79,11 @@ impl ServiceRanges {
     }
 
     fn new(mut ranges: Vec<(IpNet, String)>) -> Self {
-        // Where one prefix is in several services, the last one stands, and so the most telling.
+        // If several services list a prefix, the last and most specific one wins.
         ranges.sort_by_key(|(prefix, service)| (prefix.prefix_len(), telling(service)));
         let mut this = Self { v4: PrefixMap::new(), v6: PrefixMap::new(), names: Vec::new() };
         for (prefix, service) in ranges {
-            // `AMAZON` is the sum of all: within a range of a service it says nothing new.
+            // `AMAZON` includes all services, so within a range of another service it adds nothing.
             if telling(&service) == 0 && this.service(prefix.addr()).is_some() {
                 continue;
             }
@@ -99,7 +100,7 @@ impl ServiceRanges {
         this
     }
 
-    /// The service that the longest prefix of an address belongs to.
+    /// The service with the longest prefix that contains the address.
     pub fn service(&self, address: IpAddr) -> Option<&str> {
         let number = match address {
             IpAddr::V4(address) => self.v4.get_lpm(&address.into()).map(|(_, number)| *number),
@@ -109,7 +110,7 @@ impl ServiceRanges {
     }
 }
 
-/// How much the name of a service tells: `AMAZON` is in all of them, and `EC2` in many.
+/// Specificity of a service name: `AMAZON` includes every service, and `EC2` many.
 fn telling(service: &str) -> u8 {
     match service {
         "AMAZON" => 0,

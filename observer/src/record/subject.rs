@@ -11,29 +11,29 @@ use crate::{
     tasks::{Attribute, Identity, Mac, Observed, one_word, printable},
 };
 
-/// Whose a record is: an interface and all that is known of it, with the texts that every record repeats.
+/// An interface and its identity, with the texts that every record repeats.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
-    /// ENI id; name and MAC address where none is known, or one of them; empty where nothing is known.
+    /// ENI ID, or else name and MAC address, as far as they are known; empty if nothing is known.
     pub interface_id: Box<str>,
-    /// The interface's name; empty where it has none.
+    /// Name of the interface; empty if unknown.
     pub interface_name: Box<str>,
-    /// Hardware address; empty where it has none.
+    /// MAC address; empty if unknown.
     pub mac: Box<str>,
-    /// Inode of its namespace; 0 where it has none.
+    /// Inode of the network namespace; 0 if unknown.
     pub netns: u64,
-    /// Of an ENI, its primary private IPv4 address.
+    /// Primary private IPv4 address of an ENI.
     pub primary: Option<Ipv4Addr>,
-    /// Of an ENI, the blocks of its subnet.
+    /// CIDR blocks of an ENI's subnet.
     pub subnets: Vec<IpNet>,
-    /// What the sources say.
+    /// Attributes from the sources.
     pub identity: Arc<Identity>,
-    /// Of an interface of the host, the same with what is known of those whose flows pass it, by container.
+    /// For an interface of the host: the subjects of containers with flows on it, by container ID.
     pub tenants: BTreeMap<Box<str>, Self>,
 }
 
 impl Subject {
-    /// The subject of an observed interface.
+    /// Creates the subject of an observed interface.
     pub fn new(observed: &Observed) -> Self {
         let interface = &observed.interface;
         let named = Self::named(&interface.name, interface.mac, Arc::clone(&observed.identity));
@@ -53,7 +53,7 @@ impl Subject {
         Self { tenants: tenants.collect(), ..own.clone() }
     }
 
-    /// The subject of an interface of which no more is known: one of a capture.
+    /// Creates the subject of an interface in a capture.
     pub fn named(name: &str, mac: Option<Mac>, identity: Arc<Identity>) -> Self {
         let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
         let eni = identity.get(Attribute::InterfaceId);
@@ -66,8 +66,8 @@ impl Subject {
         }
     }
 
-    /// The address that AWS logs for an end of a flow: at the ENI's own end, whatever is in the packets, its primary
-    /// one (AWS, "Flow log records", on `srcaddr` and `dstaddr`).
+    /// Address that AWS logs for one end of a flow: at the ENI's end always the primary address,
+    /// otherwise the one in the packets (AWS, "Flow log records", on `srcaddr` and `dstaddr`).
     pub(super) fn address(&self, key: &FlowKey, own_end_in: Direction, in_packets: IpAddr) -> IpAddr {
         match self.primary {
             Some(primary) if in_packets.is_ipv4() && key.direction() == own_end_in => primary.into(),
@@ -76,9 +76,9 @@ impl Subject {
     }
 }
 
-/// The id of an interface that is no ENI.
+/// ID of an interface that is not an ENI.
 fn name_and_mac(name: &str, mac: &str) -> Box<str> {
-    // Every reader takes ASCII.
+    // ASCII, which every reader accepts.
     let name = one_word(name.into()).replace(|c: char| !c.is_ascii_graphic(), "_");
     match (&*name, mac) {
         ("" | "-", mac) => mac.into(),
@@ -87,7 +87,7 @@ fn name_and_mac(name: &str, mac: &str) -> Box<str> {
     }
 }
 
-/// Whether an address is one of the VPC's, rather than of the link alone.
+/// True for addresses that are valid beyond the link.
 const fn is_routed(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !address.is_link_local() && !address.is_loopback(),

@@ -1,39 +1,40 @@
 use super::{Extension, Field, Origin, Record, Value, digits::in_place};
 use crate::flow::Delta;
 
-/// A line of one interface and window: what all its flows share is written, with holes for what they do not.
+/// The line of an interface and window: the text that its flows share, with gaps for the values of
+/// each flow.
 #[derive(Debug, Default)]
 pub(super) struct Template {
     text: Vec<u8>,
-    holes: Vec<Hole>,
+    gaps: Vec<Gap>,
 }
 
-/// A place in the text.
+/// A gap in the text.
 #[derive(Debug)]
-struct Hole {
-    /// Where.
+struct Gap {
+    /// Offset in the text.
     at: usize,
-    /// Bytes of text there that stand only before a value: its key.
+    /// Bytes of the key at that offset, written only if there is a value.
     key: usize,
-    what: Cell,
-    how: How,
+    cell: Cell,
+    format: CellFormat,
 }
 
-/// What is written there.
+/// A field or extension.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cell {
     Field(Field),
     Extension(Extension),
 }
 
-/// In which form.
+/// Format of a value in a gap.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum How {
-    /// As text records have it.
+pub(super) enum CellFormat {
+    /// As in text records.
     Text,
-    /// Without quotes, which stand in the text.
+    /// Without quotes, which are part of the text.
     Bare,
-    /// As JSON has it, behind its key; neither where there is no value.
+    /// As in JSON, after its key. Nothing if there is no value.
     Pair,
 }
 
@@ -45,7 +46,7 @@ impl Cell {
         }
     }
 
-    /// Its value in the record of a flow, where flows may differ in it.
+    /// Value in the record of a flow, for fields that may differ between flows.
     #[inline]
     fn of_flow<'a>(self, record: &Record<'a>, flow: &'a Delta) -> Value<'a> {
         match self {
@@ -70,24 +71,25 @@ impl Cell {
 }
 
 impl Template {
-    /// The text so far, to be added to.
+    /// The text so far, for appending.
     pub(super) const fn text(&mut self) -> &mut Vec<u8> {
         &mut self.text
     }
 
-    /// Leaves a hole behind the text so far.
-    pub(super) fn hole(&mut self, what: Cell, how: How) {
-        self.holes.push(Hole { at: self.text.len(), key: 0, what, how });
+    /// Adds a gap after the text so far.
+    pub(super) fn gap(&mut self, cell: Cell, format: CellFormat) {
+        self.gaps.push(Gap { at: self.text.len(), key: 0, cell, format });
     }
 
-    /// Leaves a hole for a pair of JSON that not every flow has, with what stands before its value.
-    pub(super) fn pair(&mut self, what: Cell, key: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds a gap for a JSON pair that not every flow has, and its key.
+    pub(super) fn pair(&mut self, cell: Cell, key: impl FnOnce(&mut Vec<u8>)) {
         let at = self.text.len();
         key(&mut self.text);
-        self.holes.push(Hole { at, key: self.text.len() - at, what, how: How::Pair });
+        self.gaps.push(Gap { at, key: self.text.len() - at, cell, format: CellFormat::Pair });
     }
 
-    /// Appends a piece of the text. Most are short: then a copy of a known size is some stores, and no call.
+    /// Appends a part of the text. Most parts are short: copying a constant size takes a few stores
+    /// and no call.
     #[inline]
     fn copy(&self, from: usize, to: usize, out: &mut Vec<u8>) {
         const SHORT: usize = 32;
@@ -103,15 +105,15 @@ impl Template {
     /// Appends the line of a flow.
     pub(super) fn write(&self, record: &Record<'_>, flow: &Delta, out: &mut Vec<u8>) {
         let mut from = 0;
-        for Hole { at, key, what, how } in &self.holes {
+        for Gap { at, key, cell, format } in &self.gaps {
             self.copy(from, *at, out);
             from = at + key;
-            let value = what.of_flow(record, flow);
-            match how {
-                How::Text => value.write_text(out),
-                How::Bare => value.write_bare(out),
-                How::Pair if matches!(value, Value::Absent) => {}
-                How::Pair => {
+            let value = cell.of_flow(record, flow);
+            match format {
+                CellFormat::Text => value.write_text(out),
+                CellFormat::Bare => value.write_bare(out),
+                CellFormat::Pair if matches!(value, Value::Absent) => {}
+                CellFormat::Pair => {
                     self.copy(*at, from, out);
                     value.write_json(out);
                 }
@@ -121,12 +123,12 @@ impl Template {
     }
 }
 
-/// Templates by the numbers of their interfaces, for one window.
+/// Templates of one window, by interface number.
 #[derive(Debug, Default)]
 pub(super) struct Templates(Vec<Option<Box<Template>>>);
 
 impl Templates {
-    /// The template of an interface, made for the first of its flows.
+    /// The template of an interface, created by `make` on first use.
     pub(super) fn get(&mut self, number: u16, make: impl FnOnce() -> Template) -> &Template {
         let number = usize::from(number);
         if number >= self.0.len() {

@@ -14,7 +14,7 @@ fn formats() -> Vec<Format> {
     formats
 }
 
-/// The value of a field, whatever its origin, in the records of a flow.
+/// Value of a field of any origin in the record of a flow.
 fn of_flow(context: &Context, flow: &crate::flow::Delta, field: Field) -> String {
     let subject = eni();
     let record = Record { context, window: WINDOW, subject: &subject, content: super::Content::Flow(flow) };
@@ -161,7 +161,7 @@ fn traffic_path_is_told_within_the_vpc_alone() {
         (&given, Direction::Egress, "10.0.200.1", "1"),
         (&given, Direction::Egress, "192.0.2.1", "-"),
         (&given, Direction::Ingress, "10.0.200.1", "-"),
-        // A neighbour in the subnet is in the VPC, whatever else that holds.
+        // A neighbour in the subnet is in the VPC, even if the VPC's blocks are unknown.
         (&silent, Direction::Egress, "10.0.0.77", "1"),
         (&silent, Direction::Egress, "10.0.200.1", "-"),
         (&silent, Direction::Egress, "169.254.169.254", "-"),
@@ -199,7 +199,7 @@ fn both_directions_have_one_community_id_and_it_is_that_of_other_tools() {
     };
     let none = crate::flow::Icmp::None;
     let echo = |kind| crate::flow::Icmp::One { kind, code: 0 };
-    // From the baseline of the specification's repository.
+    // Examples from the specification's repository.
     for (protocol, ends, ports, icmp, expected) in [
         (6, ("128.232.110.120", "66.35.250.204"), (34855, 80), none, "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
         (6, ("66.35.250.204", "128.232.110.120"), (80, 34855), none, "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
@@ -247,7 +247,7 @@ fn parity_leaves_out_what_aws_never_logs_and_nothing_else() {
             )
         };
         assert_eq!(written(&context(Format::v2())), (true, 1), "{ends:?}");
-        // An interface of which nothing is left is silent, as it is to AWS.
+        // An interface whose flows are all excluded is silent, as in AWS.
         assert_eq!(written(&parity), (logged, if logged { 1 } else { 2 }), "{ends:?}");
     }
 }

@@ -1,12 +1,12 @@
-//! Text: fields joined by one space, `-` for what is absent, a line feed at the end.
+//! Text records: fields separated by one space, `-` for an absent value, and a line feed.
 
 use super::{
     Content, Format, Record,
-    template::{Cell, How, Template, Templates},
+    template::{Cell, CellFormat, Template, Templates},
 };
 use crate::flow::InterfaceNumber;
 
-/// The first line of a file.
+/// Appends the first line of a file.
 pub fn write_header(format: &Format, out: &mut Vec<u8>) {
     for (number, field) in format.fields().iter().enumerate() {
         if number != 0 {
@@ -17,7 +17,7 @@ pub fn write_header(format: &Format, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// One record.
+/// Appends a record.
 pub fn write_text(record: &Record<'_>, out: &mut Vec<u8>) {
     for (number, field) in record.context.format.fields().iter().enumerate() {
         if number != 0 {
@@ -28,12 +28,13 @@ pub fn write_text(record: &Record<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Writes the records of one window; what the flows of an interface share, once.
+/// Writer of the records of one window. It renders the values that the flows of an interface share
+/// only once.
 #[derive(Debug, Default)]
 pub struct TextLines(Templates);
 
 impl TextLines {
-    /// One record of the interface with this number.
+    /// Appends a record of the interface with this number.
     pub fn write(&mut self, interface: InterfaceNumber, record: &Record<'_>, out: &mut Vec<u8>) {
         match record.content {
             Content::Flow(flow) => self.0.get(interface.get(), || template(record)).write(record, flow, out),
@@ -49,7 +50,7 @@ fn template(flow: &Record<'_>) -> Template {
             template.text().push(b' ');
         }
         if field.origin().is_of_flow() {
-            template.hole(Cell::Field(*field), How::Text);
+            template.gap(Cell::Field(*field), CellFormat::Text);
         } else {
             field.value(flow).write_text(template.text());
         }

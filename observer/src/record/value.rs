@@ -1,28 +1,28 @@
-//! Values, and how each is written in text and in JSON.
+//! Values of fields, and their format in text and JSON.
 
 use std::net::IpAddr;
 
 use super::{address::write_address, community::CommunityId, digits::write_number};
 
-/// A field's value in one record.
+/// Value of a field in one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// No value: `-` in text, null or left out in JSON.
+    /// No value: `-` in text, null or omitted in JSON.
     Absent,
     /// A number.
     Number(u64),
-    /// A word that needs no escaping anywhere: AWS's or ours.
+    /// A word of AWS or observer that needs no escaping.
     Word(&'a str),
-    /// One word that a source gave: an id, an ARN, a name.
+    /// A word from a source: an ID, an ARN, a name.
     Text(&'a str),
     /// An address.
     Address(IpAddr),
-    /// A hash of a flow.
+    /// A hash of the flow.
     Community(CommunityId),
 }
 
 impl<'a> From<Option<&'a str>> for Value<'a> {
-    /// An empty text and a hyphen, AWS's sign for it, are no value.
+    /// An empty text and a hyphen, which AWS writes for it, are no value.
     fn from(text: Option<&'a str>) -> Self {
         match text {
             None | Some("" | "-") => Self::Absent,
@@ -32,7 +32,7 @@ impl<'a> From<Option<&'a str>> for Value<'a> {
 }
 
 impl Value<'_> {
-    /// Appends it as text records have it.
+    /// Appends the value as in text records.
     #[inline]
     pub fn write_text(self, out: &mut Vec<u8>) {
         match self {
@@ -41,7 +41,7 @@ impl Value<'_> {
         }
     }
 
-    /// Appends it as JSON has it.
+    /// Appends the value as in JSON.
     pub fn write_json(self, out: &mut Vec<u8>) {
         match self {
             Self::Absent => out.extend_from_slice(b"null"),
@@ -56,7 +56,7 @@ impl Value<'_> {
         }
     }
 
-    /// Appends it without quotes; nothing where it is absent.
+    /// Appends the value without quotes; nothing if absent.
     #[inline]
     pub fn write_bare(self, out: &mut Vec<u8>) {
         match self {
