@@ -1,4 +1,5 @@
-//! Where a setting was given: by a flag, by a variable, or in the file. Messages name what the user wrote.
+//! Origin of each setting: a flag, a variable, or the configuration file. Error messages name the
+//! origin.
 
 use std::{
     env,
@@ -14,19 +15,19 @@ use clap::{
 
 use crate::cli::Cli;
 
-/// What stands where a setting was given.
+/// Origin of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Given {
     /// A flag.
     Flag,
-    /// A variable of this name.
+    /// A variable, by its name.
     Variable(String),
-    /// A file.
+    /// The configuration file.
     File(PathBuf),
 }
 
 impl fmt::Display for Given {
-    /// What is to be added to a message that names the flag.
+    /// Suffix for a message that names the flag.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag => Ok(()),
@@ -36,7 +37,7 @@ impl fmt::Display for Given {
     }
 }
 
-/// The arguments and variables of this process.
+/// Arguments and variables of this process.
 #[derive(Debug)]
 pub struct Invocation {
     arguments: Vec<OsString>,
@@ -44,7 +45,7 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Those that it was started with.
+    /// The arguments of this process.
     pub fn current() -> Self {
         Self::of(env::args_os().skip(1).collect())
     }
@@ -55,7 +56,8 @@ impl Invocation {
         Self { arguments, command: verb.unwrap_or(all) }
     }
 
-    /// Where a setting was given, by the long name of its flag; `file` is the configuration file, if there is one.
+    /// Origin of the setting with this long flag name. `file` is the configuration file, if there
+    /// is one.
     pub fn given(&self, flag: &str, file: Option<&Path>) -> Given {
         let is_flag = |argument: &OsString| {
             let rest = argument.as_encoded_bytes().strip_prefix(b"--");
@@ -76,7 +78,7 @@ impl Invocation {
         self.command.get_arguments().find(|argument| argument.get_long() == Some(flag))?.get_env()
     }
 
-    /// A variable that is set to nothing, and that no flag overrides.
+    /// Name of a variable that is empty and not overridden by a flag.
     pub fn empty_variable(&self) -> Option<String> {
         let flags = self.command.get_arguments().filter_map(|argument| argument.get_long());
         let given = flags.filter_map(|flag| match self.given(flag, None) {
@@ -86,7 +88,7 @@ impl Invocation {
         given.into_iter().find(|name| env::var_os(name).is_some_and(|value| value.is_empty()))
     }
 
-    /// The message of a wrong argument, which names the variable where the value came from one.
+    /// Message of a clap error. It names the variable if the invalid value came from one.
     pub fn described(&self, error: &Error) -> String {
         let text = error.to_string();
         let lines = text.lines().map(str::trim).filter(|line| {
@@ -94,7 +96,7 @@ impl Invocation {
         });
         let line = lines.collect::<Vec<_>>().join("; ");
         let line = line.trim_start_matches("error: ");
-        // "--listen <ADDR>"
+        // Such as "--listen <ADDR>".
         if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
             && let Some(flag) = argument.split(' ').next().and_then(|flag| flag.strip_prefix("--"))
             && let Given::Variable(name) = self.given(flag, None)

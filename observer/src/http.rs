@@ -1,10 +1,11 @@
-//! HTTP clients: the one place that makes them.
+//! HTTP clients.
 //!
-//! Owns: which certificates they trust, and which hosts they reach without a proxy. In: the environment's proxy
-//! settings (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), a bundle of CA certificates. Out: clients.
+//! Owns: the trusted certificates, and the choice of hosts to reach without a proxy. In: the
+//! environment's proxy settings (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), a file of CA
+//! certificates. Out: clients.
 //!
-//! Metadata services, of the instance, of the task or of the ECS agent, are never asked by a proxy, as by AWS's own SDKs:
-//! a proxy would answer for another host, and would see credentials.
+//! Metadata services of the instance, the task and the ECS agent are never reached through a proxy,
+//! as in AWS's own SDKs: a proxy would answer for another host, and would see credentials.
 
 use std::{
     env, fs, io,
@@ -19,36 +20,36 @@ use reqwest::{
     redirect::{Action, Attempt, Policy},
 };
 
-/// Certificates to trust in place of the system's.
+/// CA certificates to trust in place of the system's.
 #[derive(Clone, Debug, Default)]
 pub struct Trust(Option<Arc<[Certificate]>>);
 
-/// Why there are no certificates.
+/// Error of reading CA certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The file cannot be read.
     #[error("{path}: {source}: give a file of CA certificates in PEM")]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
-    /// It holds none.
+    /// The file holds no certificate.
     #[error("{0}: holds no CA certificate in PEM (-----BEGIN CERTIFICATE-----): give a file that does")]
     Empty(PathBuf),
-    /// One of them is broken.
+    /// A certificate is invalid.
     #[error("{path}: {source}: give a file of CA certificates in PEM")]
     Parse {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         source: reqwest::Error,
     },
 }
 
 impl Trust {
-    /// Those of a file in PEM.
+    /// Reads certificates from a PEM file.
     pub fn read(path: &Path) -> Result<Self, TrustError> {
         let own = || path.to_path_buf();
         let text = fs::read(path).map_err(|source| TrustError::Read { path: own(), source })?;
@@ -61,22 +62,23 @@ impl Trust {
     }
 }
 
-/// Time until a connection stands: another host's, and that of a metadata service, which is near or not there at all.
+/// Connection timeouts: of other hosts, and of metadata services, which respond quickly or do not
+/// exist.
 const CONNECT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
-/// As many redirects as browsers follow.
+/// Maximum number of redirects, as in browsers.
 const REDIRECTS: usize = 10;
 
-/// A client for stores and APIs, over the environment's proxies where there are any.
+/// A client for stores and APIs, through the environment's proxies if there are any.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     routed: Client,
     direct: Client,
-    /// Hosts of metadata services that the environment names.
+    /// Hosts of metadata services named in the environment.
     metadata: Arc<[Box<str>]>,
 }
 
 impl HttpClient {
-    /// A client that trusts these certificates.
+    /// Creates a client with these trusted certificates.
     pub fn new(trust: &Trust) -> Result<Self, reqwest::Error> {
         let metadata: Arc<[Box<str>]> = metadata_hosts(|name| env::var(name).ok()).into();
         let near = Arc::clone(&metadata);
@@ -92,22 +94,22 @@ impl HttpClient {
         })
     }
 
-    /// What a URL is asked with.
+    /// Selects the client for a URL.
     pub fn towards(&self, url: &Url) -> &Client {
         if is_direct(url, &self.metadata) { &self.direct } else { &self.routed }
     }
 }
 
-/// A client for plain HTTP to endpoints of this host, by no proxy. Connections are not kept: requests are rare, and an
-/// agent that restarts must not be talked to through its old socket.
+/// Creates a client for plain HTTP to endpoints on this host, without a proxy. It does not keep
+/// connections: requests are rare, and after an agent's restart the old socket must not be used.
 pub fn plain() -> Result<Client, reqwest::Error> {
-    // Without certificates there are none to load.
+    // No certificates, so that none are loaded.
     let builder = builder().tls_certs_only([]).no_proxy().redirect(Policy::none());
     builder.pool_max_idle_per_host(0).build()
 }
 
 fn builder() -> ClientBuilder {
-    // Two clients share one provider; the second finds it installed.
+    // Fails if another client has already installed the provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     ClientBuilder::new().user_agent(concat!("observer/", env!("CARGO_PKG_VERSION"))).http1_only()
 }
@@ -119,7 +121,7 @@ fn trusting(trust: &Trust) -> ClientBuilder {
     }
 }
 
-/// Follows a redirect, but not from TLS to plain HTTP, and not to a metadata service.
+/// Follows a redirect, except from TLS to plain HTTP, and to a metadata service.
 fn follow(attempt: Attempt<'_>, is_direct: impl Fn(&Url) -> bool) -> Action {
     let from_tls = attempt.previous().last().is_some_and(|from| from.scheme() == "https");
     if is_direct(attempt.url()) || from_tls && attempt.url().scheme() != "https" {
@@ -129,7 +131,7 @@ fn follow(attempt: Attempt<'_>, is_direct: impl Fn(&Url) -> bool) -> Action {
     if attempt.previous().len() > REDIRECTS { attempt.error("too many redirects") } else { attempt.follow() }
 }
 
-/// Hosts of the URLs by which credentials' sources are named in the environment.
+/// Hosts of the credential services named in the environment.
 fn metadata_hosts(variable: impl Fn(&str) -> Option<String>) -> Vec<Box<str>> {
     const URLS: [&str; 5] = [
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
@@ -140,14 +142,14 @@ fn metadata_hosts(variable: impl Fn(&str) -> Option<String>) -> Vec<Box<str>> {
     ];
     let urls = URLS.iter().filter_map(|name| variable(name)?.parse::<Url>().ok());
     let hosts = urls.filter_map(|url| Some(url.host_str()?.into()));
-    // Google's names a host.
+    // Google's variable holds a host, not a URL.
     hosts.chain(variable("GCE_METADATA_HOST").map(|host| host.to_lowercase().into())).collect()
 }
 
-/// Whether a URL leads to this host, to a link-local address, or to a metadata service.
+/// True for this host, link-local addresses, and metadata services.
 fn is_direct(url: &Url, metadata: &[Box<str>]) -> bool {
     let Some(host) = url.host_str() else { return false };
-    // Without a port of its own, and without the dot that ends a full name.
+    // Without the dot at the end of a fully qualified name.
     let host = host.trim_end_matches('.');
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let near = match address.map(|address| address.to_canonical()) {
@@ -160,7 +162,8 @@ fn is_direct(url: &Url, metadata: &[Box<str>]) -> bool {
     near || metadata.iter().any(|other| **other == *host)
 }
 
-/// `fd00:ec2::/32`: the services of an instance by IPv6, metadata at `::254` and credentials of pods at `::23`.
+/// True in `fd00:ec2::/32`, the IPv6 services of an instance: metadata at `::254`, credentials of
+/// pods at `::23`.
 fn is_amazons(address: Ipv6Addr) -> bool {
     address.segments()[..2] == [0xfd00, 0x0ec2]
 }

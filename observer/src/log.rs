@@ -1,8 +1,8 @@
-//! The log on standard error, which holds up nobody.
+//! The log on standard error. It never blocks.
 //!
-//! A standard error that nobody reads (a log driver that hangs, a terminal that was stopped) would block whoever writes to
-//! it. So a line is written only where there is room for it; lines that find none are dropped, and the next line that is
-//! written says how many.
+//! If nobody reads standard error (a hanging log driver, a stopped terminal), a write would block
+//! the daemon. A line is therefore written only if there is room for it. Other lines are dropped,
+//! and the next written line reports their number.
 
 use std::{
     io::{self, Write},
@@ -32,31 +32,31 @@ pub fn start(level: LogLevel) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // For each load of programs the loader logs hundreds of lines at debug, among which ours would not be found. The
-    // programs log as `observer_ebpf`.
+    // The program loader logs hundreds of debug lines for each load, which would hide the daemon's
+    // own. The programs log as `observer_ebpf`.
     let libraries = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::INFO) };
     let targets = Targets::new().with_default(libraries).with_target("observer", level);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(Stderr)
         .with_target(false)
         .with_ansi(false)
-        // It would report them on standard error, and panic where that cannot be written.
+        // The layer would report its errors on standard error, and panic if that fails.
         .log_internal_errors(false);
     tracing_subscriber::registry().with(targets).with(lines).init();
 }
 
-/// Writes one line to standard error, if there is room for it.
+/// Writes a line to standard error, if there is room for it.
 pub fn line(text: &str) {
-    // Standard error has no other place to report its own errors.
+    // There is no other place to report an error of standard error.
     let _ = Stderr.write_all(format!("{text}\n").as_bytes());
 }
 
-/// As much as a pipe with room takes at once: one page (pipe(7), `PIPE_BUF`).
+/// Bytes that a pipe with room accepts at once: one page (pipe(7), `PIPE_BUF`).
 const PIECE: usize = 4096;
-/// A reader may be busy for a moment. Milliseconds.
+/// Milliseconds to wait for a busy reader.
 const PATIENCE: u16 = 100;
 
-/// Lines that found no room since the last one that did.
+/// Number of lines dropped since the last written line.
 static DROPPED: Mutex<u64> = Mutex::new(0);
 
 /// Standard error.
@@ -74,7 +74,7 @@ impl MakeWriter<'_> for Stderr {
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut dropped = DROPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who did not read before is not waited for again.
+        // No second wait for a reader that did not read before.
         if !has_room(if *dropped == 0 { PATIENCE } else { 0 }) {
             *dropped += 1;
             return Ok(line.len());
@@ -99,16 +99,16 @@ impl Write for Stderr {
     }
 }
 
-/// Whether a write of a piece would return at once.
+/// True if a write of one piece would return at once.
 fn has_room(patience_ms: u16) -> bool {
     let stderr = io::stderr();
     let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-    // Where it is closed, or has an error, a write returns at once too.
+    // On a closed descriptor or after an error, a write returns at once too.
     !matches!(poll(&mut ready, PollTimeout::from(patience_ms)), Ok(0))
 }
 
-/// The failure that the log has: one that is met again and again is logged once, whatever differs in its text. So a failure
-/// is known by its kind, never by what it says.
+/// The last failure in the log, so that a repeated failure is logged once. Failures are compared by
+/// kind, because their texts may differ each time.
 #[derive(Debug)]
 pub struct Logged<K>(Option<K>);
 
@@ -119,14 +119,14 @@ impl<K> Default for Logged<K> {
 }
 
 impl<K: PartialEq> Logged<K> {
-    /// Notes a failure of this kind; whether the log is to have it.
+    /// Records a failure of this kind. Returns true if it should be logged.
     pub fn is_new(&mut self, kind: K) -> bool {
         let is_new = self.0.as_ref() != Some(&kind);
         self.0 = Some(kind);
         is_new
     }
 
-    /// Notes a success; whether there was a failure before.
+    /// Records a success. Returns true if there was a failure before.
     pub fn clear(&mut self) -> bool {
         self.0.take().is_some()
     }

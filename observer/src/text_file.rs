@@ -1,20 +1,20 @@
-//! Text that users give in files: UTF-8, with or without a byte-order mark.
+//! Decoding of text files: UTF-8, with or without a byte-order mark.
 
-/// Why bytes are no text that is read here.
+/// Error of decoding a text file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodingError {
-    /// Another encoding, which is known by its first bytes.
+    /// Another encoding, identified by the first bytes.
     #[error("it is in {0}: save it as UTF-8 (in PowerShell: Out-File -Encoding utf8)")]
     Other(&'static str),
-    /// Some other encoding, or no text at all.
+    /// An unknown encoding, or binary data.
     #[error("line {line} is not UTF-8: save the file as UTF-8")]
     NotUtf8 {
-        /// The line, from 1.
+        /// Line number, from 1.
         line: usize,
     },
 }
 
-/// The text of a file, without a byte-order mark.
+/// Decodes a text file, without its byte-order mark.
 pub fn utf8(bytes: &[u8]) -> Result<&str, EncodingError> {
     if let Some(name) = other_encoding(bytes) {
         return Err(EncodingError::Other(name));
@@ -26,8 +26,8 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, EncodingError> {
     })
 }
 
-/// By the byte-order mark; without one, by the zeros among the first two characters, which are ASCII in every file that is
-/// read here.
+/// Identifies another encoding by its byte-order mark, or by zeros among the first two characters,
+/// which are ASCII in every file read by the daemon.
 fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
     Some(match bytes {
         [0xff, 0xfe, 0, 0, ..] | [_, 0, 0, 0, ..] => "UTF-32 (little-endian)",

@@ -1,16 +1,16 @@
-//! Where finished files are put.
+//! Settings of the delivery of finished files.
 
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
-use super::{ConfigError, OutputConfig};
+use super::{error::ConfigError, output::OutputConfig};
 use crate::{
     http::Trust,
     sink::{Checksum, DeliveryOptions, Store, StoreOptions},
 };
 
-/// The settings of the delivery, as they are given.
+/// The settings as given.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DeliverySettings {
     pub(super) url: Option<String>,
@@ -20,14 +20,14 @@ pub(super) struct DeliverySettings {
     pub(super) spool_size: Option<ByteSize>,
 }
 
-/// How finished files are delivered.
+/// Validated settings of the delivery.
 #[derive(Clone, Debug)]
 pub struct DeliveryConfig {
-    /// Where they go.
+    /// The destination.
     pub store: Store,
-    /// How that is used.
+    /// Settings of the destination.
     pub options: StoreOptions,
-    /// Bytes of files that may wait.
+    /// Maximum size of the waiting files.
     pub spool_size: ByteSize,
 }
 
@@ -56,7 +56,7 @@ impl DeliveryConfig {
             return Err(ConfigError::NoFiles);
         }
         let spool_size = spool_size.unwrap_or(SPOOL_SIZE);
-        // One file may be on its way while another is finished.
+        // One file may be uploading while another is finished.
         if spool_size.as_u64() < output.file_size.as_u64().saturating_mul(2) {
             return Err(ConfigError::SpoolSize(spool_size.as_u64()));
         }
@@ -73,7 +73,7 @@ impl DeliveryConfig {
         Ok(Some(Self { store, options, spool_size }))
     }
 
-    /// What the delivery is made of.
+    /// Options for starting the delivery.
     pub fn delivery(&self, output: &OutputConfig) -> DeliveryOptions {
         DeliveryOptions {
             store: self.store.clone(),
@@ -82,7 +82,7 @@ impl DeliveryConfig {
         }
     }
 
-    /// The lines of a file that say the same.
+    /// Prints the settings as lines of a configuration file.
     pub(super) fn to_toml(&self, line: &mut impl FnMut(&str, String)) {
         let text = |text: &str| toml::Value::from(text).to_string();
         line("deliver", text(self.store.url()));
@@ -100,7 +100,7 @@ impl DeliveryConfig {
     }
 }
 
-/// A path without symbolic links, as far as it exists.
+/// Resolves symbolic links in the part of the path that exists.
 fn resolved(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let whole = path.ancestors().find_map(|there| {

@@ -1,4 +1,4 @@
-//! The configuration file.
+//! Reading of the configuration file.
 
 use std::{
     fs,
@@ -11,13 +11,13 @@ use clap::{Args as _, Command};
 use serde::Deserialize as _;
 use toml::de::{DeTable, Deserializer, Error};
 
-use super::ConfigError;
+use super::error::ConfigError;
 use crate::{
     cli::{RecordSettings, Settings},
     text_file::utf8,
 };
 
-/// Longer is no configuration.
+/// Maximum size of the file in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Reads the file of `--config`.
@@ -33,18 +33,18 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
     parse(text).map_err(|error| {
         let place = error.span().map_or_else(String::new, |span| {
             let number = text.get(..span.start).unwrap_or(text).matches('\n').count();
-            // The message names a key only where the key is what is wrong.
+            // The message names the key only if the key itself is invalid.
             let key = text.lines().nth(number).and_then(|line| line.split_once('='));
             let key = key.map_or_else(String::new, |(key, _)| format!(" ({})", key.trim()));
             format!(", line {}{key}", number + 1)
         });
-        // The message alone: the whole would draw the line with a marker under it.
+        // Only the message, without the quoted line and its marker.
         let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
         ConfigError::Parse { path: path.to_path_buf(), place, message }
     })
 }
 
-/// Each group of settings takes the keys that are its flags.
+/// Deserialises the keys of each group of settings into its own struct.
 fn parse(text: &str) -> Result<Settings, Error> {
     let mut table = DeTable::parse(text)?;
     let records = RecordSettings::augment_args(Command::new(""));

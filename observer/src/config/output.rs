@@ -1,41 +1,44 @@
-//! What is written, and where.
+//! Settings of the outputs.
 
 use std::{fmt::Write as _, fs, path::PathBuf, sync::Arc};
 
 use bytesize::ByteSize;
 use ipnet::IpNet;
 
-use super::{ConfigError, either, list, quoted};
+use super::{
+    error::ConfigError,
+    text::{list, quoted},
+};
 use crate::{
     cli::{self, PartitionName, RecordSettings},
     record::{Context, Filter, Format, ServiceRanges},
     sink::{Output, Partition, SinkOptions, is_account, is_region},
 };
 
-/// How records are written.
+/// Validated settings of the outputs.
 #[derive(Clone, Debug)]
 pub struct OutputConfig {
-    /// Where files go.
+    /// Directory of the record files.
     pub directory: PathBuf,
-    /// What is written, each once.
+    /// Outputs, each at most once.
     pub outputs: Vec<Output>,
-    /// Which folders there are.
+    /// Layout of the folders.
     pub partition: Partition,
-    /// `fl-…`, where the user gave one.
+    /// Flow log ID, `fl-…`; `None` to derive it from the host.
     pub flow_log_id: Option<String>,
-    /// Bytes at which a file is finished before its time.
+    /// Size at which a file is finished before its slot ends.
     pub file_size: ByteSize,
-    /// Copy of `ip-ranges.json`.
+    /// Copy of AWS's `ip-ranges.json`.
     pub ip_ranges: Option<PathBuf>,
-    /// What is said of all records.
+    /// Format, filter and default values of all records.
     pub context: Context,
 }
 
-/// AWS's readers were told of files of this size.
+/// Default file size: the maximum that AWS documents for its files.
 const FILE_SIZE: ByteSize = ByteSize::mb(75);
 
 impl OutputConfig {
-    /// Completes the settings from the defaults, and reads the files that they name.
+    /// Completes the settings with the defaults, and reads the files that they name.
     pub fn new(settings: RecordSettings) -> Result<Self, ConfigError> {
         let format = match &settings.log_format {
             Some(text) => text.parse()?,
@@ -80,12 +83,12 @@ impl OutputConfig {
         })
     }
 
-    /// Whether anything goes into files.
+    /// True if an output writes files.
     pub fn has_files(&self) -> bool {
         self.outputs.iter().any(|output| output.ending().is_some())
     }
 
-    /// What the sinks are made of; without `--flow-log-id` the files belong to this flow log.
+    /// Options for starting the sinks. `flow_log_id` provides the ID if the setting is missing.
     pub fn sink_options(&self, flow_log_id: impl FnOnce() -> String) -> SinkOptions {
         SinkOptions {
             outputs: self.outputs.clone(),
@@ -98,7 +101,7 @@ impl OutputConfig {
         }
     }
 
-    /// The lines of a file that say the same.
+    /// Prints the settings as lines of a configuration file.
     pub(super) fn to_toml(&self) -> String {
         let context = &self.context;
         let text = |text: &str| toml::Value::from(text).to_string();
@@ -131,27 +134,7 @@ impl OutputConfig {
     }
 }
 
-/// What `first` leaves open, `second` fills.
-pub(super) fn over(first: RecordSettings, second: RecordSettings) -> RecordSettings {
-    RecordSettings {
-        output_dir: first.output_dir.or(second.output_dir),
-        output: either(first.output, second.output),
-        window: first.window.or(second.window),
-        log_format: first.log_format.or(second.log_format),
-        partition: first.partition.or(second.partition),
-        account_id: first.account_id.or(second.account_id),
-        region: first.region.or(second.region),
-        flow_log_id: first.flow_log_id.or(second.flow_log_id),
-        file_size: first.file_size.or(second.file_size),
-        no_nodata: first.no_nodata.or(second.no_nodata),
-        aws_parity: first.aws_parity.or(second.aws_parity),
-        filter: either(first.filter, second.filter),
-        ip_ranges: first.ip_ranges.or(second.ip_ranges),
-        vpc_cidr: either(first.vpc_cidr, second.vpc_cidr),
-    }
-}
-
-/// A value that goes into names of files, if it may.
+/// Checks a value that becomes part of file names.
 fn named(
     flag: &'static str,
     value: Option<String>,
