@@ -1,19 +1,19 @@
-//! The check that the eBPF objects of this folder belong to the sources beside it.
+//! Check that the eBPF objects of this folder match their sources.
 //!
-//! `observer/build.rs` and xtask compile this file into themselves (`#[path]`): a build script with a dependency would
-//! be compiled once more for the host.
+//! `observer/build.rs` and xtask include this file (`#[path]`), because a build script's dependency would be compiled a
+//! second time for the host.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// The crates that only the eBPF programs use; what they depend on is found in `Cargo.lock`.
+/// The crates that only the eBPF programs use. `Cargo.lock` gives their dependencies.
 const ROOTS: [&str; 2] = ["aya-ebpf", "aya-log-ebpf"];
 
 /// The folder of the objects, below the workspace.
 pub(crate) const FOLDER: &str = "observer-ebpf/objects";
-/// Says what the objects were built from, and by which programs.
+/// Name of the record of sources, compiler and flags.
 pub(crate) const RECORD: &str = "built.txt";
 /// The key of the sources' hash in that file.
 pub(crate) const SOURCES: &str = "sources";
@@ -22,11 +22,11 @@ pub(crate) const SOURCES: &str = "sources";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
     Fresh,
-    /// Why not, for a person.
+    /// Out of date; the reason.
     Stale(String),
 }
 
-/// Compares the record with the sources and with the named objects.
+/// Compares the record with the sources and the named objects.
 pub(crate) fn state(workspace: &Path, objects: &[&str]) -> io::Result<State> {
     let folder = workspace.join(FOLDER);
     let record = match fs::read_to_string(folder.join(RECORD)) {
@@ -60,7 +60,7 @@ pub(crate) fn value<'a>(record: &'a str, key: &str) -> Option<&'a str> {
         .find_map(|(it, value)| (it == key).then_some(value))
 }
 
-/// All files that decide about the objects' bytes, apart from xtask's compiler flags, which stand in the record.
+/// All files that determine the objects' bytes. xtask's compiler flags are in the record.
 fn files(workspace: &Path) -> io::Result<Vec<PathBuf>> {
     let package = workspace.join("observer-ebpf");
     let mut files = vec![package.join("Cargo.toml")];
@@ -100,7 +100,7 @@ fn profile(manifest: &str) -> String {
     section.split("\n[").next().unwrap_or_default().trim_end().to_owned()
 }
 
-/// Name, version and checksum of each package that the eBPF programs alone pull in.
+/// Name, version and checksum of each package that only the eBPF programs need.
 fn dependencies(lock: &str) -> String {
     let packages: Vec<&str> = lock.split("\n[[package]]\n").skip(1).collect();
     let mut wanted: Vec<String> = ROOTS.map(|root| format!("{root} ")).to_vec();
@@ -127,7 +127,7 @@ fn identity(package: &str) -> String {
     format!("{} {} ", quoted(package, "name = "), quoted(package, "version = "))
 }
 
-/// The dependencies of a package, each as the beginning of an identity: a name, with a version where several are there.
+/// The dependencies of a package, each as the beginning of an identity: a name, with a version if it is ambiguous.
 fn dependency_names(package: &str) -> Vec<String> {
     let list = package.split_once("\ndependencies = [").map_or("", |(_, rest)| rest);
     let list = list.split(']').next().unwrap_or_default();
@@ -140,7 +140,7 @@ fn quoted<'a>(package: &'a str, key: &str) -> &'a str {
     value.unwrap_or_default().trim_matches('"')
 }
 
-/// FNV-1a over parts and their lengths: it has to notice a mistake, not an attack, and to be the same in each compiler.
+/// FNV-1a over parts and their lengths. It detects mistakes, not attacks, and must not depend on the compiler.
 pub(crate) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut take = |byte: &u8| hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);

@@ -1,23 +1,23 @@
-//! The keyed hash that chooses places in the flow cache and in the table of fragments.
+//! The keyed hash that selects entries in the flow cache and in the table of fragments.
 //!
-//! It must hold against who knows this file but not the factors: nobody outside may choose packets that collide.
+//! Without knowledge of the secret factors, nobody can choose packets that collide.
 
-/// Words of what is hashed.
+/// Number of hashed words.
 pub const WORDS: usize = 5;
 
-/// Secret factors that it takes, all of them odd.
+/// Number of secret factors, all odd.
 pub const FACTORS: usize = WORDS + HALVES;
 
-/// The first words hold addresses, whose bytes lie in network order: what tells neighbours apart, the last byte, is the
-/// uppermost on a little-endian host. A product alone would move such bits out of the word, whatever the factor, so that
-/// 65,536 pairs of addresses in two /24 would have 256 hashes. So the upper halves are multiplied once more, from below.
+/// Number of words whose upper halves have a second factor. The first words hold addresses in network byte order, so
+/// the byte in which neighbours differ is the uppermost one on a little-endian host. One multiplication would shift
+/// these bits out of the word: 65,536 pairs of addresses in two /24 networks would have 256 hashes.
 const HALVES: usize = 4;
 
-/// The hash of five words. The upper bits are the good ones.
+/// Hashes five words. The upper bits are the best ones.
 ///
-/// Multilinear over the halves of the words, which for two keys makes every difference of sums as likely as any other.
-/// The last two steps (of `SplitMix64`'s kind) take from it that keys in a row have sums in a row, which with unlucky
-/// factors fall on few places.
+/// A multilinear hash over the halves of the words: for two keys, every difference of sums is equally likely. The last
+/// two steps (as in `SplitMix64`) scatter the sums of consecutive keys, which with unlucky factors would fall on few
+/// sets.
 #[inline(always)]
 pub fn hash(word: impl Fn(usize) -> u64, factor: impl Fn(usize) -> u64) -> u64 {
     /// 2^64 divided by the golden ratio.
@@ -42,10 +42,10 @@ mod tests {
     const SETS: u64 = 4096;
     const DRAWS: u64 = 20;
 
-    /// What it is, and the flow of each number.
+    /// Name of a pattern, and its flow for each number.
     type Pattern<'a> = (&'static str, &'a dyn Fn(u32) -> FlowKey);
 
-    /// A stream of numbers that is the same in every run.
+    /// Deterministic pseudo-random numbers.
     struct Numbers(u64);
 
     impl Numbers {
@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    /// Flows that find their set full, of as many as a hash by chance leaves some 300 of.
+    /// Number of flows that find their set full. With a random hash it is about 300.
     fn overflow(flow: &dyn Fn(u32) -> FlowKey, factors: &[u64; FACTORS]) -> usize {
         let mut sets = std::vec![0_usize; SETS as usize];
         for number in 0..FLOWS {
@@ -132,7 +132,7 @@ mod tests {
             let factors = std::array::from_fn(|_| numbers.next() | 1);
             for (name, pattern) in patterns {
                 let overflow = overflow(pattern, &factors);
-                // By chance 308 with a deviation of about 22, and twice that once in a very long while.
+                // Expected 308 with a standard deviation of about 22; twice that is practically impossible.
                 assert!(overflow < 616, "{name}: {overflow} of {FLOWS} flows with {factors:x?}");
             }
         }

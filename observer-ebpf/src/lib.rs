@@ -1,8 +1,8 @@
-//! The kernel boundary of observer: what both sides share.
+//! The kernel boundary of observer: types and code that the eBPF programs and the daemon share.
 //!
-//! - [`abi`]: the types that lie in maps, and the names under which both sides find them.
-//! - [`hash`]: where a flow lies in the cache.
-//! - [`packet`]: the one packet parser. The eBPF programs, the unit tests and the fuzzer run these very lines.
+//! - [`abi`]: types in maps, and names of maps and programs.
+//! - [`hash`]: the hash of the flow cache.
+//! - [`packet`]: the packet parser, shared by the eBPF programs, the unit tests and the fuzzer.
 //!
 //! The programs themselves are this package's binary and exist for `target_arch = "bpf"` only. The daemon depends
 //! on the library for its types; the bytecode is built by `cargo xtask build`.

@@ -22,7 +22,7 @@ fn a_frame_cut_anywhere_is_counted_and_never_misread() {
         let whole = sample.input();
         for len in 0..whole.bytes.len() {
             match (whole.shortened(len).parsed(), &sample.expect) {
-                // What a cut frame still says agrees with what the whole one says.
+                // A truncated packet must agree with the whole one in every field that it still has.
                 (
                     Outcome::Flow { source, destination, source_port, destination_port, .. },
                     Outcome::Flow {

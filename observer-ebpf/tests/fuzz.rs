@@ -1,5 +1,5 @@
-//! The parser on generated packets: it agrees with a second parser on every one of them, and keeps the laws that the
-//! programs rely on.
+//! The parser on generated packets: it must agree with a second parser and keep the invariants that the programs rely
+//! on.
 
 #[path = "../../tests/packets/mod.rs"]
 mod packets;
@@ -23,7 +23,7 @@ use packets::{
     smallest::smallest,
 };
 
-/// A reader that follows no chain of headers, as the programs' first one.
+/// A reader that follows no chains, like that of the interface programs.
 struct InPlace<'a>(&'a [u8]);
 
 impl PacketBytes for InPlace<'_> {
@@ -34,7 +34,7 @@ impl PacketBytes for InPlace<'_> {
     }
 }
 
-/// How the parser is wrong about a packet, if it is.
+/// Describes the parser's mistake on a packet; `None` if it is right.
 fn mistake(input: &Input) -> Option<String> {
     let expected = reference::read(input);
     let parsed = parse(&input.bytes[..], input.frame);
@@ -59,7 +59,7 @@ fn mistake(input: &Input) -> Option<String> {
     law.map(str::to_owned).or_else(|| shortcut(input, parsed.ok()))
 }
 
-/// What must hold for any packet, whatever is in it.
+/// An invariant of all packets that this one violates.
 fn broken_law(packet: &Packet, frame: Frame) -> Option<&'static str> {
     let Packet { wire, fragment, note, .. } = *packet;
     let ports = packet.source_port_be | packet.destination_port_be;
@@ -78,7 +78,7 @@ fn broken_law(packet: &Packet, frame: Frame) -> Option<&'static str> {
     laws.into_iter().find_map(|(kept, law)| (!kept).then_some(law))
 }
 
-/// The way of plain packets gives what the long way gives, or leaves the packet to it.
+/// The plain path must give the result of the full path, or leave the packet to it.
 fn shortcut(input: &Input, parsed: Option<Packet>) -> Option<String> {
     let Input { bytes, frame } = input;
     let plain = parse_plain(&InPlace(bytes), *frame);
@@ -95,7 +95,7 @@ fn shortcut(input: &Input, parsed: Option<Packet>) -> Option<String> {
     (is_plain && plain.is_none()).then(|| "the short way left a plain packet to the long one".to_owned())
 }
 
-/// How often each kind of outcome came.
+/// Number of outcomes of each kind.
 #[derive(Default)]
 struct Tally {
     lost: [u64; LossReason::ALL.len()],
@@ -123,7 +123,7 @@ impl Tally {
         }
     }
 
-    /// How often the rarest came.
+    /// Count of the rarest outcome.
     fn least(&self) -> u64 {
         let of_packets = |reason: &LossReason| {
             !matches!(reason, LossReason::TableFull | LossReason::Internal | LossReason::DropUnbooked)
@@ -148,7 +148,7 @@ fn generated_packets_come_to_what_a_second_parser_says() {
     let Effort { inputs, seed } = Effort::or(2_000_000, fastrand::u64(..));
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let started = Instant::now();
-    // One mistake is enough: the others stop where they are.
+    // After a mistake, the other threads stop.
     let failed = AtomicBool::new(false);
     let judge = |first: u64| {
         let mut generator = Generator::new(Kind::Any, seed);

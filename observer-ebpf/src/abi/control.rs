@@ -1,20 +1,19 @@
-/// What the daemon tells every program, one per host, in an mmap-able array of one element.
+/// Parameters that the daemon sets for all programs of the host: an mmap-able array of one element.
 ///
-/// Written by the daemon alone, read by the programs for every packet.
+/// Written by the daemon only; read by the programs for every packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Control {
-    /// Counts the flips. Bit 0 names the half of the flow cache that takes new packets; the low six bits travel in
-    /// each [`FlowKey`](super::FlowKey), so that a spilled entry says which side of a window's edge it fell on.
+    /// Number of flips. Bit 0 selects the half of the flow cache for new packets. The low six bits are in each
+    /// [`FlowKey`](super::FlowKey), so that a spilled entry tells its window.
     pub generation: u64,
-    /// Entries that an interface may make in one direction, on one CPU and in one generation, before it has used more
-    /// than its share of the cache.
+    /// Entries that an interface may make per direction, CPU and generation before it exceeds its share of the cache.
     pub share: u32,
-    /// Sets of each row that take entries, at most as many as there are. Few while there are few flows: what lies close
-    /// together costs fewer misses of the CPU's caches, above all of its translation cache.
+    /// Number of sets in use per row. Fewer sets while there are few flows: dense data causes fewer misses of the CPU's
+    /// caches and its TLB.
     ///
-    /// It changes with the generation. A program that reads one before and the other after does no harm: an entry in
-    /// another set than the last one of its flow is one more entry of that flow.
+    /// It changes with the generation. A race between the two is harmless: an entry in another set is one more entry of
+    /// the same flow.
     pub sets: u32,
 }
 

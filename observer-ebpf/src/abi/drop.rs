@@ -1,30 +1,30 @@
 use super::FlowKey;
 
-/// Where a buffer was when the kernel dropped it: the key of [`WATCHED`](super::names::WATCHED).
+/// Place at which the kernel dropped a buffer: the key of [`WATCHED`](super::names::WATCHED).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WatchKey {
     /// Inode of the network namespace.
     pub netns: u32,
-    /// Index of the interface; 0 for the namespace as a whole, where a buffer had no interface yet.
+    /// Index of the interface; 0 for the whole namespace, if the buffer had no interface yet.
     pub ifindex: u32,
 }
 
-/// Buffers that the kernel dropped, by where and why: the key of [`DROP_COUNTS`](super::names::DROP_COUNTS).
+/// Dropped buffers by place and reason: the key of [`DROP_COUNTS`](super::names::DROP_COUNTS).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DropCountKey {
-    /// The interface's number; 0 where only the namespace is known.
+    /// Number of the interface; 0 if only the namespace is known.
     pub interface: u16,
     /// A [`Direction`](super::Direction).
     pub direction: u8,
-    /// Makes the size a multiple of 4, by name. 0.
+    /// Explicit padding to a multiple of 4, 0.
     pub reserved: u8,
-    /// The kernel's number; of a subsystem's own reasons the subsystem alone; [`UNKNOWN_REASON`].
+    /// The kernel's drop reason; for reasons of a subsystem, the subsystem only; or [`UNKNOWN_REASON`].
     pub reason: u32,
 }
 
-/// How many they were. Monotone, and added to by atomics: programs of several CPUs share an entry.
+/// Dropped packets of a [`DropCountKey`]. Monotone. Atomic, because programs on several CPUs share an entry.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropCount {
@@ -39,15 +39,15 @@ pub struct DropCount {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropKey {
-    /// Which flow, in the form that the flow cache has it.
+    /// The flow, with the same key as in the flow cache.
     pub flow: FlowKey,
-    /// The kernel's number of the reason; 0 where it was no policy.
+    /// The kernel's drop reason; 0 without a policy.
     pub reason: u32,
-    /// The eight TCP flags of the packets, 0 where it was no policy. In the key, because old kernels have no atomic "or".
+    /// TCP flags of the packets; 0 without a policy. Part of the key, because old kernels have no atomic "or".
     pub tcp_flags: u32,
 }
 
-/// What was dropped of it. Added to by atomics.
+/// Dropped packets of a [`DropKey`]. Atomic.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropSlot {
@@ -55,51 +55,51 @@ pub struct DropSlot {
     pub packets: u64,
     /// Bytes of layer 3.
     pub bytes: u64,
-    /// When the first one was dropped, in ticks of [`TICK_SHIFT`](super::TICK_SHIFT).
+    /// Time of the first drop, in ticks of [`TICK_SHIFT`](super::TICK_SHIFT).
     pub first: u32,
-    /// When the last one was, likewise; written without order, so it may lie before `first`.
+    /// Time of the last drop, in the same ticks. Written without ordering, so it may be before `first`.
     pub last: u32,
 }
 
-/// What the drops program tells the daemon beside its maps, in an mmap-able array of one element.
+/// State of the drops program for the daemon, in an mmap-able array of one element.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropState {
-    /// Not 0 where that half of [`DROPS`](super::names::DROPS) or [`UNDELIVERED`](super::names::UNDELIVERED) holds
-    /// anything. The daemon sets it back.
+    /// Not 0 if that half of [`DROPS`](super::names::DROPS) or [`UNDELIVERED`](super::names::UNDELIVERED) has entries.
+    /// The daemon resets it.
     pub used: [u64; 2],
-    /// Not 0 where [`DROP_COUNTS`](super::names::DROP_COUNTS) has changed. The daemon sets it back.
+    /// Not 0 if [`DROP_COUNTS`](super::names::DROP_COUNTS) has changed. The daemon resets it.
     pub counted: u64,
-    /// Packets for which that map had no room.
+    /// Packets that [`DROP_COUNTS`](super::names::DROP_COUNTS) had no room for.
     pub uncounted: u64,
-    /// Packets that policy dropped behind the hook, for whose flow the table of drops had no room.
+    /// Packets dropped by policy behind the hook whose flow had no room in the table of drops.
     pub table_full: u64,
-    /// Packets that policy dropped behind the hook, whose headers could not be read.
+    /// Packets dropped by policy behind the hook with unreadable headers.
     pub unread: u64,
-    /// Packets that were not delivered, for whose flow the table of those had no room.
+    /// Undelivered packets whose flow had no room in their table.
     pub undelivered_full: u64,
 }
 
-/// What a reason says of an incoming packet: did it fail to reach its receiver? The table
-/// [`VERDICTS`](super::names::VERDICTS) holds one for each of the kernel's numbers.
+/// Meaning of a drop reason for an incoming packet: whether the receiver missed it. The table
+/// [`VERDICTS`](super::names::VERDICTS) has one for each of the kernel's reasons.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It did not fail, or that cannot be told.
+    /// Not missed, or unknown.
     Delivered = 0,
-    /// It did.
+    /// Missed.
     Undelivered = 1,
-    /// It did, unless there is nothing in it: a TCP segment without SYN and payload, as those at the end of a
-    /// connection, or an answer to a ping, which raw sockets have got already.
+    /// Missed unless the packet is empty: a TCP segment without SYN and payload, as at the end of a connection, or an
+    /// echo reply, which raw sockets have already received.
     UnlessEmpty = 2,
-    /// It did, unless it is for a group: then this host has not joined it.
+    /// Missed unless it is multicast, for a group that this host has not joined.
     UnlessGroup = 3,
 }
 
-/// Reasons that have a verdict: the kernel's core has some 130, numbered from 0.
+/// Number of reasons with a verdict. The kernel's core has about 130, numbered from 0.
 pub const DROP_VERDICTS: usize = 256;
 
-/// The reason where the kernel gives none (before Linux 5.17).
+/// The reason on kernels that report none (before Linux 5.17).
 pub const UNKNOWN_REASON: u32 = u32::MAX;
 
 macro_rules! words {
@@ -112,10 +112,10 @@ macro_rules! words {
         }
 
         impl $name {
-            /// How many words it has.
+            /// Size in words.
             pub const WORDS: usize = size_of::<Self>() / size_of::<u32>();
 
-            /// The same, as the loader sets it.
+            /// The words of this structure, as the loader sets them.
             pub const fn words(self) -> [u32; Self::WORDS] {
                 [$(self.$field,)*]
             }
@@ -124,7 +124,7 @@ macro_rules! words {
 }
 
 words! {
-    /// Offsets in bytes of what the drops program reads of the kernel's structures: they differ from kernel to kernel.
+    /// Byte offsets of the fields of kernel structures that the drops program reads. They depend on the kernel.
     KernelLayout {
         /// `sk_buff.dev`
         skb_dev,
@@ -150,7 +150,7 @@ words! {
         skb_protocol,
         /// `frag_max_size` of the `inet_skb_parm` in `sk_buff.cb`
         skb_fragment,
-        /// `frag_max_size` of the `inet6_skb_parm` in the same place
+        /// `frag_max_size` of the `inet6_skb_parm` in `sk_buff.cb`
         skb_fragment6,
         /// `skb_shared_info.gso_size`
         shared_gso_size,
@@ -176,14 +176,14 @@ words! {
 }
 
 words! {
-    /// The numbers of the reasons that the drops program knows, which differ likewise; [`UNKNOWN_REASON`] for one that
-    /// this kernel does not have.
+    /// Numbers of the drop reasons that the drops program handles. They depend on the kernel; [`UNKNOWN_REASON`] for a
+    /// missing one.
     DropReasons {
         /// `NETFILTER_DROP`: nftables, iptables.
         netfilter,
         /// `TC_INGRESS`: a filter on the ingress of an interface.
         tc_ingress,
-        /// `TC_EGRESS`: the same on its egress.
+        /// `TC_EGRESS`: a filter on the egress of an interface.
         tc_egress,
         /// `XDP`: a program in front of TC.
         xdp,
@@ -191,7 +191,7 @@ words! {
         cgroup_egress,
         /// `SOCKET_FILTER`: a program of the receiving socket, or of its control group.
         socket_filter,
-        /// `CPU_BACKLOG`: no policy; but at that place the buffer does not say that it comes in.
+        /// `CPU_BACKLOG`: not a policy, but at this place the buffer does not show that it is incoming.
         cpu_backlog,
     }
 }

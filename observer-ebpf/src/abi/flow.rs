@@ -1,7 +1,7 @@
-/// Slots per set of the flow cache: as many flows with the same hash can live beside each other.
+/// Slots per set of the flow cache: the number of flows with the same set that fit.
 pub const WAYS: usize = 4;
 
-/// Which way a packet crosses the interface, seen from the task.
+/// Direction in which a packet crosses the interface, seen from the task.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
@@ -12,7 +12,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Both, in the order of their numbers.
+    /// Both directions, in the order of their numbers.
     pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
 
     /// The text of the `flow-direction` field of VPC Flow Logs.
@@ -26,8 +26,8 @@ impl Direction {
 
 /// The address family of a packet.
 ///
-/// It is a part of the flow: IPv6 packets may carry addresses in `::ffff:0:0/96`, which have the same 16 bytes as IPv4
-/// addresses have here.
+/// Part of the flow's key: the addresses of IPv6 packets in `::ffff:0:0/96` are stored in the same 16 bytes as IPv4
+/// addresses.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
@@ -38,94 +38,94 @@ pub enum Family {
     V6 = 1,
 }
 
-/// What makes two packets one flow, in the 40 bytes that the cache compares.
+/// The key of a flow: the 40 bytes that the cache compares.
 ///
-/// Addresses are in network byte order, IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2); [`family`](Self::family) tells it
-/// from IPv6 packets with such addresses.
+/// Addresses are in network byte order, IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2); [`family`](Self::family)
+/// distinguishes it from IPv6 packets with such addresses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowKey {
-    /// Source address, 16 bytes as they are in the packet.
+    /// Source address, 16 bytes as in the packet.
     pub source: [u64; 2],
-    /// Destination address, 16 bytes as they are in the packet.
+    /// Destination address, 16 bytes as in the packet.
     pub destination: [u64; 2],
-    /// Source port as it is in the packet; for ICMP and ICMPv6 the first two bytes, type and code; else 0.
+    /// Source port in network byte order; type and code for ICMP and ICMPv6; otherwise 0.
     pub source_port_be: u16,
-    /// Destination port as it is in the packet; for ICMP and ICMPv6 not 0 where type and code were read; else 0.
+    /// Destination port in network byte order; for ICMP and ICMPv6 not 0 if type and code were read; otherwise 0.
     pub destination_port_be: u16,
-    /// IANA protocol number; for IPv6 the one that ends the chain of extension headers.
+    /// IANA protocol number; for IPv6 the one behind the extension headers.
     pub protocol: u8,
     /// Bit 0 is the [`Direction`], bit 1 the [`Family`], bits 2 to 7 are the low bits of
     /// [`Control::generation`](super::Control::generation).
     pub tag: u8,
-    /// The number under which the daemon loaded the program for this interface; never 0.
+    /// Number that the daemon gave the interface when it loaded the program; never 0.
     pub interface: u16,
 }
 
 impl FlowKey {
-    /// The words that are hashed and compared: the last holds ports, protocol, generation, direction and interface.
+    /// Number of words. The last one holds ports, protocol, tag and interface.
     pub const WORDS: usize = 5;
 
-    /// The 16 bytes of an IPv4 address in an IPv4-mapped IPv6 one, from its four bytes as they are in the packet.
+    /// Maps the four bytes of an IPv4 address in network byte order to the 16 bytes of an IPv4-mapped IPv6 address.
     #[inline(always)]
     pub const fn mapped(address: [u8; 4]) -> [u64; 2] {
         [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, address[0], address[1], address[2], address[3]])]
     }
 
-    /// The field [`tag`](Self::tag).
+    /// Computes the field [`tag`](Self::tag).
     #[inline(always)]
     pub const fn tag(generation: u64, direction: Direction, family: Family) -> u8 {
         (generation << 2) as u8 | (family as u8) << 1 | direction as u8
     }
 
-    /// Which way the packets went.
+    /// Direction of the packets.
     pub const fn direction(&self) -> Direction {
         if self.tag & 1 == 0 { Direction::Ingress } else { Direction::Egress }
     }
 
-    /// The family of the packets.
+    /// Address family of the packets.
     pub const fn family(&self) -> Family {
         if self.tag & 2 == 0 { Family::V4 } else { Family::V6 }
     }
 
-    /// The low bits of the generation in which the entry was made.
+    /// Low bits of the generation in which the entry was made.
     #[inline(always)]
     pub const fn generation(&self) -> u8 {
         self.tag >> 2
     }
 
-    /// How many flips ago the entry was made, modulo 64, at the time of `now`.
+    /// Number of flips since the entry was made, modulo 64, if the generation is `now`.
     pub const fn age(&self, now: u64) -> u8 {
         (now as u8).wrapping_sub(self.generation()) & 0x3f
     }
 }
 
-/// One flow of one half of one CPU's cache: a cache line.
+/// An entry of the flow cache: one flow, one half, one CPU, one cache line.
 ///
-/// Free where [`packets_and_flags`](Self::packets_and_flags) is 0.
+/// Unused if [`packets_and_flags`](Self::packets_and_flags) is 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowSlot {
-    /// Whose counts these are.
+    /// The flow.
     pub key: FlowKey,
     /// Bytes of layer 3, IP headers included, as on the wire.
     pub bytes: u64,
     /// Bits 0 to 47: packets as on the wire. Bits 48 to 55: every TCP flag seen. Bit 56: SYN and ACK in one packet.
     pub packets_and_flags: u64,
-    /// When the first packet came, in ticks: the low half of [`Clock`](super::Clock).
+    /// Time of the first packet, in ticks: the low half of [`Clock`](super::Clock).
     ///
-    /// It wraps after 49 days at 1000 ticks per second; a reader that comes within 24 completes it from its own clock.
+    /// Wraps after 49 days at 1000 ticks per second. A reader completes it from its own clock within 24 days.
     pub first: u32,
-    /// When the last packet came, in ticks.
+    /// Time of the last packet, in ticks.
     pub last: u32,
 }
 
 impl FlowSlot {
-    /// Where the flags begin in [`packets_and_flags`](Self::packets_and_flags).
+    /// Position of the flags in [`packets_and_flags`](Self::packets_and_flags).
     pub const FLAGS_SHIFT: u32 = 48;
     const SYN_AND_ACK: u64 = 0x12;
 
-    /// The flags of one packet, in their place beside the count.
+    /// The flags of one packet, shifted to their position.
     #[inline(always)]
     pub const fn flags(tcp_flags: u8) -> u64 {
         let flags = tcp_flags as u64;
@@ -143,14 +143,14 @@ impl FlowSlot {
         (self.packets_and_flags >> Self::FLAGS_SHIFT) as u8
     }
 
-    /// The `tcp-flags` mask of VPC Flow Logs: FIN, SYN and RST, and ACK only where it came in one packet with SYN.
+    /// The `tcp-flags` mask of VPC Flow Logs: FIN, SYN and RST, and ACK only if it was in one packet with SYN.
     pub const fn tcp_flags_aws(&self) -> u8 {
         let flags = self.packets_and_flags >> Self::FLAGS_SHIFT;
         (flags & 0x07) as u8 | if flags & 0x100 == 0 { 0 } else { 0x12 }
     }
 }
 
-/// The slots that one hash value leads to.
+/// The slots of one hash value.
 pub type FlowSet = [FlowSlot; WAYS];
 
 const _: () = assert!(size_of::<FlowKey>() == 8 * FlowKey::WORDS);

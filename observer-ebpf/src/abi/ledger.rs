@@ -1,26 +1,26 @@
-/// Why packets of an interface are in no record.
+/// Reasons why packets of an interface are in no record.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LossReason {
-    /// The flow's set of the cache and the spill ring were both full: the counts of the flow that made room.
+    /// The flow's set in the cache and the spill ring were both full; the counts are those of the evicted flow.
     TableFull = 0,
     /// The frame ends inside the IP header.
     IpTruncated = 1,
-    /// The version in the IP header is not the one that the EtherType promises.
+    /// The version in the IP header contradicts the EtherType.
     IpVersion = 2,
     /// An IPv4 header length below 20 bytes.
     IpHeaderLength = 3,
     /// A length in the IP header that is shorter than the header, or longer than the frame.
     IpTotalLength = 4,
-    /// A map that must be there was not: a mistake in the programs or their loader.
+    /// A map lookup failed that must not fail: a bug in the programs or their loader.
     Internal = 5,
-    /// Dropped by the host's policy before it reached the hook, and the table of drops had no room for its flow or its
-    /// headers could not be read.
+    /// Dropped by host policy before the hook, and not in the table of drops: it was full, or the headers were
+    /// unreadable.
     DropUnbooked = 6,
 }
 
 impl LossReason {
-    /// All of them, in the order of their numbers.
+    /// All reasons, in the order of their numbers.
     pub const ALL: [Self; 7] = [
         Self::TableFull,
         Self::IpTruncated,
@@ -45,7 +45,7 @@ impl LossReason {
     }
 }
 
-/// Frames that carry no IP packet. They are counted and end there: VPC Flow Logs know IP flows only.
+/// Frames without an IP packet. They are only counted, because VPC Flow Logs record IP flows.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NonIpKind {
@@ -60,7 +60,7 @@ pub enum NonIpKind {
 }
 
 impl NonIpKind {
-    /// All of them, in the order of their numbers.
+    /// All kinds, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Arp, Self::Other, Self::VlanDepth, Self::Short];
 
     /// The value of the label `kind`.
@@ -74,24 +74,24 @@ impl NonIpKind {
     }
 }
 
-/// Packets that are recorded, but about which something could not be told.
+/// Problems of packets that are recorded nevertheless.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Note {
-    /// The packet ends inside its transport header: ports 0.
+    /// The packet ends inside its transport header: ports are 0.
     TransportTruncated = 0,
-    /// The packet ends inside its chain of IPv6 extension headers: the protocol is the last one named, ports 0.
+    /// The packet ends inside its IPv6 extension headers: the protocol is the last one named, ports are 0.
     ExtensionTruncated = 1,
-    /// More IPv6 extension headers than the parser follows: the protocol is the last one named, ports 0.
+    /// More IPv6 extension headers than the parser follows: the protocol is the last one named, ports are 0.
     ExtensionLimit = 2,
-    /// A fragment other than the first, whose first was not seen: ports 0.
+    /// A later fragment whose first fragment was not seen: ports are 0.
     LaterFragment = 3,
-    /// A super-packet in a tunnel, of whose inner headers not all could be read: they are counted in one segment only.
+    /// A super-packet in a tunnel with unreadable inner headers: they are counted in one segment only.
     TunnelUnread = 4,
 }
 
 impl Note {
-    /// All of them, in the order of their numbers.
+    /// All notes, in the order of their numbers.
     pub const ALL: [Self; 5] = [
         Self::TransportTruncated,
         Self::ExtensionTruncated,
@@ -118,40 +118,39 @@ impl Note {
 pub struct Loss {
     /// Packets as on the wire.
     pub packets: u64,
-    /// Bytes of layer 3; where the IP header is unsound, of the frame behind its link header.
+    /// Bytes of layer 3; with an invalid IP header, bytes of the frame behind its link header.
     pub bytes: u64,
 }
 
-/// What crossed one interface in one direction on one CPU since the program was loaded.
+/// Counters of one interface, direction and CPU since the program was loaded.
 ///
-/// Monotone and never reset: readers take differences. Only its own CPU writes it, with bottom halves off; what the
-/// drops program writes (`stopped`, and the losses for [`LossReason::DropUnbooked`]) nobody else does, and by atomics.
-/// For the sums over all CPUs, `packets` + `stopped` = packets in records + `lost`, and the same for bytes, once drained.
+/// Monotone and never reset: readers take differences. Only its own CPU writes it, with bottom halves off, except the
+/// fields of the drops program (`stopped`, and losses for [`LossReason::DropUnbooked`]), which are atomic. Summed over
+/// all CPUs, once drained: `packets` + `stopped` = packets in records + `lost`, and the same for bytes.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Socket buffers, one for a GSO/GRO super-packet: what the interface's own packet counter counts.
+    /// Socket buffers; a GSO/GRO super-packet is one. Equals the interface's own packet counter.
     pub frames: u64,
-    /// Their lengths with link headers: what a veth's byte counter counts.
+    /// Their lengths with link headers. Equals a veth's byte counter.
     pub frame_bytes: u64,
-    /// IP packets as on the wire, whether recorded or lost.
+    /// IP packets as on the wire, recorded or lost.
     pub packets: u64,
     /// Their bytes of layer 3.
     pub bytes: u64,
-    /// By [`LossReason`].
+    /// Losses by [`LossReason`].
     pub lost: [Loss; LossReason::ALL.len()],
     /// Frames by [`NonIpKind`].
     pub non_ip: [u64; NonIpKind::ALL.len()],
     /// Packets by [`Note`].
     pub notes: [u64; Note::ALL.len()],
-    /// Frames whose headers were copied to be read: not linear, not plain, or super-packets.
+    /// Frames whose headers were copied for reading: not linear, not plain, or super-packets.
     pub copied: u64,
-    /// Entries that made room for others and went to the spill ring.
+    /// Evicted entries that went to the spill ring.
     pub spilled: u64,
-    /// Entries made in the cache in one generation: see [`Ledger::entries`]. No sum: the programs' own.
+    /// Entries made in the cache in one generation: see [`Ledger::entries`]. Used by the programs, and not a sum.
     pub entries_of_generation: u64,
-    /// IP packets that the host's policy dropped before they reached the hook, whether recorded or lost. They are not
-    /// among `packets`.
+    /// IP packets that host policy dropped before the hook, recorded or lost. `packets` does not include them.
     pub stopped: Loss,
 }
 
@@ -164,20 +163,21 @@ const _: () = assert!(
 impl Ledger {
     const GENERATION_SHIFT: u32 = 32;
 
-    /// Both together: two CPUs of one interface and direction, or an earlier reading and the growth since.
+    /// The sum of two ledgers, such as those of two CPUs.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         self.combined(other, u64::wrapping_add)
     }
 
-    /// Growth since an earlier reading. Wraps with the counters.
+    /// The difference from an earlier reading. Wraps with the counters.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         self.combined(before, u64::wrapping_sub)
     }
 
     fn combined(&self, other: &Self, with: fn(u64, u64) -> u64) -> Self {
-        let loss = |a: Loss, b: Loss| Loss { packets: with(a.packets, b.packets), bytes: with(a.bytes, b.bytes) };
+        let loss =
+            |a: Loss, b: Loss| Loss { packets: with(a.packets, b.packets), bytes: with(a.bytes, b.bytes) };
         Self {
             frames: with(self.frames, other.frames),
             frame_bytes: with(self.frame_bytes, other.frame_bytes),
@@ -193,7 +193,7 @@ impl Ledger {
         }
     }
 
-    /// Counts an entry made in this generation, of which the low bits do.
+    /// Counts an entry made in this generation, which is identified by its low bits.
     #[inline(always)]
     pub const fn add_entry(&mut self, generation: u8) {
         self.entries_of_generation =

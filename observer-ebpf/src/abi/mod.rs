@@ -1,10 +1,9 @@
-//! The types that lie in maps, shared by the programs and the daemon.
+//! Types in maps, shared by the programs and the daemon.
 //!
 //! Owns: layout and names. In: nothing. Out: plain integers only.
 //!
-//! Rules: `repr(C)`; no `bool` and no enum as a field (the other side could hold a value without a variant); no
-//! padding that the compiler chose; the size is asserted beside each type, so a change that moves a field does not
-//! compile until it is meant.
+//! Rules: `repr(C)`; no `bool` and no enum as a field (the other side could write an invalid value); explicit padding
+//! only; an assertion of each type's size, so that a layout never changes by accident.
 
 mod clock;
 mod control;

@@ -1,16 +1,16 @@
-/// What a replay says of the packet that it runs next, in an mmap-able array of one element.
+/// The packet that a replay runs next, in an mmap-able array of one element.
 ///
-/// Written before each run, read only by programs that were loaded with [`Clock::Replay`](super::Clock::Replay).
+/// Written before each run. Read only by programs loaded with [`Clock::Replay`](super::Clock::Replay).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Replay {
-    /// When it was captured, in milliseconds modulo 2^32. In place of ticks: the unit of a capture's records.
+    /// Time of capture in milliseconds modulo 2^32, the unit of the records of a replay, in place of ticks.
     pub now: u32,
-    /// How long it was, which may be more than was captured, and more than the kernel takes for a run.
+    /// Original length of the frame, which may exceed the captured bytes and the kernel's limit for a run.
     pub frame_len: u32,
-    /// The interface that it crossed, from 1.
+    /// Number of the interface, from 1.
     pub interface: u16,
-    /// Named so that the kernel never sees bytes that nobody wrote.
+    /// Explicit padding, so that no uninitialised bytes reach the kernel.
     pub reserved: [u16; 3],
 }
 

@@ -1,6 +1,9 @@
 //! Ethernet II, IEEE 802.1Q and 802.1ad (QinQ).
 
-use super::{PacketBytes, Skip, field};
+use super::{
+    bytes::{PacketBytes, field},
+    frame::Skip,
+};
 use crate::abi::NonIpKind;
 
 pub(super) const IPV4: u16 = 0x0800;
@@ -12,10 +15,10 @@ const SERVICE_VLAN: u16 = 0x88a8;
 const HEADER: u32 = 14;
 const TAG: u32 = 4;
 
-/// VLAN tags that are followed, those counted that lie beside the packet.
+/// Number of VLAN tags that are followed, including tags in the buffer's metadata.
 pub const MAX_VLAN_TAGS: u32 = 3;
 
-/// The EtherType behind all tags of the frame that begins at an offset, and the offset of what follows it.
+/// The EtherType behind all tags of the frame at `begin`, and the offset of the payload.
 #[inline(always)]
 pub(super) fn payload<B: PacketBytes + ?Sized>(
     bytes: &B,

@@ -1,6 +1,10 @@
 //! The IPv4 header (RFC 791).
 
-use super::{Extent, Fragment, Network, PacketBytes, Part, Unreadable, field};
+use super::{
+    bytes::{PacketBytes, field},
+    frame::{Fragment, Part},
+    network::{Extent, Network, Unreadable},
+};
 use crate::abi::{Family, FlowKey, LossReason, Note};
 
 const MIN_HEADER: u32 = 20;
@@ -26,7 +30,7 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     }
     let total_len = u32::from(u16::from_be_bytes(field(header, 2)));
     let claimed = match total_len {
-        // a super-packet beyond 64 KiB (BIG TCP, kernel commit b1a78b9b9886), also where a capture says no more of it
+        // A super-packet beyond 64 KiB (BIG TCP, kernel commit b1a78b9b9886), also in captures without GSO data.
         0 => None,
         total_len if total_len < header_len => {
             return Err(Unreadable::Lost(LossReason::IpTotalLength));
@@ -38,7 +42,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     let mut fragment = Fragment::default();
     let mut note = None;
     if flags_and_offset & (MORE | OFFSET) != 0 {
-        // Unique between two addresses for one protocol (RFC 791, 3.2), so the protocol is a part of it.
+        // The identification is unique between two addresses for one protocol (RFC 791, 3.2), so the protocol is
+        // included.
         let id = u32::from(protocol) << 16 | u32::from(u16::from_be_bytes(field(header, 4)));
         fragment = Fragment { part: Part::First, id };
         if flags_and_offset & OFFSET != 0 {

@@ -1,6 +1,10 @@
 //! The IPv6 header and its extension headers (RFC 8200, 4).
 
-use super::{Extent, Fragment, Network, PacketBytes, Part, Unreadable, field, within};
+use super::{
+    bytes::{PacketBytes, field, within},
+    frame::{Fragment, Part},
+    network::{Extent, Network, Unreadable},
+};
 use crate::abi::{Family, LossReason, Note};
 
 const HEADER: u32 = 40;
@@ -15,12 +19,12 @@ const MOBILITY: u8 = 135;
 const HIP: u8 = 139;
 const SHIM6: u8 = 140;
 
-/// The offset in a fragment header, in units of 8 bytes and in place.
+/// The fragment offset, in units of 8 bytes, in place.
 const OFFSET: u16 = 0xfff8;
 /// "More fragments" follow.
 const MORE: u16 = 1;
 
-/// Extension headers that are followed. RFC 8200 names six kinds, of which one may come twice.
+/// Number of extension headers that are followed. RFC 8200 names six kinds, one of which may occur twice.
 pub const MAX_EXTENSION_HEADERS: u32 = 8;
 
 #[inline(always)]
@@ -37,8 +41,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     let payload_len = u32::from(u16::from_be_bytes(field(header, 4)));
     let [next] = field(header, 6);
     let claimed = match payload_len {
-        // A jumbogram (RFC 2675), a super-packet beyond 64 KiB (BIG TCP), or a packet captured before the network card
-        // cut it into segments: as for IPv4, only the frame tells the length. Without a next header it is empty.
+        // A jumbogram (RFC 2675), a super-packet beyond 64 KiB (BIG TCP), or a packet captured before segmentation: as
+        // for IPv4, only the frame gives the length. Without a next header the packet is empty.
         0 if next != NO_NEXT_HEADER => None,
         payload_len => Some(HEADER + payload_len),
     };
@@ -61,7 +65,7 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     Ok(network)
 }
 
-/// Headers that have the protocol after them in their first byte. ESP hides what follows it, so it ends the chain.
+/// True for headers whose first byte is the next header's protocol. ESP encrypts the rest, so it ends the chain.
 #[inline(always)]
 const fn is_extension(protocol: u8) -> bool {
     matches!(
@@ -107,7 +111,7 @@ fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network, l3: u32) {
                 *note = Some(Note::LaterFragment);
                 return;
             }
-            // One with offset 0 and no more to come is whole: an atomic fragment (RFC 6946).
+            // A fragment with offset 0 and no more fragments is whole: an atomic fragment (RFC 6946).
             if offset_and_more & MORE != 0 {
                 *fragment = Fragment { part: Part::First, id };
             }

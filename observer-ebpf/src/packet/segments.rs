@@ -1,11 +1,11 @@
-//! What a super-packet of GSO or GRO stands for on the wire.
+//! Packets and bytes of a GSO or GRO super-packet, as on the wire.
 
-/// `gso_size` and `gso_segs` of the socket buffer; zeros for an ordinary packet.
+/// Segmentation of a socket buffer, by its `gso_size` and `gso_segs`. Both are 0 for an ordinary packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offload {
-    /// Payload bytes per segment; 0 for an ordinary packet; 0xffff where the segments differ in size (SCTP).
+    /// Payload bytes per segment; 0 for an ordinary packet; 0xffff if the segments differ in size (SCTP).
     pub size: u32,
-    /// How many segments; 0 where a driver or a tap left it to be computed.
+    /// Number of segments; 0 if a driver or a tap leaves it to be computed.
     pub segments: u32,
 }
 
@@ -14,12 +14,12 @@ pub struct Offload {
 pub struct Wire {
     /// Packets.
     pub packets: u32,
-    /// Bytes of layer 3, the headers of every segment counted.
+    /// Bytes of layer 3, including the headers of every segment.
     pub bytes: u64,
 }
 
 impl Wire {
-    /// What is left of it when one packet of `l3_bytes` is counted.
+    /// The remainder after one packet of `l3_bytes` is counted.
     #[inline(always)]
     #[must_use]
     pub const fn beyond(self, l3_bytes: u32) -> Self {
@@ -31,7 +31,7 @@ impl Wire {
 pub(super) const BY_FRAGMENTS: u32 = 0xffff;
 
 impl Offload {
-    /// What `l3_bytes`, of which `headers` are repeated in every segment, stand for.
+    /// Packets and bytes on the wire of `l3_bytes`, of which every segment repeats `headers` bytes.
     #[inline(always)]
     pub(super) fn wire(self, l3_bytes: u32, headers: u32) -> Wire {
         if self.size == 0 {
@@ -44,7 +44,7 @@ impl Offload {
         Wire { packets, bytes: u64::from(l3_bytes) + u64::from(packets - 1) * u64::from(headers) }
     }
 
-    /// What a packet whose headers are unsound stands for, as far as it can be told.
+    /// Estimate for a packet with unreadable headers.
     #[inline(always)]
     pub(super) fn unparsed(self, bytes: u32) -> Wire {
         Wire { packets: self.segments.max(1), bytes: u64::from(bytes) }

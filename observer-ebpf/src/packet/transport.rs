@@ -1,6 +1,6 @@
 //! Ports and flags of the transport header.
 
-use super::{PacketBytes, field, within};
+use super::bytes::{PacketBytes, field, within};
 use crate::abi::Note;
 
 const ICMP: u8 = 1;
@@ -11,12 +11,13 @@ const DCCP: u8 = 33;
 const SCTP: u8 = 132;
 const UDP_LITE: u8 = 136;
 
-/// What the transport header says.
+/// The values of a transport header that the parser needs.
 pub(super) struct Transport {
     pub(super) source_port_be: u16,
     pub(super) destination_port_be: u16,
     pub(super) tcp_flags: u8,
-    /// Offset of the end of the header in the frame, or of those in a tunnel: what each segment of a super-packet repeats.
+    /// Offset of the end of the headers in the frame, inner headers of a tunnel included: each segment of a
+    /// super-packet repeats all of them.
     pub(super) end: u32,
     pub(super) note: Option<Note>,
 }
@@ -34,7 +35,7 @@ impl Transport {
 }
 
 impl Transport {
-    /// See [`PacketBytes::forget`]. Of headers without a note, which are alike otherwise.
+    /// See [`PacketBytes::forget`]. Only for headers without a note, which are otherwise alike.
     #[inline(always)]
     pub(super) fn forget<B: PacketBytes + ?Sized>(&mut self, bytes: &B) {
         self.source_port_be = bytes.forget(self.source_port_be.into()) as u16;
@@ -68,7 +69,7 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32
             let Some(header) = within::<2, B>(bytes, offset, end) else {
                 return Transport::unread(offset, Note::TransportTruncated);
             };
-            // The second port says that there is a first: type 0, code 0 is an echo reply.
+            // The destination port marks that the source port is set: type 0, code 0 is an echo reply.
             Transport {
                 source_port_be: u16::from_ne_bytes(*header),
                 destination_port_be: 1,
@@ -79,9 +80,9 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32
     }
 }
 
-/// The two ports with which TCP, UDP, UDP-Lite, DCCP and SCTP begin, of a header of `len` bytes.
+/// Reads the two ports at the beginning of TCP, UDP, UDP-Lite, DCCP and SCTP, of a header of `len` bytes.
 ///
-/// A header that is cut behind its ports still has them.
+/// A header that is truncated behind its ports still has them.
 #[inline(always)]
 fn ports<B: PacketBytes + ?Sized>(bytes: &B, offset: u32, end: u32, len: u32) -> Transport {
     let Some(header) = within::<4, B>(bytes, offset, end) else {

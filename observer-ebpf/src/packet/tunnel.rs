@@ -1,11 +1,16 @@
-//! Super-packets in a tunnel: the kernel repeats the headers inside of it in every segment, too (`skb_udp_tunnel_segment`,
-//! `gre_gso_segment`, `ipip_gso_segment`, and as `qdisc_pkt_len_init` counts them).
+//! Super-packets in a tunnel: the kernel repeats the inner headers in every segment (`skb_udp_tunnel_segment`,
+//! `gre_gso_segment`, `ipip_gso_segment`; counted so by `qdisc_pkt_len_init`).
 //!
-//! The kernel keeps the headers of one tunnel apart, so a super-packet is never in two.
+//! A socket buffer has offsets for the headers of one tunnel only, so a super-packet is never in two.
 
 use super::{
-    Extent, Network, PacketBytes, Part, ethernet, field, ipv4, ipv6, segments::BY_FRAGMENTS, transport,
-    within,
+    bytes::{PacketBytes, field, within},
+    ethernet,
+    frame::Part,
+    ipv4, ipv6,
+    network::{Extent, Network},
+    segments::BY_FRAGMENTS,
+    transport,
 };
 
 const IP_IN_IP: u8 = 4;
@@ -15,43 +20,43 @@ const GRE: u8 = 47;
 const ESP: u8 = 50;
 const MPLS_IN_IP: u8 = 137;
 
-/// The ports that Linux takes where nobody says another: those of IANA, and one that is older than the first of them.
+/// Destination ports that Linux uses by default: IANA's, and the older one of VXLAN.
 const VXLAN: u16 = 4789;
 const VXLAN_OF_OLD: u16 = 8472;
 const VXLAN_GPE: u16 = 4790;
 const GENEVE: u16 = 6081;
 
-/// The EtherType of an Ethernet frame inside (Transparent Ethernet Bridging).
+/// EtherType of an inner Ethernet frame (Transparent Ethernet Bridging).
 const ETHERNET: u16 = 0x6558;
 
 const UDP_HEADER: u32 = 8;
 const VXLAN_HEADER: u32 = 8;
 
-/// What a super-packet repeats in each segment beyond its own headers. A number, so that for the verifier all ways that
-/// lead to one are the same.
+/// The headers that a super-packet in a tunnel repeats in each segment beyond its outer headers. An integer, so that
+/// for the verifier all paths to a value are equal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tunnel(u32);
 
 impl Tunnel {
-    /// Nothing: it lies in no tunnel.
+    /// The packet is in no tunnel.
     pub(super) const NONE: Self = Self(0);
-    /// Headers that cannot all be read.
+    /// The inner headers cannot all be read.
     pub(super) const UNREAD: Self = Self(1);
 
-    /// Offset of the end of the headers in the tunnel.
+    /// Offset of the end of the inner headers, in the frame.
     pub(super) const fn end(self) -> u32 {
         self.0
     }
 }
 
-/// Looks whether a super-packet, with segments of `size`, lies in a tunnel.
+/// Finds the tunnel of a super-packet with segments of `size` bytes.
 #[inline(always)]
 pub(super) fn look<B: PacketBytes + ?Sized>(bytes: &B, (outer, l3): (&Network, u32), size: u32) -> Tunnel {
     let tunnel = inside(bytes, outer.protocol, (outer.transport, l3 + outer.l3_bytes), size);
     Tunnel(bytes.forget(tunnel.0))
 }
 
-/// The same for one whose transport header, of `protocol`, begins at `begin`, and that ends at `end`.
+/// Finds the tunnel behind the transport header of `protocol`, at `begin`, of a packet that ends at `end`.
 #[inline(always)]
 fn inside<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, (begin, end): (u32, u32), size: u32) -> Tunnel {
     let inside = match protocol {
@@ -72,20 +77,20 @@ fn inside<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, (begin, end): (u32, 
         _ => return Tunnel::NONE,
     };
     match inside.and_then(|inside| headers(bytes, inside, end)) {
-        // The segments of UDP itself, each of which is a whole packet of the tunnel's: a program has sent those.
+        // UDP segmentation by the sender: each segment is a whole packet of the tunnel.
         Some(inner) if inner.l3_bytes <= size && size != BY_FRAGMENTS => Tunnel::NONE,
         Some(inner) => Tunnel(inner.end),
         None => Tunnel::UNREAD,
     }
 }
 
-/// RFC 2784 and 2890: the EtherType of what is inside, and its offset.
+/// GRE, RFC 2784 and 2890: EtherType and offset of the inner packet.
 #[inline(always)]
 fn gre<B: PacketBytes + ?Sized>(bytes: &B, begin: u32, end: u32) -> Option<(u16, u32)> {
     const CHECKSUM: u16 = 0x8000;
     const KEY: u16 = 0x2000;
     const SEQUENCE: u16 = 0x1000;
-    /// Source routes, and a version other than 0.
+    /// Source routes, or a version other than 0.
     const OTHER: u16 = 0x4007;
     let header = within::<4, B>(bytes, begin, end)?;
     let flags = u16::from_be_bytes(field(header, 0));
@@ -95,7 +100,7 @@ fn gre<B: PacketBytes + ?Sized>(bytes: &B, begin: u32, end: u32) -> Option<(u16,
     (flags & OTHER == 0).then_some((ether_type, begin + 4 + options * 4))
 }
 
-/// RFC 8926, 3.4.
+/// Geneve, RFC 8926, 3.4: EtherType and offset of the inner packet.
 #[inline(always)]
 fn geneve<B: PacketBytes + ?Sized>(bytes: &B, begin: u32, end: u32) -> Option<(u16, u32)> {
     let header = within::<8, B>(bytes, begin, end)?;
@@ -105,7 +110,7 @@ fn geneve<B: PacketBytes + ?Sized>(bytes: &B, begin: u32, end: u32) -> Option<(u
     (version_and_options >> 6 == 0).then_some((ether_type, begin + 8 + options))
 }
 
-/// draft-ietf-nvo3-vxlan-gpe, 3.1: VXLAN whose header says what is inside, if a flag says that it does.
+/// VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe, 3.1: VXLAN with an optional protocol of the inner packet in its header.
 #[inline(always)]
 fn vxlan_gpe<B: PacketBytes + ?Sized>(bytes: &B, begin: u32, end: u32) -> Option<(u16, u32)> {
     const NEXT_PROTOCOL: u8 = 0x04;
@@ -122,15 +127,15 @@ fn vxlan_gpe<B: PacketBytes + ?Sized>(bytes: &B, begin: u32, end: u32) -> Option
     Some((ether_type, begin + VXLAN_HEADER))
 }
 
-/// A packet in a tunnel.
+/// The headers of an inner packet.
 struct Inner {
     /// Bytes of its layer 3.
     l3_bytes: u32,
-    /// Offset of the end of its headers in the frame.
+    /// Offset of the end of its headers, in the frame.
     end: u32,
 }
 
-/// The headers of the packet at an offset, of this EtherType; `None` where they cannot all be read.
+/// Headers of the inner packet of this EtherType at an offset; `None` if they cannot all be read.
 #[inline(always)]
 fn headers<B: PacketBytes + ?Sized>(bytes: &B, (ether_type, begin): (u16, u32), end: u32) -> Option<Inner> {
     let (ether_type, begin) = (bytes.forget(ether_type.into()) as u16, bytes.forget(begin));
@@ -148,15 +153,15 @@ fn headers<B: PacketBytes + ?Sized>(bytes: &B, (ether_type, begin): (u16, u32), 
     }
     let l3_end = l3 + network.l3_bytes;
     let transport = transport::read(bytes, network.protocol, network.transport, l3_end);
-    // Nothing is cut into segments that has no header of a known length.
+    // Only packets with a transport header of known length are segmented.
     if transport.note.is_some() || transport.end == network.transport {
         return None;
     }
     Some(Inner { l3_bytes: network.l3_bytes, end: transport.end })
 }
 
-/// The same bytes, of which no chains are followed: the kernel's own super-packets have no extension headers inside, and
-/// another walk would be a multiple of work for the verifier.
+/// A reader that follows no chains: the kernel's own super-packets have no inner extension headers, and a second walk
+/// would multiply the verifier's work.
 struct Short<'a, B: ?Sized>(&'a B);
 
 impl<B: PacketBytes + ?Sized> PacketBytes for Short<'_, B> {

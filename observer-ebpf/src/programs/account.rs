@@ -1,8 +1,8 @@
-//! The one path that every packet takes: ledger, parser, flow cache.
+//! The path of every packet: ledger, parser, flow cache.
 //!
-//! It has two programs. That of an interface reads plain packets, which are nearly all; it is small, and quickly loaded for
-//! a new task. For all others it goes on into a program that is loaded once, by a tail call, and leaves in a map where
-//! the packet comes from.
+//! It has two programs. Each interface has a small one, quickly loaded for a new task, that handles plain packets,
+//! nearly all of them. For all others it makes a tail call into a program that is loaded once, and passes the packet's
+//! origin in a map.
 
 use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id, maps::ProgramArray};
 use aya_log_ebpf::debug;
@@ -14,12 +14,13 @@ use observer_ebpf::{
 use super::{
     cache::{self, Count, Row},
     fragments,
+    ledger::ledger_index,
     maps::{CONTROL, HEADERS, Headers, LEDGER},
     owners,
     settings::{CPUS, LINK_HEADER, interface},
 };
 
-/// The account of one packet: where its counts go.
+/// The destination of one packet's counts.
 pub(super) struct Account {
     ledger: *mut Ledger,
     cpu: u32,
@@ -27,12 +28,6 @@ pub(super) struct Account {
     direction: Direction,
     /// See [`owners::of`].
     owner: u64,
-}
-
-/// Index of a ledger.
-#[inline(always)]
-pub(super) fn ledger_index(interface: u16, direction: Direction, cpu: u32) -> u32 {
-    (u32::from(interface) * 2 + direction as u32) * CPUS.load() + cpu
 }
 
 impl Account {
@@ -47,7 +42,7 @@ impl Account {
         Some(account)
     }
 
-    /// The account of such a frame that is counted already.
+    /// The account of a frame on the interface of this load that is counted already.
     #[inline(always)]
     pub(super) fn reopen(direction: Direction, owner: u64) -> Option<Self> {
         Self::of(interface(), direction, owner)
@@ -61,14 +56,14 @@ impl Account {
         Some(Self { ledger, cpu, interface, direction, owner })
     }
 
-    /// The account of a frame with which [`Self::go_on`] went on; the room for its headers, and the length of its link
+    /// The account of a frame that [`Self::go_on`] passed on, the buffer for its headers, and the length of its link
     /// header.
     #[inline(always)]
     pub(super) fn handed_over() -> Option<(Self, *mut Headers, u32)> {
         let headers = HEADERS.get_ptr_mut(0)?;
         // SAFETY: this CPU's own room.
         let origin = unsafe { &(*headers).origin };
-        // Without a branch, behind which everything would be verified twice.
+        // Without a branch, because the verifier would verify the rest once for each side.
         let direction = match origin.direction & 1 {
             0 => Direction::Ingress,
             _ => Direction::Egress,
@@ -77,9 +72,9 @@ impl Account {
         Some((account, headers, origin.link_header))
     }
 
-    /// Goes on into the program that all interfaces share, and returns only where it is not there.
+    /// Makes a tail call into the shared program. Returns only if that program is missing.
     ///
-    /// A program that does so must have no functions of its own: before Linux 6.0 only x86 can do both (kernel commit
+    /// The calling program must not call functions: before Linux 6.0, only x86 supports both (kernel commit
     /// d4609a5d8c70).
     #[inline(always)]
     pub(super) fn go_on<C: EbpfContext>(&self, ctx: &C, program: &ProgramArray) {
@@ -107,7 +102,7 @@ impl Account {
         unsafe { &mut *self.ledger }
     }
 
-    /// Accounts whatever is in `frame`.
+    /// Accounts a frame of any kind.
     #[inline(always)]
     pub(super) fn frame<B: PacketBytes>(&self, bytes: &B, frame: Frame) {
         match parse(bytes, frame) {
@@ -122,15 +117,14 @@ impl Account {
             Err(Skip::Lost(reason, wire)) => {
                 self.seen(wire);
                 self.lost(reason, wire);
-                // Only here: what is said becomes a function, and none may be in a program that goes on into another.
+                // Only here: a log line becomes a function, and programs that make tail calls may have none.
                 debug!(self.ledger, "interface {}: packet lost, reason {}", self.interface, reason as u8);
             }
             Err(Skip::Chain) => self.unreadable(frame),
         }
     }
 
-    /// Accounts what a super-packet stands for beyond the one packet, with its bytes, that it was counted as by a reader
-    /// that did not know of its segments.
+    /// Accounts the segments of a super-packet beyond the one packet that XDP has counted.
     #[inline(always)]
     pub(super) fn segments<B: PacketBytes>(&self, bytes: &B, frame: Frame) {
         match parse(bytes, frame) {
@@ -149,7 +143,7 @@ impl Account {
         }
     }
 
-    /// Accounts a frame that should have been readable.
+    /// Accounts a frame that could unexpectedly not be read.
     pub(super) fn unreadable(&self, frame: Frame) {
         let wire = Wire { packets: 1, bytes: u64::from(frame.len) };
         self.seen(wire);
@@ -185,7 +179,7 @@ impl Account {
         }
     }
 
-    /// What a packet adds to which flow.
+    /// The flow of a packet, and the counts that it adds.
     #[inline(always)]
     pub(super) fn entry(&self, packet: &Packet, generation: u64) -> (FlowKey, Count) {
         let key = FlowKey {
@@ -205,7 +199,7 @@ impl Account {
     }
 }
 
-/// What the daemon says now.
+/// The daemon's current parameters.
 #[inline(always)]
 pub(super) fn control() -> Option<&'static Control> {
     CONTROL.get(0)

@@ -1,11 +1,10 @@
 //! The flow cache: per CPU, set-associative, in two halves.
 //!
-//! A row (one CPU's share of one half) has one writer, which runs with bottom halves off; the daemon reads and
-//! clears a row only after no program can still be running on it. So nothing here is atomic and nothing is locked.
+//! A row (one CPU's part of one half) has one writer, which runs with bottom halves off. The daemon reads and clears a
+//! row only when no program can be running on it. So there are no atomics and no locks.
 //!
-//! Interfaces share the rows and the ring. When the ring fills up, its last part is kept for the entries of those that
-//! have made no more entries than their share: so the noise of one interface costs others no records, because what
-//! it drives out of the cache still has a place to go.
+//! Interfaces share the rows and the ring. The last part of the ring is reserved for interfaces that have made no more
+//! entries than their share, so that a noisy interface costs others no records: entries that it evicts still have room.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
@@ -14,42 +13,42 @@ use aya_ebpf::{
 use observer_ebpf::abi::{Clock, FlowKey, FlowSet, FlowSlot, Ledger, LossReason, WAYS};
 
 use super::{
-    account::ledger_index,
     clock::now,
+    ledger::ledger_index,
     maps::{CONTROL, FLOWS, LEDGER, SPILL, USED},
     settings::{RING_PRESSED, SETS, clock_is, hash},
 };
 
-/// What one packet adds to its flow.
+/// Packets, bytes and flags that one packet adds to its flow.
 #[derive(Clone, Copy)]
 pub(super) struct Count {
     pub(super) bytes: u64,
     pub(super) packets_and_flags: u64,
 }
 
-/// Where one CPU's entries go in one half.
+/// The row of one CPU in one half.
 #[derive(Clone, Copy)]
 pub(super) struct Row {
     pub(super) number: u32,
-    /// How many of its sets are in use.
+    /// Number of its sets in use.
     pub(super) sets: u32,
 }
 
 const WORDS: usize = size_of::<FlowSlot>() / 8;
 
-/// Adds to the flow `key` in `row`; says whether that made an entry. `None` where a map is not as large as the loader
-/// said.
+/// Adds to the flow `key` in `row`; returns true if it made an entry. `None` if a map is smaller than the loader
+/// claimed.
 #[inline(always)]
 pub(super) fn add(key: &FlowKey, count: Count, row: Row, ledger: *mut Ledger) -> Option<bool> {
     let words = core::ptr::from_ref(key).cast::<u64>();
     // SAFETY: the key is that many words long.
     let hash = hash(|word| unsafe { *words.add(word) });
-    // The high half of a product takes the hash to the number of sets without a division.
+    // The upper half of the product maps the hash to a set without a division.
     let set = (((hash >> 32) * u64::from(row.sets)) >> 32) as u32;
     let slots: *mut FlowSet = FLOWS.get_ptr_mut(row.number * SETS.load() + set)?;
     let now = now();
 
-    // First a pass that only compares: mixing it with the search for room costs every hit 8 ns.
+    // The first pass only compares: searching for a free slot at the same time costs each hit 8 ns.
     for way in 0..WAYS {
         // SAFETY: a map value; `way` is within it.
         let slot = unsafe { &mut (*slots)[way] };
@@ -71,9 +70,9 @@ struct Place {
     now: u32,
 }
 
-/// The miss: a free way if there is one, else a way chosen by the hash, whose flow goes to the spill ring.
+/// Handles a miss: takes a free slot, or else one chosen by the hash, whose flow goes to the spill ring.
 ///
-/// Choosing the flow with the fewest packets would let old entries starve newcomers, each evicted by the next.
+/// Evicting the flow with the fewest packets would let old entries starve new ones, each evicted by the next.
 #[inline(always)]
 fn insert(key: &FlowKey, count: Count, slots: *mut FlowSet, place: Place, ledger: *mut Ledger) -> Option<()> {
     let mut chosen = None;
@@ -114,7 +113,7 @@ fn insert(key: &FlowKey, count: Count, slots: *mut FlowSet, place: Place, ledger
     Some(())
 }
 
-/// Sends an entry to the daemon; where the ring has no place for it, its counts become a loss of its own interface.
+/// Sends an entry to the daemon. If the ring is full, its counts become a loss of its own interface.
 #[inline(always)]
 fn spill(slot: &FlowSlot, ledger: *mut Ledger) {
     let is_pressed = SPILL.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(RING_PRESSED.load());
@@ -149,7 +148,7 @@ fn has_had_its_share(slot: &FlowSlot) -> bool {
     }
 }
 
-/// This CPU's account of the interface and direction that an entry is of.
+/// This CPU's ledger of the interface and direction of an entry.
 #[inline(always)]
 fn ledger_of(slot: &FlowSlot) -> Option<*mut Ledger> {
     // SAFETY: a helper without arguments.
@@ -157,7 +156,7 @@ fn ledger_of(slot: &FlowSlot) -> Option<*mut Ledger> {
     LEDGER.get_ptr_mut(ledger_index(slot.key.interface, slot.key.direction(), cpu))
 }
 
-/// Ports, protocol, direction and interface first: they tell neighbours apart soonest.
+/// Compares the word with ports, protocol, direction and interface first, because it differs most often.
 #[inline(always)]
 fn same(a: &FlowKey, b: &FlowKey) -> bool {
     let (a, b) = (core::ptr::from_ref(a).cast::<u64>(), core::ptr::from_ref(b).cast::<u64>());
@@ -174,7 +173,7 @@ fn split(packets_and_flags: u64) -> (u64, u64) {
     (packets_and_flags ^ packets, packets)
 }
 
-/// A packet more at this time. Clocks of the kernel do not go back; packets of a capture may be out of order.
+/// Updates the times for a packet. The kernel's clocks do not go back; packets of a capture may be out of order.
 #[inline(always)]
 fn touch(slot: &mut FlowSlot, now: u32) {
     if !clock_is(Clock::Replay) {

@@ -1,7 +1,7 @@
-//! The time of packets: the kernel's count of timer ticks.
+//! Packet times: the kernel's timer ticks.
 //!
-//! The JIT compiler turns it into a load from memory (kernel commit 5576b991e9c1, Linux 5.6). The coarse clock, which moves
-//! with the same ticks, is a call, and with 12 ns was the dearest part of the packet path.
+//! The JIT compiler makes it a load from memory (kernel commit 5576b991e9c1, Linux 5.6). The coarse clock has the same
+//! resolution, but needs a call of 12 ns, which was the most expensive part of the packet path.
 
 use aya_ebpf::{helpers::bpf_jiffies64, macros::classifier, programs::TcContext};
 use observer_ebpf::abi::Clock;
@@ -18,7 +18,7 @@ pub(super) fn now() -> u32 {
     unsafe { bpf_jiffies64() as u32 }
 }
 
-/// Returns the time, for the daemon to tell ticks from UNIX time.
+/// Returns the time, so that the daemon can convert ticks to UNIX time.
 #[classifier]
 pub(crate) fn read_ticks(_ctx: TcContext) -> i32 {
     now() as i32

@@ -1,10 +1,10 @@
-//! What the kernel drops behind, before and beside the hooks: the tracepoint `skb:kfree_skb`.
+//! Drops by the kernel before, behind and beside the hooks: the tracepoint `skb:kfree_skb`.
 //!
-//! It fires for every dropped buffer of the host; those of interfaces that are not watched leave after one look-up. Of
-//! the others the reason is counted. Packets that the host's policy has dropped are kept by flow, in the halves of the
-//! flow cache; so are, apart from them, incoming packets that failed to reach their receiver, which the reason tells
-//! ([`Verdict`]). Packets are dropped anywhere, with bottom halves on: nothing here belongs to a CPU, so counts are added
-//! by atomics, and headers are copied to the stack rather than to a place that an interrupt would use as well.
+//! It fires for every dropped buffer of the host. Buffers of unwatched interfaces leave after one lookup. For the
+//! others the reason is counted. Packets dropped by host policy are kept by flow, in halves like those of the flow
+//! cache. Incoming packets that did not reach their receiver, according to the reason ([`Verdict`]), are kept
+//! separately. Packets are dropped on any CPU with bottom halves on: so counts are added by atomics, and headers are
+//! copied to the stack instead of a buffer that an interrupt could overwrite.
 
 use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
 
@@ -24,9 +24,9 @@ use observer_ebpf::{
 };
 
 use super::{
-    account::ledger_index,
     clock::now,
     fragments,
+    ledger::ledger_index,
     maps::{
         CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER, UNDELIVERED_EVEN,
         UNDELIVERED_ODD, WATCHED,
@@ -34,7 +34,7 @@ use super::{
     settings::{DROP_ARGUMENTS, LAYOUT, REASONS, VERDICTS},
 };
 
-/// One word of a structure that the loader sets, by its field: `word!(LAYOUT, KernelLayout, skb_dev)`.
+/// One word of a structure that the loader sets, by field name: `word!(LAYOUT, KernelLayout, skb_dev)`.
 macro_rules! word {
     ($from:ident, $of:ident, $field:ident) => {{
         const AT: usize = core::mem::offset_of!($of, $field) / size_of::<u32>();
@@ -49,7 +49,7 @@ macro_rules! offset {
     };
 }
 
-/// The upper half of a reason names the subsystem whose own reason the lower half is.
+/// The upper half of a reason names a subsystem; the lower half is the subsystem's own reason.
 const SUBSYSTEM: u32 = 0xffff_0000;
 /// A bit of `_skb_refdst` that is not part of the address (`SKB_DST_NOREF`).
 const UNCOUNTED_REFERENCE: u64 = 1;
@@ -59,40 +59,40 @@ const AF_INET6: u16 = 10;
 #[btf_tracepoint(function = "kfree_skb")]
 pub(crate) fn observe_drop(ctx: BtfTracePointContext) -> Option<()> {
     let skb = Skb(ctx.arg(0));
-    // The verifier removes the branch for arguments that this kernel's tracepoint does not have.
+    // The verifier removes the branch for arguments that this kernel's tracepoint lacks.
     let reason = if DROP_ARGUMENTS.load() < 3 { UNKNOWN_REASON } else { ctx.arg(2) };
     let receiver: u64 = if DROP_ARGUMENTS.load() < 4 { 0 } else { ctx.arg(3) };
 
     let device: *const u8 = skb.field(offset!(skb_dev));
     let (place, direction) =
         if device.is_null() { skb.without_device(receiver)? } else { skb.at_device(device) };
-    // SAFETY: the daemon replaces and removes entries; what is copied at once is one of them.
+    // SAFETY: the daemon replaces and removes entries; the copy is one of its values.
     let interface = unsafe { *WATCHED.get(&place)? } as u16;
     skb.count(interface, Cause::of(reason, direction, receiver))
 }
 
-/// Why a buffer was dropped.
+/// The cause of a drop.
 #[derive(Clone, Copy)]
 struct Cause {
-    /// As it is counted.
+    /// The reason to count.
     reason: u32,
     direction: Direction,
     policy: Policy,
-    /// A [`Verdict`]; 0 where it was a policy.
+    /// A [`Verdict`]; 0 for a policy.
     verdict: u8,
 }
 
-/// Whether the host's policy dropped it, and on which side of our hook.
+/// The kind of drop: by host policy or not, and its position relative to the hook.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Policy {
-    /// No policy, or none of the host's; and the hook may not have seen the packet.
+    /// No host policy, and the hook may not have seen the packet.
     None,
-    /// No policy, behind the hook on the way in, and the packet failed to reach its receiver: nobody listens, no route, a
-    /// broken packet, a full queue.
+    /// No policy, behind the hook on ingress, and the receiver missed the packet: nobody listens, no route, an invalid
+    /// packet, a full queue.
     Undelivered,
-    /// The hook has counted the packet already.
+    /// By policy, and the hook has counted the packet.
     Behind,
-    /// The hook has not seen it and never will.
+    /// By policy, and the hook never sees the packet.
     Before,
 }
 
@@ -110,7 +110,7 @@ impl Cause {
         } else if reason & SUBSYSTEM != 0 {
             Self { reason: reason & SUBSYSTEM, ..known(seen, Policy::None) }
         } else if reason!(netfilter) {
-            // All of its hooks on the way in lie behind TC, all of those on the way out before it.
+            // All netfilter hooks on ingress are behind TC, all on egress before it.
             known(seen, if seen == Direction::Ingress { Policy::Behind } else { Policy::Before })
         } else if reason!(tc_ingress) {
             known(Direction::Ingress, Policy::Behind)
@@ -134,8 +134,8 @@ impl Cause {
     }
 }
 
-/// Whether a socket has no filter of its own: then it was the one of its control group. A socket's own filter is the
-/// task's choice, and a raw socket's filter sees copies of packets that go their way all the same.
+/// True if a socket has no filter of its own, so that its control group's filter dropped the packet. A socket's own
+/// filter belongs to the task, and a raw socket's filter drops copies of packets that are delivered.
 #[inline(always)]
 fn is_without_filter(socket: u64) -> bool {
     let socket = forget(socket);
@@ -146,26 +146,26 @@ fn is_without_filter(socket: u64) -> bool {
 struct Skb(*const u8);
 
 impl Skb {
-    /// A member, by a load of which the verifier knows that it is one.
+    /// A field, loaded so that the verifier recognises it.
     #[inline(always)]
     fn field<T: Copy>(&self, offset: u32) -> T {
         member(self.0, offset)
     }
 
-    /// Of a buffer that lies at a device.
+    /// The place of a buffer with a device.
     #[inline(always)]
     fn at_device(&self, device: *const u8) -> (WatchKey, Direction) {
         let net: *const u8 = member(device, offset!(dev_net));
         let place =
             WatchKey { netns: member(net, offset!(net_inum)), ifindex: member(device, offset!(dev_ifindex)) };
-        // Where it came in stays written on it, also while it is forwarded. What is made here came from nowhere.
+        // The incoming interface stays in the buffer, also while it is forwarded. A buffer made on this host has none.
         let came_from: u32 = self.field(offset!(skb_iif));
         let direction = if came_from == place.ifindex { Direction::Ingress } else { Direction::Egress };
         (place, direction)
     }
 
-    /// Of a buffer that is between devices. On its way out it has a route, whose device it will leave by; on its way
-    /// in TCP has taken the device from it.
+    /// The place of a buffer between devices. On egress its route has the device it will leave by; on ingress TCP has
+    /// cleared its device.
     #[inline(always)]
     fn without_device(&self, receiver: u64) -> Option<(WatchKey, Direction)> {
         let came_from: u32 = self.field(offset!(skb_iif));
@@ -192,12 +192,12 @@ impl Skb {
     #[inline(always)]
     fn count(&self, interface: u16, cause: Cause) -> Option<()> {
         let state = DROP_STATE.get_ptr_mut(0)?;
-        // Else the parser is verified for each cause apart.
+        // Otherwise the verifier verifies the parser for each cause.
         let cause = forget(cause);
         let head: u64 = self.field(offset!(skb_head));
         let network = u64::from(self.field::<u16>(offset!(skb_network_header)));
         let (len, paged): (u32, u32) = (self.field(offset!(skb_len)), self.field(offset!(skb_data_len)));
-        // The buffer may begin at its link header, its network header or behind that.
+        // The data may begin at the link header, at the network header or behind it.
         let behind = (self.field::<u64>(offset!(skb_data)).wrapping_sub(head + network)) as u32;
         let len = len.wrapping_add(behind);
         let headers = Headers {
@@ -243,7 +243,8 @@ impl Skb {
             Ok(packet) if is_expected(&packet, cause.verdict) => return None,
             Ok(mut packet) => {
                 fragments::resolve(&mut packet, interface, cause.direction);
-                // A header that ends where the buffer's first part does goes on in another, which cannot be read.
+                // A header that ends at the end of the buffer's linear part continues in another part, which cannot be
+                // read.
                 let cut = matches!(packet.note, Some(Note::TransportTruncated | Note::ExtensionTruncated));
                 if cut && paged != 0 {
                     Booked::Unread
@@ -254,19 +255,19 @@ impl Skb {
                 }
             }
             Err(Skip::Lost(LossReason::IpTruncated, _)) if paged != 0 => Booked::Unread,
-            // No packet of any flow: the hook counts these as such.
+            // Not a packet of any flow; the hook counts these.
             Err(_) => return None,
         };
         account(booked, wire, interface, &cause, state)
     }
 
-    /// What a packet that was put together on the way in stands for: the fragments that the hook has counted. `None` for
-    /// one that came whole.
+    /// Packets and bytes of a reassembled packet: the fragments that the hook has counted. `None` for a packet that was
+    /// not fragmented.
     ///
-    /// The size of its largest fragment is kept beside it, where the stack's own place for that is in use by then: in
-    /// the layer of IP, which a packet with a route has reached, and for what is longer than the interface could have
-    /// received it. Where all but the last fragment are of that size, as senders cut them, this is how many they were;
-    /// where they are not, they were more, and the daemon finds the headers of the others.
+    /// The size of its largest fragment is in the control block while the IP layer uses it: for a packet with a route,
+    /// or one longer than the interface could have received. Senders make all fragments but the last of that size, and
+    /// then the number of fragments follows from it. Otherwise there were more, and the daemon finds the headers of the
+    /// others.
     #[inline(always)]
     fn fragments(&self, headers: &Headers, whole: Wire, cause: &Cause) -> Option<Wire> {
         const IPV6_HEADER: u32 = 40;
@@ -293,7 +294,7 @@ impl Skb {
         Some(Wire { packets, bytes })
     }
 
-    /// Whether it came in and was given a route, and was dropped where packets of IP are.
+    /// True if the packet came in, has a route, and was dropped in the IP layer.
     #[inline(always)]
     fn is_routed_in(&self, cause: &Cause) -> bool {
         let is_of_ip = cause.reason == word!(REASONS, DropReasons, netfilter)
@@ -303,7 +304,7 @@ impl Skb {
             && self.field::<u64>(offset!(skb_dst)) & !UNCOUNTED_REFERENCE != 0
     }
 
-    /// Whether it is a super-packet.
+    /// True for a super-packet.
     #[inline(always)]
     fn offload(&self, head: u64) -> Offload {
         let shared = head + u64::from(self.field::<u32>(offset!(skb_end)));
@@ -326,7 +327,7 @@ fn verdict(reason: u32) -> u8 {
     unsafe { (&raw const VERDICTS).cast::<u8>().add(reason as usize).read_volatile() }
 }
 
-/// Whether a packet is one of those for which the reason of its drop means no loss.
+/// True for a packet whose drop for this reason is no loss.
 #[inline(always)]
 fn is_expected(packet: &Packet, verdict: u8) -> bool {
     const ICMP: u8 = 1;
@@ -344,7 +345,7 @@ fn is_expected(packet: &Packet, verdict: u8) -> bool {
     verdict == Verdict::UnlessGroup as u8 && packet.family == Family::V6 && first == 0xff
 }
 
-/// What became of the flow's entry for a dropped packet.
+/// Result of adding a dropped packet to its flow.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Booked {
     Yes,
@@ -390,7 +391,8 @@ fn book(packet: &Packet, wire: Wire, interface: u16, cause: &Cause, state: *mut 
     Some(())
 }
 
-/// Keeps the books: what never reached the hook is an account of its own, and what could not be told is said.
+/// Keeps the ledger complete: packets that never reached the hook have their own counts, and unreadable ones are
+/// counted too.
 #[inline(always)]
 fn account(booked: Booked, wire: Wire, interface: u16, cause: &Cause, state: *mut DropState) -> Option<()> {
     if cause.policy == Policy::Undelivered {
@@ -425,10 +427,10 @@ fn account(booked: Booked, wire: Wire, interface: u16, cause: &Cause, state: *mu
     Some(())
 }
 
-/// The headers of a buffer from its network header on, each copied to the stack when it is asked for.
+/// The headers of a buffer from its network header on, copied to the stack one at a time.
 struct Headers {
     start: u64,
-    /// Bytes that lie in one piece from there on.
+    /// Length of the linear part from the network header on.
     len: u32,
     room: UnsafeCell<MaybeUninit<[u8; HEADER_LEN]>>,
 }
@@ -436,7 +438,7 @@ struct Headers {
 impl PacketBytes for Headers {
     const FOLLOWS_CHAINS: bool = true;
 
-    /// What is returned is good until the next header is read, as in `tc`.
+    /// The result is valid until the next header is read, as in `tc`.
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         const { assert!(N <= HEADER_LEN) };
@@ -466,12 +468,12 @@ impl PacketBytes for Headers {
     }
 }
 
-/// The same value, of which the verifier knows neither type nor history, because it comes from a helper. Whether that
-/// fails, which on the stack it does not, is not asked: each answer would be a way that is verified apart.
+/// Returns `value` without type and history for the verifier, because it comes from a helper. The helper's result is
+/// not checked, because each outcome would be verified separately; on the stack it does not fail.
 #[inline(always)]
 fn forget<T: Copy>(value: T) -> T {
     let mut forgotten = MaybeUninit::<T>::uninit();
-    // SAFETY: room for the value; the helper writes all of it in any case, zeros where it fails.
+    // SAFETY: room for the value; the helper always writes all of it, with zeros on failure.
     unsafe {
         let from = (&raw const value).cast();
         let _ = bpf_probe_read_kernel(forgotten.as_mut_ptr().cast(), size_of::<T>() as u32, from);
@@ -479,14 +481,14 @@ fn forget<T: Copy>(value: T) -> T {
     }
 }
 
-/// A member of a structure whose type the verifier knows. It checks the place, and makes a load from a stale address 0.
+/// A field of a structure whose type the verifier knows. It checks the offset; a load from a stale address gives 0.
 #[inline(always)]
 fn member<T: Copy>(of: *const u8, offset: u32) -> T {
-    // SAFETY: as said.
+    // SAFETY: as described.
     unsafe { of.add(offset as usize).cast::<T>().read() }
 }
 
-/// What lies at an address of the kernel's; `None` where nothing does.
+/// Reads a kernel address; `None` if it is not mapped.
 #[inline(always)]
 fn read<T: Copy>(address: u64) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
@@ -498,7 +500,7 @@ fn read<T: Copy>(address: u64) -> Option<T> {
     }
 }
 
-/// Puts `first` under a key, or adds to what is there already; `None` where there is no room.
+/// Inserts `first` under a key, or adds to an existing value; `None` without room.
 #[inline(always)]
 fn tally<K, V>(map: &HashMap<K, V>, key: &K, first: &V, more: impl Fn(*mut V)) -> Option<()> {
     if let Some(found) = map.get_ptr_mut(key) {
@@ -506,7 +508,7 @@ fn tally<K, V>(map: &HashMap<K, V>, key: &K, first: &V, more: impl Fn(*mut V)) -
         return Some(());
     }
     if map.insert(key, first, u64::from(BPF_NOEXIST)).is_err() {
-        // Full, unless another CPU was faster.
+        // The map is full, unless another CPU inserted the key first.
         more(map.get_ptr_mut(key)?);
     }
     Some(())
@@ -521,7 +523,7 @@ unsafe fn add_wire(to: *mut Loss, wire: Wire) {
     }
 }
 
-/// Adds without a lock. The target has no such operation among core's atomics, whose result old kernels cannot give.
+/// Adds atomically. Core's atomics for this target return the old value, which old kernels do not support.
 #[inline(always)]
 unsafe fn add(to: *mut u64, value: u64) {
     // SAFETY: the caller's: an aligned word of a map's value.

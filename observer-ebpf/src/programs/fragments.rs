@@ -1,11 +1,11 @@
-//! Ports of fragments.
+//! Ports of fragmented packets.
 //!
-//! Only the first fragment of a packet has a transport header. Its ports are remembered for as long as the kernel waits
-//! for the other fragments: 30 s for IPv4 (`net.ipv4.ipfrag_time`), 60 s for IPv6 (RFC 8200, 4.5).
+//! Only the first fragment has a transport header. Its ports are remembered as long as the kernel waits for the other
+//! fragments: 30 s for IPv4 (`net.ipv4.ipfrag_time`), 60 s for IPv6 (RFC 8200, 4.5).
 //!
-//! The table is bounded and shared by all CPUs without a lock. A hash chooses a set of four entries, of which a newcomer
-//! takes the oldest. An entry is two words, each written whole, and each with bits of the hash: words of two packets
-//! that CPUs wrote at once do not pass for one entry.
+//! The table is bounded and shared by all CPUs without a lock. A hash selects a set of four entries; a new entry
+//! replaces the oldest. An entry is two words, each written atomically and each with bits of the hash, so that words
+//! written by two CPUs at once are not taken for one entry.
 
 use observer_ebpf::{
     abi::{Direction, FRAGMENT_SETS, FRAGMENT_WAYS, Family, Fragments},
@@ -23,10 +23,10 @@ const TAG_SHIFT: u32 = 40;
 const PROTOCOL_SHIFT: u32 = 32;
 /// The second word: 32 bits of the hash, and the time of the first fragment in ticks.
 const CHECK_SHIFT: u32 = 32;
-/// Bits of the hash that choose a set.
+/// Bits of the hash that select a set.
 const SET_BITS: u32 = FRAGMENT_SETS.ilog2();
 
-/// Remembers the ports of a first fragment; gives a later one those of its first, where that was seen.
+/// Remembers the ports of a first fragment; gives a later fragment those of its first, if that was seen.
 #[inline(always)]
 pub(super) fn resolve(packet: &mut Packet, interface: u16, direction: Direction) {
     let Fragment { part, id } = packet.fragment;
@@ -79,12 +79,12 @@ fn recall(packet: &mut Packet, place: &Place, set: *const Fragments) {
     for way in 0..FRAGMENT_WAYS {
         // SAFETY: a map value; `way` is within it.
         let [first, second] = unsafe { (&raw const (*set)[way]).read_volatile() };
-        // Packets of a capture may be out of order, so that a first fragment is later than one behind it.
+        // Packets of a capture may be out of order: a first fragment may be later than the fragment that follows it.
         let is_in_time = now.wrapping_sub(second as u32).wrapping_add(limit) <= 2 * limit;
         if first >> TAG_SHIFT == place.tag && second >> CHECK_SHIFT == place.check && is_in_time {
             packet.source_port_be = (first >> 16) as u16;
             packet.destination_port_be = first as u16;
-            // IPv6 names the protocol in the first fragment; a later one may name an extension header.
+            // For IPv6, the first fragment has the protocol; a later one may name an extension header.
             packet.protocol = (first >> PROTOCOL_SHIFT) as u8;
             packet.note = None;
             return;
@@ -108,7 +108,7 @@ impl Place {
         let [source, destination] = [packet.source, packet.destination];
         let words = [source[0], source[1], destination[0], destination[1], rest];
         let hash = hash(|word| words[word]);
-        // The upper bits are the good ones. A tag is never 0: that is an empty entry.
+        // The upper bits are the best ones. A tag is never 0, which marks an unused entry.
         Self {
             set: (hash >> (64 - SET_BITS)) as u32,
             tag: hash >> (64 - SET_BITS - 24) & 0x00ff_ffff | 1,

@@ -1,4 +1,4 @@
-//! The maps. Sizes given here are placeholders: the loader sets `max_entries` from `--flow-memory` and the CPUs.
+//! The maps. Sizes here are placeholders: the loader sets `max_entries` from `--flow-memory` and the number of CPUs.
 
 use aya_ebpf::{
     macros::map,
@@ -9,7 +9,7 @@ use observer_ebpf::abi::{
     Fragments, Ledger, Replay, WatchKey,
 };
 
-/// `BPF_F_MMAPABLE` (Linux 5.5): the daemon reads without a system call.
+/// `BPF_F_MMAPABLE` (Linux 5.5): the daemon reads the map without system calls.
 const MMAPABLE: u32 = 1 << 10;
 
 #[map]
@@ -53,29 +53,29 @@ pub(super) static DROP_COUNTS: HashMap<DropCountKey, DropCount> = HashMap::with_
 #[map]
 pub(super) static DROP_STATE: Array<DropState> = Array::with_max_entries(1, MMAPABLE);
 
-/// Room for the headers of a packet that cannot be read in place.
+/// Buffer for the headers of a packet that cannot be read in place.
 #[repr(C)]
 pub(super) struct Headers {
-    /// The first bytes of the packet, and behind them the header that was read last of those that lie farther back.
+    /// The first bytes of the packet, followed by the header that was read last beyond them.
     pub(super) bytes: [u8; NEAR + HEADER_LEN],
-    /// A value that was here has no history for the verifier.
+    /// A value stored here has no history for the verifier.
     pub(super) forgotten: u64,
     pub(super) origin: Origin,
 }
 
-/// Where a packet comes from: all that the programs of interfaces differ in, for the program that they share.
+/// Origin of a packet: the differences between interface programs, for the program that they share.
 #[repr(C)]
 pub(super) struct Origin {
     /// See [`owners::of`](super::owners::of).
     pub(super) owner: u64,
-    /// As [`LINK_HEADER`](super::settings::LINK_HEADER).
+    /// See [`LINK_HEADER`](super::settings::LINK_HEADER).
     pub(super) link_header: u32,
     pub(super) interface: u16,
     /// A [`Direction`](observer_ebpf::abi::Direction).
     pub(super) direction: u16,
 }
 
-/// Bytes that are copied at once: the headers of nearly every packet.
+/// Bytes that are copied at once. Nearly all packets have their headers within them.
 pub(super) const NEAR: usize = 128;
-/// The longest header that is read at once: IPv6.
+/// Length of the longest header that is read at once: IPv6.
 pub(super) const HEADER_LEN: usize = 40;

@@ -1,16 +1,17 @@
-//! The hooks, the flow cache, the ledger and the maps: all that runs in the kernel.
+//! Everything that runs in the kernel: hooks, flow cache, ledgers and maps.
 //!
-//! In: a packet and the constants of the load. Out: counts in maps. A program never alters, delays or drops a
-//! packet, and always lets the chain go on.
+//! In: packets, and constants of the load. Out: counts in maps. No program alters, delays or drops a packet, and every
+//! program lets the next in the chain run.
 //!
-//! Refused here: an event per packet, an unbounded loop, an atomic on the packet path, a string, a copy of a struct (it
-//! becomes a call of a byte-wise `memmove`).
+//! Not allowed: an event per packet, an unbounded loop, an atomic on the packet path, a string, and a copy of a struct,
+//! which becomes a call of a byte-wise `memmove`.
 
 mod account;
 mod cache;
 mod clock;
 mod drops;
 mod fragments;
+mod ledger;
 mod maps;
 mod object;
 mod owners;

@@ -1,8 +1,8 @@
-//! What every object of eBPF programs must have.
+//! The license and the panic handler, which every object of eBPF programs needs.
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier refuses a program from which this can be reached.
+    // The verifier refuses any program that can reach this.
     loop {}
 }
 

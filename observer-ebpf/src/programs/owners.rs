@@ -1,17 +1,17 @@
-//! Whose a flow is, on an interface that the tasks of a host share: the control group of the socket that sends.
+//! The owner of a flow on an interface that the tasks of a host share: the control group of the sending socket.
 //!
-//! Only the host's own interfaces are loaded for that. What comes in has no socket yet; the daemon names it after the
-//! flow that answers.
+//! Used on the host's own interfaces only. Incoming packets have no socket yet; the daemon derives their owner from the
+//! flow of the replies.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_cgroup_id};
 use observer_ebpf::abi::{Direction, FlowKey};
 
 use super::{maps::OWNERS, settings::SHARED};
 
-/// The root of all control groups, which is nobody's.
+/// The root control group, which belongs to no task.
 pub(super) const ROOT: u64 = 1;
 
-/// The control group of version 2 whose socket sends a packet; 0 where that is not asked for, or nobody's.
+/// The control group (version 2) of the sending socket; 0 if this load does not need it, or without a socket.
 #[inline(always)]
 pub(super) fn of(skb: *mut __sk_buff, direction: Direction) -> u64 {
     match direction {
@@ -21,9 +21,9 @@ pub(super) fn of(skb: *mut __sk_buff, direction: Direction) -> u64 {
     }
 }
 
-/// Tells the daemon whose a new entry of the cache is. Where there is no room, the flow is the host's.
+/// Reports the owner of a new entry to the daemon. Without room, the flow belongs to the host.
 #[inline(always)]
 pub(super) fn note(key: &FlowKey, owner: &u64) {
-    // The key as it is, generation included: a copy would take more of the stack than older verifiers leave.
+    // The key is not copied, generation included: a copy would exceed the stack of older verifiers.
     let _ = OWNERS.insert(key, owner, 0);
 }

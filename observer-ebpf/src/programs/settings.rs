@@ -39,7 +39,7 @@ pub(super) static XDP_GENERIC: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static HASH_FACTORS: [u64; FACTORS] = [1; FACTORS];
 
-/// Whether this load takes its times from there. The verifier removes the branches that a load does not take.
+/// True if this load uses `clock`. The verifier removes branches that a load does not take.
 #[inline(always)]
 pub(super) fn clock_is(clock: Clock) -> bool {
     CLOCK.load() == clock as u32

@@ -1,4 +1,4 @@
-//! The first steps of the packet path, each with those before it: where its nanoseconds go.
+//! Prefixes of the packet path for benchmarks: each program adds one step, to show the cost of each.
 
 use core::arch::asm;
 
@@ -33,7 +33,7 @@ pub(crate) fn step_ledger(ctx: TcContext) -> i32 {
     GO_ON
 }
 
-/// Reads the clock as well. What the whole program does beyond this is the flow cache.
+/// Reads the clock as well. The remaining cost of the whole program is the flow cache.
 #[classifier]
 pub(crate) fn step_clock(ctx: TcContext) -> i32 {
     if let Some(packet) = counted(&ctx) {
@@ -52,7 +52,7 @@ fn counted(ctx: &TcContext) -> Option<Packet> {
     Some(packet)
 }
 
-/// Makes the compiler compute all that a flow's key and counts need.
+/// Makes the compiler compute all inputs of a flow's key and counts.
 #[inline(always)]
 fn keep(packet: &Packet) {
     let [source, destination] = [packet.source, packet.destination];

@@ -13,7 +13,7 @@ use super::{
     settings::{LINK_HEADER, clock_is},
 };
 
-/// `TCX_NEXT` and `TC_ACT_UNSPEC`: whatever stands behind us in the chain decides.
+/// `TCX_NEXT` and `TC_ACT_UNSPEC`: the next program in the chain decides.
 pub(super) const GO_ON: i32 = -1;
 
 #[classifier]
@@ -28,14 +28,14 @@ pub(crate) fn observe_egress(ctx: TcContext) -> i32 {
     GO_ON
 }
 
-/// The way of frames that are not plain, or whose headers do not lie in the linear part of the buffer.
+/// Counts frames that are not plain, or whose headers are not in the linear part of the buffer.
 #[classifier]
 pub(crate) fn observe_unusual(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     if let Some((account, headers, link_header)) = Account::handed_over() {
         let frame = frame(skb, link_header);
         account.copied();
-        // SAFETY: the context of the program. Of a replayed frame there may be less than it was long.
+        // SAFETY: the context of the program. The buffer of a replayed frame may be shorter than the frame.
         let len = unsafe { (*skb).len };
         match Copied::new(Buffer(skb), headers, len) {
             Some(bytes) => account.frame(&bytes, frame),
@@ -45,7 +45,7 @@ pub(crate) fn observe_unusual(ctx: TcContext) -> i32 {
     GO_ON
 }
 
-/// The floor that the benchmarks compare with.
+/// The baseline of the benchmarks.
 #[classifier]
 pub(crate) fn empty(_ctx: TcContext) -> i32 {
     GO_ON
@@ -70,9 +70,9 @@ impl PacketBytes for InPlace {
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         let mut start = self.data + offset as usize;
-        // The verifier proves bounds for a register, not for the sum it came from: keep the compiler from computing
-        // the sum again behind the comparison. (An empty template would break the line information in the BTF.)
-        // SAFETY: a move of a register to itself.
+        // The verifier proves bounds for a register, not for the sum it came from: keep the compiler from computing the
+        // sum again after the comparison. (An empty template would break the line information in the BTF.) SAFETY: a
+        // move of a register to itself.
         unsafe { core::arch::asm!("{0} = {0}", inout(reg) start, options(pure, nomem, nostack)) };
         if start + N > self.end {
             return None;
@@ -85,12 +85,13 @@ impl PacketBytes for InPlace {
     }
 }
 
-/// A packet whose bytes a helper copies, wherever they lie.
+/// A packet whose bytes a helper copies, linear or not.
 pub(super) trait Source {
-    /// Copies `len` bytes at `offset`; says whether they are all there.
+    /// Copies `len` bytes at `offset`; returns true if all of them exist.
     ///
     /// # Safety
-    /// There must be room for them.
+    ///
+    /// The buffer must be large enough.
     unsafe fn copy(&self, offset: u32, room: *mut u8, len: u32) -> bool;
 }
 
@@ -105,24 +106,24 @@ impl Source for Buffer {
     }
 }
 
-/// The headers of a packet, copied out of it: the first bytes at once, what lies behind them when it is asked for.
+/// The headers of a packet, copied: the first bytes at once, headers behind them on demand.
 pub(super) struct Copied<P> {
     packet: P,
     headers: *mut Headers,
-    /// How many bytes were copied at once.
+    /// Number of bytes that were copied at once.
     near: u32,
 }
 
 impl<P: Source> Copied<P> {
-    /// Copies the first bytes of a packet of this length; `None` where that cannot be.
+    /// Copies the first bytes of a packet of this length; `None` on failure.
     #[inline(always)]
     pub(super) fn new(packet: P, headers: *mut Headers, len: u32) -> Option<Self> {
         let near = len.min(NEAR as u32);
         if near == 0 {
             return Some(Self { packet, headers, near });
         }
-        // The verifier of Linux 6.1 does not learn from `near != 0` that it is 1 at least: a mask tells it, if the
-        // compiler does not know that it changes nothing.
+        // The verifier of Linux 6.1 does not derive `near >= 1` from `near != 0`. The mask tells it; the compiler must
+        // not notice that the mask changes nothing.
         const { assert!(NEAR.is_power_of_two()) };
         let mut last = near - 1;
         // SAFETY: a move of a register to itself.
@@ -140,8 +141,7 @@ impl<P: Source> Copied<P> {
 impl<P: Source> PacketBytes for Copied<P> {
     const FOLLOWS_CHAINS: bool = true;
 
-    /// What is returned is good until the next header is read: the parser takes all it wants from one before it goes
-    /// to the next.
+    /// The result is valid until the next header is read. The parser finishes with each header before the next.
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         const { assert!(N <= HEADER_LEN) };
@@ -155,7 +155,7 @@ impl<P: Source> PacketBytes for Copied<P> {
             }
             place = NEAR as u32;
         }
-        // Both ways meet here, and are one from here on.
+        // Both branches join here, as one path for the verifier.
         let place = self.forget(place);
         if place > NEAR as u32 {
             return None;
@@ -175,7 +175,7 @@ impl<P: Source> PacketBytes for Copied<P> {
     }
 }
 
-/// The same value, without a history for the verifier. Of 32 bits from end to end: older ones take nothing else for bounded.
+/// Returns `value` without its history for the verifier. 32 bits throughout, as older verifiers require for bounds.
 #[inline(always)]
 pub(super) fn forget(headers: *mut Headers, value: u32) -> u32 {
     // SAFETY: as below.
@@ -215,9 +215,9 @@ pub(super) fn frame(skb: *mut __sk_buff, link_header: u32) -> Frame {
     let len =
         if clock_is(Clock::Replay) { REPLAY.get(0).map_or(len, |replay| replay.frame_len) } else { len };
     let link = if link_header == 0 { Link::Bare(u16::from_be(protocol as u16)) } else { Link::Ethernet };
-    // SAFETY: as above. Read apart, because it is needed for super-packets only.
+    // SAFETY: as above. Read only for super-packets.
     let segments = if size == 0 { 0 } else { unsafe { (*skb).gso_segs } };
-    // SAFETY: as above. Needed for packets with further tags only; for the others the compiler removes it.
+    // SAFETY: as above. The compiler removes it for packets without tags.
     let tags_beside = unsafe { (*skb).vlan_present };
     Frame { len, link, tags_beside, offload: Offload { size, segments } }
 }

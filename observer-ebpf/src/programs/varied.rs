@@ -1,5 +1,5 @@
-//! Packets of many flows out of one: a test run repeats the same bytes, so the source address is varied behind the
-//! parser. The same for all programs here, so that what they cost can be compared.
+//! Packets of many flows for benchmarks: a test run repeats the same bytes, so the source address is varied after
+//! parsing. All programs here do the same, so that their costs can be compared.
 
 use aya_ebpf::{
     Global,
@@ -21,14 +21,14 @@ use super::{
     tc::{GO_ON, InPlace, frame},
 };
 
-/// As many flows as this number and one; a power of two less one.
+/// Mask of the flow number: a power of two minus 1.
 #[unsafe(no_mangle)]
 static FLOW_MASK: Global<u32> = Global::new(0);
 
 #[map]
 static SEQUENCE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// The next packet: a linear congruential generator, whose upper bits are the good ones.
+/// The next packet, by a linear congruential generator, whose upper bits are the best ones.
 #[inline(always)]
 fn vary(packet: &mut Packet) -> Option<()> {
     let state = SEQUENCE.get_ptr_mut(0)?;
@@ -51,7 +51,7 @@ fn varied(ctx: &TcContext) -> Option<(Account, Packet)> {
     Some((account, packet))
 }
 
-/// The real path.
+/// The packet path of the product.
 #[classifier]
 pub(crate) fn varied_cache(ctx: TcContext) -> i32 {
     if let Some((account, packet)) = varied(&ctx) {
@@ -60,7 +60,7 @@ pub(crate) fn varied_cache(ctx: TcContext) -> i32 {
     GO_ON
 }
 
-/// The same with a hash map in the cache's place.
+/// The packet path with a hash map instead of the cache.
 #[classifier]
 pub(crate) fn varied_hash(ctx: TcContext) -> i32 {
     if let Some((account, packet)) = varied(&ctx) {

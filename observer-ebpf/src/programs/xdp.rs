@@ -1,11 +1,10 @@
-//! XDP on a task's interface, in place of TC on ingress.
+//! XDP on a task's interface, instead of TC on ingress.
 //!
-//! XDP does not see all that it should: of a super-packet it is not told the segments, and what others redirect into
-//! the interface passes it by. So a TC program stands behind it and counts what is left. They share their knowledge by
-//! a mark in front of the packet, in the room that XDP has for that purpose (`data_meta`): a packet with a mark is
-//! counted, but for the segments; one without is not.
+//! XDP does not see everything: a super-packet comes without its segments, and packets that others redirect into the
+//! interface bypass it. So a TC program behind it counts the rest. XDP marks packets in the metadata in front of the
+//! packet (`data_meta`): of a marked packet TC counts only the segments, an unmarked packet it counts whole.
 //!
-//! As for TC, packets that are not plain are left to programs that all interfaces share.
+//! As with TC, packets that are not plain are handled by programs that all interfaces share.
 
 use core::arch::asm;
 
@@ -30,14 +29,14 @@ use super::{
     tc::{self, Buffer, Copied, InPlace, Source, forget, forget_long},
 };
 
-/// Packets in one buffer.
+/// Counts packets in one buffer.
 #[xdp]
 pub(crate) fn observe_xdp(ctx: XdpContext) -> u32 {
     observe::<false>(&ctx);
     xdp_action::XDP_PASS
 }
 
-/// Packets in one buffer or several.
+/// Counts packets in one or several buffers.
 #[xdp(frags)]
 pub(crate) fn observe_xdp_frags(ctx: XdpContext) -> u32 {
     observe::<true>(&ctx);
@@ -58,7 +57,7 @@ pub(crate) fn observe_behind_xdp(ctx: TcContext) -> i32 {
     tc::GO_ON
 }
 
-/// Adds what a super-packet stands for beyond the one packet that XDP counted it as.
+/// Counts the segments of a super-packet that XDP counted as one packet.
 #[classifier]
 pub(crate) fn add_segments(ctx: TcContext) -> i32 {
     if let Some((account, headers, link_header)) = Account::handed_over() {
@@ -106,7 +105,7 @@ pub(crate) fn observe_unusual_xdp_frags(ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-/// A packet of XDP, in as many buffers as there are.
+/// A packet of XDP in any number of buffers.
 struct Buffers(*mut xdp_md);
 
 impl Source for Buffers {
@@ -117,14 +116,13 @@ impl Source for Buffers {
     }
 }
 
-/// A packet in one buffer, read in place wherever a chain of headers leads: before Linux 5.18 there is no helper that
-/// would copy them.
+/// A packet in one buffer, read in place at any offset: before Linux 5.18 no helper copies from an XDP buffer.
 struct Anywhere {
     place: InPlace,
     headers: *mut Headers,
 }
 
-/// The verifier wants a bound; headers that the parser follows do not lead beyond this one.
+/// A bound for the verifier. The parser reads no header beyond it.
 const FARTHEST: u32 = 0x7fff;
 
 impl PacketBytes for Anywhere {
@@ -161,7 +159,7 @@ fn frame<const FRAGS: bool>(ctx: *mut xdp_md) -> Frame {
     } else {
         let InPlace { data, end } = in_place(ctx);
         let mut len = end - data;
-        // The compiler must not put this off behind a call: it would keep the half of a pointer, which the verifier refuses.
+        // The compiler must not move this behind a call: it would spill half of a pointer, which the verifier refuses.
         // SAFETY: a move of a register to itself.
         unsafe { asm!("{0} = {0}", inout(reg) len, options(nomem, nostack)) };
         len as u32
@@ -171,15 +169,15 @@ fn frame<const FRAGS: bool>(ctx: *mut xdp_md) -> Frame {
 
 const MARK_LEN: usize = size_of::<u32>();
 
-/// Marks the packet as counted, where there is somebody to tell; `false` where it cannot be marked, and is left to the
-/// program behind.
+/// Marks the packet as counted if a TC program is behind; returns false if it cannot be marked and is left to that
+/// program.
 #[inline(always)]
 fn mark(ctx: *mut xdp_md) -> bool {
     let mark = XDP_MARK.load();
     if mark == 0 {
         return true;
     }
-    // SAFETY: the context of the program. What lies in front of the packet is no part of it.
+    // SAFETY: the context of the program. The metadata in front of the packet is not part of it.
     unsafe {
         if bpf_xdp_adjust_meta(ctx, -(MARK_LEN as i32)) != 0 {
             return false;
@@ -193,8 +191,7 @@ fn mark(ctx: *mut xdp_md) -> bool {
     true
 }
 
-/// Whether XDP on this interface has counted the packet. A mark of another interface, which a forwarded packet may
-/// still bear, is none.
+/// True if XDP on this interface has counted the packet. A forwarded packet may have the mark of another interface.
 #[inline(always)]
 fn is_marked(skb: *mut __sk_buff) -> bool {
     // SAFETY: the context of the program, and a read between the bounds that it gives.
