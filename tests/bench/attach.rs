@@ -1,4 +1,5 @@
-//! How long a new task's packets pass uncounted: from the first that its interface carries to the first that is counted.
+//! Time for which a new task's packets are not counted: from the first packet on its interface to the first counted
+//! one.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use crate::report::{Report, Target};
 
 const TASKS: usize = 200;
 const TARGET_MS: f64 = 50.0;
-/// A datagram each millisecond, to a port of its own.
+/// Interval of datagrams, each to its own port.
 const STEP: Duration = Duration::from_millis(1);
 const DATAGRAMS: u16 = 120;
 const FIRST_PORT: u16 = 10_000;
@@ -71,8 +72,8 @@ pub(crate) fn run() -> Result<Report> {
     Ok(report)
 }
 
-/// Starts a task as the ECS agent does: the namespace first, then the ENI is moved in, named, addressed and set up.
-/// Returns when each datagram was sent.
+/// Starts a task in the order of the ECS agent: namespace first, then the ENI is moved in, renamed, addressed and set
+/// up. Returns the time of each datagram.
 fn start_task(lab: &Lab, number: usize) -> Result<(Mac, Vec<Instant>)> {
     let space = lab.observed_namespace(&format!("task-{number}"))?;
     let host = lab.other_namespace(&format!("host-{number}"))?;
@@ -89,7 +90,7 @@ fn start_task(lab: &Lab, number: usize) -> Result<(Mac, Vec<Instant>)> {
     Ok((mac, times))
 }
 
-/// Sends as soon as the interface takes anything.
+/// Sends datagrams from the moment that the interface accepts them.
 fn send(space: &Namespace) -> Result<Vec<Instant>> {
     const PATIENCE: Duration = Duration::from_secs(20);
     let begun = Instant::now();
@@ -110,7 +111,7 @@ fn send(space: &Namespace) -> Result<Vec<Instant>> {
     })
 }
 
-/// The bound of the histogram's bucket that holds this share, in seconds.
+/// Upper bound of the histogram bucket with this quantile, in seconds.
 fn quantile(page: &Metrics, share: f64) -> Result<f64> {
     let bounds = page.all(HISTOGRAM, &[]).map(|bucket| (bucket.label("le").to_owned(), bucket.value));
     let mut bounds: Vec<(f64, f64)> = bounds

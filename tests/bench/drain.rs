@@ -1,4 +1,4 @@
-//! What the daemon pays to read the cache: per used entry, and for entries that nobody used.
+//! Cost of reading the cache: per used entry, and for unused entries.
 
 use std::{hint::black_box, time::Instant};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 const ROUNDS: usize = 9;
-/// In the half of one CPU that the default memory gives.
+/// Fits into the half of one CPU with the default memory.
 const FLOWS: u32 = 1 << 16;
 
 pub(crate) fn run() -> Result<Report> {
@@ -52,7 +52,7 @@ fn used(report: &mut Report) -> Result<()> {
         let entries = (drained.entries + drained.spilled) as f64;
         merged.push(drained.read.as_nanos() as f64 / entries);
 
-        // The floor: as many lines of the same length, read in order and marked as free.
+        // The baseline: reading and clearing the same number of cache lines in order.
         let mut lines = vec![[1_u64; size_of::<FlowSlot>() / 8]; FLOWS as usize];
         let start = Instant::now();
         let mut sum = 0_u64;

@@ -1,5 +1,5 @@
-//! The packet path, by `BPF_PROG_TEST_RUN`: nanoseconds per packet of the whole real program, beside an empty one and
-//! beside its twin with a per-CPU hash map.
+//! The packet path by `BPF_PROG_TEST_RUN`, in nanoseconds per packet: the product's program compared with an empty one,
+//! and with a variant that uses a per-CPU hash map.
 
 use anyhow::{Result, ensure};
 use observer::{flow::InterfaceNumber, kernel::ledger};
@@ -26,7 +26,7 @@ pub(crate) fn run() -> Result<Report> {
     Ok(report)
 }
 
-/// A packet of each shape that matters, with the target for its cost over an empty program.
+/// A packet of each important shape, with the target for its cost above an empty program.
 fn packets() -> [(&'static str, Vec<u8>, Option<Target>); 4] {
     let extensions: [&[u8]; 3] =
         [&[60, 0, 1, 4, 0, 0, 0, 0], &[43, 0, 1, 4, 0, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 0]];
@@ -61,7 +61,7 @@ fn hot(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Where the nanoseconds of a plain packet go: each step with all before it, up to the whole program.
+/// The cost of a plain packet by steps: each step includes all before it.
 fn steps(report: &mut Report) -> Result<()> {
     const SAID: [&str; 5] = ["empty program", "+ headers parsed", "+ ledger", "+ clock", "+ flow cache: all"];
     let mut place = Place::new(FLOW_MEMORY)?;
@@ -84,7 +84,7 @@ fn steps(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Flows that take turns at random, with the target for the cost over the twin's.
+/// Numbers of flows in random order, with the target for the cost relative to the hash map.
 const FLOWS: [(&str, u32, Option<Target>); 4] = [
     ("one flow", 0, None),
     ("1,024 live flows", (1 << 10) - 1, None),
@@ -99,7 +99,7 @@ fn live_flows(report: &mut Report, name: &str, flow_mask: u32, target: Option<Ta
         .loader
         .replace_object(bench_object()?)
         .override_global(names::FLOW_MASK, flow_mask, true)
-        // as full as a hash map may be
+        // at the maximum load of a hash map
         .map_max_entries(names::TWIN, *flow_mask + 1);
     let mut programs = place.loader.load(1, true)?;
     for name in [names::VARIED_CACHE, names::VARIED_HASH] {
@@ -127,7 +127,7 @@ fn live_flows(report: &mut Report, name: &str, flow_mask: u32, target: Option<Ta
     Ok(())
 }
 
-/// The same packet on each of many interfaces in turn, beside one interface alone.
+/// The same packet on many interfaces in turn, compared with one interface.
 fn interfaces(report: &mut Report) -> Result<()> {
     const INTERFACES: u16 = 120;
     const EACH: u32 = REPEAT / INTERFACES as u32;

@@ -1,5 +1,5 @@
-//! Live traffic on a veth pair, in short windows that take turns: with the real programs, and with what they are
-//! compared with. Neighbouring windows are compared, not runs: the machine is another one each second.
+//! Live traffic on a veth pair, in short alternating windows: with the product's programs and with a baseline.
+//! Neighbouring windows are compared instead of runs, because the machine's speed varies by the second.
 
 use std::{
     io::{IoSlice, Read as _, Write as _},
@@ -31,11 +31,11 @@ use crate::{
     report::Report,
 };
 
-/// Pairs of windows.
+/// Number of pairs of windows.
 const PAIRS: usize = 64;
 const WINDOW: Duration = Duration::from_millis(40);
 
-/// What is on the interface during a window.
+/// The programs on the interface during a window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum On {
     Nothing,
@@ -78,8 +78,8 @@ pub(crate) fn run() -> Result<Report> {
 }
 
 impl Bench {
-    /// Datagrams in frames of 64 bytes, in 1,000 flows, to a link address that nobody has: the receiving host drops them
-    /// at once. From a UDP socket, because frames of a packet socket are not linear, as those of a task are.
+    /// Datagrams in frames of 64 bytes, in 1,000 flows, to a MAC address that does not exist, so that the receiving
+    /// host drops them at once. From a UDP socket, because frames of a packet socket are not linear.
     fn small_packets(&mut self, report: &mut Report) -> Result<()> {
         const FLOWS: u16 = 1000;
         const PAYLOAD: [u8; 64 - 14 - 20 - 8] = [0; _];
@@ -94,7 +94,7 @@ impl Bench {
         let datagrams = vec![[IoSlice::new(&PAYLOAD)]; targets.len()];
         let mut headers = MultiHeaders::preallocate(targets.len(), None);
         let (real, floor) = self.pairs(On::Empty, |_| {
-            // The time of this thread alone: others want the CPU too, and all that a packet costs it costs its sender.
+            // CPU time of this thread only: it includes all costs of a packet, and no other load.
             let (start, cpu) = (Instant::now(), thread_time()?);
             let mut sent = 0;
             while start.elapsed() < WINDOW {
@@ -135,7 +135,7 @@ impl Bench {
         Ok(())
     }
 
-    /// TCP connections that are opened and reset, one after the other.
+    /// TCP connections, opened and reset one after the other.
     fn connects(&mut self, report: &mut Report) -> Result<()> {
         let listener = listen(&self.task.outside)?;
         let address = listener.local_addr()?;
@@ -146,7 +146,7 @@ impl Bench {
                 while start.elapsed() < WINDOW {
                     let stream = TcpStream::connect(address)?;
                     let _ = listener.accept()?;
-                    // No port shall be left waiting.
+                    // No port may stay in `TIME_WAIT`.
                     setsockopt(&stream.as_fd(), sockopt::Linger, &RESET)?;
                     done += 1;
                 }
@@ -157,7 +157,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Windows in the order real, floor, floor, real, and so on; the figures of each.
+    /// Runs windows in the order real, floor, floor, real, and so on; returns their figures.
     fn pairs(
         &mut self,
         floor: On,
@@ -168,7 +168,7 @@ impl Bench {
             let order = if pair % 2 == 0 { [On::Observer, floor] } else { [floor, On::Observer] };
             for on in order {
                 let links = self.attach(on)?;
-                // the first packets after a change pay for it
+                // the first packets after a change are slower
                 thread::sleep(Duration::from_millis(5));
                 let figure = window(&self.task.inside)?;
                 drop(links);
@@ -197,7 +197,7 @@ fn thread_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
-/// Closing resets the connection.
+/// Makes closing reset the connection.
 const RESET: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
 
 fn listen(at: &Interface) -> Result<TcpListener> {

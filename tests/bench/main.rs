@@ -1,4 +1,4 @@
-//! What observer costs, each figure beside its floor, taken in one run. `cargo xtask bench [NAME]` runs it.
+//! Benchmarks of observer, each compared with a baseline in the same run. `cargo xtask bench [NAME]` runs them.
 
 #![allow(clippy::print_stdout, reason = "that is what it is for")]
 
@@ -16,7 +16,7 @@ use report::Report;
 
 type Run = fn() -> Result<Report>;
 
-/// All of them, in the order in which they run where no name is given.
+/// All benchmarks, in the order in which they run without a name.
 const BENCHES: [(&str, Run); 5] = [
     ("kernel", kernel::run),
     ("drain", drain::run),

@@ -1,4 +1,4 @@
-//! The packets that the benchmarks send.
+//! Packets of the benchmarks.
 
 fn ethernet(ether_type: u16) -> Vec<u8> {
     let mut packet = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];

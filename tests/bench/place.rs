@@ -1,4 +1,4 @@
-//! Loaded programs with maps of their own, on a thread that stays on one CPU.
+//! Loaded programs with private maps, on a thread pinned to one CPU.
 
 use std::{
     fs,
@@ -24,10 +24,10 @@ use observer_ebpf::abi::Clock;
 /// The default of `--flow-memory`.
 pub(crate) const FLOW_MEMORY: u64 = 64 << 20;
 
-/// Where maps are pinned, and what loads programs that use them.
+/// Folder of pinned maps, and the loader of programs that use them.
 pub(crate) struct Place {
     pub(crate) loader: Loader,
-    // Dropped in this order: the mount that the pins may need goes before its folder.
+    // Dropped in this order: the pins' mount before its folder.
     _pins: PinDirectory,
     _directory: tempfile::TempDir,
 }
@@ -41,7 +41,7 @@ impl Place {
         Ok(Self { loader: Loader::new(options, pins.path())?, _pins: pins, _directory: directory })
     }
 
-    /// The daemon's end of the maps that came with `programs`.
+    /// The reader of the maps that `programs` use.
     pub(crate) fn drain(&self, programs: &mut Programs) -> Result<Drain> {
         Ok(Drain::new(programs, self.loader.sizes(), Grace::new()?)?)
     }
@@ -55,14 +55,14 @@ pub(crate) fn bench_object() -> Result<&'static [u8]> {
     Ok(bytes.leak())
 }
 
-/// Keeps this thread on a CPU.
+/// Pins this thread to a CPU.
 pub(crate) fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// Nanoseconds per run of a program over one packet.
+/// Nanoseconds per run of a program on one packet.
 pub(crate) fn time(programs: &mut Programs, name: &'static str, packet: &[u8], repeat: u32) -> Result<f64> {
     let program = programs.classifier(name)?;
     let result = program
@@ -71,7 +71,7 @@ pub(crate) fn time(programs: &mut Programs, name: &'static str, packet: &[u8], r
     Ok(result.duration.as_nanos() as f64)
 }
 
-/// The daemon's part, on a thread: the ring is read each millisecond and the cache each second.
+/// A thread that reads like the daemon: the ring every millisecond, the cache every second.
 pub(crate) struct Reader {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<(Drain, u64), KernelError>>,
@@ -99,7 +99,7 @@ impl Reader {
         Self { stop, thread }
     }
 
-    /// Ends it, and returns how many packets were in what it read.
+    /// Stops the thread; returns the number of packets that it read.
     pub(crate) fn finish(self) -> Result<(Drain, u64)> {
         self.stop.store(true, Ordering::Relaxed);
         let read = self.thread.join().map_err(|_| anyhow!("the reader panicked"))?;

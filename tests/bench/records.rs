@@ -1,4 +1,4 @@
-//! A million records, from the flow table to bytes on disk: CPU time, beside writing the same bytes with no work.
+//! CPU time of a million records, from the flow table to bytes on disk, compared with writing the same bytes.
 
 use std::{
     collections::BTreeMap,
@@ -57,7 +57,7 @@ pub(crate) fn run() -> Result<Report> {
     Ok(report)
 }
 
-/// Where files would go: not to memory.
+/// A folder for files that is on a disk instead of in memory.
 fn disk() -> Result<PathBuf> {
     let target =
         std::env::var_os("OBSERVER_BENCH_DIR").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
@@ -65,13 +65,13 @@ fn disk() -> Result<PathBuf> {
     Ok(target)
 }
 
-/// Milliseconds of CPU, and what for.
+/// CPU time in milliseconds, and the bytes written.
 struct Took {
-    /// Of the sink's thread.
+    /// CPU time of the sink's thread.
     own: f64,
-    /// Of the process.
+    /// CPU time of the process.
     all: f64,
-    /// What was written, before compression of text.
+    /// Bytes written, before compression of text.
     bytes: u64,
 }
 
@@ -104,7 +104,7 @@ fn cpu(clock: ClockId) -> f64 {
     clock_gettime(clock).map_or(f64::NAN, |time| time.tv_sec() as f64 * 1e3 + time.tv_nsec() as f64 / 1e6)
 }
 
-/// Writes as many bytes, in pieces of the same size, to the same disk, as any program would: through the page cache.
+/// Writes the same number of bytes in pieces of the same size through the page cache, as the baseline.
 fn no_work(place: &TempDir, bytes: u64) -> Result<f64> {
     let piece = vec![b'x'; 1 << 20];
     let path = place.path().join("floor");
@@ -122,7 +122,7 @@ fn no_work(place: &TempDir, bytes: u64) -> Result<f64> {
     Ok(took)
 }
 
-/// Bytes of the files; of text before gzip.
+/// Total size of the files; for text, before gzip.
 fn size(folder: &Path, output: Output) -> Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(folder)? {
@@ -138,7 +138,7 @@ fn size(folder: &Path, output: Output) -> Result<u64> {
     Ok(sum)
 }
 
-/// Counts what the sink says it has written.
+/// Counts records that the sink reports as written.
 #[derive(Debug, Default)]
 struct Written(AtomicU64);
 
@@ -153,8 +153,7 @@ impl SinkObserver for Written {
     fn recovered(&self, _: Recovered) {}
 }
 
-/// A window of clients and servers: TCP and UDP, one flow in eight over IPv6, in the order in which a host would have
-/// met them.
+/// A window of clients and servers: TCP and UDP, one flow in eight over IPv6, in a realistic order.
 fn batch(of_tasks: bool) -> Batch {
     let mut flows = Table::new();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;

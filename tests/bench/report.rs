@@ -1,33 +1,33 @@
-//! A table for people and the same rows as JSON for machines.
+//! A table for people, and the same rows as JSON.
 
 use std::{env, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// One figure.
+/// One measured value.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    /// The cheapest thing that does the same to the packet, in the same unit and run.
+    /// The baseline: the cheapest alternative, in the same unit and run.
     pub(crate) floor: f64,
     pub(crate) ratio: f64,
-    /// Bounds `value` or `ratio` from above, as `target_of` says.
+    /// Upper bound of `value` or `ratio`, according to `target_of`.
     pub(crate) target: Option<f64>,
     pub(crate) target_of: Option<&'static str>,
     pub(crate) met: Option<bool>,
-    /// Least and most of the rounds.
+    /// Minimum and maximum of the rounds.
     pub(crate) spread: (f64, f64),
 }
 
-/// What a figure shall not exceed.
+/// An upper bound.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    /// So many times its floor.
+    /// A multiple of the baseline.
     Ratio(f64),
-    /// So much.
+    /// An absolute value.
     Value(f64),
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Adds a figure: the median of `rounds`, with the median of the floor's.
+    /// Adds a row: the medians of `rounds` and of the baseline.
     pub(crate) fn row(
         &mut self,
         name: impl Into<String>,
@@ -58,8 +58,8 @@ impl Report {
         self.rows.push(Row { name: name.into(), value, unit, floor, ratio, target, target_of, met, spread });
     }
 
-    /// Adds a figure of windows that took turns: the median of the ratios of neighbours, which a change of the machine's
-    /// mood moves together.
+    /// Adds a row of alternating windows: the median of the ratios of neighbours, which changes of the machine's speed
+    /// affect equally.
     pub(crate) fn paired(
         &mut self,
         name: impl Into<String>,
@@ -98,7 +98,7 @@ impl Report {
         }
     }
 
-    /// Writes `NAME.json` where the benchmarks of the project lie.
+    /// Writes `NAME.json` to the benchmarks' result folder.
     pub(crate) fn save(&self, name: &str) -> Result<()> {
         let directory =
             env::var_os("OBSERVER_BENCH_DIR").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
@@ -120,7 +120,7 @@ fn median(rounds: &[f64]) -> (f64, (f64, f64)) {
     }
 }
 
-/// Three figures are enough.
+/// Formats a value with three significant digits.
 fn short(value: f64) -> String {
     match value {
         value if value < 1.0 => format!("{value:.3}"),

@@ -1,7 +1,8 @@
-//! Whether the parser and tshark agree about a frame, field by field.
+//! Comparison of the parser with tshark, field by field.
 //!
-//! What tshark shows must be what the parser says. What it does not show the parser must not know either, but for the
-//! [`Reason`]s: each is bound to the packets and the fields for which it holds, and the test asks that each is met.
+//! Every field that tshark shows must equal the parser's. A field that tshark does not show must be unknown to the
+//! parser too, except for a [`Reason`]. Each reason is limited to certain packets and fields, and the test requires
+//! that each occurs.
 
 use std::{fmt::Debug, net::IpAddr};
 
@@ -9,40 +10,40 @@ use observer_ebpf::{
     abi::{LossReason, NonIpKind, Note},
     packet::{MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS},
 };
+use thiserror::Error;
 
 use crate::{
     packets::{Input, Outcome, reference},
     tshark::{Dissection, number},
 };
 
-/// Why the parser may say what tshark does not show.
+/// Reasons why the parser may know a field that tshark does not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Reason {
-    /// The flags are in the 14th byte of the TCP header; tshark reads on to the window before it shows them.
+    /// The flags are in the 14th byte of the TCP header; tshark requires the window behind them before it shows them.
     FlagsBeforeTheWindow,
-    /// The flags are where they are, whatever the header's length says; tshark stops at one below 20 bytes.
+    /// The flags do not depend on the header's length; tshark stops at a length below 20 bytes.
     FlagsOfABogusTcpLength,
-    /// The ports are the first 4 bytes; tshark shows nothing of an SCTP header of less than 12.
+    /// The ports are the first 4 bytes; tshark shows nothing of an SCTP header below 12 bytes.
     PortsOfACutSctpHeader,
-    /// Where options may say that a packet is not at its destination yet, tshark reads them first, and shows no
-    /// destination when they are cut. The parser tells the one in the header.
+    /// IPv4 options may name another destination. tshark reads them first, and shows no destination if they are
+    /// truncated. The parser reports the destination in the header.
     DestinationBeforeCutOptions,
-    /// Type and code are the first 2 bytes; tshark shows nothing of an ICMP header that ends soon behind them.
+    /// Type and code are the first 2 bytes; tshark shows nothing of an ICMP header that is truncated soon after them.
     TypeOfACutIcmpHeader,
-    /// No extension header is shorter than 8 bytes, so the parser follows none of which less is there; tshark shows what
-    /// the first byte of such a rest names.
+    /// Extension headers are at least 8 bytes long, so the parser follows no shorter rest; tshark shows the protocol in
+    /// its first byte.
     RestOfAnExtensionHeader,
-    /// More headers than are followed: the last one followed names the protocol. tshark follows all.
+    /// The parser follows a limited number of headers and reports the protocol of the last one; tshark follows all.
     ExtensionLimit,
-    /// Mobility, HIP and Shim6 messages name a header behind them, as extension headers do, and so far may name none (RFC
-    /// 6275, 6.1.1; RFC 7401, 5.1; RFC 5533, 5.1): tshark takes them for the last.
+    /// Mobility, HIP and Shim6 messages have a next header, like extension headers, which so far must name none (RFC
+    /// 6275, 6.1.1; RFC 7401, 5.1; RFC 5533, 5.1). tshark ignores it.
     BehindMessage,
-    /// What is in a header of options or a routing header does not fit into it. It ends where its length says; tshark
-    /// goes no farther.
+    /// The contents of an options or routing header exceed it. The parser uses the header's length; tshark stops.
     BehindMalformedHeader,
-    /// The IPv6 header says 0: the length is in an option of the first extension header, or nowhere, as where a network
-    /// card cuts segments. The parser takes the frame's, and goes on; tshark wants an option that claims more than
-    /// 64 KiB, and a frame as long as that, and else takes the packet for empty.
+    /// The IPv6 header has length 0: the length is in an option of the first extension header, or missing, as with
+    /// segmentation by the network card. The parser uses the frame's length. tshark requires an option above 64 KiB and
+    /// a frame of that length; otherwise it takes the packet for empty.
     UnsaidLength,
 }
 
@@ -66,36 +67,47 @@ const SCTP: u8 = 132;
 const NO_NEXT: u8 = 59;
 const MOBILITY: u8 = 135;
 
-/// The reasons that were needed to agree; or what they disagree about.
-pub(crate) fn agree(input: &Input, theirs: &Dissection) -> Result<Vec<Reason>, String> {
+/// A field in which the parser and tshark disagree.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct Disagreement(String);
+
+/// Compares a frame. Returns the reasons that were needed for agreement.
+pub(crate) fn agree(input: &Input, theirs: &Dissection) -> Result<Vec<Reason>, Disagreement> {
     match (input.parsed(), link(input, theirs)) {
         (Outcome::NonIp { kind }, Err(their_kind)) => same("kind", kind, their_kind).map(|()| Vec::new()),
-        (Outcome::NonIp { kind }, Ok(network)) => Err(format!("{kind:?}, but tshark finds {network:?}")),
-        (outcome, Err(their_kind)) => Err(format!("{outcome}, but tshark finds {their_kind:?}")),
+        (Outcome::NonIp { kind }, Ok(network)) => {
+            Err(Disagreement(format!("{kind:?}, but tshark finds {network:?}")))
+        }
+        (outcome, Err(their_kind)) => {
+            Err(Disagreement(format!("{outcome}, but tshark finds {their_kind:?}")))
+        }
         (outcome, Ok(network)) => match (outcome, network.refusal(input, theirs)) {
             (Outcome::Lost { reason, .. }, Some(refusal)) => {
                 same("reason", reason, refusal).map(|()| Vec::new())
             }
-            (Outcome::Lost { reason, .. }, None) => Err(format!("{reason:?}, but tshark reads it")),
-            (outcome, Some(refusal)) => Err(format!("{outcome}, but tshark says {refusal:?}")),
+            (Outcome::Lost { reason, .. }, None) => {
+                Err(Disagreement(format!("{reason:?}, but tshark reads it")))
+            }
+            (outcome, Some(refusal)) => Err(Disagreement(format!("{outcome}, but tshark says {refusal:?}"))),
             (outcome, None) => flow(&outcome, network, input, theirs),
         },
     }
 }
 
-fn same<T: Copy + PartialEq + Debug>(field: &str, ours: T, theirs: T) -> Result<(), String> {
-    if ours == theirs { Ok(()) } else { Err(format!("{field}: {ours:?}, tshark {theirs:?}")) }
+fn same<T: Copy + PartialEq + Debug>(field: &str, ours: T, theirs: T) -> Result<(), Disagreement> {
+    if ours == theirs { Ok(()) } else { Err(Disagreement(format!("{field}: {ours:?}, tshark {theirs:?}"))) }
 }
 
-/// The IP header that tshark finds.
+/// The IP header that tshark found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
     is_v6: bool,
-    /// Where it begins.
+    /// Its offset.
     at: usize,
 }
 
-/// The IP header behind the link header, or what else there is.
+/// Finds the IP header behind the link header, or the kind of another frame.
 fn link(input: &Input, theirs: &Dissection) -> Result<Network, NonIpKind> {
     let behind_ethernet = theirs.layers.iter().skip(1).filter(|layer| *layer != "ethertype");
     let tags = behind_ethernet.take_while(|layer| *layer == "vlan").count();
@@ -119,7 +131,7 @@ fn link(input: &Input, theirs: &Dissection) -> Result<Network, NonIpKind> {
 }
 
 impl Network {
-    /// What tshark has against the IP header.
+    /// tshark's complaint about the IP header.
     fn refusal(self, input: &Input, theirs: &Dissection) -> Option<LossReason> {
         let (header, version) = if self.is_v6 { (40, 6) } else { (20, 4) };
         if input.bytes.len() < self.at + header {
@@ -142,7 +154,7 @@ impl Network {
             let length = theirs.number("ip.len");
             ("ip.bogus_ip_length", length < header || length > Some(behind_link))
         };
-        // A complaint about an inner header is none about this one.
+        // A complaint about an inner header does not count.
         let is_alone =
             theirs.layers.iter().filter(|layer| matches!(layer.as_str(), "ip" | "ipv6")).count() == 1;
         if self.has_unsaid_length(theirs) {
@@ -152,20 +164,20 @@ impl Network {
         is_refused.then_some(LossReason::IpTotalLength)
     }
 
-    /// Whether the IPv6 header says no length, although something follows.
+    /// True for an IPv6 header without a length that is not the end of the packet.
     fn has_unsaid_length(self, theirs: &Dissection) -> bool {
         let next = theirs.number("ipv6.nxt");
         self.is_v6 && theirs.number("ipv6.plen") == Some(0) && next != Some(NO_NEXT.into())
     }
 }
 
-/// What tshark says of the headers up to the transport header.
+/// tshark's fields of the headers up to the transport header.
 struct Chain {
-    /// What the IP header and then each extension header names next.
+    /// The next headers named by the IP header and by each extension header.
     named: Vec<u8>,
-    /// Whether what follows is a later part of a fragmented packet.
+    /// True for a later fragment.
     is_later_fragment: bool,
-    /// Whether tshark stops at a header that names another.
+    /// True if tshark stops at a header that names another.
     is_left: bool,
 }
 
@@ -186,7 +198,7 @@ fn chain(network: Network, theirs: &Dissection) -> Option<Chain> {
             "ipv6.dstopts" => "ipv6.dstopts.nxt",
             "ipv6.fraghdr" => "ipv6.fraghdr.nxt",
             "ah" => "ah.next_header",
-            // It takes 62 for the same, which was once meant to be.
+            // tshark shows Mobility as 62, a number from an early draft.
             "mipv6" if chain.named.last() == Some(&MOBILITY) => "mip6.proto",
             "hip" => "hip.proto",
             "shim6" => "shim6.nxt",
@@ -212,20 +224,24 @@ fn chain(network: Network, theirs: &Dissection) -> Option<Chain> {
     Some(chain)
 }
 
-/// What IANA lists as IPv6 extension headers, without ESP, which hides what follows, and without the two numbers for
-/// experiments.
+/// IANA's IPv6 extension headers, except ESP, which encrypts the rest, and the two experimental numbers.
 const fn is_extension(protocol: u8) -> bool {
     matches!(protocol, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
 }
 
-fn flow(ours: &Outcome, network: Network, input: &Input, theirs: &Dissection) -> Result<Vec<Reason>, String> {
+fn flow(
+    ours: &Outcome,
+    network: Network,
+    input: &Input,
+    theirs: &Dissection,
+) -> Result<Vec<Reason>, Disagreement> {
     let &Outcome::Flow { source, destination, bytes, .. } = ours else {
-        return Err("no flow".into());
+        return Err(Disagreement("no flow".into()));
     };
     let mut reasons = Vec::new();
     let (source_field, destination_field) = match network.is_v6 {
         true => ("ipv6.src", "ipv6.dst"),
-        // On a source route the header's destination is the next stop.
+        // With a source route, the destination in the header is the next hop.
         false if theirs.first("ip.cur_rt").is_some() => ("ip.src", "ip.cur_rt"),
         false => ("ip.src", "ip.dst"),
     };
@@ -252,7 +268,9 @@ fn flow(ours: &Outcome, network: Network, input: &Input, theirs: &Dissection) ->
     same("length", Some(bytes), length.map(u64::from))?;
 
     let reading = reference::read(input);
-    let Some(chain) = chain(network, theirs) else { return Err("tshark names no protocol".into()) };
+    let Some(chain) = chain(network, theirs) else {
+        return Err(Disagreement("tshark names no protocol".into()));
+    };
     if chain.is_left {
         reasons.push(Reason::BehindMessage);
         return Ok(reasons);
@@ -265,15 +283,15 @@ fn flow(ours: &Outcome, network: Network, input: &Input, theirs: &Dissection) ->
     Ok(reasons)
 }
 
-/// Whether tshark complains of the last header that it shows and goes no farther, although there is more.
+/// True if tshark reports its last header as malformed although more bytes follow.
 fn stops_at_malformed_header(
     network: Network,
     chain: &Chain,
     reading: &reference::Reading,
     theirs: &Dissection,
 ) -> bool {
-    // In a first fragment it takes what is malformed for what reassembly would mend, and in a cut frame for what the
-    // whole one has.
+    // tshark reports a malformed header in a first fragment as not reassembled, and one in a truncated frame as
+    // truncated.
     let complaints = ["_ws.malformed", "_ws.unreassembled", "_ws.short"];
     let is_malformed = complaints.into_iter().any(|field| theirs.first(field).is_some());
     let ends_there = match theirs.layers.last().map_or("", String::as_str) {
@@ -284,15 +302,15 @@ fn stops_at_malformed_header(
     is_malformed && ends_there && (reading.payload > 0 || reading.extensions >= chain.named.len())
 }
 
-/// The protocol, and what is behind the headers that lead to it.
+/// Compares the protocol and the header that it names.
 fn behind(
     ours: &Outcome,
     network: Network,
     chain: Chain,
     reading: &reference::Reading,
     theirs: &Dissection,
-) -> Result<Option<Reason>, String> {
-    let &Outcome::Flow { protocol, note, .. } = ours else { return Err("no flow".into()) };
+) -> Result<Option<Reason>, Disagreement> {
+    let &Outcome::Flow { protocol, note, .. } = ours else { return Err(Disagreement("no flow".into())) };
     let &reference::Reading { payload, extensions, .. } = reading;
     let Chain { mut named, is_later_fragment, .. } = chain;
     let is_followed = |named: &[u8]| network.is_v6 && named.last().copied().is_some_and(is_extension);
@@ -320,17 +338,17 @@ fn behind(
     Ok(reason)
 }
 
-/// Where there is no transport header to read, nothing of one is known.
-fn nothing_behind(ours: &Outcome) -> Result<(), String> {
+/// Checks that without a transport header no field of one is known.
+fn nothing_behind(ours: &Outcome) -> Result<(), Disagreement> {
     match ours {
         Outcome::Flow { source_port: 0, destination_port: 0, icmp: None, tcp_flags: 0, .. } => Ok(()),
-        ours => Err(format!("{ours} without a transport header")),
+        ours => Err(Disagreement(format!("{ours} without a transport header"))),
     }
 }
 
-fn transport(ours: &Outcome, payload: usize, theirs: &Dissection) -> Result<Option<Reason>, String> {
+fn transport(ours: &Outcome, payload: usize, theirs: &Dissection) -> Result<Option<Reason>, Disagreement> {
     let &Outcome::Flow { protocol, source_port, destination_port, icmp, tcp_flags, note, .. } = ours else {
-        return Err("no flow".into());
+        return Err(Disagreement("no flow".into()));
     };
     let [first, second] = match protocol {
         TCP => ["tcp.srcport", "tcp.dstport"],
@@ -350,7 +368,7 @@ fn transport(ours: &Outcome, payload: usize, theirs: &Dissection) -> Result<Opti
     let known = if is_icmp {
         icmp.map(|(kind, code)| (kind.into(), code.into()))
     } else {
-        // A port 0 that can be read is shown as 0.
+        // A readable port 0 is shown as 0.
         let is_known = (source_port, destination_port) != (0, 0) || shown == Some((0, 0));
         is_known.then_some((source_port.into(), destination_port.into()))
     };
@@ -360,7 +378,7 @@ fn transport(ours: &Outcome, payload: usize, theirs: &Dissection) -> Result<Opti
         reason = match protocol {
             SCTP if shown.is_none() && (4..12).contains(&payload) => Some(Reason::PortsOfACutSctpHeader),
             1 | 58 if shown.is_none() && (2..8).contains(&payload) => Some(Reason::TypeOfACutIcmpHeader),
-            _ => return Err(format!("{first}, {second}: {known:?}, tshark {shown:?}")),
+            _ => return Err(Disagreement(format!("{first}, {second}: {known:?}, tshark {shown:?}"))),
         };
     }
     let is_whole = match protocol {
@@ -368,12 +386,12 @@ fn transport(ours: &Outcome, payload: usize, theirs: &Dissection) -> Result<Opti
             reason = Some(match payload {
                 14..16 => Reason::FlagsBeforeTheWindow,
                 16.. if theirs.number("tcp.hdr_len") < Some(20) => Reason::FlagsOfABogusTcpLength,
-                _ => return Err(format!("TCP flags {tcp_flags:#04x}, tshark shows none")),
+                _ => return Err(Disagreement(format!("TCP flags {tcp_flags:#04x}, tshark shows none"))),
             });
             true
         }
         TCP => {
-            // The ninth flag (RFC 9768) and the reserved ones are not among the eight.
+            // The ninth flag (RFC 9768) and the reserved ones are not compared.
             same("TCP flags", tcp_flags.into(), flags.unwrap_or(0) & 0xff)?;
             flags.is_some()
         }

@@ -1,4 +1,4 @@
-//! The parser beside tshark: whatever the two are given, they agree about it.
+//! The parser compared with tshark: both must agree about every packet.
 //!
 //! Needs tshark, and neither root nor a network.
 
@@ -24,29 +24,29 @@ use packets::{
 };
 use tshark::dissect;
 
-/// Headers end long before: cuts farther back leave the same packet.
+/// Longer prefixes are not tested, because all headers end before.
 const LAST_CUT: usize = 400;
 
-/// Frames that tshark is given at once.
+/// Number of frames in one run of tshark.
 const BATCH: usize = 20_000;
 
-/// How often each reason was needed.
+/// Number of uses of each reason.
 type Reasons = BTreeMap<Reason, usize>;
 
-/// A packet as a capture file of Ethernet frames has it, where it can: nothing there tells of super-packets,
-/// and all tags are in it.
+/// A packet as it would be in a capture file of Ethernet frames: with all tags in the frame. `None` for super-packets,
+/// which such a file cannot describe.
 fn captured(mut input: Input) -> Option<Input> {
     (input.frame.offload, input.frame.tags_beside) = (Offload { size: 0, segments: 0 }, 0);
     (input.frame.link == Link::Ethernet).then_some(input)
 }
 
-/// The corpus.
+/// Frames of the corpus.
 fn frames() -> Vec<(String, Input)> {
     let samples = corpus().into_iter();
     samples.filter_map(|sample| Some((sample.name.clone(), captured(sample.input())?))).collect()
 }
 
-/// Each frame cut at every byte.
+/// Each frame, truncated at every byte by `cut`.
 fn cuts(cut: fn(&Input, usize) -> Input) -> Vec<(String, Input)> {
     let cuts = |(name, input): (String, Input)| {
         let lengths = 0..input.bytes.len().min(LAST_CUT);
@@ -88,8 +88,7 @@ fn the_corpus_is_what_tshark_says_whole_and_cut_at_every_byte() -> Result<()> {
     Ok(())
 }
 
-/// From one seed, unless another is asked for: tshark is not ours, and has opinions on malformed packets that only
-/// millions of them bring out.
+/// With a fixed seed by default: over millions of malformed packets tshark shows further peculiarities.
 #[test]
 fn generated_packets_are_what_tshark_says() -> Result<()> {
     need!(requires::program("tshark"));

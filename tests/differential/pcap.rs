@@ -1,10 +1,10 @@
-//! Capture files (draft-ietf-opsawg-pcap), as little of them as is needed to write Ethernet frames.
+//! Writes capture files of Ethernet frames (draft-ietf-opsawg-pcap).
 
 use std::io::{self, Write};
 
 use crate::packets::Input;
 
-/// Writes frames, in their order; of each, what can be read, and how long it was on the wire.
+/// Writes frames in order, each with its readable bytes and its length on the wire.
 pub(crate) fn write<'a>(to: &mut impl Write, frames: impl Iterator<Item = &'a Input>) -> io::Result<()> {
     const MAGIC: u32 = 0xa1b2_c3d4;
     const VERSION: [u16; 2] = [2, 4];

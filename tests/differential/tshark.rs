@@ -1,4 +1,4 @@
-//! Runs tshark over frames, and reads what it says of them.
+//! Runs tshark on frames and parses its output.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{packets::Input, pcap};
 
-/// The fields that are asked for.
+/// The requested fields.
 const FIELDS: [&str; 47] = [
     "frame.protocols",
     "eth.type",
@@ -63,7 +63,7 @@ const FIELDS: [&str; 47] = [
     "icmpv6.code",
 ];
 
-/// Each packet for itself, and each header for itself.
+/// No reassembly across packets, and no field that combines headers.
 const PREFERENCES: [&str; 7] = [
     "ip.defragment:false",
     "ipv6.defragment:false",
@@ -71,20 +71,20 @@ const PREFERENCES: [&str; 7] = [
     "tcp.analyze_sequence_numbers:false",
     "sctp.reassembly:false",
     "esp.do_esp_sequence_analysis:false",
-    // Linux knows 0x8100 and 0x88a8 for tags, and no third EtherType.
+    // Linux accepts 0x8100 and 0x88a8 as tags, and no third EtherType.
     "vlan.qinq_ethertype:0x88a8",
 ];
 
-/// What tshark says of one frame.
+/// tshark's dissection of one frame.
 #[derive(Clone, Debug)]
 pub(crate) struct Dissection {
-    /// The protocols that it found, from the outside.
+    /// The protocols found, from outside to inside.
     pub(crate) layers: Vec<String>,
     fields: HashMap<&'static str, Vec<String>>,
 }
 
 impl Dissection {
-    /// How often a field occurs: once for each header that has it.
+    /// All occurrences of a field, one for each header that has it.
     pub(crate) fn all(&self, field: &'static str) -> &[String] {
         assert!(FIELDS.contains(&field), "{field} is not asked for");
         self.fields.get(field).map_or(&[], Vec::as_slice)
@@ -95,13 +95,13 @@ impl Dissection {
         self.all(field).first().map(String::as_str)
     }
 
-    /// The same as a number.
+    /// The same, parsed as a number.
     pub(crate) fn number(&self, field: &'static str) -> Option<u32> {
         self.first(field).map(number)
     }
 }
 
-/// tshark writes some numbers in hexadecimal.
+/// Parses a number, which tshark may write in hexadecimal.
 pub(crate) fn number(text: &str) -> u32 {
     match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16),
@@ -110,7 +110,7 @@ pub(crate) fn number(text: &str) -> u32 {
     .unwrap_or_else(|_| panic!("tshark gives a number as {text}"))
 }
 
-/// What tshark says of each of these frames.
+/// Dissects these frames.
 pub(crate) fn dissect<'a>(
     program: &Path,
     frames: impl Iterator<Item = &'a Input>,
@@ -122,7 +122,7 @@ pub(crate) fn dissect<'a>(
     file.flush()?;
 
     let mut tshark = Command::new(program);
-    // Neither the user's settings nor names from the network.
+    // No user settings and no name resolution.
     tshark.env("XDG_CONFIG_HOME", folder.path()).env("HOME", folder.path()).arg("-n");
     tshark.arg("-r").arg(&capture).args(["-T", "fields", "-E", "separator=/t", "-E", "occurrence=a"]);
     tshark.args(PREFERENCES.iter().flat_map(|preference| ["-o", preference]));

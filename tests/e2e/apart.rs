@@ -1,4 +1,4 @@
-//! Interfaces that nothing but their namespaces and MACs tell apart.
+//! Interfaces that differ only by namespace and MAC address.
 
 use anyhow::Result;
 use observer_tests::{books::Books, lab, tally::Crossed, traffic::Udp, veth::Family};
@@ -13,7 +13,7 @@ fn twenty_interfaces_with_one_name_index_and_5_tuple_stay_apart() -> Result<()> 
     let daemon = lab.daemon().start()?;
     let mut sent = Vec::new();
     for (number, task) in (1..).zip(&tasks) {
-        // Flows, ports and addresses are the same everywhere; only how much differs.
+        // Flows, ports and addresses are the same on all interfaces; only the counts differ.
         let ingress = Udp { family: Family::V4, flows: 3, packets: number, payload: 100 };
         let egress = Udp { family: Family::V6, flows: 3, packets: 2 * number, payload: 50 };
         sent.push(Crossed {
@@ -34,7 +34,7 @@ fn twenty_interfaces_with_one_name_index_and_5_tuple_stay_apart() -> Result<()> 
     Ok(())
 }
 
-/// Of systemd, a service gets 1,024 descriptors and may have more when it asks for them. A task must cost but a few.
+/// A systemd service gets 1,024 descriptors, and may raise that limit. A task must cost only a few.
 #[test]
 fn descriptors_suffice_for_many_interfaces() -> Result<()> {
     const TASKS: usize = 30;

@@ -1,4 +1,4 @@
-//! Tasks and the host's uplink on one bridge: a packet passes many interfaces, and is counted once for each ENI.
+//! Tasks and the host's uplink on one bridge: a packet crosses several interfaces and is counted once per ENI.
 
 use std::net::Ipv6Addr;
 
@@ -31,9 +31,9 @@ fn pair(
     Task::join(namespace, end, addresses)
 }
 
-/// Datagrams to a station that no port of the bridge knows, so that they leave by all of them.
+/// Sends datagrams to a MAC address that no port knows, so that the bridge floods them.
 fn send(from: &Interface, count: usize, payload: usize) -> Result<Tally> {
-    // Of IPv4 a bridge with netfilter drops what has no checksum in its header.
+    // A bridge with netfilter drops IPv4 packets without a header checksum.
     let source = Ipv6Addr::new(0x2001, 0xdb8, 0, 9, 0, 0, 0, 1);
     let frame = Ipv6::new(source, protocol::UDP, udp(1, 2, payload)).frame();
     let sent = PacketSocket::open(from)?.send(std::iter::repeat_n(&frame, count))?;

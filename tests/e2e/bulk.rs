@@ -1,4 +1,4 @@
-//! Super-packets: whatever segments and merges, records count what is on the wire.
+//! Super-packets: with any segmentation and merging, records count the packets on the wire.
 
 use anyhow::Result;
 use observer_tests::{
@@ -18,7 +18,7 @@ use observer_tests::{
 
 const BYTES: u64 = 200_000_000;
 
-/// Downloads into the task, then uploads a tenth of it; windows close meanwhile.
+/// Downloads into the task, then uploads a tenth of it, while windows close.
 fn transfer(lab: &Lab, family: Family, offloads: Offloads) -> Result<()> {
     let mut task = lab.task("task")?;
     task.set_offloads(offloads)?;
@@ -31,7 +31,7 @@ fn transfer(lab: &Lab, family: Family, offloads: Offloads) -> Result<()> {
         + Crossed { ingress: up.from_client, egress: up.from_server };
     books.assert_exact(&task.inside, sent);
 
-    // The generator's own count, against what 200 MB must at least be cut into.
+    // Checks the generator's count against the minimum number of segments of 200 MB.
     let full = 1500 - family.header() - 32;
     assert!(from_server.packets >= BYTES / full, "{from_server} of at most {full} bytes of payload each");
     Ok(())
@@ -68,7 +68,7 @@ fn packets_merged_before_the_hook_equal_tcp_segments() -> Result<()> {
     Ok(())
 }
 
-/// What went over `cpus` while `work` was done: each must have taken a fair part.
+/// Runs `work` and checks that each CPU has processed a fair part of its packets.
 fn over_all_cpus<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let before = frames_by_cpu()?;
     let done = work()?;
@@ -80,7 +80,7 @@ fn over_all_cpus<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     Ok(done)
 }
 
-/// Packets that no record can hold, and whose loss must be counted: their IP version is 5.
+/// Sends packets with IP version 5, which no record can hold and whose loss must be counted.
 fn unreadable(from: &Interface, count: u64) -> Result<Tally> {
     let mut packet = Ipv4::new([10, 9, 0, 1].into(), protocol::UDP, udp(1, 2, 30));
     packet.version_and_length = Some(0x55);
@@ -95,7 +95,7 @@ fn ten_gigabytes_over_all_cpus_while_the_drain_runs_are_exact_and_no_counter_wra
     const UNREADABLE: u64 = 100_000;
     let lab = lab!(alone);
     let task = lab.task("task")?;
-    // In one window: more bytes in a flow than 32 bits hold, more packets and losses than 16 do.
+    // One window, so that a flow has more bytes than 32 bits hold, and more packets and losses than 16 bits hold.
     let daemon = lab.daemon().window(600).start()?;
     let lost = unreadable(&task.outside, UNREADABLE)?;
     let Streams { from_clients, from_server } =

@@ -1,4 +1,4 @@
-//! Tasks that come and go while the daemon runs.
+//! Tasks that start and end while the daemon runs.
 
 use std::{
     fs,
@@ -28,10 +28,10 @@ use observer_tests::{
     veth::{Addresses, Family, Mac, Task, ip_batch},
 };
 
-/// How long the kernel may take to have a namespace and its interfaces gone.
+/// Longest time for the kernel to remove a namespace and its interfaces.
 const GONE: Duration = Duration::from_secs(1);
 
-/// A task that appears, sends, and disappears; returns its MAC and what it sent.
+/// Starts a task, sends, and ends it; returns its MAC address and its traffic.
 fn visit(lab: &Lab, daemon: &Daemon<'_>, name: &str, packets: u64) -> Result<(Mac, Tally)> {
     let task = lab.late_task(name)?;
     daemon.wait_attached(&task.inside)?;
@@ -42,12 +42,12 @@ fn visit(lab: &Lab, daemon: &Daemon<'_>, name: &str, packets: u64) -> Result<(Ma
     Ok((mac, sent))
 }
 
-/// Ends a task, which must not be held by the daemon.
+/// Ends a task, and checks that the daemon does not keep its namespace.
 fn end(task: Task, daemon: &Daemon<'_>) -> Result<()> {
     let (inode, name) = (task.inside.namespace().inode(), task.inside.name());
     let start = Instant::now();
     let peer = task.end();
-    // The pair goes with the namespace, and the namespace with its last user.
+    // The pair is removed with the namespace, and the namespace with its last user.
     poll::until_true("the peer of the task's interface is gone", poll::PATIENCE, || {
         peer.run(|| Ok(if_nametoindex(name).is_err()))
     })
@@ -58,13 +58,13 @@ fn end(task: Task, daemon: &Daemon<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Where the daemon has a descriptor of a namespace, or a thread in it.
+/// Descriptors and threads of the daemon that keep a namespace.
 fn holds(daemon: &Daemon<'_>, inode: u64) -> Result<Vec<String>> {
     let wanted = format!("net:[{inode}]");
     let process = format!("/proc/{}", daemon.pid());
     let links = fs::read_dir(format!("{process}/fd"))?.flatten().map(|entry| entry.path());
     let threads = fs::read_dir(format!("{process}/task"))?.flatten().map(|entry| entry.path().join("ns/net"));
-    // A descriptor or thread that ends meanwhile holds nothing.
+    // A descriptor or thread that has ended in the meantime keeps nothing.
     let leads =
         |path: &std::path::PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy() == wanted);
     Ok(links.chain(threads).filter(leads).map(|path| path.display().to_string()).collect())
@@ -99,7 +99,7 @@ fn tasks_that_come_and_go_leave_nothing_in_the_daemon() -> Result<()> {
     let descriptors = || Ok::<_, anyhow::Error>(daemon.descriptors()?.len());
     let mut visits = vec![visit(&lab, &daemon, "first", 10)?];
     daemon.wait_windows(2)?;
-    // Programs for the next interfaces are still being loaded.
+    // Spare programs for the next interfaces are still being loaded.
     let mut before = descriptors()?;
     poll::until_true("the descriptors are settled", poll::PATIENCE, || {
         thread::sleep(Duration::from_secs(1));
@@ -107,13 +107,13 @@ fn tasks_that_come_and_go_leave_nothing_in_the_daemon() -> Result<()> {
         Ok(earlier == before)
     })?;
     for round in 0..ROUNDS {
-        // The same name and path again, with another namespace behind it.
+        // The same name and path, with another namespace.
         visits.push(visit(&lab, &daemon, "again", 20 + round)?);
     }
     daemon.wait_windows(2)?;
     let page = daemon.metrics()?;
     assert_eq!(page.all("observer_interface_info", &[]).count(), 0, "interfaces on the page");
-    // The scrape's own connection may still be closing.
+    // The connection of the scrape may still be closing.
     poll::until_true("all descriptors are closed", poll::PATIENCE, || Ok(descriptors()? <= before))
         .with_context(|| format!("{} descriptors, {before} before", descriptors().unwrap_or(0)))?;
 
@@ -128,8 +128,9 @@ fn tasks_that_come_and_go_leave_nothing_in_the_daemon() -> Result<()> {
 fn the_end_of_a_namespace_that_a_task_knows_disturbs_no_task() -> Result<()> {
     let lab = lab!();
     let tasks = lab.tasks((0..3).map(|number| format!("task-{number}")))?;
-    // Every namespace numbers the others for itself. In the first task's eyes these have the numbers that the tasks
-    // have in the host's; the kernel tells of their end by those numbers, to all who listen to all namespaces.
+    // Every namespace has its own numbers for the others. In the first task's namespace, these have the numbers that
+    // the tasks have in the host's, and the kernel announces their end by those numbers to all listeners for all
+    // namespaces.
     let mut doomed = Vec::new();
     for id in 1..60 {
         let namespace = lab.other_namespace(&format!("doomed-{id}"))?;
@@ -196,14 +197,14 @@ fn a_task_that_ends_while_the_tick_is_late_has_its_last_records_in_the_next_wind
     let daemon = lab.daemon().window(1).start()?;
     daemon.wait_attached(&task.inside)?;
     let tick = daemon.freeze_thread("tick")?;
-    // The window is over when the packets pass, and when the task ends, but still open.
+    // The window's time is over when the packets cross and when the task ends, but the window is not closed yet.
     thread::sleep(Duration::from_millis(1500));
     let udp = Udp { family: Family::V4, flows: 2, packets: 50, payload: 64 };
     let sent = udp.send(&task.inside, &task.outside)?;
     let mac = task.inside.mac();
     drop(task);
     daemon.wait_said("no longer observing an interface")?;
-    // It says so just before the tick is told.
+    // The message comes just before the tick.
     thread::sleep(Duration::from_millis(200));
     drop(tick);
     daemon.wait_windows(2)?;
@@ -214,7 +215,7 @@ fn a_task_that_ends_while_the_tick_is_late_has_its_last_records_in_the_next_wind
 
 #[test]
 fn an_interface_that_moves_out_of_its_namespace_is_no_longer_observed() -> Result<()> {
-    // As the ECS agent does with the ENI of a task that has stopped.
+    // As the ECS agent does with the ENI of a stopped task.
     for attach in ["auto", "clsact"] {
         let lab = lab!();
         let task = lab.late_task("task")?;
@@ -284,7 +285,7 @@ fn what_is_no_namespace_is_passed_over() -> Result<()> {
     symlink(folder.join("loop"), folder.join("loop"))?;
     symlink("/proc/self/ns/mnt", folder.join("other-kind"))?;
     let daemon = lab.daemon().start()?;
-    // The second step of whoever makes a namespace may be missing for long.
+    // The namespace's file exists, but nothing is mounted on it for a while.
     fs::write(folder.join("not-yet"), "")?;
     let late = lab.late_task("late")?;
     daemon.wait_attached(&late.inside)?;

@@ -1,4 +1,5 @@
-//! Tasks of every network mode that come and go at random, in a real Docker Engine, and tasks that live for a moment.
+//! Tasks of every network mode that start and end at random in a real Docker Engine, and tasks that live for an
+//! instant.
 
 use std::{
     collections::BTreeMap,
@@ -31,12 +32,12 @@ use observer_tests::{
 
 use crate::docker::assert_names;
 
-/// Tasks of each mode at most.
+/// Most tasks of each mode.
 const SLOTS: usize = 10;
-/// Length of the link header, which interfaces count and records do not.
+/// Length of the link header, which interface counters include and records do not.
 const LINK_HEADER: u64 = 14;
 
-/// How long tasks come and go; the full five minutes are asked for.
+/// Duration of the churn: `OBSERVER_CHURN_SECONDS`, or 45 s.
 fn seconds() -> Duration {
     Duration::from_secs(asked("OBSERVER_CHURN_SECONDS", 45))
 }
@@ -45,7 +46,7 @@ fn asked(variable: &str, default: u64) -> u64 {
     env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// The same sequence in each run.
+/// Deterministic pseudo-random numbers.
 struct Dice(u64);
 
 impl Dice {
@@ -55,20 +56,20 @@ impl Dice {
     }
 }
 
-/// A task that runs.
+/// A running task.
 enum Live {
     Awsvpc(Box<(RunningTask, Task)>),
     Bridge(RunningTask, Namespace),
     Host(RunningTask),
 }
 
-/// What an interface of a task had carried in all when the task was stopped.
+/// Total traffic of a task's interface when it was stopped.
 struct Ended {
     ecs: FakeTask,
     carried: Tally,
 }
 
-/// What the workers share.
+/// State shared by the workers.
 struct Churn<'a> {
     host: &'a EcsHost<'a>,
     ended: Mutex<BTreeMap<String, Ended>>,
@@ -79,7 +80,7 @@ struct Churn<'a> {
 const UDP: Udp = Udp { family: Family::V4, flows: 2, packets: 5, payload: 64 };
 
 impl Churn<'_> {
-    /// Starts a task. A slot's MAC address and address are those of the task before it.
+    /// Starts a task, with the MAC address and the IP address of its slot.
     fn start(&self, mode: &str, mac: Mac) -> Result<Live> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         self.started.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +100,7 @@ impl Churn<'_> {
         })
     }
 
-    /// Has a container of a bridge and the bridge know each other, so that nobody asks by ARP.
+    /// Adds a container and its bridge to each other's neighbour tables, so that there is no ARP.
     fn join(&self, container: &Container, space: &Namespace) -> Result<()> {
         let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.MacAddress}}{{end}}";
         let known = self.host.docker.output(["inspect", "-f", address, &container.id])?;
@@ -137,7 +138,7 @@ impl Churn<'_> {
         Ok(())
     }
 
-    /// Starts, stops and has tasks of one mode talk until the time is over.
+    /// Starts and stops tasks of one mode, and sends traffic, until the time is over.
     fn run(&self, mode: &str, seed: u64, until: Instant) -> Result<()> {
         let mut dice = Dice(seed);
         let macs: Vec<Mac> = (0..SLOTS).map(|_| Mac::fresh()).collect();
@@ -148,7 +149,7 @@ impl Churn<'_> {
                 None => Some(self.start(mode, macs[slot])?),
                 Some(live) if dice.roll(3) == 0 => {
                     self.stop(live)?;
-                    // The next one has its MAC address and its address at once.
+                    // The next task has the same MAC and IP address at once.
                     Some(self.start(mode, macs[slot])?)
                 }
                 Some(live) if dice.roll(2) == 0 => {
@@ -167,17 +168,17 @@ impl Churn<'_> {
 
 const GATEWAY: &str = "10.77.0.1";
 
-/// What a task's interface has carried both ways, without link headers.
+/// Traffic of a task's interface, both directions, without link headers.
 fn carried(space: &Namespace) -> Result<Tally> {
     let frames = Counters::read(space, "eth0")?.frames;
     let all: Tally = Direction::ALL.into_iter().map(|direction| frames.get(direction)).sum();
     Ok(Tally::new(all.packets, all.bytes - all.packets * LINK_HEADER))
 }
 
-/// What a process holds.
+/// Resources of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
-    /// Without connections, and files of records.
+    /// Descriptors, except connections and record files.
     descriptors: usize,
     sockets: usize,
     programs: usize,
@@ -207,8 +208,8 @@ impl Held {
         })
     }
 
-    /// The least that it holds at any time, once that no longer changes: a scan opens a folder for a moment, and a busy
-    /// machine makes the moment long. A leak is held at all times.
+    /// The minimum over time, once stable: a scan opens a folder for an instant, which is longer on a busy machine. A
+    /// leak is always present.
     fn at_rest(daemon: &Daemon<'_>) -> Result<Self> {
         const WATCHED: Duration = Duration::from_secs(3);
         let mut before = Self::least(daemon, WATCHED)?;
@@ -220,7 +221,7 @@ impl Held {
         })
     }
 
-    /// The least of each that is read within this time.
+    /// The minimum of each resource within this time.
     fn least(daemon: &Daemon<'_>, within: Duration) -> Result<Self> {
         let start = Instant::now();
         let mut least = Self::read(daemon)?;
@@ -240,8 +241,8 @@ impl Held {
     }
 }
 
-/// Records of all tasks but the instance have their task's names, and with the losses they are all that its interface
-/// carried.
+/// Asserts that all records except the instance's have their task's names, and that records and losses add up to the
+/// traffic of the task's interface.
 fn assert_accounts(records: &Records, instance: Mac, ended: &BTreeMap<String, Ended>) -> Result<()> {
     let mut accounts = BTreeMap::<&str, Tally>::new();
     let mut reports = BTreeMap::<&str, u64>::new();
@@ -252,7 +253,8 @@ fn assert_accounts(records: &Records, instance: Mac, ended: &BTreeMap<String, En
         // A window may end before its container starts.
         let container = record.text("ecs_container_id");
         assert!(["", &task.ecs.containers[0]].contains(&container), "{container} in {}", task.ecs.id);
-        // A new bridge reports its groups by IGMP, each time 40 bytes, which may be after its task's interface was read.
+        // A new bridge reports its groups by IGMP, 40 bytes each, possibly after its task's interface counters were
+        // read.
         if record.text("dstaddr") == "224.0.0.22" {
             *reports.entry(&task.ecs.id).or_default() += record.tally.packets;
         } else {
@@ -295,7 +297,7 @@ fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> R
     let daemon = lab
         .daemon()
         .window(5)
-        // As it is by default: the engine alone tells too late of a container that ends at once.
+        // The default sources: the engine alone reports a container that ends at once too late.
         .sources(&["netns", "docker", "host"])
         .set("netns-dir", host.docker.netns_dir())
         .set("docker-socket", host.docker.socket())
@@ -310,7 +312,7 @@ fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> R
         number: AtomicU32::new(0x1000),
         started: AtomicUsize::new(0),
     };
-    // One of each, so that all that is made once is there.
+    // One task of each mode first, so that one-time resources exist.
     for mode in ["bridge", "awsvpc", "host"] {
         let mac = Mac::fresh();
         let live = churn.start(mode, mac)?;
@@ -354,27 +356,27 @@ fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> R
         (before.descriptors, before.programs, before.links, before.threads),
         "descriptors, programs, links and threads"
     );
-    // Connections to the Docker Engine are kept for the next question, as many as questions are asked at once.
+    // Connections to the Docker Engine are kept for reuse, as many as there were parallel requests.
     assert!(after.sockets <= before.sockets + 8, "{} sockets, {} before", after.sockets, before.sockets);
     let grown = after.resident_kib.saturating_sub(before.resident_kib);
     assert!(grown < 4096, "{grown} KiB more are resident");
     Ok(())
 }
 
-/// What a task of a moment sent, and what of that its interface took.
+/// Traffic of a short-lived task: sent, and accepted by its interface.
 struct Moment {
     mac: Mac,
     sent: Tally,
     carried: Tally,
 }
 
-/// A task that sends a datagram as soon as it can and is gone 200 ms later.
+/// Starts a task that sends a datagram as soon as possible, and ends it after 200 ms.
 fn moment(lab: &Lab, name: &str) -> Result<Moment> {
     let (inside, outside) = (lab.observed_namespace(name)?, lab.other_namespace(name)?);
     let task = Task::join(inside, outside, Addresses { ipv6: false, ..Addresses::default() })?;
     let one = Udp { family: Family::V4, flows: 1, packets: 1, payload: 64 };
     let mut sent = Tally::default();
-    // Until the kernel has set up its queues, it drops what is sent.
+    // The kernel drops packets until it has set up the interface's queues.
     poll::until_true("the interface takes a packet", poll::PATIENCE, || {
         sent += one.send(&task.inside, &task.outside)?;
         Ok(carried(task.inside.namespace())?.packets > 0)
@@ -422,10 +424,10 @@ fn tasks_of_200_ms_have_their_record_or_a_counted_gap() -> Result<()> {
     for Moment { mac, sent, carried } in &lived {
         let egress = records.recorded(*mac).egress;
         let lost = records.lost(*mac);
-        // Nobody knows how much; of one that went while the programs came, some of it may be recorded.
+        // The amount is unknown; if the interface went while programs were attached, part of it may be recorded.
         let marks = records.with_status(*mac, Status::SkipData);
         gone += u64::from(marks.iter().any(|record| record.tally == Tally::default()));
-        // What the queues dropped is counted only where the programs were there before.
+        // Packets dropped by the queues are counted only if the programs were attached before.
         if (carried.packets..=sent.packets).contains(&(egress + lost).packets) {
             recorded += usize::from(egress.packets > 0);
             gaps += usize::from(lost.packets > 0);
@@ -476,7 +478,7 @@ fn a_namespace_with_the_inode_of_one_from_before_the_daemon_is_a_new_one() -> Re
 fn what_a_task_sends_before_it_is_observed_is_counted_as_lost() -> Result<()> {
     let lab = lab!();
     let daemon = lab.daemon().start()?;
-    // As late as a daemon can be.
+    // The daemon notices the task as late as possible.
     daemon.freeze()?;
     let task = lab.late_task("early")?;
     let early = UDP.send(&task.inside, &task.outside)?;

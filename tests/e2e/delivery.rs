@@ -1,4 +1,4 @@
-//! Delivery: finished files in an S3 that fails, hangs, is slow or gone for a while. Each is there once and whole.
+//! Delivery of finished files to an S3 that fails, hangs, is slow or unavailable. Each file arrives once and complete.
 
 use std::{
     collections::BTreeSet,
@@ -52,7 +52,7 @@ fn delivered(page: &Metrics) -> u64 {
     page.sum("observer_delivered_files_total", &[])
 }
 
-/// Sends, and waits until all of it is in finished files.
+/// Sends traffic, and waits until all of it is in finished files.
 fn send(daemon: &Daemon<'_>, task: &Task) -> Result<Tally> {
     let written = |page: &Metrics| page.sum("observer_records_total", &[("log_status", "OK")]);
     let before = written(&daemon.metrics()?);
@@ -61,14 +61,14 @@ fn send(daemon: &Daemon<'_>, task: &Task) -> Result<Tally> {
     Ok(sent)
 }
 
-/// What is in the store, read as files.
+/// Downloads the store's objects and parses them as record files.
 fn stored(store: &Store, at: &Path) -> Result<(Records, BTreeSet<String>)> {
     let keys = store.download(at)?;
     assert!(keys.iter().all(|key| key.starts_with("fleet/AWSLogs/")), "{keys:?}");
     Ok((Records::read(&at.join("fleet"))?, keys.into_iter().collect()))
 }
 
-/// Asserts that all of it is in the store, once, and nothing on the disk.
+/// Asserts that all traffic is in the store, once, and that no file is left on disk.
 fn assert_delivered(store: &Store, lab: &Lab, out: &Path, task: &Task, sent: Tally) -> Result<()> {
     assert_eq!(finished(out, "jsonl")?, Vec::<PathBuf>::new(), "files that are still on the disk");
     let (records, _) = stored(store, &lab.path("stored"))?;
@@ -88,7 +88,7 @@ fn finished_files_become_objects_under_aws_s_keys() -> Result<()> {
     let sent = send(&daemon, &task)?;
     daemon.wait("files are delivered", |page| delivered(page) >= 3)?;
     let out = daemon.out().to_path_buf();
-    // The files that the end finishes are delivered too.
+    // Files that are finished at the stop are delivered too.
     daemon.stop()?;
     assert_delivered(&store, &lab, &out, &task, sent)?;
     let keys = store.keys()?;
@@ -99,7 +99,7 @@ fn finished_files_become_objects_under_aws_s_keys() -> Result<()> {
     Ok(())
 }
 
-/// What a fault does while it lasts, and that nothing is lost or doubled by it.
+/// Runs with a fault for a while, and checks that nothing is lost or duplicated.
 fn survives(fault: Fault, test: &str) -> Result<()> {
     let lab = Lab::new(test, 1)?;
     let python = need!(Python::find());
@@ -117,7 +117,7 @@ fn survives(fault: Fault, test: &str) -> Result<()> {
     })
     .with_context(|| daemon.said())?;
     sent += send(&daemon, &task)?;
-    // At most the one that was on its way when the fault began.
+    // At most one file more: its upload had begun before the fault.
     assert!(store.keys()?.len() <= before + 1, "{fault:?}: objects that came through");
     assert_eq!(daemon.get("/readyz")?.status, 200);
     way.set(Fault::None);
@@ -186,7 +186,7 @@ fn a_store_that_stops_and_starts_again_gets_every_file_once() -> Result<()> {
     daemon
         .wait("the first files are delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
     way.set(Fault::Refuse);
-    // The server keeps objects in memory: what it has is read before it goes.
+    // The server keeps objects in memory, so they are read before it stops.
     let (before, first) = stored(&store, &lab.path("before"))?;
     drop(store);
     way.set(Fault::None);
@@ -232,7 +232,7 @@ fn a_daemon_that_is_killed_while_it_delivers_delivers_once() -> Result<()> {
     Ok(())
 }
 
-/// A finished file of an earlier run that is too large for one request, and the store that it is to get to.
+/// A file of an earlier run that is too large for one request, and its store.
 struct Large {
     store: Store,
     way: Way,
@@ -249,8 +249,8 @@ impl Large {
         Ok(Self { store, way, file, key, content })
     }
 
-    /// Waits until it is delivered, and asserts that it is one object, whole and in parts, and that nothing else is left of
-    /// it anywhere.
+    /// Waits for delivery, and asserts that the store has one complete multipart object and that nothing is left
+    /// elsewhere.
     fn assert_delivered(self, lab: &Lab, daemon: Daemon) -> Result<()> {
         daemon.wait("it is delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
         daemon.stop()?;
@@ -269,7 +269,7 @@ impl Large {
     }
 }
 
-/// The file, the key that it is to get, and what is in it.
+/// Creates a large file; returns its path, its key and its contents.
 fn large_file(lab: &Lab) -> Result<(PathBuf, String, Vec<u8>)> {
     const LINES: usize = 90_000;
     let folder = lab.path("daemon-out").join("AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/01/01");
@@ -291,7 +291,7 @@ fn a_large_file_whose_parts_are_cut_is_delivered_whole() -> Result<()> {
     let lab = lab!();
     let python = need!(Python::find());
     let large = Large::new(&lab, &python)?;
-    // An upload can be begun, and every part of 8 MiB is cut.
+    // An upload can start, but every part of 8 MiB is cut.
     large.way.set(Fault::Cut(6 << 20));
     let daemon = deliver(&lab, &large.way).start()?;
     daemon.wait("the delivery fails", failing)?;
@@ -301,14 +301,14 @@ fn a_large_file_whose_parts_are_cut_is_delivered_whole() -> Result<()> {
     large.assert_delivered(&lab, daemon)
 }
 
-/// Kills a daemon in the middle of an upload, and starts another while the way to the store is as given.
+/// Kills a daemon during an upload, and starts another with this fault in front of the store.
 fn assert_parts_of_a_killed_daemon_are_removed(fault: Fault) -> Result<()> {
     let lab = lab!();
     let python = need!(Python::find());
     let large = Large::new(&lab, &python)?;
     large.way.set(Fault::Slow);
     let daemon = deliver(&lab, &large.way).start()?;
-    // Begun, and noted: between the two the store alone knows of it.
+    // Started and recorded in the daemon's state: before that, only the store knows the upload.
     let name = large.file.file_name().context("a name")?.to_string_lossy();
     let note = large.file.with_file_name(format!(".{name}.upload"));
     poll::until_true("an upload is begun", poll::PATIENCE, || {
@@ -331,7 +331,7 @@ fn parts_that_a_killed_daemon_has_sent_are_removed_by_the_next() -> Result<()> {
 
 #[test]
 fn parts_that_the_store_does_not_remove_at_once_are_removed_with_the_file() -> Result<()> {
-    // What the second daemon asks for first is that they are removed.
+    // The first request of the second daemon removes the parts.
     assert_parts_of_a_killed_daemon_are_removed(Fault::RefuseOne)
 }
 
@@ -348,7 +348,7 @@ fn flowlogs_reader_finds_every_record_of_a_bucket() -> Result<()> {
         let setup = to(&lab, &format!("s3://{BUCKET}/{output}")).set("deliver-endpoint", way.endpoint());
         let setup = setup.name(output).only_output(output).set("log-format", "ecs").tasks_file(&tasks);
         let daemon = setup.start()?;
-        // NODATA is a record that it reads, too.
+        // NODATA is a record too.
         daemon.wait_windows(1)?;
         let sent = UDP.send(&task.inside, &task.outside)?;
         daemon.wait("all is counted", |page| page.recorded(&task.inside).egress == sent)?;

@@ -1,4 +1,4 @@
-//! The ways to a store in real networks: proxies, which metadata services are never asked by, and private CAs.
+//! Delivery in real networks: through proxies, which are not used for metadata services, and with private CAs.
 
 use std::{
     ffi::OsString,
@@ -39,7 +39,7 @@ fn delivered(page: &Metrics) -> bool {
     page.sum("observer_delivered_files_total", &[]) == 1
 }
 
-/// What the credentials' service of a task answers.
+/// Response of a task's credentials endpoint.
 fn credentials() -> Reply {
     let expiration = "2099-01-01T00:00:00Z";
     let body = json!({
@@ -49,7 +49,7 @@ fn credentials() -> Reply {
     Reply::ok(body.to_string())
 }
 
-/// A daemon on a host where everything goes by a proxy.
+/// A daemon configured with a proxy for all requests.
 fn proxied<'lab>(setup: Setup<'lab>, proxy: &FakeHttp) -> Setup<'lab> {
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
         .into_iter()
@@ -63,7 +63,7 @@ fn a_store_is_reached_by_the_proxy_and_the_tasks_credentials_are_not() -> Result
     let role = FakeHttp::start(|_| credentials())?;
     let token = lab.path("token");
     fs::write(&token, "a token")?;
-    // It stands for the proxy and for the store behind it.
+    // It is both the proxy and the store.
     let proxy = FakeHttp::start(|_| Reply::ok(""))?;
     let setup =
         deliver(&lab, "http://store.test.invalid").env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token);
@@ -86,7 +86,7 @@ fn the_instance_metadata_service_is_never_asked_by_a_proxy() -> Result<()> {
     let lab = lab!();
     let file = file(&lab)?;
     let proxy = FakeHttp::start(|_| Reply::status(403))?;
-    // No credentials but those of the instance, which is no instance here.
+    // The instance's credentials are the only possible ones, and this is no instance.
     let daemon = proxied(deliver(&lab, "http://store.test.invalid"), &proxy).start()?;
     daemon.wait("the delivery fails", |page| page.get("observer_delivery_failing", &[]) == Some(1.0))?;
     assert!(daemon.said().contains("give the host or the task a role"), "{}", daemon.said());
@@ -114,7 +114,7 @@ fn sources_on_this_host_are_never_asked_by_a_proxy() -> Result<()> {
     Ok(())
 }
 
-/// A store behind TLS, with a certificate of a CA that no system knows.
+/// A store with TLS and a certificate of an unknown CA.
 struct TlsStore {
     _process: Guard,
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! A store that refuses files for good: they are set aside with the reason, and hold up none of the others.
+//! A store that permanently refuses files: they are set aside with the reason, and do not block others.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use observer_tests::{
 const GOOD: &str = "111122223333";
 const BAD: &str = "000000000000";
 
-/// A finished file of an earlier run; the later ones are newer.
+/// A finished file of an earlier run. A higher number is newer.
 fn file(lab: &Lab, account: &str, number: u32) -> Result<PathBuf> {
     let folder = lab.path("daemon-out").join(format!("AWSLogs/{account}/vpcflowlogs/eu-west-1/2026/11/20"));
     fs::create_dir_all(&folder)?;
@@ -38,7 +38,7 @@ fn file(lab: &Lab, account: &str, number: u32) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Where a file is set aside.
+/// The path to which a file is set aside.
 fn aside(file: &Path) -> PathBuf {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     file.with_file_name(format!(".{name}.refused"))
@@ -54,7 +54,7 @@ fn deliver<'lab>(lab: &'lab Lab, store: &FakeHttp) -> Setup<'lab> {
 }
 
 fn error(status: u16, code: &str) -> Reply {
-    // The id differs each time, as that of S3 does.
+    // A unique request ID, as S3 has.
     let id = std::time::Instant::now().elapsed().as_nanos();
     let message = format!("No {}", fastrand::u64(..));
     Reply::Answer(
@@ -90,12 +90,12 @@ fn a_file_that_is_refused_for_good_is_set_aside_and_the_others_go() -> Result<()
     assert!(!good.exists() && !bad.exists() && aside(&bad).exists());
     assert_eq!(lines_with(&daemon, "cannot be delivered"), 1, "{}", daemon.said());
     assert!(daemon.said().contains("403 AccessDenied"), "{}", daemon.said());
-    // It is left alone from now on.
+    // It is not tried again in this run.
     let asked = store.asked().len();
     let later = file(&lab, GOOD, 3)?;
     daemon.stop()?;
     assert_eq!(store.asked().len(), asked, "files that are not of this run are found at its start alone");
-    // The next run tries again, and what stood against it is mended.
+    // The next run tries again, after the cause is fixed.
     drop(store);
     let store = FakeHttp::start(|_| Reply::ok(""))?;
     let daemon = deliver(&lab, &store).start()?;
@@ -178,7 +178,7 @@ fn what_is_set_aside_counts_against_the_spool_and_goes_first() -> Result<()> {
     let setup = deliver(&lab, &store).window(1).set("file-size", "1B").set("account-id", GOOD);
     let daemon = setup.set("spool-size", format!("{}B", SIZE + room)).start()?;
     let udp = Udp { family: Family::V4, flows: 1, packets: 1, payload: 1 };
-    // A file of records that there is no room for beside the other.
+    // A record file for which there is no room beside the other.
     let sent = udp.send(&task.inside, &task.outside)?;
     let page = daemon.wait("it is dropped", |page| all_of(page, "observer_dropped_files_total") == 1)?;
     assert_eq!(all_of(&page, "observer_refused_files_total"), 1);
@@ -227,7 +227,7 @@ fn objects_are_encrypted_with_the_key_that_is_given() -> Result<()> {
     let put = asked.iter().find(|request| request.method == "PUT").context("a PUT")?;
     assert_eq!(put.headers["x-amz-server-side-encryption"], "aws:kms");
     assert_eq!(put.headers["x-amz-server-side-encryption-aws-kms-key-id"], KEY);
-    // A header that is not signed could be taken out on the way.
+    // An unsigned header could be removed on the way.
     assert!(put.headers["authorization"].contains("x-amz-server-side-encryption-aws-kms-key-id"));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Tasks in a real Docker Engine, started and labelled as the ECS agent does, in every network mode.
+//! Tasks in a real Docker Engine, started and labelled like the ECS agent's, in every network mode.
 
 use std::{
     collections::BTreeSet,
@@ -29,12 +29,12 @@ use observer_tests::{
 
 const UDP: Udp = Udp { family: Family::V4, flows: 2, packets: 20, payload: 64 };
 
-/// A daemon that knows Docker alone.
+/// A daemon whose only metadata source is Docker.
 fn by_docker<'lab>(lab: &'lab Lab, socket: &Path) -> Setup<'lab> {
     lab.daemon().sources(&["docker"]).set("docker-socket", socket)
 }
 
-/// What a record must say of a task, by whatever source.
+/// Asserts the task's fields of a record, from any source.
 pub(crate) fn assert_names(record: &Record, ecs: &FakeTask) {
     for (key, expected) in [
         ("ecs_cluster_arn", ecs.cluster_arn()),
@@ -51,7 +51,7 @@ pub(crate) fn assert_names(record: &Record, ecs: &FakeTask) {
     }
 }
 
-/// Waits until the metrics page ties an interface to its task.
+/// Waits until the metrics page shows the task of an interface.
 fn wait_named(daemon: &Daemon<'_>, task: &Task, ecs: &FakeTask) -> Result<()> {
     daemon.wait(&format!("{} is named", ecs.id), |page| {
         page.info(&task.inside).is_some_and(|info| info.label("task_id") == ecs.id)
@@ -102,7 +102,7 @@ fn all_ten_ecs_fields_are_right_without_any_aws_call() -> Result<()> {
         let mut ecs = EcsHost::ecs(mac, service.unwrap_or("batch"), number);
         ecs.service = service.map(String::from);
         ecs.containers.clear();
-        // The agent knows a task before it starts its containers, and their ids when they are made.
+        // The agent knows a task before it starts its containers, and their IDs once they are created.
         tasks.lock().push(ecs.clone());
         let (task, eni) = host.awsvpc(ecs, mac, containers)?;
         *tasks.lock().last_mut().context("the task")? = task.ecs.clone();
@@ -115,10 +115,10 @@ fn all_ten_ecs_fields_are_right_without_any_aws_call() -> Result<()> {
             })
         })?;
     }
-    // Each is asked about once for each change of its containers at most, of which there were as many.
+    // Each endpoint is queried at most once for each change of its containers.
     let asked = tmds.http.asked().len();
     ensure!((4..=9).contains(&asked), "{asked} requests to the task metadata endpoint");
-    // The container instance may come by the introspection endpoint's later answer.
+    // The container instance may come with a later response of the introspection endpoint.
     daemon.wait("the introspection endpoint is asked again", |page| {
         page.sum("observer_source_requests_total", &[("source", "introspection"), ("outcome", "answered")])
             >= 2
@@ -278,7 +278,7 @@ fn the_link_to_the_agent_is_left_out_and_counted_apart() -> Result<()> {
     Ok(())
 }
 
-/// Stands between the daemon and the Docker Engine, and can cut what goes through.
+/// A proxy between the daemon and the Docker Engine that can cut connections.
 struct Proxy {
     socket: PathBuf,
     open: Arc<Mutex<Vec<UnixStream>>>,
@@ -311,7 +311,7 @@ impl Proxy {
         Ok(Self { socket, open })
     }
 
-    /// Cuts all connections that there are.
+    /// Cuts all open connections.
     fn cut(&self) {
         for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -385,7 +385,7 @@ fn a_pause_container_that_crashes_leaves_the_name() -> Result<()> {
     wait_named(&daemon, &task, &running.ecs)?;
     host.kill_pause(&running)?;
     let sent = UDP.send(&task.inside, &task.outside)?;
-    // One that starts now finds the namespace by the container that is left.
+    // A daemon that starts now finds the namespace by the remaining container.
     let second = by_docker(&lab, &host.docker.socket()).name("second").start()?;
     wait_named(&second, &task, &running.ecs)?;
     second.stop()?;
@@ -422,7 +422,7 @@ fn a_mac_and_an_address_that_are_reused_at_once_are_the_new_tasks() -> Result<()
     drop(task.end());
     host.stop(&first)?;
     let switched_ms = jiff::Timestamp::now().as_millisecond();
-    // Nobody has told the agent yet: its state and its endpoint still speak of the old task.
+    // The agent does not know yet: its state and its endpoint still describe the old task.
     let (second, task) = host.awsvpc(new.clone(), mac, 1)?;
     wait_named(&daemon, &task, &second.ecs)?;
     UDP.send(&task.inside, &task.outside)?;
@@ -430,7 +430,7 @@ fn a_mac_and_an_address_that_are_reused_at_once_are_the_new_tasks() -> Result<()
         page.sum("observer_identity_conflicts_total", &[("source", "agent"), ("field", "ecs-task-id")]) > 0
     })?;
     daemon.wait_windows(2)?;
-    // Then it learns.
+    // Now the agent learns of it.
     old.status = "STOPPED".into();
     new.containers.clone_from(&second.ecs.containers);
     fake_agent::write_state(&state, [&old, &new])?;

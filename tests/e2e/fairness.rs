@@ -1,4 +1,4 @@
-//! The noise of one task costs another no record before that one has used its fair share.
+//! A noisy task costs another no record until the other has used its fair share.
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +14,7 @@ use observer_tests::{
     veth::Interface,
 };
 
-/// A packet of each of so many flows, the first from `network`.
+/// Sends one packet of each flow; their sources begin at `network`.
 fn send(from: &Interface, network: [u8; 4], flows: u32) -> Result<Tally> {
     let mut template = Ipv4::new(Ipv4Addr::UNSPECIFIED, protocol::UDP, udp(1, 53, 40));
     let frames = (0..flows).map(|number| {
@@ -31,7 +31,7 @@ fn a_noisy_task_fills_cache_and_ring_and_its_neighbour_loses_nothing() -> Result
     let tasks = lab.tasks(["loud", "calm"].map(String::from))?;
     let [loud, calm] = &tasks[..] else { bail!("two tasks") };
     let daemon = lab.daemon().window(600).set("flow-memory", "4MiB").start()?;
-    // Nobody drains.
+    // Nothing is drained meanwhile.
     daemon.freeze()?;
     let (mut noise, mut calmness) = (Tally::default(), Tally::default());
     for round in 0..3 {

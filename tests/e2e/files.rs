@@ -1,4 +1,4 @@
-//! Files: where they lie, what is left of them after a kill, and what a full disk does.
+//! Record files: their paths, their state after a kill, and a full disk.
 
 use std::{
     collections::BTreeSet,
@@ -76,7 +76,7 @@ fn files_lie_in_the_folders_that_were_asked_for() -> Result<()> {
                 let path = file.strip_prefix(&out)?.to_str().context("UTF-8")?;
                 let parts: Vec<&str> = path.split('/').collect();
                 let (name, found) = parts.split_last().context("a name")?;
-                // What the source says of the task beats what was said of the host.
+                // The source's fields of the task override those given for the host.
                 let stem = format!("{}_vpcflowlogs_{}_fl-0123456789abcdef0_", ecs.account, ecs.region);
                 assert!(name.starts_with(&stem), "{name}");
                 assert_eq!(found.len(), folders.len(), "{path}");
@@ -136,7 +136,7 @@ fn what_a_killed_daemon_had_written_is_read_after_the_next_start() -> Result<()>
     daemon.wait("the files are finished", |page| {
         page.sum("observer_unfinished_files_total", &[("result", "finished")]) as usize == left.len()
     })?;
-    // Nothing of it is taken for whole that is not: each is read as strictly as any other.
+    // No incomplete file passes for a complete one: each is parsed as strictly as any other.
     let stopped = daemon.stop()?;
     assert_eq!(unfinished(&out)?, Vec::<std::path::PathBuf>::new());
     let records = Records::read(&out).with_context(|| stopped.said.clone())?;
@@ -156,7 +156,7 @@ fn what_passes_while_no_daemon_runs_is_a_gap_in_the_records() -> Result<()> {
     let wait_written = |daemon: &Daemon<'_>| {
         daemon.wait("the flows are written", |page| written(page) >= u64::from(UDP.flows)).map(drop)
     };
-    // None has run before: what passed then is nobody's.
+    // No daemon has run before, so this traffic belongs to no record.
     traffic()?;
     let setup = || lab.daemon().window(1);
     let daemon = setup().start()?;
@@ -184,7 +184,7 @@ fn what_passes_while_no_daemon_runs_is_a_gap_in_the_records() -> Result<()> {
     traffic()?;
     thread::sleep(Duration::from_millis(1500));
 
-    // So little time that no window ends.
+    // No window ends in this short run.
     let daemon = setup().window(600).start()?;
     daemon.wait_attached(&task.inside)?;
     daemon.stop()?;
@@ -200,12 +200,12 @@ fn what_passes_while_no_daemon_runs_is_a_gap_in_the_records() -> Result<()> {
         panic!("two gaps, not {gaps:?}");
     };
     assert_eq!((first, second), (Tally::default(), Tally::default()), "nobody knows how much passed");
-    // The open window of a daemon that is killed goes with it.
+    // The open window of a killed daemon is lost.
     assert!((killed - 2..=killed + 1).contains(&first_start), "{first_start}, killed at {killed}");
     assert!((started..before).contains(&first_end), "{first_end}, started at {started}");
     assert!((before..=stopped).contains(&second_start), "{second_start}, stopped at {before} to {stopped}");
     assert!(second_end > stopped, "{second_end}, stopped at {stopped}");
-    // Of a task that came later all is known, up to the stop.
+    // All traffic of a younger task is known, up to the stop.
     let late = records.with_status(younger.inside.mac(), Status::SkipData);
     assert_eq!(late.iter().map(|it| it.start).collect::<Vec<_>>(), [second_start]);
     Ok(())
@@ -249,7 +249,7 @@ fn what_was_half_written_is_left_out_and_what_is_no_file_is_set_aside() -> Resul
     Ok(())
 }
 
-/// A file system of its own, of so many bytes; the lab unmounts it.
+/// Mounts a file system of this size; the lab unmounts it.
 fn small_disk(at: &Path, bytes: u64) -> Result<()> {
     fs::create_dir_all(at)?;
     let options = format!("size={bytes}");
@@ -275,7 +275,7 @@ fn a_full_disk_stops_the_files_alone_and_heals() -> Result<()> {
     drop(file);
     let failing = |page: &Metrics, output| page.get("observer_output_failing", &[("output", output)]);
     let files = ["jsonl", "text", "parquet"];
-    // Each round brings every output more than the rest of its last page holds.
+    // Each round writes more than the rest of the last page of every output.
     let mut rounds = 0;
     let page = loop {
         sent += UDP.send(&task.inside, &task.outside)?;
@@ -293,7 +293,7 @@ fn a_full_disk_stops_the_files_alone_and_heals() -> Result<()> {
 
     fs::remove_file(&ballast)?;
     sent += UDP.send(&task.inside, &task.outside)?;
-    // A file that is silent is not tried: there is a record in every window, if only NODATA.
+    // Only a written file is tried again: every window has at least a NODATA record.
     daemon.wait("the files are written again", |page| {
         files.iter().all(|output| failing(page, output) == Some(0.0))
     })?;
@@ -311,12 +311,12 @@ fn a_full_disk_stops_the_files_alone_and_heals() -> Result<()> {
     assert_eq!(printed, sent.packets, "packets on standard output");
     let text: u64 = packets(&text::read(&out)?.0);
     let parquet = parquet_packets(&out)?;
-    // What was sent three times over is in the three files or counted as lost.
+    // Each output has the traffic in its files or counts it as lost.
     assert_eq!(json.packets + text + parquet + lost, 3 * sent.packets);
     Ok(())
 }
 
-/// Packets of lines; the field stands eighth behind the version.
+/// Packets in text lines; the field is the eighth behind the version.
 fn packets(lines: &[text::Line]) -> u64 {
     lines.iter().filter_map(|line| line.facts[7].parse::<u64>().ok()).sum()
 }
@@ -337,7 +337,7 @@ fn parquet_has_aws_s_columns_and_what_old_readers_know() -> Result<()> {
     let setup = lab.daemon().window(1).also_output("parquet").also_output("text");
     let daemon = setup.set("log-format", "all").start()?;
     UDP.send(&task.inside, &task.outside)?;
-    // Several row groups, and one without a flow.
+    // Several row groups, one of them without flows.
     daemon.wait_windows(3)?;
     let out = daemon.stop()?.out;
     let (header, _) = text::lines(&out)?;

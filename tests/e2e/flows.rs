@@ -1,4 +1,4 @@
-//! What is counted of UDP, TCP and ICMP, and whose it is said to be.
+//! Counts of UDP, TCP and ICMP, and the direction of their connections.
 
 use std::{
     collections::BTreeMap,
@@ -169,7 +169,7 @@ fn a_connection_that_is_older_than_the_daemon_is_told_by_where_it_crosses() -> R
         let mut conversation = Conversation::open(client, server, Family::V4)?;
         conversation.forget()?;
         let daemon = lab.daemon().name(name).start()?;
-        // What is seen first comes from the end that did not begin.
+        // The first packet that is seen comes from the end that did not open the connection.
         conversation.ask(0, 2_000)?;
         conversation.ask(300, 0)?;
         let connection = conversation.close()?;
@@ -198,18 +198,18 @@ fn neither_addresses_nor_ports_nor_flags_say_which_way_a_packet_went() -> Result
     let udp = |from, to| (frames::protocol::UDP, frames::udp(from, to, 30));
     let tcp = |flags| (frames::protocol::TCP, frames::tcp(7_000, 7_000, flags));
     let (syn, syn_ack) = (SYN as u8, (SYN | ACK) as u8);
-    // How often, which way, from whom to whom, and what.
+    // Count, direction, source, destination and frame.
     let all = [
-        // Both ports are ephemeral, and the answer comes before the question.
+        // Both ports are ephemeral, and the response comes before the request.
         (2, Direction::Egress, high, low, udp(50_000, 40_000)),
         (3, Direction::Ingress, low, high, udp(40_000, 50_000)),
-        // Both ends are one, both ways.
+        // Both ends have the same address and port.
         (4, Direction::Ingress, low, low, udp(9, 9)),
         (5, Direction::Egress, low, low, udp(9, 9)),
-        // The same 5-tuple both ways.
+        // The same 5-tuple in both directions.
         (6, Direction::Ingress, high, low, udp(1, 2)),
         (7, Direction::Egress, high, low, udp(1, 2)),
-        // Both ends open one connection at once.
+        // A simultaneous open of one connection.
         (1, Direction::Ingress, low, high, tcp(syn)),
         (1, Direction::Egress, high, low, tcp(syn)),
         (1, Direction::Ingress, low, high, tcp(syn_ack)),
@@ -260,7 +260,7 @@ fn every_combination_of_tcp_flags_is_kept() -> Result<()> {
     assert_eq!(flows.len(), 256, "flows");
     for ((_, flow), FlowSum { tcp_flags, tcp_flags_all, .. }) in flows {
         let flags = u64::from(flow.source_port) - 1000;
-        // FIN, SYN and RST count by themselves, ACK only in one packet with SYN.
+        // FIN, SYN and RST count always, ACK only in one packet with SYN.
         let expected = (flags & 7) | if flags & (SYN | ACK) == SYN | ACK { SYN | ACK } else { 0 };
         assert_eq!((tcp_flags_all, tcp_flags), (flags, expected), "a packet with flags {flags:#04x}");
     }

@@ -1,4 +1,4 @@
-//! Frames that no socket would send: each is recorded with what can be told, or counted with the reason why not.
+//! Frames that no socket would send: each is recorded as far as possible, or counted with a reason.
 
 use std::{
     collections::BTreeMap,
@@ -22,16 +22,16 @@ use observer_tests::{
     veth::Interface,
 };
 
-/// What becomes of a frame at one hook.
+/// Outcome of a frame at one hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// A flow of this protocol, these ports and so many bytes, perhaps with a note.
+    /// A flow with protocol, ports and bytes, and an optional note.
     Flow(u8, (u16, u16), u64, Option<&'static str>),
-    /// So many bytes are lost for this reason.
+    /// A loss with reason and bytes.
     Lost(&'static str, u64),
-    /// No IP of this kind.
+    /// A frame without IP, of this kind.
     NonIp(&'static str),
-    /// The kernel drops it before the hook.
+    /// The kernel drops the frame before the hook.
     Unseen,
 }
 
@@ -40,11 +40,11 @@ use Fate::{Flow, Lost, NonIp, Unseen};
 struct Case {
     what: &'static str,
     frame: Vec<u8>,
-    /// Where the flow is told from others by: every case has a source address of its own.
+    /// Unique source address, which identifies the case.
     source: IpAddr,
     egress: Fate,
     ingress: Fate,
-    /// The kernel takes the outer tag out of the frame before the ingress hook.
+    /// True if the kernel removes the outer tag from the frame before the ingress hook.
     tagged: bool,
 }
 
@@ -64,7 +64,7 @@ impl Cases {
         &mut self.0[index]
     }
 
-    /// An IPv4 packet with this payload, changed by `change`.
+    /// An IPv4 packet with this payload, modified by `change`.
     fn v4(
         &mut self,
         what: &'static str,
@@ -78,7 +78,7 @@ impl Cases {
         self.add(what, source.into(), packet.frame(), fate)
     }
 
-    /// An IPv6 packet with this payload behind these extension headers, changed by `change`.
+    /// An IPv6 packet with this payload and these extension headers, modified by `change`.
     fn v6(
         &mut self,
         what: &'static str,
@@ -108,7 +108,7 @@ fn ipv4_cases(cases: &mut Cases) {
     padded.frame.resize(60, 0);
     cases.v4("a first fragment", datagram(16), |packet| packet.fragment = MORE_FRAGMENTS, flow(44));
     let later = |fragment| move |packet: &mut Ipv4| packet.fragment = fragment;
-    // No first fragment has this source.
+    // There is no first fragment with this source.
     let portless = Flow(protocol::UDP, NONE, 44, Some("later_fragment"));
     cases.v4("a middle fragment", datagram(16), later(MORE_FRAGMENTS | 3), portless);
     cases.v4("a last fragment", datagram(16), later(6), portless);
@@ -252,7 +252,7 @@ fn ipv6_cases(cases: &mut Cases) {
     }
 }
 
-/// One 5-tuple, number for number, of both IP versions.
+/// The same numbers as 5-tuples of both IP versions.
 fn twin_cases(cases: &mut Cases) {
     let numbers = Ipv4Addr::new(10, 9, 9, 9);
     let v4 = Ipv4::new(numbers, protocol::UDP, udp(SOURCE, TARGET, 10));
@@ -289,7 +289,7 @@ fn link_cases(cases: &mut Cases) {
         .ingress = Unseen;
 }
 
-/// What all cases amount to at one end.
+/// Sums of all cases at one end.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Totals {
     seen: Tally,
@@ -331,7 +331,7 @@ fn totals(cases: &[Case], direction: Direction, times: u64) -> Totals {
     totals
 }
 
-/// Sends every case `times`, by `send`, between two observed ends, and compares all that is said about them.
+/// Sends every case `times` between two observed ends, and compares records and metrics with the expected outcomes.
 fn check(lab: &Lab, times: u64, by: impl FnOnce(&Interface, &[Vec<u8>]) -> Result<Tally>) -> Result<()> {
     let task = lab.observed_pair()?;
     let daemon = lab.daemon().start()?;
@@ -342,7 +342,7 @@ fn check(lab: &Lab, times: u64, by: impl FnOnce(&Interface, &[Vec<u8>]) -> Resul
     link_cases(&mut cases);
     let Cases(mut cases) = cases;
     if daemon.hook() != Hook::Tc {
-        // XDP comes before the kernel has a look at tags.
+        // XDP runs before the kernel removes tags.
         for case in &mut cases {
             (case.ingress, case.tagged) = (case.egress, false);
         }
@@ -351,7 +351,7 @@ fn check(lab: &Lab, times: u64, by: impl FnOnce(&Interface, &[Vec<u8>]) -> Resul
     let (sender, receiver) = (&task.inside, &task.outside);
     let sent = by(sender, &frames)?;
     assert_eq!(sent.packets, times * cases.len() as u64, "frames sent");
-    // The receiver's hook does not see what its interface counts: see `Unseen` and `tagged`.
+    // The receiver's hook and its interface counters differ: see `Unseen` and `tagged`.
     let books = Books::close(daemon, [sender])?;
 
     for (interface, direction) in [(sender, Direction::Egress), (receiver, Direction::Ingress)] {
@@ -370,7 +370,7 @@ fn check(lab: &Lab, times: u64, by: impl FnOnce(&Interface, &[Vec<u8>]) -> Resul
     Ok(())
 }
 
-/// Every flow is there, with what could be told of it, and no other.
+/// Checks that the records have exactly the expected flows.
 fn check_flows(books: &Books, interface: &Interface, direction: Direction, cases: &[Case], times: u64) {
     let mut flows = books.records.flows(interface.mac());
     for case in cases {
@@ -405,7 +405,7 @@ fn check_reasons(books: &Books, interface: &Interface, direction: Direction, tot
     }
 }
 
-/// Metrics that are not told apart by interface.
+/// Checks the metrics that have no interface label.
 fn check_kinds(books: &Books, cases: &[Case], times: u64) {
     let ends = Direction::ALL.map(|direction| totals(cases, direction, times));
     let both = |of: fn(&Totals) -> &BTreeMap<&'static str, u64>, key| -> u64 {

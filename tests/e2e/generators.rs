@@ -1,4 +1,4 @@
-//! The generators themselves, without a daemon: what they say they sent is what the interfaces counted.
+//! The generators without a daemon: their counts must equal the interfaces' counters.
 
 use anyhow::Result;
 use observer_tests::{
@@ -9,7 +9,7 @@ use observer_tests::{
     veth::{Family, Interface, Task},
 };
 
-/// The frames that crossed both ends, as packets of layer 3; only where no super-packets are under way.
+/// Frames on both ends, converted to layer 3 packets. Only without super-packets.
 fn wire(sender: &Interface, receiver: &Interface) -> Result<Tally> {
     let (sent, arrived) = (sender.counters()?, receiver.counters()?);
     let frames = sent.frames.get(Direction::Egress);
@@ -69,7 +69,7 @@ fn tcp_knows_its_segments_whatever_is_offloaded() -> Result<()> {
             assert_eq!(wire(&task.outside, &task.inside)?, connection.from_client, "{name}");
             assert_eq!(wire(&task.inside, &task.outside)?, connection.from_server, "{name}");
         }
-        // 1,448 bytes of payload fill an Ethernet frame over IPv4.
+        // A full Ethernet frame over IPv4 has 1,448 bytes of payload.
         assert!(connection.from_server.packets > 20_000_000 / 1448, "{name}: {}", connection.from_server);
         Ok(())
     };

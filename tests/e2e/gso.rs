@@ -1,4 +1,4 @@
-//! Datagrams that the kernel cuts out of one message.
+//! Datagrams that the kernel segments from one message.
 
 use anyhow::Result;
 use observer_tests::{
@@ -15,7 +15,7 @@ fn segments_of_udp_messages_are_counted_one_by_one() -> Result<()> {
     let daemon = lab.daemon().start()?;
     let mut sent = Crossed::default();
     for family in Family::ALL {
-        // 10 segments, the last one shorter, and messages that are cut into none.
+        // 10 segments with a shorter last one, and messages of a single segment.
         for payload in [9_500, 1_000, 10] {
             sent.ingress += segmented((&task.outside, &task.inside), family, 200, payload, 1_000)?;
             sent.egress += segmented((&task.inside, &task.outside), family, 100, payload, 1_000)?;

@@ -1,4 +1,4 @@
-//! The daemon's coming and going costs nobody a packet.
+//! Starting and stopping the daemon costs no packet.
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -10,15 +10,15 @@ use observer_tests::{
     veth::{Family, Task},
 };
 
-/// A task whose interface has a clsact qdisc already. To add or remove one on an interface that is up the kernel lets
-/// its queues rest for some hundred microseconds (`qdisc_graft`), and what is sent meanwhile is dropped, whoever asks.
+/// A task whose interface already has a clsact qdisc. To add or remove one on a running interface, the kernel stops its
+/// queues for a few hundred microseconds (`qdisc_graft`), which costs packets.
 fn task_with_clsact(lab: &Lab) -> Result<Task> {
     let task = lab.task("task")?;
     task.inside.namespace().output("tc", &["qdisc", "add", "dev", task.inside.name(), "clsact"])?;
     Ok(task)
 }
 
-/// Starts and stops daemons on an interface that is in use.
+/// Starts and stops daemons on an interface with traffic.
 fn come_and_go(lab: &Lab, task: &Task, attach: &str) -> Result<()> {
     let echo = Echo::start(&task.outside, &task.inside, Family::V4)?;
     for _ in 0..3 {
@@ -59,7 +59,7 @@ fn a_daemon_that_is_killed_stops_no_traffic() -> Result<()> {
         let daemon = lab.daemon().set("attach", attach).start()?;
         daemon.signal(Signal::SIGKILL)?;
         drop(daemon);
-        // What the killed one left behind does not keep the next from starting, and goes with it.
+        // Leftovers of the killed daemon do not keep the next from starting, and are removed by it.
         lab.daemon().set("attach", attach).start()?.stop()?;
         for side in ["ingress", "egress"] {
             let filters = ["filter", "show", "dev", task.inside.name(), side];

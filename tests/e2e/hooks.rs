@@ -1,4 +1,4 @@
-//! TCX and clsact count the same, and leave alone what others have put on the interface.
+//! TCX and clsact count the same, and do not affect the programs and filters of others.
 
 use anyhow::{Context as _, Result};
 use observer_tests::{
@@ -12,7 +12,7 @@ use observer_tests::{
     veth::{Family, Interface, Task, ip_batch},
 };
 
-/// Traffic of several kinds, each way.
+/// Traffic of several kinds in both directions.
 fn mixture(task: &Task) -> Result<Crossed> {
     let mut sent = Crossed::default();
     for family in Family::ALL {
@@ -26,7 +26,7 @@ fn mixture(task: &Task) -> Result<Crossed> {
     Ok(sent)
 }
 
-/// What is on an interface, as `tc` shows it.
+/// Qdiscs and filters of an interface, as `tc` shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Chain {
     qdiscs: String,
@@ -50,7 +50,7 @@ fn tc(interface: &Interface, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// A filter of somebody else's on both sides: it copies every frame to an interface of its own, which counts them.
+/// Third-party filters in both directions, which copy every frame to a dummy interface that counts them.
 struct Mirror<'a> {
     task: &'a Task,
 }
@@ -58,7 +58,7 @@ struct Mirror<'a> {
 impl<'a> Mirror<'a> {
     const NAME: &'static str = "mirror0";
 
-    /// Adds it, behind the first priority.
+    /// Adds them with a later priority than the first.
     fn add(task: &'a Task) -> Result<Self> {
         for end in task.ends() {
             let silent = || Ok(std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?);
@@ -80,7 +80,7 @@ impl<'a> Mirror<'a> {
         Ok(Self { task })
     }
 
-    /// How many frames it has seen.
+    /// Number of copied frames.
     fn seen(&self) -> Result<u64> {
         let counters = Counters::read(self.task.inside.namespace(), Self::NAME)?;
         Ok(counters.frames.egress.packets + counters.dropped)
@@ -113,7 +113,7 @@ fn clsact_counts_exactly_and_leaves_nothing() -> Result<()> {
     counts_exactly(&lab, "clsact")
 }
 
-/// Somebody else's filter was there before us.
+/// The filter of a third party exists before the daemon starts.
 fn stays_beside(lab: &Lab, attach: &str) -> Result<()> {
     let task = lab.task("task")?;
     tc(&task.inside, &format!("qdisc add dev {} clsact", task.inside.name()))?;
@@ -182,7 +182,7 @@ fn a_foreign_filter_at_our_priority_is_neither_replaced_nor_removed() -> Result<
     let device = task.inside.name();
     tc(&task.inside, &format!("qdisc add dev {device} clsact"))?;
     for side in ["ingress", "egress"] {
-        // No action: it matches, ends the chain of u32, and lets the packet go on.
+        // Without an action: it matches, ends the u32 chain, and lets the packet pass.
         let rule = format!(
             "filter add dev {device} {side} protocol ip prio 1 u32 match ip dst 192.0.2.1/32 flowid 1:1"
         );
@@ -204,7 +204,7 @@ fn a_foreign_filter_at_our_priority_is_neither_replaced_nor_removed() -> Result<
     Ok(())
 }
 
-/// Two daemons on one interface: each counts all of it, and the end of one changes nothing for the other.
+/// Two daemons on one interface: each counts all traffic, and the end of one does not affect the other.
 fn counts_beside_another(lab: &Lab, attach: &str) -> Result<()> {
     let task = lab.task("task")?;
     let before = Chain::of(&task.inside)?;
@@ -216,7 +216,7 @@ fn counts_beside_another(lab: &Lab, attach: &str) -> Result<()> {
     let alone = mixture(&task)?;
     let second = Books::close(second, [&task.inside])?;
     second.assert_exact(&task.inside, shared + alone);
-    // The qdisc that the first one made was in use when it ended, and is not the second one's to remove.
+    // The qdisc was in use when the daemon that created it ended, and the second daemon must not remove it.
     assert_eq!(Chain::of(&task.inside)?.filters, before.filters, "filters after both, and before");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Tasks of `host` mode, which share the host's interface: the kernel tells whose socket sends.
+//! Tasks in host mode, which share the host's interface: the kernel reports the sending control group.
 
 use std::process::{self, Command, Stdio};
 
@@ -18,7 +18,7 @@ use observer_tests::{
     veth::{Addresses, Family, Interface, Task, quiet},
 };
 
-/// A task of `host` mode with one container, and its control group, somewhere below the one that the runtime makes.
+/// A task in host mode with one container, and its control group below the runtime's.
 fn task_of_host(lab: &Lab, host: &Interface, number: u32) -> Result<(FakeTask, [Group; 2])> {
     let mut ecs = FakeTask::new(host, &format!("service-{number}"), number);
     ecs.mode = "host".into();
@@ -28,7 +28,7 @@ fn task_of_host(lab: &Lab, host: &Interface, number: u32) -> Result<(FakeTask, [
     Ok((ecs, groups))
 }
 
-/// Has a process of the group send, and be answered.
+/// Makes a process of the group send datagrams and receive replies.
 fn ping(group: &Group, from: &Interface, to: &Interface, family: Family) -> Result<Tally> {
     const COUNT: u64 = 4;
     let mut ping = Command::new("ping");
@@ -39,7 +39,7 @@ fn ping(group: &Group, from: &Interface, to: &Interface, family: Family) -> Resu
     Ok(Tally::of(COUNT, family.header() + 8 + 56))
 }
 
-/// Two tasks and the host itself send, and are observed with these settings.
+/// Two tasks and the host itself send; the daemon has these additional settings.
 fn share(lab: &Lab, [one, other]: [u32; 2], more: &[(&'static str, &str)]) -> Result<()> {
     need!(requires::program("ping"));
     let host = Task::join(lab.other_namespace("host")?, lab.other_namespace("world")?, Addresses::default())?;
@@ -47,7 +47,7 @@ fn share(lab: &Lab, [one, other]: [u32; 2], more: &[(&'static str, &str)]) -> Re
     let (inside, outside) = (&host.inside, &host.outside);
     let (one, [_outer, inner]) = task_of_host(lab, inside, one)?;
     let (other, [outer, _inner]) = task_of_host(lab, inside, other)?;
-    // One end of a pair is the host's own interface where a source says that it is an ENI.
+    // One end of a pair is the host's own interface, because a source names it as an ENI.
     let file = fake_ecs::write(&lab.path("tasks.json"), [&FakeTask::new(inside, "primary", 0x70)])?;
     let folder = lab.path("agent");
     fake_agent::write_state(&folder, [&one, &other])?;

@@ -1,5 +1,4 @@
-//! Who an interface is by each source alone, by several that disagree, and by none; and what a source that fails does
-//! not break.
+//! Identity of an interface from each source alone, from several that disagree, and from none; and sources that fail.
 
 use std::{
     collections::BTreeSet,
@@ -34,19 +33,19 @@ fn up(page: &Metrics, source: &str) -> Option<f64> {
     page.get("observer_source_up", &[("source", source)])
 }
 
-/// Waits until a label of the interface's info has this value.
+/// Waits until a label of the interface's info metric has this value.
 fn wait_label(daemon: &Daemon<'_>, task: &Task, label: &str, value: &str) -> Result<Metrics> {
     daemon.wait(&format!("{label} is {value}"), |page| {
         page.info(&task.inside).is_some_and(|info| info.label(label) == value)
     })
 }
 
-/// A daemon that looks for namespaces and asks one endpoint.
+/// A daemon with the source `netns` and one source that queries an endpoint.
 fn asking<'lab>(lab: &'lab Lab, source: &'static str, endpoint: &'static str, at: &str) -> Setup<'lab> {
     lab.daemon().sources(&["netns", source]).set(endpoint, at)
 }
 
-/// Sends, closes the books, and returns the fields that all records of flows must have.
+/// Sends traffic, closes the books, and returns the fields that all flow records must have.
 fn assert_recorded(daemon: Daemon<'_>, task: &Task, fields: &[(&str, &str)]) -> Result<()> {
     let sent = UDP.send(&task.inside, &task.outside)?;
     let books = Books::close(daemon, [&task.inside])?;
@@ -240,7 +239,7 @@ fn an_agents_database_that_is_being_written_gives_no_wrong_name() -> Result<()> 
     let writer = thread::spawn(move || -> Result<u32> {
         let mut rounds = 0;
         while !ended.load(Ordering::Relaxed) {
-            // Of changing length, so that pages split, merge and are used again.
+            // Of varying length, so that database pages split, merge and are reused.
             let mut tasks = writing.clone();
             for (number, task) in tasks.iter_mut().enumerate() {
                 task.containers = vec!["c".repeat(64); 1 + (rounds as usize * 7 + number) % 60];
@@ -274,7 +273,7 @@ fn an_agents_database_that_is_being_written_gives_no_wrong_name() -> Result<()> 
     Ok(())
 }
 
-/// A task, an instance that has its ENI, and a daemon that asks nobody else.
+/// A task, an instance with its ENI, and a daemon whose only metadata source is IMDS.
 fn with_imds(lab: &Lab, mood: Mood) -> Result<(Task, Shared<Instance>, FakeHttp, Setup<'_>)> {
     let task = lab.task("task")?;
     let mut instance = Instance::new([(task.inside.mac(), "eni-00000000000000120".to_owned())]);
@@ -356,7 +355,7 @@ fn a_task_metadata_endpoint_that_throttles_is_left_in_peace() -> Result<()> {
         .map(|(number, task)| FakeTask::new(&task.inside, &format!("service-{number}"), 0x130 + number))
         .collect();
     let folder = lab.path("agent");
-    // The state gives the ids at the endpoint; the names of services are of no use here.
+    // The state contains the endpoint IDs; names of services are irrelevant here.
     fake_agent::write_state(&folder, &all)?;
     let tmds = fake_agent::tmds(&Shared::new(all.clone()))?;
     tmds.throttled.store(4, Ordering::Relaxed);
@@ -376,7 +375,7 @@ fn a_task_metadata_endpoint_that_throttles_is_left_in_peace() -> Result<()> {
     assert_eq!(asked.len(), 4 + all.len(), "one answer for each task, and what was refused");
     let gaps = asked.windows(2).map(|pair| pair[1].at - pair[0].at);
     assert!(gaps.min().is_some_and(|gap| gap >= Duration::from_millis(150)), "they come slowly");
-    // Without a change nobody is asked again.
+    // Without a change, there are no further queries.
     daemon.wait_windows(0)?;
     thread::sleep(Duration::from_secs(2));
     assert_eq!(tmds.http.asked().len(), asked.len());
@@ -394,7 +393,7 @@ fn an_agent_that_restarts_leaves_what_it_said() -> Result<()> {
     let daemon = asking(&lab, "introspection", "introspection-url", &introspection.url()).start()?;
     wait_label(&daemon, &task, "task_id", &ecs.id)?;
     drop(introspection);
-    // A new interface has it asked at once.
+    // A new interface causes an immediate query.
     let other = lab.late_task("other")?;
     daemon.wait("it is down", |page| up(page, "introspection") == Some(0.0))?;
     wait_label(&daemon, &task, "task_id", &ecs.id)?;
@@ -413,7 +412,7 @@ fn records_wait_for_a_late_eni_for_one_window_at_most() -> Result<()> {
     let folder = lab.path("agent");
     fake_agent::write_state(&folder, [])?;
     let daemon = lab.daemon().window(6).sources(&["netns", "agent"]).set("agent-data", &folder).start()?;
-    // All that follows is to happen in one window, their first.
+    // Everything that follows happens in one window, the first of these interfaces.
     daemon.wait_windows(1)?;
     let tasks = [lab.late_task("late")?, lab.late_task("never")?];
     let [late, never] = &tasks;
@@ -433,7 +432,7 @@ fn records_wait_for_a_late_eni_for_one_window_at_most() -> Result<()> {
     late_ecs.eni.clone_from(&eni);
     fake_agent::write_state(&folder, [&late_ecs, &never_ecs])?;
     wait_label(&daemon, late, "interface_id", &eni)?;
-    // What was not to be known goes out without it, and later windows do not wait.
+    // Unknown fields are left out, and later windows do not wait.
     daemon.wait("the records of the first window are written", |page| {
         page.sum("observer_records_total", &[("log_status", "OK")]) >= 4
     })?;
@@ -518,7 +517,7 @@ fn secrets_beside_what_is_read_are_nowhere() -> Result<()> {
     wait_label(&daemon, &task, "interface_id", &ecs.eni)?;
     let report = daemon.get("/api/v1/tasks")?.body;
     let page = daemon.metrics()?.text;
-    // One that is not understood is not shown either.
+    // A file that cannot be parsed is not printed either.
     std::fs::write(folder.join("agent.db"), "s3cret".repeat(10_000))?;
     daemon.wait("it is down", |page| up(page, "agent") == Some(0.0))?;
     let down = daemon.get("/api/v1/tasks")?.body;

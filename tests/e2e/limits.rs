@@ -1,4 +1,4 @@
-//! Limits of the daemon's own resources: what does not fit is counted as lost, and the daemon lives.
+//! Limits of the daemon's own resources: excess traffic is counted as lost, and the daemon keeps running.
 
 use std::{
     io::{Read as _, Write as _},
@@ -25,7 +25,7 @@ use observer_tests::{
 
 const MIB: u64 = 1 << 20;
 
-/// A packet of each of these flows.
+/// Sends one packet of each of these flows.
 fn flood(from: &Interface, flows: Range<u64>) -> Result<Tally> {
     let template = Ipv4::new([10, 0, 0, 0].into(), protocol::UDP, udp(0, 53, 20)).frame();
     let socket = PacketSocket::open(from)?;
@@ -37,7 +37,7 @@ fn flood(from: &Interface, flows: Range<u64>) -> Result<Tally> {
     Ok(Tally::new(sent.packets, sent.bytes - sent.packets * LINK_HEADER))
 }
 
-/// Sends more flows than fit into the memory of a control group, in windows one after the other.
+/// Sends more flows than fit into the memory limit of a control group, in successive windows.
 fn crowd(lab: &Lab, group: &ControlGroup, outputs: &[&'static str], flows: u64) -> Result<()> {
     const ROUNDS: u64 = 3;
     let task = lab.task("task")?;
@@ -128,7 +128,7 @@ fn requests_have_a_limit_of_size_and_of_time() -> Result<()> {
     let daemon = lab.daemon().start()?;
     let connect = || -> Result<TcpStream> {
         let stream = TcpStream::connect_timeout(&daemon.listen(), poll::stretched(poll::PATIENCE))?;
-        // Longer than the limit.
+        // Longer than the server's limit.
         stream.set_read_timeout(Some(poll::stretched(3 * poll::PATIENCE)))?;
         Ok(stream)
     };
@@ -136,7 +136,7 @@ fn requests_have_a_limit_of_size_and_of_time() -> Result<()> {
     slow.write_all(b"GET /metrics HTTP/1.1\r\nHost: ")?;
     let mut large = connect()?;
     let head = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(64 << 10));
-    // It may be answered, and closed, before all of it is sent.
+    // The server may respond and close before the whole request is sent.
     let _ = large.write_all(head.as_bytes());
     let mut answer = [0; 12];
     large.read_exact(&mut answer)?;

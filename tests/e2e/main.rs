@@ -1,10 +1,10 @@
-//! The scenarios: the binary on a real kernel, in namespaces of its own. `cargo xtask test e2e` runs them.
+//! Scenarios: the binary on a real kernel, in private namespaces. `cargo xtask test e2e` runs them.
 //!
-//! They need root; without it each says that it is skipped. Any number of test threads will do: of scenarios that
-//! send traffic at most two run at once, and those that fill queues on purpose run alone (`requires::Turn`).
-//! A part of them: `cargo xtask test e2e -- NAME`.
+//! They need root; without it each prints a skip. Any number of test threads works: at most two scenarios with traffic
+//! run at once, and scenarios that fill queues run alone (`requires::Turn`). To run some of them: `cargo xtask test e2e
+//! -- NAME`.
 //!
-//! Each ends with the same sum: what the generator sent = what the interface counted = records + ledger of losses.
+//! Each ends with the same comparison: generated traffic = interface counters = records + losses.
 
 mod apart;
 mod bridge;

@@ -1,4 +1,4 @@
-//! The metrics page agrees with the records, and with Prometheus's own judge.
+//! The metrics page agrees with the records and passes Prometheus's own linter.
 
 use std::{
     io::Write as _,
@@ -27,7 +27,7 @@ fn every_reason_and_kind_is_there_at_the_first_scrape() -> Result<()> {
     let lab = lab!();
     let task = lab.task("task")?;
     let daemon = lab.daemon().start_unready()?;
-    // The very first page that it gives at all.
+    // The first page that the daemon serves.
     let page = poll::until("there is a page", poll::PATIENCE, || {
         let answer = daemon.get("/metrics").ok().filter(|answer| answer.status == 200);
         Ok(answer.map(|answer| answer.body))
@@ -209,7 +209,7 @@ fn promtool_finds_nothing_to_say() -> Result<()> {
     Ok(())
 }
 
-/// The series of a service, each way together.
+/// Totals of a service's series, both directions together.
 fn of_service(page: &Metrics, service: &str) -> u64 {
     page.sum("observer_packets_total", &[("service", service)])
 }
@@ -227,7 +227,7 @@ fn totals_of_a_service_outlive_its_tasks_and_count_those_that_no_scrape_saw() ->
     let before = daemon.wait("the lasting one is counted", |page| of_service(page, "web") == sent)?;
     let mac = short.inside.mac();
     let crossed = udp.send(&short.inside, &short.outside)?.packets;
-    // No scrape until it is gone, and forgotten.
+    // No scrape until the task is gone and forgotten.
     drop(short.end());
     poll::until_true("its records are written", poll::PATIENCE, || {
         Ok(Records::read(daemon.out())?.recorded(mac).egress.packets == crossed)
@@ -243,7 +243,7 @@ fn totals_of_a_service_outlive_its_tasks_and_count_those_that_no_scrape_saw() ->
         let grew = after.sum(name, &[]) - before.sum(name, &[]);
         assert!(grew >= crossed + u64::from(udp.flows) * udp.packets, "{name} grew by {grew}");
     }
-    // The promise holds for the host, too: what was seen or stopped is recorded or lost.
+    // The invariant holds for the whole host too: seen + stopped = recorded + lost.
     let all = |name: &str| after.sum(name, &[]);
     let lost: u64 = ["kernel", "window"]
         .iter()

@@ -1,4 +1,4 @@
-//! What an interface is called where no source knows its ENI, and which interfaces of a host are observed.
+//! Names of interfaces without a known ENI, and the selection of a host's interfaces.
 
 use anyhow::Result;
 use observer_tests::{
@@ -80,7 +80,7 @@ fn a_tasks_file_that_learns_of_a_task_gives_later_records_its_eni() -> Result<()
 #[test]
 fn a_host_observes_its_own_interface_that_a_source_knows() -> Result<()> {
     let lab = lab!();
-    // Not below the directory of namespaces: only the daemon's own, the "host".
+    // Outside of the directory of namespaces: only in the daemon's own namespace, the "host".
     let task = observer_tests::veth::Task::join(
         lab.other_namespace("host")?,
         lab.other_namespace("world")?,
@@ -106,7 +106,7 @@ fn a_host_observes_its_own_interface_that_a_source_knows() -> Result<()> {
 #[test]
 fn a_link_into_a_task_is_not_counted_a_second_time_on_the_host() -> Result<()> {
     let lab = lab!();
-    // The task's other end lies in what is the host to the daemon.
+    // The task's other end is in the daemon's own namespace.
     let task = lab.task("task")?;
     let host = &task.outside;
     let daemon = lab.daemon().sources(&["netns", "host"]).inside(host.namespace()).start()?;

@@ -1,4 +1,4 @@
-//! The device through which traffic leaves a namespace is observed, once, whatever it is called and whatever stands on it.
+//! The device through which traffic leaves a namespace is observed once, whatever its name and the devices above it.
 
 use std::{
     ffi::OsStr,
@@ -19,7 +19,7 @@ use observer_tests::{
     veth::{Addresses, Family, Task, ip_batch, silence},
 };
 
-/// Bytes that are not UTF-8, as a name, an alias or an alternative name may be.
+/// Bytes that are not UTF-8, which names, aliases and alternative names may have.
 const NAME: &[u8] = b"caf\xe9-\xff0";
 
 /// Runs `ip` with arguments of any bytes.
@@ -50,7 +50,7 @@ fn an_alias_and_a_second_name_of_any_bytes_hide_nothing() -> Result<()> {
     let (namespace, device) = (task.inside.namespace(), task.inside.name().as_bytes());
     ip(namespace, &[b"link", b"set", b"dev", device, b"alias", NAME])?;
     ip(namespace, &[b"link", b"property", b"add", b"dev", device, b"altname", NAME])?;
-    // Has the namespace listed again.
+    // Causes another listing of the namespace.
     ip(namespace, &[b"addr", b"add", b"10.77.1.50/24", b"dev", device])?;
     daemon.wait_windows(2)?;
     sent += send_both_ways(&task)?;
@@ -99,14 +99,14 @@ fn an_interface_with_a_name_of_any_bytes_is_observed_and_shown() -> Result<()> {
     Ok(())
 }
 
-/// A kind of device that this kernel can make.
+/// A kind of device that this kernel supports.
 fn makes(lab: &Lab, kind: &str) -> Result<(), Missing> {
     let missing = || Missing::new(format!("devices of the kind {kind}"));
     let namespace = lab.other_namespace("probe").map_err(|_| missing())?;
     ip_batch(&namespace, &format!("link add probe0 type {kind}\n")).map_err(|_| missing())
 }
 
-/// A task whose address moves from `eth0` to a device that `eth0` becomes a port of.
+/// Moves a task's address from `eth0` to a new device of which `eth0` becomes a port.
 fn as_port(task: &Task, kind: &str) -> Result<()> {
     let (inside, outside) = (&task.inside, &task.outside);
     let (name, address) = (inside.name(), inside.address(Family::V4));
@@ -159,7 +159,7 @@ fn a_port_of_a_bridge_within_is_counted_once() -> Result<()> {
     is_counted_as_port(&lab, "bridge mcast_snooping 0")
 }
 
-/// Both ends of a pair within a namespace lead nowhere.
+/// A pair with both ends in one namespace does not lead out of it.
 #[test]
 fn what_stays_within_a_namespace_is_left_out_with_a_reason() -> Result<()> {
     let lab = lab!();
@@ -180,7 +180,7 @@ fn what_stays_within_a_namespace_is_left_out_with_a_reason() -> Result<()> {
     Ok(())
 }
 
-/// The name of the agent's link alone hides no way out.
+/// A device with the name of the agent's link is observed if it is the way out.
 #[test]
 fn a_link_that_is_called_as_the_agents_is_observed_where_it_is_the_only_way_out() -> Result<()> {
     let lab = lab!();

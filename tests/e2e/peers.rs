@@ -1,14 +1,14 @@
-//! What has gone wrong in other programs that count flows, and the scenarios that show that it does not here.
+//! Failures known from other flow counting programs, and the scenarios that show that observer does not have them.
 
 use std::{collections::BTreeSet, env, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// A failure that has happened elsewhere.
+/// A failure of another program.
 struct Failure {
     id: &'static str,
     what: &'static str,
-    /// The tests that would see it.
+    /// The tests that would detect it.
     scenarios: &'static [&'static str],
 }
 
@@ -16,7 +16,7 @@ const fn failure(id: &'static str, what: &'static str, scenarios: &'static [&'st
     Failure { id, what, scenarios }
 }
 
-/// L are losses, D double and wrong counts.
+/// L: losses. D: double or wrong counts.
 const FAILURES: [Failure; 18] = [
     failure(
         "L1",
@@ -129,7 +129,7 @@ const FAILURES: [Failure; 18] = [
     ),
 ];
 
-/// The tests of this program.
+/// All tests of this program.
 fn tests() -> Result<BTreeSet<String>> {
     let output = Command::new(env::current_exe()?).args(["--list", "--format", "terse"]).output()?;
     ensure!(output.status.success(), "--list: {}", String::from_utf8_lossy(&output.stderr));

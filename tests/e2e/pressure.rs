@@ -1,4 +1,4 @@
-//! More flows than memory. Nothing may vanish: a packet is in a record or in the count of the lost.
+//! More flows than memory. Every packet is in a record or in the count of lost packets.
 
 use std::{
     collections::BTreeSet,
@@ -27,17 +27,17 @@ use observer_tests::{
     veth::Interface,
 };
 
-/// Far more than the least memory holds.
+/// Far more flows than the minimum memory holds.
 const MANY: u64 = 150_000;
 
-/// A packet of each of these flows, of sizes that differ. The same number is the same flow.
+/// Sends one packet of each of these flows, with different sizes. The same number is the same flow.
 fn flood(from: &Interface, flows: Range<u64>) -> Result<Tally> {
     const SIZES: u64 = 20;
     let length = |number: u64| 28 + number % SIZES;
     let template = Ipv4::new([10, 0, 0, 0].into(), protocol::UDP, udp(0, 53, SIZES as usize)).frame();
     let socket = PacketSocket::open(from)?;
     let sent = socket.send_each(&template, flows.clone(), |number, frame| {
-        // What the header does not claim is padding.
+        // Bytes beyond the length in the header are padding.
         frame[ipv4_at::TOTAL_LENGTH].copy_from_slice(&(length(number) as u16).to_be_bytes());
         frame[ipv4_at::SOURCE].copy_from_slice(&source(number).octets());
         frame[ipv4_at::SOURCE_PORT].copy_from_slice(&(number as u16).to_be_bytes());
@@ -45,7 +45,7 @@ fn flood(from: &Interface, flows: Range<u64>) -> Result<Tally> {
     Ok(Tally::new(sent.packets, flows.map(length).sum()))
 }
 
-/// The source address of a flow of [`flood`].
+/// Source address of a flow of [`flood`].
 fn source(number: u64) -> Ipv4Addr {
     (u32::from_be_bytes([10, 0, 0, 0]) + number as u32).into()
 }
@@ -54,7 +54,7 @@ fn spilled(page: &Metrics) -> u64 {
     page.sum("observer_spilled_entries_total", &[])
 }
 
-/// Packets and bytes that all interfaces together have lost for a reason.
+/// Packets and bytes lost for a reason, of all interfaces.
 fn lost_for(page: &Metrics, reason: &str) -> Tally {
     let told = |name| page.sum(name, &[("stage", "kernel"), ("reason", reason)]);
     Tally::new(told("observer_lost_packets_total"), told("observer_lost_bytes_total"))
@@ -89,7 +89,7 @@ fn a_map_that_is_full_evicts_no_flow_silently() -> Result<()> {
 fn what_no_longer_fits_while_the_daemon_stands_still_is_lost_by_number() -> Result<()> {
     let lab = lab!(alone);
     let task = lab.task("task")?;
-    // One window holds it all, but for the seconds around its end.
+    // All in one window, except around its end.
     let daemon = lab.daemon().window(600).set("flow-memory", "4MiB").start()?;
     let mut sent = flood(&task.outside, 0..MANY)?;
     daemon.freeze()?;
@@ -119,8 +119,7 @@ fn a_stalled_reader_recovers_within_two_windows_and_hides_no_flow() -> Result<()
     let daemon = lab.daemon().window(1).set("flow-memory", "4MiB").start()?;
     daemon.freeze()?;
     let mut sent = flood(&task.outside, CROWD)?;
-    // Cache and ring are full by now. What comes takes the place of others, and makes room again for others, all of
-    // which is lost.
+    // Cache and ring are full: new flows evict others, and later ones evict them, and all of these are lost.
     sent += flood(&task.outside, PROBES)?;
     sent += flood(&task.outside, CROWD)?;
     daemon.thaw()?;
@@ -137,7 +136,7 @@ fn a_stalled_reader_recovers_within_two_windows_and_hides_no_flow() -> Result<()
     let since = books.records.with_status(task.inside.mac(), Status::SkipData);
     assert!(since.len() <= 2, "{} windows lost something, of which one stood still", since.len());
 
-    // Whatever became of its first packet: no flow stays hidden.
+    // Whether its first packet was lost or not, no flow may stay unrecorded.
     let seen: BTreeSet<IpAddr> = books
         .records
         .with_status(task.inside.mac(), Status::Ok)
@@ -153,7 +152,7 @@ fn a_stalled_reader_recovers_within_two_windows_and_hides_no_flow() -> Result<()
 fn a_full_table_of_one_task_takes_nothing_from_another() -> Result<()> {
     const STORM: Duration = Duration::from_secs(4);
     const STALLS: u32 = 3;
-    /// Of the calm task, in each of its rounds.
+    /// Flows of the calm task in each round.
     const FLOWS: Range<u64> = 0..100;
     let lab = lab!(alone);
     let tasks = lab.tasks(["noisy", "calm"].map(String::from))?;
@@ -204,7 +203,7 @@ fn tuples_chosen_to_collide_find_as_much_room_as_others() -> Result<()> {
     const FLOWS: u64 = SIDE * SIDE;
     let lab = lab!(alone);
     let task = lab.task("task")?;
-    // Where only the uppermost bytes of two words differ, a product without more has 256 values for all of them.
+    // A plain multiplication has only 256 values for keys that differ in the uppermost bytes of two words.
     let template = Ipv4::new([10, 9, 0, 0].into(), protocol::UDP, udp(53, 53, 30)).frame();
     let daemon = lab.daemon().start()?;
     let socket = PacketSocket::open(&task.outside)?;
@@ -240,7 +239,7 @@ fn a_storm_of_new_flows_on_all_cpus_is_no_reason_to_evict_or_to_record_twice() -
     })?;
     let books = Books::close_in_brief(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::ingress(sent));
-    // No flow has a packet more or less than its one, nor two records.
+    // Each flow has exactly one packet and one record.
     let flows: BTreeSet<(Direction, Flow)> = books.records.flows(task.inside.mac()).map(|it| it.0).collect();
     assert_eq!(flows.len() as u64, THREADS * EACH, "flows");
     assert_eq!(books.records.flows(task.inside.mac()).count(), flows.len(), "records");
@@ -267,7 +266,7 @@ fn packets_of_known_flows_raise_no_event() -> Result<()> {
     let page = &books.metrics;
     assert_eq!(spilled(page), 0, "entries that came by the ring");
     assert_eq!(page.sum("observer_copied_frames_total", &[]), 0, "frames whose headers were copied");
-    // What the daemon is told grows with flows and drains, not with packets.
+    // Messages to the daemon grow with flows and drains, not with packets.
     let drains = page.sum("observer_drain_duration_seconds_count", &[("phase", "read")]);
     let most = FLOWS * cpus::allowed()?.len() as u64 * drains;
     let told = page.sum("observer_drained_entries_total", &[]);
@@ -277,8 +276,8 @@ fn packets_of_known_flows_raise_no_event() -> Result<()> {
 
 #[test]
 fn no_map_of_the_daemon_is_an_lru_that_evicts_by_itself() -> Result<()> {
-    // `enum bpf_map_type`: hash maps, which refuse what does not fit (those of the drops), arrays, arrays for each CPU,
-    // arrays of maps, of programs, ring buffers.
+    // Values of `enum bpf_map_type` with a bound: hash maps, which refuse entries beyond it (those of the drops),
+    // arrays, per-CPU arrays, arrays of maps and of programs, ring buffers.
     const KEEPING: [&str; 6] = ["1", "2", "3", "6", "12", "27"];
     let lab = lab!();
     let task = lab.task("task")?;
@@ -286,7 +285,7 @@ fn no_map_of_the_daemon_is_an_lru_that_evicts_by_itself() -> Result<()> {
     daemon.wait_attached(&task.inside)?;
     let mut types = Vec::new();
     for entry in fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid()))?.flatten() {
-        // A descriptor may close meanwhile.
+        // A descriptor may be closed in the meantime.
         let info = fs::read_to_string(entry.path()).unwrap_or_default();
         let kind = info.lines().find_map(|line| line.strip_prefix("map_type:"));
         types.extend(kind.map(|kind| kind.trim().to_owned()));
@@ -337,9 +336,9 @@ fn the_loss_counter_itself_loses_nothing_while_it_is_scraped() -> Result<()> {
     Ok(())
 }
 
-/// Seconds of CPU time that the daemon has used, in all its threads.
+/// CPU time of the daemon in seconds, all threads.
 fn cpu_time(daemon: &Daemon<'_>) -> Result<f64> {
-    // utime and stime, the 14th and 15th field; the name, which is the second, may hold spaces (proc(5)).
+    // utime and stime are fields 14 and 15. The second field, the name, may contain spaces (proc(5)).
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid()))?;
     let fields: Vec<&str> = stat.rsplit_once(") ").context("a name")?.1.split(' ').collect();
     let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
@@ -350,15 +349,15 @@ fn cpu_time(daemon: &Daemon<'_>) -> Result<f64> {
 #[test]
 fn overload_costs_the_daemon_a_bounded_share_of_a_cpu_and_it_recovers() -> Result<()> {
     const STORM: Duration = Duration::from_secs(4);
-    /// Of each CPU: more than find room, and few enough that a window of them is written before the next ends.
+    /// Flows per CPU: more than fit, and few enough that a window of them is written before the next ends.
     const FLOWS: u64 = 30_000;
-    /// Seconds for a packet that is a flow of its own; measured: 1 µs.
+    /// Seconds of CPU per packet with its own flow; measured: 1 µs.
     const DEAREST: f64 = 5e-6;
     let lab = lab!(alone);
     let task = lab.task("task")?;
     let daemon = lab.daemon().window(2).set("flow-memory", "4MiB").start()?;
     let (start, before) = (Instant::now(), cpu_time(&daemon)?);
-    // Each CPU sends new flows as fast as it can: nearly every packet takes another flow's place.
+    // Each CPU sends new flows as fast as possible, so that nearly every packet evicts another flow.
     let sent = cpus::on_each(|cpu| {
         let mut sent = Tally::default();
         while start.elapsed() < STORM {
@@ -378,7 +377,7 @@ fn overload_costs_the_daemon_a_bounded_share_of_a_cpu_and_it_recovers() -> Resul
     let share = used / wall.as_secs_f64();
     let lost = books.lost(&task.inside);
     println!("{sent} sent in {wall:?}, {lost} lost, {share:.2} of a CPU used; afterwards {idle:.3}");
-    // What it takes grows with what is sent, whatever of it finds room, and ends with it.
+    // CPU time grows with the packets sent, evicted or not, and ends with them.
     assert!(used < DEAREST * sent.packets as f64, "{used} s of CPU time for {sent}");
     assert!(idle < 0.5, "{idle:.2} of a CPU used two windows after the storm");
     Ok(())

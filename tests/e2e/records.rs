@@ -1,5 +1,5 @@
-//! Records in every format: text, Parquet and JSON lines of one run, as DuckDB, ClickHouse, pyarrow and flowlogs-reader
-//! read them.
+//! Records in every format: text, Parquet and JSON lines of one run, read by DuckDB, ClickHouse, pyarrow and
+//! flowlogs-reader.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use observer_tests::{
     veth::{Addresses, Family},
 };
 
-/// Formats, with how many fields they have and the version that their records carry.
+/// Formats, with their number of fields and the version in their records.
 const FORMATS: [(&str, &str, usize, u64); 6] = [
     ("v2", "v2", 14, 2),
     ("ecs", "ecs", 40, 8),
@@ -39,7 +39,7 @@ const FORMATS: [(&str, &str, usize, u64); 6] = [
     ),
 ];
 
-/// The names of a file's first line, as other formats write them.
+/// Column names of a text header, in the style of the other formats.
 fn columns(header: &str) -> Vec<String> {
     header.split(' ').map(|name| name.replace('-', "_")).collect()
 }
@@ -222,7 +222,7 @@ fn what_is_filtered_is_counted() -> Result<()> {
 fn like_aws_what_it_never_logs_is_left_out_on_demand() -> Result<()> {
     let lab = lab!();
     let usual = Addresses::default();
-    // Amazon's time service is at the other end, over IPv4.
+    // The peer has the IPv4 address of Amazon's time service.
     let task = lab.task_with(
         "task",
         Addresses {
@@ -267,7 +267,7 @@ fn the_fourteen_fields_are_in_every_json_line_whatever_the_format() -> Result<()
 
 #[test]
 fn a_dictionary_that_grows_too_large_is_given_up_and_every_reader_goes_on() -> Result<()> {
-    // As many sources as fill a dictionary of a megabyte twice over, and more rows than a row group has.
+    // Enough sources to fill a dictionary of a megabyte twice, and more rows than a row group has.
     const FLOWS: u16 = 60_000;
     const SAME: u16 = 10_000;
     let lab = lab!();

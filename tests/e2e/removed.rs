@@ -1,5 +1,5 @@
-//! Somebody removes the daemon's programs from an interface under traffic: they come back, and what passed meanwhile is a
-//! loss with a reason, to the last packet by the interface's own counters.
+//! The daemon's programs are removed from an interface under traffic: they are attached again, and the packets in
+//! between are a loss with a reason, exact by the interface's own counters.
 
 use std::time::{Instant, SystemTime};
 
@@ -45,7 +45,7 @@ fn replace_qdisc(interface: &Interface) -> Result<()> {
     tc(interface, &format!("qdisc add dev {} clsact", interface.name()))
 }
 
-/// Waits until an interface's ledger has grown in both directions since it was `before`.
+/// Waits until an interface's ledger has grown in both directions beyond `before`.
 fn wait_counted(daemon: &Daemon<'_>, interface: &Interface, before: [u64; 2]) -> Result<[u64; 2]> {
     let frames = |page: &observer_tests::metrics::Metrics| {
         page.ledger(interface).map_or([0; 2], |ledger| ledger.map(|side| side.frames.packets))
@@ -55,8 +55,8 @@ fn wait_counted(daemon: &Daemon<'_>, interface: &Interface, before: [u64; 2]) ->
     Ok(frames(&page))
 }
 
-/// Asserts that the ledger and the loss for this reason are together all that the interface counted, and that no window
-/// of this time is told as one without data.
+/// Asserts that the ledger and the loss for this reason add up to the interface's counters, and that no window of this
+/// time has a NODATA record.
 fn assert_whole(books: &Books, interface: &Interface, (start, end): (i64, i64)) {
     let missed = books.metrics.uncounted(interface, "hook_removed");
     let counted = books.counters[&interface.mac()].frames;
@@ -77,12 +77,12 @@ fn assert_whole(books: &Books, interface: &Interface, (start, end): (i64, i64)) 
     assert!(silent.is_empty(), "NODATA of an interface that carried packets all the time: {silent:?}");
 }
 
-/// UNIX seconds.
+/// Current time, UNIX seconds.
 fn now() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
 }
 
-/// A daemon that has counted packets of a task each way.
+/// A running daemon that has counted packets of a task in both directions.
 struct Observed<'lab> {
     daemon: Daemon<'lab>,
     traffic: [Trickle; 2],
@@ -115,7 +115,7 @@ impl<'lab> Observed<'lab> {
     }
 }
 
-/// Under traffic both ways, `remove` is done, and in these directions packets are missed.
+/// Runs `remove` under traffic in both directions. Packets in the directions `misses` are not counted meanwhile.
 fn comes_back(lab: &Lab, attach: &str, remove: Remove, missed_in: &[Direction]) -> Result<()> {
     let task = lab.task("task")?;
     let observed = Observed::start(lab, attach, &task)?;
@@ -182,7 +182,7 @@ fn one_of_two_tcx_links_that_is_detached_comes_back() -> Result<()> {
     )
 }
 
-/// A TC program behind XDP counts what XDP does not.
+/// A TC program behind XDP counts packets that XDP does not see.
 #[test]
 fn an_xdp_link_that_is_detached_comes_back_and_nothing_is_missed() -> Result<()> {
     let lab = lab!();
@@ -199,13 +199,13 @@ fn an_xdp_link_that_is_detached_comes_back_and_nothing_is_missed() -> Result<()>
         })?;
         sent += udp.send(&task.outside, &task.inside)?;
     }
-    // Which makes sure that XDP counts.
+    // This also checks that XDP counts.
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::ingress(sent));
     Ok(())
 }
 
-/// The programs cannot come back as long as another qdisc has the place of theirs.
+/// The programs cannot be attached again while another qdisc is in their place.
 #[test]
 fn an_interface_without_its_programs_is_never_told_as_silent() -> Result<()> {
     let lab = lab!();
@@ -216,7 +216,7 @@ fn an_interface_without_its_programs_is_never_told_as_silent() -> Result<()> {
     let daemon = &observed.daemon;
     remove_qdisc(&task.inside)?;
     until("another qdisc takes its place", PATIENCE, || {
-        // The daemon may be there first.
+        // The daemon may be faster.
         if tc(&task.inside, &format!("qdisc add dev {device} ingress")).is_ok() {
             return Ok(Some(()));
         }
@@ -248,7 +248,7 @@ fn an_interface_without_its_programs_is_never_told_as_silent() -> Result<()> {
     Ok(())
 }
 
-/// A filter for egress on an `ingress` qdisc would count what comes in as what goes out.
+/// An egress filter on an `ingress` qdisc would count incoming packets as outgoing.
 #[test]
 fn an_interface_with_an_ingress_qdisc_fails_with_the_reason() -> Result<()> {
     let lab = lab!();

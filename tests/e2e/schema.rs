@@ -1,4 +1,4 @@
-//! `observer schema`: what readers are told runs as it is printed.
+//! `observer schema`: its output runs unchanged in the readers.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use observer_tests::{
 fn a_fleet_s_folders_are_one_table_to_duckdb() -> Result<()> {
     let lab = lab!();
     let python = need!(Python::find());
-    // Two hosts, of which one is of another account, put their files into one place.
+    // Two hosts of different accounts write to the same directory.
     let tasks = lab.tasks(["one", "two"].map(String::from))?;
     let fleet = lab.path("fleet");
     let mut sent = Crossed::default();

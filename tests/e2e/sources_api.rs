@@ -1,4 +1,4 @@
-//! The Amazon ECS API as a source, played by moto.
+//! The Amazon ECS API as a source, simulated by moto.
 
 use std::{fs, time::Duration};
 
@@ -21,7 +21,7 @@ use observer_tests::{
 
 const UDP: Udp = Udp { family: Family::V4, flows: 2, packets: 20, payload: 64 };
 
-/// A task that the API knows, on this host; the agent's endpoint tells that it is here.
+/// A task on this host that the API knows; the agent's endpoint lists it.
 fn here(lab: &Lab, known: &MotoTask) -> Result<(Task, FakeHttp)> {
     let (inside, outside) = (lab.observed_namespace("task")?, lab.other_namespace("task")?);
     let addresses = Addresses { ipv6: false, ..Addresses::default() };
@@ -68,7 +68,7 @@ fn the_api_tells_eni_and_service() -> Result<()> {
     assert_eq!(report.field(&mac, "interface-id"), (known.eni.as_str(), "api"));
     assert_eq!(report.field(&mac, "subnet-id"), (known.subnet.as_str(), "api"));
     assert_eq!(report.field(&mac, "ecs-service-name"), ("web", "api"));
-    // Nothing changes, so nothing is asked again.
+    // Without changes, there are no further queries.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(moto.asked(&lab)? - before, 2, "one request about the task, one about the instance");
     let sent = UDP.send(&task.inside, &task.outside)?;
@@ -81,7 +81,7 @@ fn the_api_tells_eni_and_service() -> Result<()> {
     Ok(())
 }
 
-/// A metadata service: of the instance, and below `/task` of the task.
+/// A metadata service with the instance's credentials, and the task's below `/task`.
 fn metadata(keys: &Keys) -> Result<FakeHttp> {
     let credentials = serde_json::json!({
         "Code": "Success", "AccessKeyId": keys.id, "SecretAccessKey": keys.secret, "Token": keys.token,
@@ -148,7 +148,7 @@ fn requests_are_signed_with_the_credentials_of_each_place() -> Result<()> {
             .with_context(|| format!("credentials from {name}: {}", daemon.said()))?;
         daemon.stop()?;
     }
-    // moto does look at signatures.
+    // moto verifies signatures here.
     let daemon = asking(&lab, &introspection, &moto.url())
         .env("AWS_ACCESS_KEY_ID", id)
         .env("AWS_SECRET_ACCESS_KEY", "another")

@@ -1,4 +1,4 @@
-//! Signals, and a stop that takes no longer than it may: whatever is stuck, the rest is done, and what is lost is said.
+//! Signals, and the time limit of a stop: everything that is not stuck is completed, and losses are reported.
 
 use std::{
     path::{Path, PathBuf},
@@ -27,7 +27,7 @@ fn send(task: &Task) -> Result<Tally> {
     UDP.send(&task.inside, &task.outside)
 }
 
-/// Asserts that the files hold all of it.
+/// Asserts that the files contain all sent traffic.
 fn assert_recorded(out: &Path, task: &Task, sent: Tally) -> Result<()> {
     let records = Records::read(out)?;
     assert_eq!(records.recorded(task.inside.mac()), Crossed::egress(sent), "what the files hold");
@@ -39,7 +39,7 @@ fn assert_recorded(out: &Path, task: &Task, sent: Tally) -> Result<()> {
 fn signals_of_supervisors_and_terminals_end_nothing_and_lose_nothing() -> Result<()> {
     let lab = lab!();
     let task = lab.task("task")?;
-    // One window, so that what comes before a signal is lost if the signal ends it.
+    // One window, so that earlier traffic is lost if the signal kills the daemon.
     let daemon = lab.daemon().window(600).start()?;
     let mut sent = send(&task)?;
     for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM] {
@@ -52,7 +52,7 @@ fn signals_of_supervisors_and_terminals_end_nothing_and_lose_nothing() -> Result
         sent += send(&task)?;
     }
     for signal in [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
-        // It stands still, unless no shell is there that could let it go on. The kernel goes on counting.
+        // It stops, unless no shell could resume it. The kernel keeps counting.
         daemon.signal(signal)?;
         sent += send(&task)?;
         daemon.thaw()?;
@@ -61,14 +61,14 @@ fn signals_of_supervisors_and_terminals_end_nothing_and_lose_nothing() -> Result
     assert_recorded(&daemon.stop()?.out, &task, sent)
 }
 
-/// A daemon whose standard output is a pipe that is full.
+/// A daemon whose standard output is a full pipe.
 fn full_stdout<'lab>(lab: &'lab lab::Lab, stop_timeout: &str) -> Result<(FullPipe, Setup<'lab>)> {
     let (pipe, stdout) = FullPipe::new()?;
     let setup = lab.daemon().window(600).also_output("stdout").set("stop-timeout", stop_timeout);
     Ok((pipe, setup.stdout(stdout)))
 }
 
-/// The value of a field of the line that has these words.
+/// The value of a field in the log line that contains `words`.
 fn field(said: &str, words: &str, name: &str) -> Result<u64> {
     let line =
         said.lines().find(|line| line.contains(words)).with_context(|| format!("{words:?} in {said}"))?;
@@ -87,7 +87,7 @@ fn a_standard_output_that_nobody_reads_does_not_hold_up_the_end() -> Result<()> 
     let sent = send(&task)?;
     daemon.signal(Signal::SIGTERM)?;
     let stopped = daemon.ends_with(1)?;
-    // The other output has all of it, and what this one has not is said.
+    // The other output is complete, and the losses of this one are reported.
     assert_recorded(&stopped.out, &task, sent)?;
     let said = &stopped.said;
     let lost = Tally::new(field(said, LOST, "packets")?, field(said, LOST, "bytes")?);
@@ -108,7 +108,7 @@ fn what_waited_for_a_standard_output_is_all_counted() -> Result<()> {
     let lost = |page: &observer_tests::metrics::Metrics| {
         page.sum("observer_lost_packets_total", &[("stage", "sink"), ("reason", "queue_full")])
     };
-    // One window is being written, two wait, and some find no room.
+    // One window is being written, two are waiting, and further ones are lost.
     while lost(&daemon.metrics()?) == 0 {
         sent += send(&task)?;
         daemon.wait_windows(2)?;
@@ -169,7 +169,7 @@ fn a_second_signal_ends_the_wait() -> Result<()> {
     let daemon = setup.start()?;
     let sent = send(&task)?;
     daemon.signal(Signal::SIGTERM)?;
-    // The other output is done.
+    // The other output is finished.
     poll::until_true("the files are finished", poll::PATIENCE, || {
         Ok(unfinished(daemon.out())?.is_empty() && !Records::read(daemon.out())?.all.is_empty())
     })?;
@@ -189,7 +189,7 @@ fn a_standard_error_that_nobody_reads_holds_up_nothing() -> Result<()> {
     let daemon = lab.daemon().window(1).set("log-level", "debug").stderr(stderr).start()?;
     let mut sent = Tally::default();
     for _ in 0..5 {
-        // Each would be a line.
+        // A log line for each of these would be wrong.
         daemon.signal(Signal::SIGHUP)?;
         sent += send(&task)?;
         daemon.wait_windows(1)?;
@@ -218,7 +218,7 @@ fn lines_that_standard_error_had_no_room_for_are_counted() -> Result<()> {
     Ok(())
 }
 
-/// Stops a daemon one of whose threads is stuck, as one is that waits for a disk, and returns what it leaves.
+/// Stops a daemon with one thread stuck, as if waiting for a disk; returns its files and output.
 fn stop_with_a_stuck(thread: &str, status: i32, test: &str) -> Result<(Tally, u64, Stopped)> {
     let lab = lab::Lab::new(test, 1)?;
     let task = lab.task("task")?;
@@ -245,7 +245,7 @@ fn a_disk_that_hangs_does_not_hold_up_the_end() -> Result<()> {
 #[test]
 fn a_thread_that_hangs_does_not_keep_the_last_records_from_being_written() -> Result<()> {
     need!(requires::root());
-    // The thread that writes records is told to stop all the same. The search for interfaces leaves nothing behind.
+    // The thread that writes records still stops. The search for interfaces leaves nothing behind.
     for (thread, status) in [("watch", 0), ("interfaces", 1)] {
         let (sent, text, stopped) = stop_with_a_stuck(thread, status, &format!("stuck-{thread}"))?;
         assert_eq!(text, sent.packets, "with a stuck {thread}");

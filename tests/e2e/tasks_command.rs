@@ -1,4 +1,4 @@
-//! `observer tasks`: with a daemon and without, as a table and as JSON.
+//! `observer tasks`: with and without a running daemon, as a table and as JSON.
 
 use std::{process::Command, time::Duration};
 
@@ -20,7 +20,7 @@ fn run(command: &mut Command) -> Result<String> {
     Ok(exit.stdout)
 }
 
-/// Two tasks in the agent's state, of which one is on this host, and its ENI without an id.
+/// Two tasks in the agent's state: one on this host, and its ENI has no ID.
 fn half_known(lab: &Lab) -> Result<(Task, FakeTask, FakeTask)> {
     let task = lab.task("task")?;
     let mut here = FakeTask::new(&task.inside, "web", 0x201);
@@ -132,8 +132,8 @@ fn a_task_that_is_not_on_this_host_shows_what_sources_tell_of_it() -> Result<()>
     Ok(())
 }
 
-/// With `/proc` among the folders of namespaces a daemon would observe all that this machine runs, which is not ours
-/// to do; the command only looks.
+/// A daemon with `/proc` among its folders of namespaces would observe everything on this machine. The command only
+/// lists it.
 #[test]
 fn task_metadata_alone_is_found_by_the_environment_of_a_process() -> Result<()> {
     let lab = lab!();
@@ -180,14 +180,14 @@ fn with_a_daemon_it_is_the_daemon_that_tells() -> Result<()> {
         page.info(&task.inside).is_some_and(|info| info.label("task_id") == here.id)
     })?;
     let mut command = command()?;
-    // It has no source of its own that could answer.
+    // It has no source of its own, so the answer comes from the daemon.
     command.args(["tasks", "--json", "--source", "host", "--listen", &daemon.listen().to_string()]);
     let report = Report::parse(&run(&mut command)?)?;
     let interface = report.interface(&mac(&task.inside)).context("the interface")?.clone();
     assert_eq!(interface["attach"], "observed");
     assert_eq!(interface["addresses"][0], "10.0.4.128");
     assert_eq!(report.source("agent").context("the source")?["up"], true);
-    // Unless it is told to look for itself.
+    // With this flag it queries sources itself.
     let report = Report::parse(&run(command.arg("--no-daemon"))?)?;
     assert_eq!(report.interface(&mac(&task.inside)), None);
     daemon.stop()?;

@@ -1,4 +1,4 @@
-//! Super-packets in a tunnel: each of their segments has the headers outside and inside.
+//! Super-packets in a tunnel: each segment has the outer and the inner headers.
 
 use anyhow::{Context as _, Result};
 use observer_tests::{
@@ -41,7 +41,7 @@ fn transfer(tunnel: Tunnel, offloads: Offloads) -> Result<()> {
     let sent = Crossed::of(|direction| tunnel.outside_of(sent.get(direction)));
     books.assert_exact(&task.inside, sent);
     if !offloads.tso {
-        // Every segment was a frame on the wire, and the interface has counted each.
+        // Every segment was a frame on the wire and in the interface's counters.
         let frames = books.counters[&task.inside.mac()].frames;
         let wire = Crossed::of(|direction| {
             let Tally { packets, bytes } = frames.get(direction);
@@ -52,9 +52,9 @@ fn transfer(tunnel: Tunnel, offloads: Offloads) -> Result<()> {
     Ok(())
 }
 
-/// With super-packets on the wire, with segments there, and with segments that are merged before the hook.
+/// Checks super-packets on the wire, segments on the wire, and segments merged before the hook.
 fn segments_equal_the_wire(tunnel: Tunnel) -> Result<()> {
-    // On a busy machine TCP may send a segment twice, and then nobody knows what was sent.
+    // On a busy machine TCP may retransmit a segment, and then the sent bytes are unknown.
     const ATTEMPTS: usize = 4;
     for offloads in [Offloads::VETH, Offloads::NONE, Offloads::MERGED] {
         let mut attempts = (0..ATTEMPTS).map(|_| transfer(tunnel, offloads));
@@ -64,8 +64,8 @@ fn segments_equal_the_wire(tunnel: Tunnel) -> Result<()> {
     Ok(())
 }
 
-/// Whether this kernel has such tunnels. The lab is given back before the transfers: two scenarios that each hold one and want
-/// another would wait for ever.
+/// Checks that this kernel supports such tunnels. The lab is dropped before the transfers: two scenarios that each hold
+/// one and wait for another would deadlock.
 fn known(lab: Lab, tunnel: Tunnel) -> Result<Result<(), Missing>> {
     let known = tunnel.is_known(&lab.other_namespace("probe")?);
     drop(lab);

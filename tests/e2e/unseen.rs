@@ -13,7 +13,7 @@ use observer_tests::{
     veth::{Family, Interface},
 };
 
-/// Sends datagrams past the queueing discipline, and with it past the hook, and returns what they are in layer 3.
+/// Sends datagrams that bypass the queueing discipline and the hook; returns their layer 3 packets and bytes.
 fn send_past(interface: &Interface, count: usize) -> Result<Tally> {
     let frame = Ipv4::new([10, 0, 4, 128].into(), protocol::UDP, udp(4000, 4000, 20)).frame();
     let socket = PacketSocket::open(interface)?.bypass_queues()?;
@@ -27,7 +27,7 @@ fn frames_sent_past_the_hook_are_losses_of_their_own() -> Result<()> {
     let task = lab.task("task")?;
     let daemon = lab.daemon().window(1).start()?;
     daemon.wait_attached(&task.inside)?;
-    // The first comparison is the base of the next.
+    // The first comparison gives the base of the next.
     daemon.wait_windows(2)?;
     let past = send_past(&task.inside, 50)?;
     let page = daemon.wait("they are told", |page| {
@@ -50,7 +50,7 @@ fn frames_sent_past_the_hook_are_losses_of_their_own() -> Result<()> {
     Ok(())
 }
 
-/// Beside ordinary traffic it is told at least in part, and never more than there was.
+/// With other traffic at the same time, a part of them is reported, and never more than there were.
 #[test]
 fn ordinary_traffic_is_exact_beside_frames_sent_past_the_hook() -> Result<()> {
     let lab = lab!();
@@ -72,7 +72,7 @@ fn ordinary_traffic_is_exact_beside_frames_sent_past_the_hook() -> Result<()> {
         seen += Crossed { ingress: connection.from_server, egress: connection.from_client };
         daemon.wait_windows(1)?;
     }
-    // Nothing hides it any more when all is quiet.
+    // Once there is no traffic, all of them are found.
     let told = |page: &observer_tests::metrics::Metrics| page.uncounted(&task.inside, "unseen");
     daemon.wait("some of it is told", |page| told(page).egress.packets > 0)?;
     daemon.wait_windows(3)?;
@@ -96,7 +96,7 @@ fn ordinary_traffic_is_exact_beside_frames_sent_past_the_hook() -> Result<()> {
     Ok(())
 }
 
-/// A window in which frames were told as unseen is none of an interface without data.
+/// A window with unseen frames has no NODATA record.
 #[test]
 fn an_interface_with_nothing_but_unseen_frames_has_skipdata() -> Result<()> {
     let lab = lab!();

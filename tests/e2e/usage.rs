@@ -1,4 +1,4 @@
-//! Wrong usage: an exit code that says whose fault it is, and one line that says how to mend it.
+//! Wrong usage: an exit code for the kind of error, and one line that says how to fix it.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use observer_tests::{
 const USAGE: i32 = 2;
 const HOST: i32 = 3;
 
-/// Starts a daemon that `change` has spoiled; it must end with `code` and one line that has `word` in it.
+/// Starts a daemon misconfigured by `change`. It must exit with `code` and print one line that contains `word`.
 fn refused(lab: &Lab, code: i32, word: &str, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
     let (mut command, _) = lab.daemon().command()?;
     change(&mut command)?;
@@ -106,7 +106,7 @@ fn a_value_out_of_range_is_refused() -> Result<()> {
         ("--stop-timeout", "soon"),
         ("--deliver-checksum", "md5"),
     ] {
-        // A value that is given twice would be refused for that: the set-up gives three of these flags.
+        // The setup gives three of these flags already, and a repeated flag is an error.
         let (mut command, _) = lab.daemon().command()?;
         let given: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
         let mut kept = Vec::new();
@@ -153,7 +153,7 @@ fn a_variable_is_checked_like_its_flag() -> Result<()> {
 #[test]
 fn a_value_from_a_variable_or_a_file_is_named_as_the_user_wrote_it() -> Result<()> {
     let lab = lab!();
-    // The set-up gives --listen itself, which would beat the variable.
+    // The setup gives --listen, which overrides the variable.
     let said = |change: &dyn Fn(&mut Command)| -> Result<String> {
         let mut command = observer_tests::daemon::command()?;
         change(command.arg("config"));
@@ -177,7 +177,7 @@ fn a_value_from_a_variable_or_a_file_is_named_as_the_user_wrote_it() -> Result<(
         })?;
         assert!(said.contains(&name) && said.contains(value), "{said}");
     }
-    // Checked only once all settings are together.
+    // Checked only after all settings are merged.
     for (name, value) in [("FILTER", "drop ports=1"), ("DELIVER", "ftp://x"), ("LOG_FORMAT", "${bits}")] {
         let name = format!("OBSERVER_{name}");
         let said = said(&|command| {
@@ -191,7 +191,7 @@ fn a_value_from_a_variable_or_a_file_is_named_as_the_user_wrote_it() -> Result<(
         command.arg("--config").arg(&file);
     })?;
     assert!(said_of_file.contains(&format!("given in {}", file.display())), "{said_of_file}");
-    // A flag beats a variable, which then is not what is wrong.
+    // A flag overrides a variable, so the error must name the flag.
     let said_of_flag = said(&|command| {
         command.args(["--window", "0"]).env("OBSERVER_WINDOW", "9999");
     })?;
@@ -313,7 +313,7 @@ fn a_second_daemon_with_the_same_state_is_refused() -> Result<()> {
 fn without_privilege_the_host_cannot_run_it() -> Result<()> {
     const NOBODY: u32 = 65_534;
     let lab = lab!();
-    // Nothing but the missing capabilities stands in its way.
+    // Only the missing capabilities keep it from starting.
     for name in ["daemon-out", "daemon-state"] {
         fs::create_dir(lab.path(name))?;
         fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0o777))?;

@@ -1,4 +1,4 @@
-//! Windows, and what is written of them.
+//! Windows and their records.
 
 use std::time::Duration;
 
@@ -38,15 +38,15 @@ fn a_silent_interface_has_one_nodata_record_per_window() -> Result<()> {
     Ok(())
 }
 
-/// The windows follow each other without gap or overlap, and but for the first and the last they begin and end on
-/// multiples of `seconds`.
+/// Asserts that the windows follow each other without gap or overlap, and that all but the first and the last begin and
+/// end at multiples of `seconds`.
 fn assert_contiguous(windows: &[&Record], seconds: i64) {
     for pair in windows.windows(2) {
         let [before, after] = pair else { continue };
         assert_eq!(before.end, after.start, "the end of a window, and the start of the next");
         assert_eq!(before.end % seconds, 0, "the edge between two windows of {seconds} s, modulo {seconds}");
     }
-    // One whose end came while the machine gave nobody a turn is longer.
+    // A window whose end came while the machine was busy is longer.
     let longest = stretched(Duration::from_secs(seconds as u64)).as_secs() as i64;
     for record in windows {
         assert!(
@@ -96,7 +96,7 @@ fn a_flow_is_one_record_in_each_window_and_they_add_up() -> Result<()> {
             let end = before.number("end_ms").context("end_ms")?;
             let start = after.number("start_ms").context("start_ms")?;
             assert!(end <= start, "two records of one flow overlap: {end} and {start}");
-            // A packet within a tick of the edge may fall to either side of it.
+            // A packet within a tick of the edge may be in either window.
             let window = |seconds: i64| seconds.div_euclid(SECONDS);
             assert!(window(before.start) < window(after.start), "two records of one flow in one window");
         }
@@ -159,14 +159,14 @@ fn text_on_standard_output_says_what_the_files_say() -> Result<()> {
     Ok(())
 }
 
-/// The window that is open when the signal comes is written.
+/// The window that is open at the signal is written.
 fn ends_in_order(signal: Signal, test: &str) -> Result<()> {
     let lab = lab::Lab::new(test, 1)?;
     let task = lab.task("task")?;
     let daemon = lab.daemon().window(600).also_output("text").start()?;
     let sent =
         Udp { family: Family::V4, flows: 7, packets: 3, payload: 9 }.send(&task.inside, &task.outside)?;
-    // At once: nothing of it can have been drained by a tick in every run. (What leaves is counted when it is sent.)
+    // At once, so that in most runs no tick has drained any of it. (Egress traffic is counted when it is sent.)
     let stopped = daemon.stop_by(signal)?;
     let records = Records::read(&stopped.out)?;
     assert_eq!(records.recorded(task.inside.mac()), Crossed::egress(sent), "records after {signal}");

@@ -1,6 +1,5 @@
-//! XDP as the hook of ingress. Where something would change with it, it is refused with the reason, and TC counts;
-//! where it is put on, the interface is afterwards what it was before. The other scenarios count with it, too: see
-//! [`Hook`].
+//! XDP as the ingress hook. If attaching it would change the interface, it is refused with the reason, and TC counts.
+//! Otherwise the interface is the same afterwards. The other scenarios run with it too: see [`Hook`].
 
 use std::{collections::BTreeMap, slice};
 
@@ -21,8 +20,8 @@ use observer_tests::{
 };
 use serde_json::Value;
 
-/// What others may know of a pair: all that `ip`, `ethtool` and `tc` show of it, but for the state of the link, which the
-/// kernel tells late.
+/// State of a pair that others can observe: the output of `ip`, `ethtool` and `tc`, except the link state, which the
+/// kernel reports late.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shown(Vec<String>);
 
@@ -38,7 +37,7 @@ impl Shown {
             ] {
                 let args = [args, &[end.name()]].concat();
                 let said = match end.namespace().output(program, &args) {
-                    // The channels of a veth, before Linux 5.13: an answer, too.
+                    // A veth has no channels before Linux 5.13.
                     Err(error) if error.to_string().contains("not supported") => error.to_string(),
                     said => said?,
                 };
@@ -49,7 +48,7 @@ impl Shown {
     }
 }
 
-/// The features of an interface that are on or off, as `ethtool` names them.
+/// The features of an interface by their `ethtool` names, with their state.
 fn features(interface: &Interface) -> Result<BTreeMap<String, bool>> {
     let text = interface.namespace().output("ethtool", &["-k", interface.name()])?;
     let lines = text.lines().filter_map(|line| line.trim().split_once(": "));
@@ -61,7 +60,7 @@ fn ethtool(interface: &Interface, flag: &str, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Has an end send no super-packets at all: what native XDP at the other end would ask for.
+/// Makes an end send no super-packets, which native XDP at the other end requires.
 fn segment_before(interface: &Interface) -> Result<()> {
     let segments = |name: &str| {
         name.starts_with("tx-tcp") && name.ends_with("segmentation")
@@ -75,17 +74,17 @@ fn segment_before(interface: &Interface) -> Result<()> {
     Ok(())
 }
 
-/// A daemon that is asked for XDP, and left to refuse it.
+/// A daemon configured for XDP without permission to change the interface.
 fn asked(lab: &Lab, hook: Hook) -> Result<Setup<'_>> {
     let (mode, _) = hook.xdp().context("a mode of XDP")?;
     Ok(lab.daemon().hook(Hook::Tc).set("hook", "xdp").set("xdp-mode", mode))
 }
 
-/// Traffic of several kinds, each way.
+/// Traffic of several kinds in both directions.
 fn mixture(task: &Task) -> Result<Crossed> {
     let mut sent = Crossed::default();
     for family in Family::ALL {
-        // The larger ones in fragments.
+        // The larger datagrams are fragmented.
         for payload in [200, 5_000] {
             let udp = Udp { family, flows: 5, packets: 20, payload };
             sent.ingress += udp.send(&task.outside, &task.inside)?;
@@ -104,7 +103,7 @@ fn hook_label(daemon: &daemon::Daemon<'_>, interface: &Interface) -> Result<Stri
     Ok(page.info(interface).map_or("", |info| info.label("hook")).to_owned())
 }
 
-/// Where nothing changes with XDP, it counts without being allowed to change anything.
+/// If XDP changes nothing, it counts without permission for changes.
 fn counts_where_nothing_changes(lab: &Lab, hook: Hook) -> Result<()> {
     let task = lab.task("task")?;
     segment_before(&task.outside)?;
@@ -159,7 +158,7 @@ fn what_native_xdp_was_allowed_to_switch_off_is_on_again_behind_it() -> Result<(
     Ok(())
 }
 
-/// A pair that is refused: the daemon says why, `check` says the same, TC counts, and nothing is another than before.
+/// A refused pair: daemon and `check` report the reason, TC counts, and the interfaces stay unchanged.
 fn refused(lab: &Lab, task: &Task, hook: Hook, reason: &str, words: &str) -> Result<()> {
     let before = Shown::of(task)?;
     let why = checked(lab, hook, task.inside.name())?;
@@ -182,7 +181,7 @@ fn refused(lab: &Lab, task: &Task, hook: Hook, reason: &str, words: &str) -> Res
     Ok(())
 }
 
-/// Why `observer check` would not put XDP on the interface of this name.
+/// The reason by which `observer check` would refuse XDP on this interface.
 fn checked(lab: &Lab, hook: Hook, interface: &str) -> Result<String> {
     let (mode, _) = hook.xdp().context("a mode of XDP")?;
     let mut command = daemon::command()?;
@@ -244,7 +243,7 @@ fn native_xdp_is_refused_where_there_are_too_few_queues() -> Result<()> {
     let task = lab.task("task")?;
     segment_before(&task.outside)?;
     ethtool(&task.outside, "-L", &["tx", "2"])?;
-    // The link went down and comes again.
+    // The link went down and comes up again.
     quiet(slice::from_ref(&task))?;
     let words = "needs a receive queue for each of the 2 send queues of the other end, and has 1";
     refused(&lab, &task, Hook::XdpNative, "queues", words)
@@ -275,7 +274,7 @@ fn xdp_gives_way_to_another_program_in_either_mode() -> Result<()> {
 fn native_xdp_is_refused_on_what_is_neither_card_nor_pair() -> Result<()> {
     let lab = lab!();
     let task = lab.task("task")?;
-    // Above a device of another namespace: above one of its own it would not be observed.
+    // Above a device of another namespace, because above one of its own it would not be observed.
     let line = format!(
         "link add link {} name derived0 netns {} type macvlan\n",
         task.outside.name(),
@@ -287,7 +286,7 @@ fn native_xdp_is_refused_on_what_is_neither_card_nor_pair() -> Result<()> {
     Ok(())
 }
 
-/// What the task sends comes back into its own interface, behind the driver and, being redirected, past generic XDP.
+/// The task's packets are redirected into its own interface, behind the driver, which bypasses generic XDP.
 fn redirected(lab: &Lab, hook: Hook) -> Result<()> {
     let task = lab.task("task")?;
     let device = task.inside.name();
@@ -352,11 +351,11 @@ fn packets_in_several_buffers_are_counted_exactly() -> Result<()> {
     Ok(())
 }
 
-/// Daemons come and go, in order and not, on an interface that is in use.
+/// Daemons start, stop and are killed on an interface with traffic.
 fn costs_nobody_a_packet(lab: &Lab, hook: Hook) -> Result<()> {
     let task = lab.task("task")?;
     segment_before(&task.outside)?;
-    // To add one costs packets, whoever does: see `harmless`. Without TCX the daemon would.
+    // Adding a qdisc costs packets, for anyone: see `harmless`. Without TCX the daemon would add it.
     task.inside.namespace().output("tc", &["qdisc", "add", "dev", task.inside.name(), "clsact"])?;
     let before = Shown::of(&task)?;
     let echo = Echo::start(&task.outside, &task.inside, Family::V4)?;

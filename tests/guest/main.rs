@@ -1,7 +1,7 @@
-//! Scenarios for the kernels of the matrix: what development kernels lack, and what old ones may refuse.
+//! Scenarios for other kernels in guests: features that this machine's kernel lacks, and limits of old kernels.
 //!
-//! They drive the binary like those of `e2e` and with the same harness. `cargo xtask test kernels` runs them in guests,
-//! where everything that Debian's kernels have is there; elsewhere they may fail.
+//! They drive the binary like those of `e2e`, with the same harness. `cargo xtask test kernels` runs them in guests,
+//! where all features of Debian's kernels are available; elsewhere they may fail.
 
 mod offloads;
 mod overflow;

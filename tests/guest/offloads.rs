@@ -1,4 +1,4 @@
-//! Super-packets as every kind of interface makes them, in transfers that an emulated processor makes in seconds.
+//! Super-packets of every kind of interface, in transfers that an emulated processor completes in seconds.
 
 use anyhow::Result;
 use observer_tests::{

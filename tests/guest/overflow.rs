@@ -1,4 +1,4 @@
-//! A full cache and a full ring, as in `e2e`, with as many flows as an emulated processor makes in seconds.
+//! A full cache and a full ring, as in `e2e`, with a number of flows that an emulated processor sends in seconds.
 
 use anyhow::Result;
 use observer_tests::{
@@ -13,7 +13,7 @@ use observer_tests::{
 
 #[test]
 fn what_neither_cache_nor_ring_holds_is_lost_by_number() -> Result<()> {
-    // The least memory holds fewer, and none of it is drained meanwhile.
+    // More than the minimum memory holds, and none is drained meanwhile.
     const FLOWS: u32 = 80_000;
     let lab = lab!(alone);
     let task = lab.task("task")?;

@@ -1,4 +1,4 @@
-//! Programs that say what they cannot make sense of: other code than usual, which a verifier must take as well.
+//! Programs with diagnostics enabled: different code, which the verifier must accept as well.
 
 use anyhow::Result;
 use observer_tests::{

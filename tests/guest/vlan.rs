@@ -1,4 +1,4 @@
-//! A VLAN device as a task's `eth0`: how a branch ENI comes into a task's namespace.
+//! A VLAN device as a task's `eth0`, as a branch ENI is in a task's namespace.
 
 use std::slice;
 
@@ -17,10 +17,10 @@ use observer_tests::{
 
 const ID: u16 = 100;
 
-/// A task on a VLAN of a trunk that neither it nor the daemon sees; whom it talks to is on the same VLAN.
+/// A task on a VLAN of a trunk that is in neither its namespace nor the daemon's. Its peer is on the same VLAN.
 fn task_on_a_vlan(lab: &Lab, trunk: &Namespace) -> Result<Task> {
     let task = lab.task("task")?;
-    // What was the pair becomes the trunk.
+    // The former veth pair becomes the trunk.
     ip_batch(
         task.inside.namespace(),
         &format!(
@@ -30,7 +30,7 @@ fn task_on_a_vlan(lab: &Lab, trunk: &Namespace) -> Result<Task> {
     )?;
     let mac = task.inside.mac();
     let space = task.inside.namespace().path().display();
-    // Like a trunk ENI, it has an address of its own.
+    // Like a trunk ENI, it has its own address.
     ip_batch(
         trunk,
         &format!(
@@ -56,7 +56,7 @@ fn task_on_a_vlan(lab: &Lab, trunk: &Namespace) -> Result<Task> {
     Ok(task)
 }
 
-/// The addresses that an interface had as an end of the pair.
+/// Configures the addresses that an interface had as an end of the pair.
 fn configure(own: &Interface, other: &Interface) -> Result<()> {
     let [v4, v6] = Family::ALL.map(|family| own.address(family));
     let neighbours = Family::ALL.map(|family| {
@@ -74,7 +74,7 @@ fn configure(own: &Interface, other: &Interface) -> Result<()> {
     ip_batch(own.namespace(), &lines)
 }
 
-/// Traffic of several kinds, each way, super-packets among it.
+/// Traffic of several kinds in both directions, including super-packets.
 fn mixture(task: &Task) -> Result<Crossed> {
     let mut sent = Crossed::default();
     for family in Family::ALL {
@@ -100,9 +100,9 @@ fn counts_exactly(lab: &Lab, attach: &str) -> Result<()> {
     let sent = mixture(&task)?;
     let mut books = Books::close(daemon, [&task.inside])?;
     let counters = books.counters.get_mut(&task.inside.mac()).context("the interface's counters")?;
-    // A VLAN device counts what it receives without the link header (`vlan_do_receive`).
+    // A VLAN device counts received bytes without the link header (`vlan_do_receive`).
     counters.frames.ingress.bytes += counters.frames.ingress.packets * LINK_HEADER;
-    // Frames of the same length, to the byte: without a tag.
+    // Frames have the same length as without a VLAN, because the tag is not counted.
     books.assert_exact(&task.inside, sent);
     for record in books.records.of(task.inside.mac()) {
         assert_eq!(record.text("interface_id"), task.inside.id());

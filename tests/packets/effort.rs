@@ -1,18 +1,18 @@
-//! How many packets are generated, and from which seed.
+//! Number and seed of generated packets.
 
 use std::{env, str::FromStr};
 
-/// What `cargo xtask test --inputs N --seed S` asked for.
+/// The arguments of `cargo xtask test --inputs N --seed S`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
-    /// Packets.
+    /// Number of packets.
     pub(crate) inputs: u64,
-    /// What the generator starts from.
+    /// Seed of the generator.
     pub(crate) seed: u64,
 }
 
 impl Effort {
-    /// From the environment; these where it says nothing.
+    /// Reads the environment, with these defaults.
     pub(crate) fn or(inputs: u64, seed: u64) -> Self {
         Self {
             inputs: variable("OBSERVER_FUZZ_INPUTS").unwrap_or(inputs),

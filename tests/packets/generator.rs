@@ -1,5 +1,5 @@
-//! Packets that nobody thought of: layers stacked at random, most of them sound, and then damaged; packets of the
-//! corpus, damaged; and bytes without meaning. A seed and a number name each of them for good.
+//! Randomly generated packets: random layers, mostly valid, then damaged; packets of the corpus, damaged; and random
+//! bytes. A seed and a number identify each packet.
 
 use std::ops::RangeInclusive;
 
@@ -8,25 +8,25 @@ use observer_ebpf::packet::{Frame, Link, Offload};
 
 use super::{Input, corpus};
 
-/// The largest payload: some are as large as a link's packets, most are small and leave the time for more of them.
+/// Maximum payload length: some packets have the length of a link's packets, most are small to save time.
 const MAX_PAYLOAD: usize = 1600;
 
-/// Which generator: what it makes must be taken by whoever is to judge it.
+/// Kinds of packets, according to the code that will read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Whatever the parser can be given.
+    /// Any input of the parser.
     Any,
-    /// Ethernet frames, all of each, as a test run of the kernel takes them.
+    /// Complete Ethernet frames that a test run of the kernel accepts.
     Ethernet,
-    /// Bare IP in the same way. The kernel takes the bytes at 12 for an EtherType even then.
+    /// Bare IP packets that a test run accepts. The kernel reads the bytes at 12 as an EtherType even then.
     Bare,
 }
 
-/// Makes packets.
+/// A generator of packets.
 #[derive(Debug)]
 pub(crate) struct Generator {
     kind: Kind,
-    /// What the number of a packet goes into, and a seed for it comes of.
+    /// Combined with the number of a packet to seed its random numbers.
     seed: u64,
     random: Rng,
     bytes: Vec<u8>,
@@ -34,18 +34,18 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// One that makes the same packets for the same seed.
+    /// Creates a generator that gives the same packets for the same seed.
     pub(crate) fn new(kind: Kind, seed: u64) -> Self {
         let corpus = corpus().iter().map(super::Sample::input).collect();
         let mut random = Rng::with_seed(seed);
-        // Two seeds that are near each other are not to give the same packets under other numbers.
+        // Similar seeds must not give the same packets under other numbers.
         let seed = random.u64(..);
         Self { kind, seed, random, bytes: Vec::new(), corpus }
     }
 
-    /// The packet with this number.
+    /// Generates the packet with this number.
     pub(crate) fn input(&mut self, number: u64) -> Input {
-        // Wide apart: neighbouring seeds begin with similar numbers.
+        // Spread, because neighbouring seeds give similar numbers at first.
         self.random = Rng::with_seed((self.seed ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         self.bytes.clear();
         let is_bare = self.one_in(10);
@@ -99,7 +99,7 @@ impl Generator {
         self.random.fill(&mut self.bytes[start..]);
     }
 
-    /// Bytes without meaning, behind an EtherType that promises some.
+    /// Random bytes behind an EtherType.
     fn noise(&mut self, link: Link) -> Input {
         let len = self.random.usize(..160);
         self.push_random(len);
@@ -126,7 +126,7 @@ impl Generator {
         input
     }
 
-    /// A link header, a network header, a transport header, a payload, padding.
+    /// Link header, network header, transport header, payload and padding.
     fn stack(&mut self, link: Link) -> Input {
         let is_v6 = match link {
             Link::Bare(ether_type) => ether_type == 0x86dd,
@@ -186,7 +186,7 @@ impl Generator {
             1 => 0x2000 | self.random.u16(1..0x2000),
             2 => self.random.u16(1..0x2000),
             3 => self.random.u16(..),
-            // The other two bits of the field say nothing of fragments.
+            // The upper bits of the field do not describe a fragment.
             _ => self.random.u16(..4) << 14,
         };
         let protocol = self.protocol();
@@ -225,7 +225,7 @@ impl Generator {
         self.bytes[start + 4..start + 6].copy_from_slice(&length.to_be_bytes());
     }
 
-    /// An extension header, whose first byte the caller sets.
+    /// Adds an extension header. The caller sets its first byte.
     fn extension(&mut self, kind: u8) {
         let start = self.bytes.len();
         if kind == 44 {
@@ -245,11 +245,11 @@ impl Generator {
         self.bytes[start + 1] = if self.one_in(40) { self.random.u8(..) } else { units };
         let behind = self.bytes.len() - start - 4;
         match kind {
-            // One option that pads all of it (RFC 8200, 4.2).
+            // One padding option that fills the header (RFC 8200, 4.2).
             0 | 60 => self.bytes[start + 2..start + 4].copy_from_slice(&[1, behind as u8]),
-            // A type for experiments (RFC 4727, 5.3).
+            // An experimental routing type (RFC 4727, 5.3).
             43 => self.bytes[start + 2] = 253,
-            // A header of which nothing belongs together, so that others have to tell what they make of it.
+            // A header with random contents.
             _ if self.one_in(8) => self.random.fill(&mut self.bytes[start + 2..]),
             // The payload form, which is 8 bytes long (RFC 5533, 5.2).
             140 => self.bytes[start + 2] = 0x80,
@@ -264,7 +264,7 @@ impl Generator {
         self.of([6, 6, 6, 6, 17, 17, 17, 1, 58, 132, 136, 33, 50, 51, 47, 4, 41, 2, 59, 89, 255])
     }
 
-    /// A transport header, mostly whole, and payload.
+    /// Adds a transport header, mostly complete, and payload.
     fn transport(&mut self, protocol: u8) {
         if matches!(protocol, 4 | 17 | 41 | 47) && self.random.bool() {
             self.tunnel(protocol);
@@ -289,7 +289,7 @@ impl Generator {
         }
     }
 
-    /// A tunnel and a packet in it, which may be another tunnel.
+    /// Adds a tunnel header and an inner packet, which may be a tunnel again.
     fn tunnel(&mut self, protocol: u8) {
         const ETHERNET: u16 = 0x6558;
         let is_v6 = if protocol == 4 { false } else { protocol == 41 || self.random.bool() };
@@ -339,7 +339,7 @@ impl Generator {
         }
     }
 
-    /// A length as a header claims it: mostly the true one.
+    /// A length for a header, mostly the true one.
     fn length(&mut self, length: usize) -> u16 {
         let length = length as u16;
         match self.random.u8(..40) {
@@ -354,7 +354,7 @@ impl Generator {
 
     fn flip(&mut self, bytes: &mut [u8]) {
         if !bytes.is_empty() {
-            // The headers are in front.
+            // The headers are at the beginning.
             let end = if self.random.bool() { bytes.len() } else { bytes.len().min(64) };
             bytes[self.random.usize(..end)] ^= 1 << self.random.u8(..8);
         }
@@ -373,14 +373,14 @@ impl Generator {
         };
     }
 
-    /// What a test run of the kernel asks for.
+    /// Adapts a packet to the requirements of a test run.
     fn fit(&mut self, input: &mut Input) {
         if self.kind == Kind::Any {
             return;
         }
         input.bytes.truncate(MOST);
         let bare = if self.kind == Kind::Bare { 14 + 40 } else { 0 };
-        // What is put behind may become an EtherType, and ask for more.
+        // Padding may become an EtherType, which raises the minimum again.
         while input.bytes.len() < least(&input.bytes).max(bare) {
             input.bytes.push(self.random.u8(..));
         }
@@ -391,11 +391,11 @@ impl Generator {
     }
 }
 
-/// How long a frame may be for a test run: a page of memory, less what the kernel keeps around it.
+/// Maximum length of a frame for a test run: a page, less the kernel's overhead.
 const MOST: usize = 3500;
 
-/// How long a frame must be: recent kernels want a whole IP header behind its EtherType. (Behind a VLAN tag they do not
-/// look, and live interfaces do not ask.)
+/// Minimum length of a frame: recent kernels require a whole IP header behind its EtherType, except behind a VLAN tag.
+/// Live interfaces do not.
 fn least(bytes: &[u8]) -> usize {
     match bytes.get(12..14) {
         Some([0x08, 0x00]) => 14 + 20,
@@ -404,7 +404,7 @@ fn least(bytes: &[u8]) -> usize {
     }
 }
 
-/// Whether the kernel takes a frame for a test run.
+/// True if the kernel accepts a frame for a test run.
 pub(crate) fn is_taken(bytes: &[u8]) -> bool {
     (least(bytes)..=MOST).contains(&bytes.len())
 }

@@ -1,6 +1,5 @@
-//! The packets that the parser is tested with: a corpus with what each must come to, a generator of others, and a
-//! second parser to judge them. Included by the parser's own tests and by those of the programs, so that both read the
-//! same packets in the same way.
+//! Test packets of the parser: a corpus with expected outcomes, a generator, and a second parser for comparison.
+//! Included by the parser's own tests and by those of the programs, so that both use the same packets.
 
 #![allow(clippy::panic, reason = "part of tests")]
 #![allow(dead_code, reason = "each of the targets that include this uses a part of it")]
@@ -18,13 +17,13 @@ use observer_ebpf::{
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// One packet of the corpus.
+/// A packet of the corpus.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sample {
-    /// Unique.
+    /// Unique name.
     pub(crate) name: String,
-    /// Why it is here.
+    /// The reason for this packet.
     pub(crate) about: String,
     hex: String,
     length: Option<u32>,
@@ -33,20 +32,20 @@ pub(crate) struct Sample {
     beside: u32,
     #[serde(default)]
     gso: (u32, u32),
-    /// What must come of it.
+    /// The expected outcome.
     pub(crate) expect: Outcome,
 }
 
-/// A frame as the parser gets it.
+/// The input of the parser.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
-    /// As much of it as there is to read.
+    /// The readable bytes.
     pub(crate) bytes: Vec<u8>,
-    /// What else is known of it.
+    /// The kernel's metadata.
     pub(crate) frame: Frame,
 }
 
-/// What came of a packet.
+/// The outcome of a packet.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Outcome {
@@ -90,7 +89,7 @@ fn kind<'de, D: Deserializer<'de>>(from: D) -> Result<NonIpKind, D::Error> {
     named(from, &NonIpKind::ALL, NonIpKind::as_str)
 }
 
-/// The one of `all` that has the name.
+/// Deserializes a name to the item of `all` with that name.
 fn named<'de, D: Deserializer<'de>, T: Copy>(
     from: D,
     all: &[T],
@@ -108,13 +107,13 @@ struct File {
 
 /// All packets of the corpus.
 pub(crate) fn corpus() -> Vec<Sample> {
-    // In the program, which may run where the file is not.
+    // Included at compile time, because the program may run on another machine.
     let text = include_str!("corpus.toml");
     toml::from_str::<File>(text).unwrap_or_else(|error| panic!("corpus.toml: {error}")).packet
 }
 
 impl Sample {
-    /// The frame, and what is known of it.
+    /// The parser's input.
     pub(crate) fn input(&self) -> Input {
         let digit =
             |c: u8| char::from(c).to_digit(16).unwrap_or_else(|| panic!("{}: no hex", self.name)) as u8;
@@ -131,7 +130,7 @@ impl Sample {
 }
 
 impl Input {
-    /// An ordinary Ethernet frame, all of it.
+    /// A complete Ethernet frame.
     pub(crate) fn whole(bytes: Vec<u8>) -> Self {
         let frame = Frame {
             len: bytes.len() as u32,
@@ -142,29 +141,29 @@ impl Input {
         Self { bytes, frame }
     }
 
-    /// What is left when all behind the first bytes never came.
+    /// The same frame, ending after `len` bytes.
     pub(crate) fn shortened(&self, len: usize) -> Self {
         let frame = Frame { len: len as u32, ..self.frame };
         Self { bytes: self.bytes[..len].to_vec(), frame }
     }
 
-    /// What is left when all behind the first bytes was not captured.
+    /// The same frame, with only the first `len` bytes captured.
     pub(crate) fn snapped(&self, len: usize) -> Self {
         Self { bytes: self.bytes[..len.min(self.bytes.len())].to_vec(), frame: self.frame }
     }
 
-    /// Whether there is more of the frame than can be read.
+    /// True if the frame is longer than its readable bytes.
     pub(crate) fn is_snapped(&self) -> bool {
         self.frame.len as usize > self.bytes.len()
     }
 
-    /// What the parser makes of it.
+    /// The parser's outcome.
     pub(crate) fn parsed(&self) -> Outcome {
         Outcome::of(&parse(&self.bytes[..], self.frame))
     }
 }
 
-/// As an entry of the corpus, whose expectation is what the second parser says.
+/// An entry of the corpus, whose expectation is the outcome of the second parser.
 impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "[[packet]]\nname = \"\"\nabout = \"\"")?;
@@ -188,7 +187,7 @@ impl fmt::Display for Input {
     }
 }
 
-/// As the corpus holds it.
+/// The format of the corpus.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -227,7 +226,7 @@ impl fmt::Display for Outcome {
 }
 
 impl Outcome {
-    /// In the words of the corpus.
+    /// Converts the parser's result.
     pub(crate) fn of(parsed: &Result<Packet, Skip>) -> Self {
         match parsed {
             Ok(packet) => Self::flow(packet),
@@ -257,7 +256,7 @@ impl Outcome {
     }
 }
 
-/// The address in two words of a packet of this family.
+/// The address in the two words of a parsed packet of this family.
 fn address(family: Family, words: [u64; 2]) -> IpAddr {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&words[0].to_ne_bytes());

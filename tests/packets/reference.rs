@@ -1,7 +1,7 @@
-//! A second parser, written from the RFCs for clarity and not for speed. It shares no line with the one that ships.
+//! A second parser, written from the RFCs for clarity instead of speed. It shares no code with the product's parser.
 //!
-//! It takes a frame apart from the front: every layer hands on the slice behind it, cut to the length that its header
-//! claims, so that neither padding nor what was not captured can be read. Where the two disagree, one of them is wrong.
+//! It works from the front of the frame: every layer passes on the slice behind it, cut to the length in its header, so
+//! that neither padding nor missing bytes can be read. If the two parsers disagree, one of them is wrong.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,37 +12,37 @@ use observer_ebpf::{
 
 use super::{Input, Outcome};
 
-/// What a frame says.
+/// The result of the second parser.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    /// What it comes to alone: a later fragment without its first.
+    /// The outcome of the packet alone: a later fragment has no first one.
     pub(crate) outcome: Outcome,
-    /// Where the IP header begins, in bytes from the front of the frame.
+    /// Offset of the IP header in the frame.
     pub(crate) network_at: usize,
-    /// What it says of fragments.
+    /// Its fragmentation.
     pub(crate) fragment: Fragment,
-    /// Bytes that can be read behind the last header that was followed: transport header and payload.
+    /// Readable bytes behind the last followed header: transport header and payload.
     pub(crate) payload: usize,
-    /// Extension headers that were followed.
+    /// Number of extension headers that were followed.
     pub(crate) extensions: usize,
 }
 
-/// Whether a packet is a part of one.
+/// Position in a fragmented packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fragment {
-    /// It is not, or says that it is the only part.
+    /// Not fragmented, or the only fragment.
     #[default]
     None,
-    /// The first of several.
+    /// The first of several fragments.
     First {
-        /// Where its offset stands, in bytes from the IP header.
+        /// Offset of its fragment field from the IP header.
         field: usize,
     },
-    /// One behind it.
+    /// A later fragment.
     Later,
 }
 
-/// Reads a frame.
+/// Parses a frame.
 pub(crate) fn read(input: &Input) -> Reading {
     let (ether_type, packet) = match input.frame.link {
         Link::Bare(ether_type) => (ether_type, &input.bytes[..]),
@@ -52,7 +52,7 @@ pub(crate) fn read(input: &Input) -> Reading {
         },
     };
     let network_at = input.bytes.len() - packet.len();
-    // What lies behind the link header, captured or not.
+    // The length behind the link header, captured or not.
     let reported = (input.frame.len as usize).saturating_sub(network_at);
     let offload = input.frame.offload;
     let datagram = match ether_type {
@@ -85,13 +85,14 @@ fn nothing(outcome: Outcome) -> Reading {
     Reading { outcome, network_at: 0, fragment: Fragment::None, payload: 0, extensions: 0 }
 }
 
-/// IEEE 802.3, 3.2.6, and 802.1Q, 9: the type behind the addresses and at most three tags, of which some may lie beside.
+/// IEEE 802.3, 3.2.6, and 802.1Q, 9: the EtherType behind the addresses and at most three tags, including
+/// `tags_beside`.
 fn ethernet(frame: &[u8], tags_beside: u32) -> Result<(u16, &[u8]), NonIpKind> {
     fn typed(bytes: &[u8], tags: u32) -> Result<(u16, &[u8]), NonIpKind> {
         match bytes {
             [0x81, 0x00, ..] | [0x88, 0xa8, ..] if tags == 3 => Err(NonIpKind::VlanDepth),
             [0x81, 0x00, _, _, behind @ ..] | [0x88, 0xa8, _, _, behind @ ..] => typed(behind, tags + 1),
-            // A tag is read with the type behind it, or not at all.
+            // A tag is read together with the type behind it.
             [0x81, 0x00, ..] | [0x88, 0xa8, ..] => Err(NonIpKind::Short),
             [high, low, behind @ ..] => Ok((u16::from_be_bytes([*high, *low]), behind)),
             _ => Err(NonIpKind::Short),
@@ -100,22 +101,22 @@ fn ethernet(frame: &[u8], tags_beside: u32) -> Result<(u16, &[u8]), NonIpKind> {
     typed(frame.get(12..).ok_or(NonIpKind::Short)?, tags_beside)
 }
 
-/// An IP packet up to its transport header.
+/// An IP packet, parsed up to its transport header.
 struct Datagram<'a> {
     source: IpAddr,
     destination: IpAddr,
-    /// What the last header that was followed names.
+    /// The protocol named by the last followed header.
     protocol: u8,
-    /// IP header and extension headers, as long as they say they are.
+    /// Length of IP header and extension headers, according to them.
     headers: usize,
-    /// The whole of it.
+    /// Length of the packet.
     length: usize,
-    /// What of the transport header and its payload can be read.
+    /// Readable bytes of the transport header and its payload.
     payload: &'a [u8],
-    /// Extension headers among the headers.
+    /// Number of extension headers.
     extensions: usize,
     fragment: Fragment,
-    /// Why there is no transport header.
+    /// The reason for a missing transport header.
     note: Option<Note>,
 }
 
@@ -129,7 +130,7 @@ fn ipv4(packet: &[u8], reported: usize, offload: Offload) -> Result<Datagram<'_>
         _ => return Err(LossReason::IpVersion),
     };
     let length = match usize::from(u16::from_be_bytes([t0, t1])) {
-        // Segmentation left to the network card, as in captures of it: the frame alone tells.
+        // Segmentation by the network card, as in captures: only the frame gives the length.
         0 => reported,
         total if total < headers => return Err(LossReason::IpTotalLength),
         _ if offload.size != 0 => reported,
@@ -164,9 +165,9 @@ fn ipv6(packet: &[u8], reported: usize, offload: Offload) -> Result<Datagram<'_>
     }
     let length = match (usize::from(u16::from_be_bytes([p0, p1])), next) {
         _ if offload.size != 0 => reported,
-        // RFC 8200, 4.7: nothing follows, and padding is no part of it.
+        // RFC 8200, 4.7: the packet ends here, and the rest is padding.
         (0, 59) => 40,
-        // RFC 2675, where the length is in a hop-by-hop option; or segmentation left to the network card, as for IPv4.
+        // RFC 2675, with the length in a hop-by-hop option; or segmentation by the network card, as for IPv4.
         (0, _) => reported,
         (payload, _) if 40 + payload > reported => return Err(LossReason::IpTotalLength),
         (payload, _) => 40 + payload,
@@ -186,8 +187,8 @@ fn ipv6(packet: &[u8], reported: usize, offload: Offload) -> Result<Datagram<'_>
     Ok(datagram)
 }
 
-/// RFC 8200, 4, and the registry "IPv6 Extension Header Types", without ESP, which hides what follows, and without the
-/// two numbers for experiments.
+/// RFC 8200, 4, and the registry "IPv6 Extension Header Types", except ESP, which encrypts the rest, and the two
+/// experimental numbers.
 fn follow(datagram: &mut Datagram<'_>) {
     let kind = datagram.protocol;
     if !matches!(kind, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140) {
@@ -197,7 +198,7 @@ fn follow(datagram: &mut Datagram<'_>) {
         datagram.note = Some(Note::ExtensionLimit);
         return;
     }
-    // None is shorter than 8 bytes.
+    // Each is at least 8 bytes long.
     let &[next, units, o0, o1, _, _, _, _, ..] = datagram.payload else {
         datagram.note = Some(Note::ExtensionTruncated);
         return;
@@ -231,7 +232,7 @@ fn array(header: &[u8; 40], start: usize) -> [u8; 16] {
     std::array::from_fn(|at| header[start + at])
 }
 
-/// What of the bytes from `start` to `end` is there.
+/// The available part of the bytes from `start` to `end`.
 fn between(bytes: &[u8], start: usize, end: usize) -> &[u8] {
     let bytes = &bytes[..end.min(bytes.len())];
     bytes.get(start..).unwrap_or_default()
@@ -247,7 +248,7 @@ struct Transport {
     note: Option<Note>,
 }
 
-/// RFC 9293, 768, 3828, 4340, 9260, 792 and 4443: where the ports, the flags, type and code are.
+/// RFC 9293, 768, 3828, 4340, 9260, 792 and 4443: positions of the ports, the flags, type and code.
 fn transport(protocol: u8, bytes: &[u8]) -> Transport {
     let none = Transport::default();
     match (protocol, bytes) {
@@ -308,19 +309,19 @@ impl Datagram<'_> {
     }
 }
 
-/// What a super-packet in a tunnel has behind the headers outside.
+/// The inner headers of a super-packet in a tunnel.
 struct Inside {
-    /// The tunnel's header, and those of the packet in it.
+    /// Length of the tunnel's header and of the inner packet's headers.
     headers: usize,
-    /// Bytes of the packet in it, from its IP header on.
+    /// Length of the inner packet, from its IP header on.
     length: usize,
 }
 
-/// The headers in a tunnel are not known, or not all there.
+/// The tunnel's headers are unknown or incomplete.
 struct Hidden;
 
-/// RFC 2003, 2473, 4213, 2784 with 2890, 7348, 8926, and draft-ietf-nvo3-vxlan-gpe: the tunnels that Linux cuts into
-/// segments. `length` is that of `payload` where all of it was captured.
+/// RFC 2003, 2473, 4213, 2784 with 2890, 7348, 8926, and draft-ietf-nvo3-vxlan-gpe: tunnels that Linux segments.
+/// `length` is the original length of `payload`.
 fn tunnel(protocol: u8, port: u16, payload: &[u8], length: usize) -> Option<Result<Inside, Hidden>> {
     const ETHERNET: u16 = 0x6558;
     let header = match (protocol, port, payload) {
@@ -358,7 +359,7 @@ fn tunnel(protocol: u8, port: u16, payload: &[u8], length: usize) -> Option<Resu
         };
         let datagram = datagram.map_err(|_| Hidden)?;
         let inner = transport(datagram.protocol, datagram.payload);
-        // Nor is a chain of headers followed inside.
+        // Chains of inner headers are not followed.
         let is_whole =
             datagram.fragment == Fragment::None && datagram.note.is_none() && datagram.extensions == 0;
         if !is_whole || inner.note.is_some() || inner.length == 0 {
@@ -368,11 +369,11 @@ fn tunnel(protocol: u8, port: u16, payload: &[u8], length: usize) -> Option<Resu
     }))
 }
 
-/// Packets and bytes: each segment of a super-packet has its share of the payload and all headers again.
+/// Packets and bytes: each segment of a super-packet has its part of the payload and all headers.
 fn on_the_wire(length: usize, headers: usize, offload: Offload) -> (u64, u64) {
     let payload = length.saturating_sub(headers);
     let packets = match (offload.size, offload.segments) {
-        // No super-packet; or segments of different sizes, whose number was not given: at least one.
+        // Not a super-packet; or segments of unknown number and different sizes: at least one.
         (0, _) | (0xffff, 0) => 1,
         (size, 0) => (payload as u64).div_ceil(size.into()).max(1),
         (_, segments) => segments.into(),

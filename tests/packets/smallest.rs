@@ -1,10 +1,10 @@
-//! Makes a packet that shows a mistake as small as it can be: what is left of it is what matters.
+//! Minimisation of packets that show a mistake.
 
 use observer_ebpf::packet::Offload;
 
 use super::Input;
 
-/// The smallest packet found that is still `wrong`.
+/// Removes and zeroes bytes of `input` as long as the result is still `wrong`.
 pub(crate) fn smallest(mut input: Input, mut wrong: impl FnMut(&Input) -> bool) -> Input {
     loop {
         let found = smaller(&input).find(|smaller| wrong(smaller));
@@ -15,7 +15,7 @@ pub(crate) fn smallest(mut input: Input, mut wrong: impl FnMut(&Input) -> bool) 
     }
 }
 
-/// What is a little less than `input`, in a measure that ends: fewer bytes, fewer bytes that are not 0.
+/// Slightly smaller variants of `input`: fewer bytes, or fewer bytes that are not 0, so that the search ends.
 fn smaller(input: &Input) -> impl Iterator<Item = Input> {
     let len = input.bytes.len();
     let ends = [len / 2, len.saturating_sub(8), len.saturating_sub(1)];

@@ -1,4 +1,4 @@
-//! The flow cache under flows that collide, and what flows that do not collide leave untouched.
+//! The flow cache with colliding flows: which counts stay exact.
 
 use std::{collections::BTreeMap, num::NonZeroUsize, os::fd::AsFd as _, path::Path};
 
@@ -18,7 +18,7 @@ use observer_tests::{
 
 use super::loaded::{Load, Loaded};
 
-/// A cache of so many sets for each CPU, and a ring of so many bytes.
+/// Sizes of a cache with this many sets per CPU and a ring of this many bytes.
 fn sizes(sets: u32, ring_bytes: u32) -> Sizes {
     Sizes {
         cpus: preflight::possible_cpus(),
@@ -49,7 +49,7 @@ fn flows_between_two_networks_with_the_same_ports_find_room_beside_each_other() 
     const TARGETS: u8 = 128;
     need!(requires::root());
     cpus::pin(cpus::allowed()?[0])?;
-    // Whatever the factors that were drawn: two flows to a set, of which by chance some 300 of 8,192 find no room.
+    // With any factors: at two flows per set, about 300 of 8,192 find their set full by chance.
     for _ in 0..3 {
         let mut loaded = Loaded::new(Load { sizes: sizes(4096, 1 << 20), ..Load::default() });
         let mut frame = template();
@@ -65,8 +65,8 @@ fn flows_between_two_networks_with_the_same_ports_find_room_beside_each_other() 
     Ok(())
 }
 
-/// Sends colliding flows, some 47 to each set of four, with 1 to 3 packets that come in turns; the ring is read behind
-/// every `stride` packets. Returns what was sent and recorded of each flow.
+/// Sends colliding flows, about 47 to each set of four, with 1 to 3 packets in turns; the ring is read after every
+/// `stride` packets. Returns sent and recorded counts of each flow.
 fn collide(loaded: &mut Loaded, stride: Option<u64>) -> BTreeMap<u16, (Tally, Tally)> {
     const FLOWS: u16 = 3_000;
     let mut flows = BTreeMap::<u16, (Tally, Tally)>::new();
@@ -126,7 +126,7 @@ fn flows_that_collide_on_purpose_are_exact_or_lost_by_number_while_it_is_not() -
     Ok(())
 }
 
-/// Bytes that were ever put into a ring: the position of its producer, which lies in its second page.
+/// Bytes ever written to a ring: its producer position, in its second page.
 fn produced(pin: &Path) -> Result<u64> {
     let map = MapData::from_pin(pin)?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.unwrap_or(4096);
@@ -152,7 +152,7 @@ fn a_million_packets_of_a_known_flow_touch_no_ring_and_no_log() -> Result<()> {
     }
     assert_eq!(loaded.ledger(Direction::Egress).packets, 1_000_000);
 
-    // The witness can see what it did not.
+    // Without reading the ring, the same check must detect losses.
     collide(&mut loaded, None);
     assert!(produced(&rings[0])? > 0, "bytes in {}", rings[0].display());
     Ok(())

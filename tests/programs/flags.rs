@@ -12,7 +12,7 @@ use crate::{
     packets::Input,
 };
 
-/// The `tcp-flags` of VPC Flow Logs for these packets: FIN, SYN and RST as they come, SYN-ACK as 18, ACK alone never.
+/// The `tcp-flags` of VPC Flow Logs for these packets: FIN, SYN and RST, SYN-ACK as 18, ACK alone never.
 fn aws(packets: &[u8]) -> u8 {
     packets.iter().fold(0, |mask, flags| {
         let fin_syn_rst = flags & (0x01 | 0x02 | 0x04);
@@ -41,7 +41,7 @@ fn both_masks_are_exact_for_every_pair_of_flag_combinations() -> Result<()> {
     need!(requires::root());
     let mut loaded = Loaded::new(Load { sizes: sizes(16 << 20), ..Load::default() });
     for first in 0..=255 {
-        // Each pair once: the masks know nothing of directions and addresses.
+        // Each pair once, because the masks do not depend on direction and addresses.
         let is_v6 = first % 2 == 1;
         let direction = if is_v6 { Direction::Egress } else { Direction::Ingress };
         for second in 0..=255 {
@@ -49,7 +49,7 @@ fn both_masks_are_exact_for_every_pair_of_flag_combinations() -> Result<()> {
             loaded.send(direction, &packet(is_v6, flow, first));
             loaded.send(direction, &packet(is_v6, flow, second));
         }
-        // One entry per CPU that the test ran on meanwhile.
+        // One entry per CPU that the test ran on.
         let mut flows: HashMap<IpAddr, (u64, u8, u8)> = HashMap::new();
         for Delta { key, counters } in loaded.flows() {
             let (packets, all, aws) = flows.entry(key.source()).or_default();

@@ -1,8 +1,8 @@
-//! Generated packets through the loaded programs: the verified code in the kernel makes of every one of them what the
-//! parser makes of it on the host.
+//! Generated packets through the loaded programs: the verified code in the kernel must give the same result as the
+//! parser on the host.
 //!
-//! Accounts are compared after each packet, flows after a batch of them: reading flows waits for a grace period.
-//! Numbers in their addresses tell the packets apart.
+//! Ledgers are compared after each packet, flows after a batch, because reading flows waits for a grace period. Numbers
+//! in the addresses distinguish the packets.
 
 use std::{collections::HashMap, net::IpAddr, time::Instant};
 
@@ -25,10 +25,10 @@ use crate::{
 /// Packets between two readings of the flows.
 const BATCH: u64 = 8192;
 
-/// Which flow a packet belongs to.
+/// Key of a packet's flow.
 type Key = (Direction, IpAddr, IpAddr, u8, u16, u16);
 
-/// What a flow has counted.
+/// Counts of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     packets: u64,
@@ -37,12 +37,12 @@ struct Counts {
     icmp: Option<(u8, u8)>,
 }
 
-/// Programs, and what they should have counted.
+/// Loaded programs and their expected counts.
 struct Comparison {
     loaded: Loaded,
     expected: HashMap<Key, (Counts, Input)>,
-    /// Later fragments without a first that were taken for those of another: the program knows a first by 37 bits of
-    /// a hash, which differ from load to load.
+    /// Later fragments without a first fragment that got the ports of another packet: the program identifies a first
+    /// fragment by 37 bits of a hash, whose factors differ from load to load.
     strangers: u64,
 }
 
@@ -52,10 +52,10 @@ impl Comparison {
         Self { loaded: Loaded::new(load), expected: HashMap::new(), strangers: 0 }
     }
 
-    /// Sends a packet, of which `expected` should come.
+    /// Sends a packet and checks it against `expected`.
     fn send(&mut self, direction: Direction, input: &Input, expected: &Outcome) {
         let account = self.loaded.send(direction, input);
-        // How it was read, and where its flow was put, is not the packet's own.
+        // The result does not depend on how the packet was read and where its flow was stored.
         let account = Ledger { copied: 0, spilled: 0, ..account };
         let expected_account = self::account(input, expected);
         if account != expected_account {
@@ -89,7 +89,7 @@ impl Comparison {
         counts.icmp = icmp;
     }
 
-    /// Compares the flows of all packets that were sent since this was called last.
+    /// Compares the flows of all packets sent since the last call.
     fn compare(&mut self) {
         let mut flows: HashMap<Key, Counts> = HashMap::new();
         for delta in self.loaded.flows() {
@@ -105,7 +105,7 @@ impl Comparison {
         self.strangers -= flows.len() as u64;
     }
 
-    /// Ends with the smallest packet that the two disagree about, if it is a packet alone.
+    /// Panics with the smallest packet that shows the disagreement, if a single packet does.
     fn disagree(&mut self, direction: Direction, input: &Input, what: &str) -> ! {
         self.loaded.flows();
         let mut counted = |input: &Input| {
@@ -135,7 +135,7 @@ fn add(counts: &mut Counts, delta: &Delta) {
     };
 }
 
-/// The account of one packet.
+/// The expected ledger of one packet.
 fn account(input: &Input, outcome: &Outcome) -> Ledger {
     let mut account = Ledger { frames: 1, frame_bytes: input.bytes.len() as u64, ..Ledger::default() };
     match *outcome {
@@ -155,8 +155,8 @@ fn account(input: &Input, outcome: &Outcome) -> Ledger {
     account
 }
 
-/// Makes the addresses those of no other packet, where there are any: the end of the source is the lower half of a
-/// number, and the end of the destination differs by the upper one.
+/// Gives the packet unique addresses, if it has addresses: the end of the source is the lower half of `number`, the end
+/// of the destination depends on the upper half.
 pub(super) fn stamp(input: &mut Input, number: u64) -> Fragment {
     let reading = reference::read(input);
     if let Outcome::Flow { .. } = reading.outcome {
@@ -173,11 +173,11 @@ pub(super) fn stamp(input: &mut Input, number: u64) -> Fragment {
     reading.fragment
 }
 
-/// A later fragment of the packet that `first` begins, and what should come of it: it belongs to the flow of the first.
+/// A later fragment of the packet that `first` begins, with its expected outcome: it belongs to the flow of the first.
 fn later(first: &Input, field: usize, random: u64) -> (Input, Outcome) {
     let mut later = first.clone();
     let at = reference::read(first).network_at + field;
-    // 13 bits: at the lower end in IPv4, at the upper one in IPv6. The other three stay.
+    // 13 bits, at the lower end of the field in IPv4 and at the upper end in IPv6. The other three stay.
     let offset = (random % 0x1fff + 1) as u16;
     let old = u16::from_be_bytes([later.bytes[at], later.bytes[at + 1]]);
     let new = if field == 6 { old & 0xe000 | offset } else { offset << 3 | old & 7 };

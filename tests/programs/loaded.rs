@@ -1,4 +1,4 @@
-//! Programs in the kernel with maps of their own, and packets through them one at a time.
+//! Loaded programs with private maps, which count one packet at a time.
 
 use aya::programs::{TestRun, TestRunOptions};
 use observer::{
@@ -17,7 +17,7 @@ use crate::packets::{Input, Outcome};
 
 pub(crate) const INTERFACE: u16 = 7;
 
-/// Loaded programs with maps of their own.
+/// Loaded programs with private maps.
 pub(crate) struct Loaded {
     pub(crate) programs: Programs,
     pub(crate) drain: Drain,
@@ -25,7 +25,7 @@ pub(crate) struct Loaded {
     _directory: tempfile::TempDir,
 }
 
-/// What the programs are loaded for.
+/// Parameters of the load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) clock: Clock,
@@ -39,7 +39,7 @@ impl Default for Load {
     }
 }
 
-/// Maps that take so many bytes.
+/// Sizes of maps with a memory budget of this many bytes.
 pub(crate) fn sizes(budget: u64) -> Sizes {
     Sizes::from_budget(budget, preflight::possible_cpus()).unwrap()
 }
@@ -49,7 +49,7 @@ impl Loaded {
         Self::by(load, |loader| loader.load(INTERFACE, load.ethernet))
     }
 
-    /// Of another kind than the usual ones: as `programs` loads them.
+    /// Loads the programs with `programs`, for kinds other than the usual one.
     pub(crate) fn by(
         load: Load,
         programs: impl FnOnce(&mut Loader) -> Result<Programs, KernelError>,
@@ -64,7 +64,7 @@ impl Loaded {
         Self { programs, drain, pins, _directory: directory }
     }
 
-    /// Sends a packet through a program, and returns what its account grew by.
+    /// Runs a program on a packet, and returns the growth of its ledger.
     pub(crate) fn send(&mut self, direction: Direction, input: &Input) -> Ledger {
         let Input { bytes, frame } = input;
         assert!(!input.is_snapped(), "a packet in the kernel is whole");
@@ -78,20 +78,20 @@ impl Loaded {
         self.ledger(direction).since(&before)
     }
 
-    /// Sends a packet through a program, and returns what it counted: flows and the account.
+    /// Runs a program on a packet, and returns its flows and the growth of its ledger.
     pub(crate) fn count(&mut self, direction: Direction, input: &Input) -> (Vec<Delta>, Ledger) {
         let ledger = self.send(direction, input);
         (self.flows(), ledger)
     }
 
-    /// What has been counted since this was called last.
+    /// Flows counted since the last call.
     pub(crate) fn flows(&mut self) -> Vec<Delta> {
         let mut flows = Vec::new();
         self.drain.drain(|_, delta| flows.push(delta)).unwrap();
         flows
     }
 
-    /// What was ever counted in a direction.
+    /// Total counts of a direction.
     pub(crate) fn ledger(&self, direction: Direction) -> Ledger {
         self.drain.ledger(InterfaceNumber::new(INTERFACE))[direction as usize]
     }
@@ -107,7 +107,7 @@ fn context(offload: Offload) -> [u8; 192] {
     context
 }
 
-/// What a program made of one packet, in the words of the corpus.
+/// The result of a program for one packet, in the terms of the corpus.
 pub(crate) fn outcome(flows: &[Delta], ledger: &Ledger) -> Outcome {
     let reason = LossReason::ALL.into_iter().find(|reason| ledger.lost[*reason as usize].packets != 0);
     let kind = NonIpKind::ALL.into_iter().find(|kind| ledger.non_ip[*kind as usize] != 0);

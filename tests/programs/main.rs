@@ -1,7 +1,7 @@
-//! The loaded programs, by `BPF_PROG_TEST_RUN`: the kernel's verifier takes them, and they make of every packet of the
-//! corpus what the parser makes of it on the host.
+//! The loaded programs, run by `BPF_PROG_TEST_RUN`: the kernel's verifier accepts them, and for every packet of the
+//! corpus they give the same result as the parser on the host.
 //!
-//! Needs root. Knows the kernel room of the daemon, and nothing else of it.
+//! Needs root. Uses only the kernel room of the daemon.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail like a test")]
 
@@ -49,7 +49,7 @@ fn check(loaded: &mut Loaded, direction: Direction, sample: &Sample, input: &Inp
     }
 }
 
-/// The packets of the corpus that a program can be given.
+/// The packets of the corpus that a program can be run on.
 fn samples() -> impl Iterator<Item = (Sample, Input)> {
     corpus().into_iter().map(|sample| (sample.input(), sample)).filter_map(|(input, sample)| {
         let Frame { link, tags_beside, .. } = input.frame;
@@ -135,7 +135,7 @@ fn times_of_a_flow_are_those_of_its_packets() -> Result<()> {
             let after = clock::unix_ms();
             let counters = loaded.flows()[0].counters;
             thread::sleep(pause);
-            // A time is that of the timer tick before it, of 10 ms at most, to the millisecond.
+            // A time is that of the last timer tick, up to 10 ms earlier, in milliseconds.
             let is_of = |ms, (from, to)| (from - 21..=to + 1).contains(&ms);
             let fits = is_of(counters.first_ms, (before, between)) && is_of(counters.last_ms, (then, after));
             if !fits {
@@ -143,7 +143,7 @@ fn times_of_a_flow_are_those_of_its_packets() -> Result<()> {
             }
             fits
         };
-        // The ticks of a machine that did not get its turn, as a guest on a busy one, are late.
+        // Timer ticks are late on a machine that is not scheduled, such as a busy guest.
         assert!((0..5).any(|_| fits()), "{pause:?} between two packets");
     }
     Ok(())
@@ -178,10 +178,10 @@ fn send(programs: &mut Programs, flows: std::ops::Range<u16>) {
     }
 }
 
-/// The interface that the noise of [`INTERFACE`] must not harm.
+/// An interface whose records must not suffer from the noise of [`INTERFACE`].
 const QUIET: u16 = 8;
 
-/// Nobody reads meanwhile, so the cache and the ring fill up.
+/// The maps are not read meanwhile, so the cache and the ring fill up.
 #[test]
 fn noise_of_an_interface_costs_its_neighbour_no_record() -> Result<()> {
     need!(requires::root());
@@ -193,7 +193,7 @@ fn noise_of_an_interface_costs_its_neighbour_no_record() -> Result<()> {
     let mut drain = Drain::new(&mut noisy, sizes, Grace::new()?)?;
     drain.share_among(2);
 
-    // Test runs stay on this CPU, which has its part of the cache; and the ring takes this many at most.
+    // Test runs stay on this CPU, which has its own part of the cache; the ring takes at most this many.
     let each = (sizes.flows() / u64::from(sizes.cpus) + u64::from(sizes.ring_bytes) / 64) as u16;
     send(&mut noisy, 0..each);
     send(&mut quiet, 0..100);

@@ -1,4 +1,4 @@
-//! The XDP programs: the same counts as at TC from the same packets, wherever their bytes lie.
+//! The XDP programs: the same counts as with TC from the same packets, linear or not.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -24,7 +24,7 @@ use crate::{
 
 const XDP_PASS: u32 = 2;
 const MARK_LEN: usize = 4;
-/// No test run is shorter.
+/// Minimum length of a test run.
 const LINK_HEADER: usize = 14;
 
 const PLANS: [XdpPlan; 3] = [
@@ -33,17 +33,17 @@ const PLANS: [XdpPlan; 3] = [
     XdpPlan { mode: XdpMode::Generic, companion: true },
 ];
 
-/// What the parser makes of a frame, of whose segments XDP is told nothing.
+/// The parser's result for a frame whose segments XDP does not see.
 fn parsed(bytes: &[u8]) -> Outcome {
     Input::whole(bytes.to_vec()).parsed()
 }
 
-/// The frames of the corpus that XDP can be given.
+/// The frames of the corpus that XDP can be run on.
 fn frames() -> impl Iterator<Item = (Sample, Vec<u8>)> {
     samples().map(|(sample, input)| (sample, input.bytes)).filter(|(_, bytes)| bytes.len() >= LINK_HEADER)
 }
 
-/// What is counted while `run` runs.
+/// Counts during `run`.
 fn counted(loaded: &mut Loaded, run: impl FnOnce(&mut Programs)) -> (Vec<Delta>, Ledger) {
     let before = loaded.ledger(Direction::Ingress);
     run(&mut loaded.programs);
@@ -54,7 +54,7 @@ fn loaded(plan: XdpPlan) -> Loaded {
     Loaded::by(Load::default(), |loader| loader.load_xdp(INTERFACE, plan))
 }
 
-/// Sends a packet through a program; `linear` bytes of it lie in the first buffer.
+/// Runs a program on a packet with `linear` bytes in the first buffer.
 fn send(programs: &mut Programs, bytes: &[u8], linear: Option<usize>) {
     let mut out = vec![0; bytes.len() + MARK_LEN];
     let context = linear.map(|linear| {
@@ -79,7 +79,7 @@ fn send(programs: &mut Programs, bytes: &[u8], linear: Option<usize>) {
 /// Addresses, protocol and ports.
 type Flow = (IpAddr, IpAddr, u8, u16, u16);
 
-/// What several packets amount to.
+/// The sums of several packets.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Totals {
     frames: (u64, u64),
@@ -212,7 +212,7 @@ fn xdp_counts_generated_packets_as_the_parser_does() -> Result<()> {
 #[test]
 fn xdp_counts_a_frame_in_several_buffers_as_the_parser_does() -> Result<()> {
     need!(requires::root());
-    // a test run with a first buffer of a size of one's own
+    // test runs with a chosen size of the first buffer
     need!(requires::linux(6, 18));
     let mut loaded = loaded(PLANS[1]);
     for (sample, bytes) in frames().filter(|(_, bytes)| bytes.len() > LINK_HEADER) {
@@ -225,7 +225,7 @@ fn xdp_counts_a_frame_in_several_buffers_as_the_parser_does() -> Result<()> {
             }
         });
         assert_eq!(Totals::counted(&flows, &ledger), expected, "{}", sample.name);
-        // The first buffer ends within the Ethernet header's successor.
+        // The first buffer ends inside the header behind the Ethernet header.
         assert_ne!(ledger.copied, 0, "{}", sample.name);
     }
     Ok(())

@@ -1,9 +1,10 @@
-//! Whether records, ledger, metrics, interface and generator agree. The residual is exactly 0, or a test fails.
+//! Comparison of records, ledger, metrics, interface counters and generated traffic. They must agree to the last byte.
 
-use std::{collections::BTreeMap, path::Path, thread, time::Duration};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
+pub use crate::sums::Sums;
 use crate::{
     briefs::Briefs,
     counters::Counters,
@@ -15,48 +16,24 @@ use crate::{
     veth::{Interface, Mac},
 };
 
-/// Records, as far as the books need them.
-pub trait Sums: Sized {
-    /// Reads the JSON lines below a directory.
-    fn read(directory: &Path) -> Result<Self>;
-    /// What the flows of an interface sum up to.
-    fn recorded(&self, mac: Mac) -> Crossed;
-    /// What the SKIPDATA of an interface sums up to, both ways together.
-    fn lost(&self, mac: Mac) -> Tally;
-}
-
-impl Sums for Records {
-    fn read(directory: &Path) -> Result<Self> {
-        Self::read(directory)
-    }
-
-    fn recorded(&self, mac: Mac) -> Crossed {
-        self.recorded(mac)
-    }
-
-    fn lost(&self, mac: Mac) -> Tally {
-        self.lost(mac)
-    }
-}
-
-/// All accounts of one daemon, closed.
+/// All accounts of one stopped daemon.
 #[derive(Debug)]
 pub struct Books<R = Records> {
-    /// What it wrote.
+    /// The records that it wrote.
     pub records: R,
-    /// The last page before it stopped.
+    /// Its last metrics page.
     pub metrics: Metrics,
-    /// The kernel's counters at that time.
+    /// The kernel's interface counters at that time.
     pub counters: BTreeMap<Mac, Counters>,
-    /// Its standard output.
+    /// The daemon's standard output.
     pub stdout: String,
     said: String,
 }
 
 impl Books {
-    /// Waits until the daemon has drained all that crossed `interfaces`, stops it, and reads what it left.
+    /// Waits until the daemon has drained all traffic of `interfaces`, stops it, and reads its files.
     ///
-    /// Nothing may cross them any more. Where the accounts do not come to agree, the assertions will say so.
+    /// No traffic may cross the interfaces any more. If the accounts never agree, the assertions report it.
     pub fn close<'a>(
         daemon: Daemon<'_>,
         interfaces: impl IntoIterator<Item = &'a Interface>,
@@ -66,7 +43,7 @@ impl Books {
 }
 
 impl Books<Briefs> {
-    /// [`close`](Books::close) for hundreds of thousands of records.
+    /// [`close`](Books::close), for hundreds of thousands of records.
     pub fn close_in_brief<'a>(
         daemon: Daemon<'_>,
         interfaces: impl IntoIterator<Item = &'a Interface>,
@@ -86,7 +63,7 @@ impl<R: Sums> Books<R> {
             .iter()
             .map(|interface| Ok((interface.mac(), interface.counters()?)))
             .collect::<Result<BTreeMap<_, _>>>()?;
-        // A drain that begins now sees it all, and the page tells of it a drain later at the latest.
+        // A drain that begins now includes all traffic; the page shows its result after the next drain at the latest.
         let drains = |page: &Metrics| page.sum("observer_drain_duration_seconds_count", &[("phase", "read")]);
         let enough = drains(&daemon.metrics()?) + 2;
         let settled = |page: &Metrics| {
@@ -101,7 +78,7 @@ impl<R: Sums> Books<R> {
                     })
                 })
         };
-        // A page that never settles is looked at all the same.
+        // A page that never settles is kept for the assertions.
         let _ = poll::until_true("the daemon has drained all", PATIENCE, || Ok(settled(&daemon.metrics()?)));
         let metrics = daemon.metrics()?;
         if let Some((_, label)) = daemon.hook().xdp() {
@@ -122,19 +99,18 @@ impl<R: Sums> Books<R> {
         Ok(Self { records, metrics, counters, stdout: stopped.stdout, said: stopped.said })
     }
 
-    /// The ledger of an interface; zeros where the page does not know it.
+    /// The ledger of an interface; zeros if it is not on the page.
     pub fn ledger(&self, interface: &Interface) -> [Ledger; 2] {
         self.metrics.ledger(interface).unwrap_or_default()
     }
 
-    /// What the host's policy dropped before it crossed an interface.
+    /// Packets that the host's policy dropped before they crossed an interface.
     pub fn stopped(&self, interface: &Interface) -> Crossed {
         let [ingress, egress] = self.ledger(interface).map(|ledger| ledger.stopped);
         Crossed { ingress, egress }
     }
 
-    /// Asserts that the generators sent `sent` across `interface`, and that every account of the daemon says just
-    /// that, with nothing lost.
+    /// Asserts that every account of the daemon equals `sent`, the generated traffic of `interface`, with no losses.
     pub fn assert_exact(&self, interface: &Interface, sent: Crossed) {
         self.assert_conserved(interface, sent);
         let unseen = self.metrics.uncounted(interface, "unseen");
@@ -142,7 +118,7 @@ impl<R: Sums> Books<R> {
         assert_eq!(self.lost(interface), Tally::default(), "lost on {}", interface.id());
     }
 
-    /// Asserts that what was sent across `interface` is in records or in the ledger of losses, to the last byte.
+    /// Asserts that recorded and lost packets add up to `sent` and the stopped packets, to the last byte.
     pub fn assert_conserved(&self, interface: &Interface, sent: Crossed) {
         let (id, mac) = (interface.id(), interface.mac());
         assert!(self.metrics.ledger(interface).is_some(), "{id} is on no page:\n{}", self.metrics.text);
@@ -183,14 +159,14 @@ impl<R: Sums> Books<R> {
         );
     }
 
-    /// What the ledger says is lost, both ways together.
+    /// Packets lost according to the ledger, both directions together.
     pub fn lost(&self, interface: &Interface) -> Tally {
         self.ledger(interface).iter().map(|ledger| ledger.lost).sum()
     }
 }
 
-/// Whether the hook sees the frames that the interface counts: not where they are merged before it, or segmented behind
-/// it. TCP makes super-packets for every interface since Linux 4.17, whatever that takes (kernel commit 0a6b2a1dc2a2).
+/// True if the hook sees the same frames as the interface counts: not if frames are merged before the hook or segmented
+/// behind it. Since Linux 4.17 TCP makes super-packets for every interface (kernel commit 0a6b2a1dc2a2).
 fn comparable(interface: &Interface, direction: Direction) -> bool {
     let offloads = interface.offloads();
     match direction {

@@ -1,4 +1,4 @@
-//! Records without all that names them: a million of them take as much memory as ten thousand whole ones.
+//! Records without names and metadata: a million of them take as much memory as ten thousand complete ones.
 
 use std::{fs, net::IpAddr, path::Path};
 
@@ -6,26 +6,26 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use crate::{
-    books::Sums,
     records::{Flow, Status, finished},
+    sums::Sums,
     tally::{Crossed, Direction, Tally},
     veth::Mac,
 };
 
-/// What sums need of a record.
+/// The fields of a record that sums need.
 #[derive(Clone, Copy, Debug)]
 pub struct Brief {
-    /// Of its interface.
+    /// MAC address of its interface.
     pub mac: Mac,
-    /// Its kind.
+    /// Its status.
     pub status: Status,
-    /// For a flow, which.
+    /// The 5-tuple and direction of a flow record.
     pub flow: Option<(Direction, Flow)>,
-    /// Of a flow its counts, of SKIPDATA what is lost.
+    /// Packets and bytes: counted for a flow, lost for SKIPDATA.
     pub tally: Tally,
-    /// Packets of it that were not delivered.
+    /// Number of its packets that were not delivered.
     pub undelivered: u64,
-    /// Whether the host's policy has dropped it.
+    /// True if its action is REJECT.
     pub is_rejected: bool,
     /// UNIX seconds.
     pub start: i64,
@@ -33,7 +33,7 @@ pub struct Brief {
     pub end: i64,
 }
 
-/// The keys that make one up.
+/// The JSON keys that are parsed.
 #[derive(Deserialize)]
 struct Line<'a> {
     mac: &'a str,
@@ -94,17 +94,17 @@ impl Line<'_> {
     }
 }
 
-/// All records of a daemon, in brief.
+/// All records of a daemon, in brief form.
 #[derive(Debug, Default)]
 pub struct Briefs(Vec<Brief>);
 
 impl Briefs {
-    /// Those of the interface with this link address.
+    /// Records of the interface with this MAC address.
     pub fn of(&self, mac: Mac) -> impl Iterator<Item = &Brief> {
         self.0.iter().filter(move |record| record.mac == mac)
     }
 
-    /// Those that are of flows.
+    /// Flow records of the interface with this MAC address.
     pub fn flows(&self, mac: Mac) -> impl Iterator<Item = ((Direction, Flow), &Brief)> {
         self.of(mac).filter_map(|record| Some((record.flow?, record)))
     }

@@ -1,4 +1,4 @@
-//! Captures: written byte by byte in every format, and taken from an interface.
+//! Capture files in every format, and captures of an interface's traffic.
 
 use std::{
     io, mem,
@@ -17,24 +17,24 @@ pub const ETHERNET: u16 = 1;
 pub struct Packet {
     /// UNIX nanoseconds.
     pub time_ns: u64,
-    /// What was captured.
+    /// The captured bytes.
     pub bytes: Vec<u8>,
-    /// How long it was.
+    /// Original length, in bytes.
     pub len: u32,
-    /// Which way it went, where the capture says.
+    /// Direction, if the capture has it.
     pub direction: Option<Direction>,
-    /// The number of its interface.
+    /// Index of its interface in the file.
     pub interface: u32,
 }
 
 impl Packet {
-    /// A whole packet of the first interface.
+    /// A complete packet of the first interface.
     pub fn new(time_ns: u64, bytes: Vec<u8>) -> Self {
         let len = bytes.len() as u32;
         Self { time_ns, bytes, len, direction: None, interface: 0 }
     }
 
-    /// The same, cut to `len` bytes by a capture with that snap length.
+    /// The same packet, truncated to `len` bytes by a snap length.
     #[must_use]
     pub fn cut(mut self, len: usize) -> Self {
         self.bytes.truncate(len);
@@ -42,17 +42,17 @@ impl Packet {
     }
 }
 
-/// The byte order of whoever captured.
+/// The byte order of a capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// As on x86 and most others.
+    /// Little-endian, as on x86.
     Little,
-    /// As on the network.
+    /// Big-endian, as in network protocols.
     Big,
 }
 
 impl Order {
-    /// Both.
+    /// Both byte orders.
     pub const ALL: [Self; 2] = [Self::Little, Self::Big];
 
     fn u16(self, value: u16) -> [u8; 2] {
@@ -88,7 +88,7 @@ pub fn pcap(order: Order, link_type: u16, nanoseconds: bool, packets: &[Packet])
 /// An interface of a pcapng file.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
-    /// Its name; none if empty.
+    /// Its name; empty for none.
     pub name: &'static str,
     /// `LINKTYPE_` number.
     pub link_type: u16,
@@ -104,7 +104,7 @@ impl Description {
         Self { name, link_type: ETHERNET, resolution: None, offset: 0 }
     }
 
-    /// A time in the units of the interface.
+    /// Converts a time to the units of the interface.
     fn ticks(&self, time_ns: u64) -> u64 {
         let resolution = self.resolution.unwrap_or(6);
         let base: u128 = if resolution & 0x80 == 0 { 10 } else { 2 };
@@ -113,7 +113,7 @@ impl Description {
     }
 }
 
-/// A section of a pcapng file, which is a file of its own too.
+/// A section of a pcapng file, which is also a complete file.
 pub fn pcapng(order: Order, interfaces: &[Description], packets: &[Packet]) -> Vec<u8> {
     const SECTION: u32 = 0x0a0d_0d0a;
     const INTERFACE: u32 = 1;
@@ -158,21 +158,21 @@ fn option(order: Order, code: u16, value: &[u8]) -> Vec<u8> {
     [&order.u16(code)[..], &order.u16(value.len() as u16), &padded(value)].concat()
 }
 
-/// To a multiple of four bytes.
+/// Pads to a multiple of four bytes.
 fn padded(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
 }
 
-/// Captures all that crosses an interface, from when it is made.
+/// A capture of all frames of an interface, from its creation on.
 #[derive(Debug)]
 pub struct Recorder {
     socket: OwnedFd,
 }
 
 impl Recorder {
-    /// Begins. The socket's queue holds all of it until the end.
+    /// Starts the capture. The socket's queue holds all frames until the end.
     pub fn start(interface: &Interface) -> Result<Self> {
         const QUEUE: libc::c_int = 512 << 20;
         let index = interface.index() as libc::c_int;
@@ -197,7 +197,7 @@ impl Recorder {
         })
     }
 
-    /// Ends, and returns all that was captured, each packet cut to `snap_length` bytes. Nothing may be missing.
+    /// Stops, and returns all frames, each truncated to `snap_length` bytes. A missing frame is an error.
     pub fn finish(self, snap_length: usize) -> Result<Vec<Packet>> {
         let mut packets = Vec::new();
         let mut room = vec![0; 1 << 18];
@@ -224,13 +224,13 @@ impl Recorder {
         Ok(packets)
     }
 
-    /// The next frame's length, its time, and whether it left.
+    /// Length and time of the next frame, and true if it was sent.
     fn receive(&self, room: &mut [u8]) -> Result<Option<(usize, u64, bool)>> {
         const ROOM: usize = 64;
         let mut part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
         // SAFETY: zeros are a valid address.
         let mut name: libc::sockaddr_ll = unsafe { mem::zeroed() };
-        // Aligned as control messages are.
+        // Aligned for control messages.
         let mut control = [0_u64; ROOM / 8];
         // SAFETY: zeros are a valid message.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };

@@ -1,4 +1,4 @@
-//! A control group with a limit of memory, of whichever version this machine has.
+//! A control group with a memory limit, of version 1 or 2.
 
 use std::{
     fs::{self, File},
@@ -16,14 +16,14 @@ use crate::{
     requires::Missing,
 };
 
-/// The group. It is removed with this value, once the processes in it have ended.
+/// A control group. It is removed with this value, once its processes have ended.
 #[derive(Debug)]
 pub struct ControlGroup {
     folder: PathBuf,
     file: &'static str,
 }
 
-/// Where a hierarchy with the controller of memory is mounted, and the name of the file with its limit.
+/// Mount point of a hierarchy with the memory controller, and the name of the file with its limit.
 fn hierarchy() -> Option<(PathBuf, &'static str)> {
     let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let mounted = |wanted: &dyn Fn(&str, &str) -> bool| {
@@ -45,7 +45,7 @@ fn hierarchy() -> Option<(PathBuf, &'static str)> {
 }
 
 impl ControlGroup {
-    /// One whose processes may take so many bytes of memory together.
+    /// Creates a group whose processes may use this many bytes of memory together.
     pub fn with_memory(bytes: u64) -> Result<Result<Self, Missing>> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let Some((root, file)) = hierarchy() else {
@@ -62,12 +62,12 @@ impl ControlGroup {
         Ok(Ok(group))
     }
 
-    /// The file with the limit.
+    /// Path of the file with the limit.
     pub fn limit(&self) -> PathBuf {
         self.folder.join(self.file)
     }
 
-    /// Has a command run in the group.
+    /// Makes a command start in the group.
     pub fn place(&self, command: &mut Command) -> Result<()> {
         let processes = File::options().write(true).open(self.folder.join("cgroup.procs"))?;
         // SAFETY: between fork and exec only a system call is made. 0 stands for the process that writes.
@@ -77,7 +77,7 @@ impl ControlGroup {
         Ok(())
     }
 
-    /// Processes of the group that the kernel has killed for want of memory.
+    /// Number of processes in the group that the kernel has killed because of the limit.
     pub fn killed(&self) -> Result<u64> {
         let file = if self.file == "memory.max" { "memory.events" } else { "memory.oom_control" };
         let text = fs::read_to_string(self.folder.join(file))?;
@@ -85,7 +85,7 @@ impl ControlGroup {
         Ok(line.context("oom_kill")?.trim().parse()?)
     }
 
-    /// The most memory that it has taken, in bytes; `None` where the kernel does not tell.
+    /// Peak memory use in bytes; `None` if the kernel does not report it.
     pub fn peak(&self) -> Option<u64> {
         let file = if self.file == "memory.max" { "memory.peak" } else { "memory.max_usage_in_bytes" };
         fs::read_to_string(self.folder.join(file)).ok()?.trim().parse().ok()

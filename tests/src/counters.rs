@@ -1,4 +1,4 @@
-//! What the kernel itself counted: the witnesses.
+//! Counters of the kernel, independent of the daemon.
 
 use std::{collections::BTreeMap, fs};
 
@@ -12,23 +12,23 @@ use crate::{
 /// The counters of one interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Frames each way: super-packets count once, link headers count.
+    /// Frames and bytes per direction: a super-packet counts once, link headers are included.
     pub frames: Crossed,
-    /// Frames that the interface could not send on.
+    /// Number of frames that the interface dropped on sending.
     pub dropped: u64,
 }
 
 impl Counters {
-    /// Reads those of an interface.
+    /// Reads the counters of an interface.
     pub fn read(namespace: &Namespace, name: &str) -> Result<Self> {
-        // `/proc/net` would lead to the namespace of the process, not of this thread.
+        // `/proc/net` would be the namespace of the process instead of this thread's.
         let table = namespace.run(|| Ok(fs::read("/proc/thread-self/net/dev")?))?;
-        // The name of another interface may be any bytes.
+        // Names of other interfaces may be any bytes.
         let table = String::from_utf8_lossy(&table);
         Self::in_table(&table, name).with_context(|| format!("no counters of {name} in:\n{table}"))
     }
 
-    /// What was added since `earlier`.
+    /// The difference from `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self { frames: self.frames - earlier.frames, dropped: self.dropped - earlier.dropped }
@@ -52,16 +52,16 @@ impl Counters {
 /// The TCP counters of a namespace, over IPv4 and IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpCounters {
-    /// Segments sent for the first time.
+    /// Number of first transmissions.
     pub sent: u64,
-    /// Segments received.
+    /// Number of received segments.
     pub received: u64,
-    /// Segments sent once more.
+    /// Number of retransmissions.
     pub retransmitted: u64,
 }
 
 impl TcpCounters {
-    /// Reads them.
+    /// Reads the counters.
     pub fn read(namespace: &Namespace) -> Result<Self> {
         let table = namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")?))?;
         let mut lines = table.lines().filter_map(|line| line.strip_prefix("Tcp: "));
@@ -74,12 +74,12 @@ impl TcpCounters {
         Ok(Self { sent: value("OutSegs")?, received: value("InSegs")?, retransmitted: value("RetransSegs")? })
     }
 
-    /// Segments on the wire.
+    /// Number of transmitted segments, retransmissions included.
     pub fn total(&self) -> u64 {
         self.sent + self.retransmitted
     }
 
-    /// What was added since `earlier`.
+    /// The difference from `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
@@ -90,13 +90,13 @@ impl TcpCounters {
     }
 }
 
-/// Whether every TCP connection of a namespace has said its last word: only listeners and `TIME_WAIT` are left.
+/// True if every TCP connection of a namespace is finished: only listeners and `TIME_WAIT` are left.
 pub fn tcp_is_silent(namespace: &Namespace) -> Result<bool> {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";
     let tables = namespace.run(|| {
         let read = |table| fs::read_to_string(format!("/proc/thread-self/net/{table}"));
-        // A kernel without IPv6 has no second table.
+        // A kernel without IPv6 has one table.
         Ok([read("tcp")?, read("tcp6").unwrap_or_default()])
     })?;
     let mut states = tables
@@ -106,13 +106,13 @@ pub fn tcp_is_silent(namespace: &Namespace) -> Result<bool> {
     Ok(states.all(|state| state == TIME_WAIT || state == LISTEN))
 }
 
-/// Frames that wait in the CPUs' receive queues, of the whole host: where they overflow, a veth drops.
+/// Number of frames in the CPUs' receive queues, host-wide. A veth drops frames if they overflow.
 pub fn backlog() -> Result<u64> {
     const BACKLOG: usize = 11;
     let table = fs::read_to_string("/proc/net/softnet_stat")?;
     let mut most = 0;
     for line in table.lines() {
-        // Older kernels do not say: none then.
+        // Older kernels do not report the length; it counts as 0.
         let length = line.split_ascii_whitespace().nth(BACKLOG).unwrap_or("0");
         most = most.max(u64::from_str_radix(length, 16)?);
     }
@@ -120,7 +120,7 @@ pub fn backlog() -> Result<u64> {
     Ok(most)
 }
 
-/// Frames that each CPU has taken from an interface or a queue, of the whole host. Wraps.
+/// Number of frames that each CPU has received, host-wide. Wraps around.
 pub fn frames_by_cpu() -> Result<Vec<u32>> {
     let table = fs::read_to_string("/proc/net/softnet_stat")?;
     let first = table.lines().map(|line| line.split_ascii_whitespace().next().unwrap_or(""));

@@ -1,4 +1,4 @@
-//! Which CPUs work: where senders run.
+//! CPUs, and threads pinned to them.
 
 use std::{panic, thread};
 
@@ -8,20 +8,20 @@ use nix::{
     unistd::Pid,
 };
 
-/// Those that we may run on.
+/// CPUs that this process may use.
 pub fn allowed() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
     Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }
 
-/// Has this thread run on one CPU only.
+/// Pins this thread to one CPU.
 pub fn pin(cpu: usize) -> Result<()> {
     let mut here = CpuSet::new();
     here.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &here)?)
 }
 
-/// Runs `work` on every CPU at once, on threads that stay there. In the order of [`allowed`].
+/// Runs `work` on every CPU at once, on pinned threads. Results are in the order of [`allowed`].
 pub fn on_each<T: Send>(work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
     let (cpus, work) = (allowed()?, &work);
     thread::scope(|scope| {

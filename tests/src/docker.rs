@@ -1,4 +1,4 @@
-//! A Docker Engine of our own: other folders, another socket and another network namespace than the machine's.
+//! A private Docker Engine: its folders, socket and network namespace differ from the machine's own.
 
 use std::{
     fs::{self, File},
@@ -23,10 +23,10 @@ use crate::{
     requires::{self, Missing},
 };
 
-/// The image of every container: busybox, and links to what is used of it.
+/// Image of every container: busybox, with links for the commands in use.
 const IMAGE: &str = "busybox";
 
-/// What it needs on `PATH`.
+/// Programs that it needs on `PATH`.
 pub fn required() -> Result<(), Missing> {
     for program in ["dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc", "busybox"] {
         requires::program(program)?;
@@ -34,7 +34,7 @@ pub fn required() -> Result<(), Missing> {
     Ok(())
 }
 
-/// The engine.
+/// A Docker Engine.
 #[derive(Debug)]
 pub struct Docker {
     root: PathBuf,
@@ -42,21 +42,21 @@ pub struct Docker {
     host: PathBuf,
 }
 
-/// A container that was started.
+/// A started container.
 #[derive(Clone, Debug)]
 pub struct Container {
-    /// Its id.
+    /// Container ID.
     pub id: String,
     /// Its first process.
     pub pid: u32,
 }
 
 impl Docker {
-    /// Starts one whose host is the namespace `host`, and gives it its image.
+    /// Starts an engine in the network namespace `host`, and loads the image.
     pub fn start(host: &Namespace) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Short, because of the sockets in it.
+        // Short, because socket paths are limited in length.
         let root = std::env::temp_dir().join(format!("{PREFIX}{}-d{number}", std::process::id()));
         fs::create_dir_all(&root)?;
         let mut docker = Self { root, engine: None, host: host.path().to_path_buf() };
@@ -65,7 +65,7 @@ impl Docker {
         Ok(docker)
     }
 
-    /// Starts the engine, with what an engine before it left.
+    /// Starts the engine with the state of an earlier one.
     pub fn start_engine(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.root.join("log"))?;
         let mut command = Command::new(requires::program("dockerd").map_err(|it| anyhow::anyhow!("{it}"))?);
@@ -98,11 +98,11 @@ impl Docker {
         .with_context(|| self.said())
     }
 
-    /// Ends the engine as a crash would; its containers go on.
+    /// Kills the engine as a crash would; its containers keep running.
     pub fn kill_engine(&mut self) {
         self.engine = None;
         let _ = fs::remove_file(self.root.join("pid"));
-        // Its containerd dies with it. Where nobody collects the dead, a new engine would take it for alive.
+        // Its containerd dies with it. If the zombie is not reaped, a new engine takes it for alive.
         let file = self.exec_root().join("containerd/containerd.pid");
         let pid = fs::read_to_string(&file).unwrap_or_default();
         let ended = || {
@@ -113,7 +113,7 @@ impl Docker {
         let _ = fs::remove_file(file);
     }
 
-    /// Where it listens.
+    /// Path of its socket.
     pub fn socket(&self) -> PathBuf {
         self.root.join("sock")
     }
@@ -122,7 +122,7 @@ impl Docker {
         self.root.join("exec")
     }
 
-    /// Where its network namespaces lie.
+    /// Folder of its network namespaces.
     pub fn netns_dir(&self) -> PathBuf {
         self.exec_root().join("netns")
     }
@@ -136,12 +136,12 @@ impl Docker {
     fn command(&self) -> Command {
         let mut command = Command::new("docker");
         command.arg("-H").arg(format!("unix://{}", self.socket().display())).stdin(Stdio::null());
-        // It looks for plugins and settings at home.
+        // The client looks for plugins and settings in the home folder.
         command.env("HOME", &self.root).env("DOCKER_CONFIG", self.root.join("config"));
         command
     }
 
-    /// Runs a command of the client, and returns what it printed.
+    /// Runs a client command and returns its output.
     pub fn output<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
         let mut command = self.command();
         command.args(args);
@@ -193,12 +193,12 @@ impl Drop for Docker {
         {
             let _ = self.output(["rm", "-f", "-v"].into_iter().chain(ids.split_whitespace()));
         }
-        // With time to end its containerd.
+        // SIGTERM gives the engine time to stop its containerd.
         if let Some(engine) = &mut self.engine {
             engine.end(Signal::SIGTERM);
         }
         self.engine = None;
-        // That of an engine that was killed outlives it.
+        // The containerd of a killed engine outlives it.
         let pid = fs::read_to_string(self.exec_root().join("containerd/containerd.pid"));
         if let Some(pid) = pid.ok().and_then(|pid| pid.trim().parse().ok()) {
             let ours = fs::read_to_string(format!("/proc/{pid}/cmdline"))

@@ -1,4 +1,4 @@
-//! A container instance: a Docker Engine with tasks in it, started and labelled as the ECS agent does.
+//! An ECS container instance: a Docker Engine whose task containers are started and labelled as by the ECS agent.
 
 use std::net::IpAddr;
 
@@ -12,38 +12,38 @@ use crate::{
     veth::{Addresses, Mac, Task, hush, ip_batch, quiet},
 };
 
-/// The name of the container that holds a task's network namespace.
+/// Name of the pause container, which holds a task's network namespace.
 const PAUSE: &str = "~internal~ecs~pause";
-/// The bridge of the tasks that share one.
+/// Name of the bridge of tasks in bridge mode.
 const BRIDGE: &str = "ecsbr0";
 /// Its MAC address.
 pub const BRIDGE_MAC: &str = "02:39:77:00:00:01";
 
-/// The instance.
+/// A container instance.
 #[derive(Debug)]
 pub struct EcsHost<'lab> {
     /// Its Docker Engine.
     pub docker: Docker,
-    /// The namespace that is the host to it.
+    /// The network namespace of its host.
     pub host: Namespace,
     lab: &'lab Lab,
 }
 
-/// A task that runs.
+/// A running task.
 #[derive(Debug)]
 pub struct RunningTask {
-    /// What the agent and EC2 know of it.
+    /// The task's metadata at the agent and EC2.
     pub ecs: FakeTask,
-    /// Its containers, without the one that holds its namespace.
+    /// Its containers without the pause container.
     pub containers: Vec<Container>,
     pause: Option<Container>,
 }
 
 impl<'lab> EcsHost<'lab> {
-    /// One without tasks.
+    /// Starts an instance without tasks.
     pub fn start(lab: &'lab Lab) -> Result<Self> {
         let host = lab.other_namespace("ecs-host")?;
-        // Its end of a bridge would speak to all containers.
+        // Without this, a bridge port would send packets of its own to all containers.
         host.run(|| hush(false))?;
         ip_batch(&host, "link set lo up\n")?;
         Ok(Self { docker: Docker::start(&host)?, host, lab })
@@ -65,7 +65,7 @@ impl<'lab> EcsHost<'lab> {
         self.docker.run(&args)
     }
 
-    /// Starts the app containers of a task in a network mode of Docker's.
+    /// Starts the app containers of a task in a Docker network mode.
     fn apps(&self, ecs: &mut FakeTask, count: usize, network: &str) -> Result<Vec<Container>> {
         ecs.containers.clear();
         let mut containers = Vec::new();
@@ -80,13 +80,12 @@ impl<'lab> EcsHost<'lab> {
         Ok(containers)
     }
 
-    /// Starts the container that holds a task's namespace.
+    /// Starts the pause container of a task.
     pub fn pause(&self, ecs: &FakeTask) -> Result<Container> {
         self.container(ecs, PAUSE, &["--network", "none"].map(String::from))
     }
 
-    /// Starts a task with an ENI of its own and `count` containers: first the container that holds the namespace, then
-    /// the ENI is moved in, then the others start.
+    /// Starts a task in awsvpc mode with `count` containers: the pause container first, then the ENI, then the others.
     pub fn awsvpc(&self, mut ecs: FakeTask, mac: Mac, count: usize) -> Result<(RunningTask, Task)> {
         let pause = self.pause(&ecs)?;
         let task = self.attach(&ecs, &pause, mac, Addresses { ipv6: false, ..Addresses::default() })?;
@@ -94,7 +93,7 @@ impl<'lab> EcsHost<'lab> {
         Ok((RunningTask { ecs, containers, pause: Some(pause) }, task))
     }
 
-    /// Moves an ENI into the namespace of a task.
+    /// Moves an ENI into the namespace of a pause container.
     pub fn attach(&self, ecs: &FakeTask, pause: &Container, mac: Mac, addresses: Addresses) -> Result<Task> {
         let inside =
             Namespace::of_process(pause.pid, &self.lab.path("peers").join(format!("in-{}", pause.id)))?;
@@ -104,17 +103,17 @@ impl<'lab> EcsHost<'lab> {
         Ok(task)
     }
 
-    /// A task with a service whose ENI has this MAC address.
+    /// Metadata of a task whose ENI has this MAC address.
     pub fn ecs(mac: Mac, service: &str, number: u32) -> FakeTask {
         FakeTask::with(mac, IpAddr::V4(Addresses::default().inside.0), service, number)
     }
 
-    /// Starts a task whose containers are on a bridge.
+    /// Starts a task in bridge mode.
     pub fn bridge(&self, mut ecs: FakeTask, count: usize) -> Result<RunningTask> {
         if self.docker.output(["network", "inspect", BRIDGE]).is_err() {
             let name = format!("com.docker.network.bridge.name={BRIDGE}");
             self.docker.output(["network", "create", "--subnet", "10.77.0.0/24", "-o", &name, BRIDGE])?;
-            // Else it changes with the containers.
+            // A fixed address; otherwise it changes with the bridge's ports.
             ip_batch(&self.host, &format!("link set {BRIDGE} address {BRIDGE_MAC}\n"))?;
         }
         ecs.mode = "bridge".into();
@@ -129,19 +128,19 @@ impl<'lab> EcsHost<'lab> {
         Ok(RunningTask { ecs, containers, pause: None })
     }
 
-    /// The namespace of a container, until it is dropped.
+    /// The namespace of a container, bound to a file until it is dropped.
     pub fn namespace(&self, container: &Container) -> Result<Namespace> {
         Namespace::of_process(container.pid, &self.lab.path("peers").join(format!("of-{}", container.id)))
     }
 
-    /// Has the container that holds a task's namespace crash.
+    /// Kills the pause container of a task.
     pub fn kill_pause(&self, task: &RunningTask) -> Result<()> {
         let pause = task.pause.as_ref().context("the pause container")?;
         self.docker.output(["kill", "--signal", "KILL", &pause.id])?;
         Ok(())
     }
 
-    /// Ends a task: its other containers first.
+    /// Stops a task, the pause container last.
     pub fn stop(&self, task: &RunningTask) -> Result<()> {
         self.docker.remove(&task.containers)?;
         task.pause.iter().try_for_each(|pause| self.docker.remove([pause]))

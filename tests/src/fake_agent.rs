@@ -1,5 +1,5 @@
-//! What an ECS agent and EC2 would say of our tasks, with their status codes: introspection, task metadata, instance
-//! metadata, and the agent's state on disk.
+//! Stand-ins for the ECS agent and EC2, with their status codes: introspection, task metadata, instance metadata, and
+//! the agent's state on disk.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
     veth::Mac,
 };
 
-/// Something that a scenario changes while a server answers from it.
+/// A value that a scenario changes while a server reads it.
 #[derive(Debug)]
 pub struct Shared<T>(Arc<Mutex<T>>);
 
@@ -31,12 +31,12 @@ impl<T> Clone for Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// A first value.
+    /// Wraps an initial value.
     pub fn new(value: T) -> Self {
         Self(Arc::new(Mutex::new(value)))
     }
 
-    /// The value.
+    /// Locks the value.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,11 +71,11 @@ pub fn introspection(tasks: &Shared<Vec<FakeTask>>) -> Result<FakeHttp> {
 pub struct Tmds {
     /// The server.
     pub http: FakeHttp,
-    /// Requests from now on that are one too many a second.
+    /// Number of coming requests that are answered with 429, too many requests.
     pub throttled: Arc<AtomicUsize>,
 }
 
-/// Tasks by the ids of their containers at the endpoint.
+/// The task metadata endpoint for these tasks, which are found by their containers' IDs.
 pub fn tmds(tasks: &Shared<Vec<FakeTask>>) -> Result<Tmds> {
     let tasks = tasks.clone();
     let throttled = Arc::new(AtomicUsize::new(0));
@@ -95,41 +95,41 @@ pub fn tmds(tasks: &Shared<Vec<FakeTask>>) -> Result<Tmds> {
     Ok(Tmds { http, throttled })
 }
 
-/// How the instance metadata service behaves.
+/// Behaviour of the instance metadata service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mood {
-    /// As it should.
+    /// Answers correctly.
     Fine,
-    /// Every request but those for tokens has this status.
+    /// Answers every request except token requests with this status.
     Status(u16),
-    /// It forgets every token after so many requests.
+    /// Invalidates every token after this many requests.
     Forgetful(u32),
-    /// It takes all connections and answers none.
+    /// Accepts connections and answers none.
     Silent,
 }
 
-/// The instance, and what is attached to it.
+/// The EC2 instance and its ENIs.
 #[derive(Clone, Debug)]
 pub struct Instance {
-    /// How it behaves.
+    /// Behaviour of its metadata service.
     pub mood: Mood,
-    /// MAC and id of its ENIs, the primary one first.
+    /// MAC addresses and IDs of its ENIs, the primary one first.
     pub enis: Vec<(Mac, String)>,
     token: u32,
     uses: u32,
 }
 
-/// Constants of the instance.
+/// ID of the instance.
 pub const INSTANCE: &str = "i-0123456789abcdef0";
-/// Its VPC.
+/// ID of its VPC.
 pub const VPC: &str = "vpc-0f00000000000000a";
-/// Its subnet.
+/// ID of its subnet.
 pub const SUBNET: &str = "subnet-0f00000000000000b";
-/// Its availability zone.
+/// ID of its availability zone.
 pub const AZ: &str = "euw1-az2";
 
 impl Instance {
-    /// One that has these ENIs.
+    /// An instance with these ENIs.
     pub fn new(enis: impl IntoIterator<Item = (Mac, String)>) -> Self {
         Self { mood: Mood::Fine, enis: enis.into_iter().collect(), token: 1, uses: 0 }
     }
@@ -200,7 +200,7 @@ pub fn imds(instance: &Shared<Instance>) -> Result<FakeHttp> {
     FakeHttp::start(move |request| instance.lock().answer(request))
 }
 
-/// The agent's database, as a transaction of its own leaves it.
+/// Writes the agent's database, as one transaction leaves it.
 pub fn write_state<'a>(folder: &Path, tasks: impl IntoIterator<Item = &'a FakeTask>) -> Result<PathBuf> {
     let path = folder.join("agent.db");
     std::fs::create_dir_all(folder)?;

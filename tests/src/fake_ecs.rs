@@ -1,4 +1,4 @@
-//! What `aws ecs describe-tasks` would say of our tasks, in the shape in which it says it.
+//! Tasks in the format of `aws ecs describe-tasks`.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::veth::{Family, Interface, Mac};
 /// A task and its ENI.
 #[derive(Clone, Debug)]
 pub struct FakeTask {
-    /// Account, of twelve digits.
+    /// Account ID, twelve digits.
     pub account: String,
     /// Region.
     pub region: String,
@@ -24,7 +24,7 @@ pub struct FakeTask {
     pub service: Option<String>,
     /// Family of the task definition.
     pub family: String,
-    /// Its revision.
+    /// Revision of the task definition.
     pub revision: u32,
     /// The task's id.
     pub id: String,
@@ -32,23 +32,23 @@ pub struct FakeTask {
     pub eni: String,
     /// The ENI's subnet.
     pub subnet: String,
-    /// Ids of the containers' runtime.
+    /// Runtime IDs of the containers.
     pub containers: Vec<String>,
     /// `awsvpc`, `bridge`, `host` or `none`.
     pub mode: String,
-    /// What the agent knows of it.
+    /// Status that the agent reports.
     pub status: String,
     mac: String,
     address: String,
 }
 
 impl FakeTask {
-    /// A task of the service `service` that has this interface; `number` tells its ids from those of others.
+    /// A task of `service` with this interface; `number` makes its IDs unique.
     pub fn new(interface: &Interface, service: &str, number: u32) -> Self {
         Self::with(interface.mac(), interface.address(Family::V4), service, number)
     }
 
-    /// [`new`](Self::new) for an interface that is yet to come.
+    /// [`new`](Self::new), for an interface that does not exist yet.
     pub fn with(mac: Mac, address: IpAddr, service: &str, number: u32) -> Self {
         Self {
             account: "123456789012".into(),
@@ -73,12 +73,12 @@ impl FakeTask {
         format!("container-{number}")
     }
 
-    /// The id of a container at the task metadata endpoint.
+    /// ID of a container at the task metadata endpoint.
     pub fn endpoint_id(&self, number: usize) -> String {
         format!("{}-{number:04}", self.id)
     }
 
-    /// Whether it is an id of one of its containers there.
+    /// True if this is the endpoint ID of one of its containers.
     pub fn endpoint(&self, id: &str) -> bool {
         (0..self.containers.len().max(1)).any(|number| self.endpoint_id(number) == id)
     }
@@ -97,7 +97,7 @@ impl FakeTask {
         json!([network])
     }
 
-    /// What `/v1/tasks` of the introspection endpoint says of it.
+    /// The task in the response of `/v1/tasks` of the introspection endpoint.
     pub fn introspected(&self) -> Value {
         let containers = self.of_containers(|number, id| {
             let mut container = json!({
@@ -117,7 +117,7 @@ impl FakeTask {
         })
     }
 
-    /// What `/v4/<id>/task` of the task metadata endpoint says of it.
+    /// The response of `/v4/<id>/task` of the task metadata endpoint.
     pub fn metadata(&self) -> Value {
         let mut containers = vec![json!({
             "DockerId": format!("{}-pause", self.id), "Name": "~internal~ecs~pause", "Type": "CNI_PAUSE",
@@ -142,7 +142,7 @@ impl FakeTask {
         task
     }
 
-    /// What the agent keeps of it on disk, with what is nobody's business.
+    /// The task in the agent's state on disk, with fields that the daemon must ignore.
     pub fn state(&self) -> Value {
         let containers = self.of_containers(|number, id| {
             json!({
@@ -266,7 +266,7 @@ impl FakeTask {
     }
 }
 
-/// Writes the file that `--tasks-file` takes.
+/// Writes a file for `--tasks-file`.
 pub fn write<'a>(path: &Path, tasks: impl IntoIterator<Item = &'a FakeTask>) -> Result<PathBuf> {
     let tasks: Vec<Value> = tasks.into_iter().map(FakeTask::json).collect();
     let answer = json!({"tasks": tasks, "failures": []});

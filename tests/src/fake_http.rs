@@ -1,4 +1,4 @@
-//! A small HTTP server that answers as a scenario says, and remembers what it was asked.
+//! A small HTTP server with configurable responses, which records all requests.
 
 use std::{
     collections::BTreeMap,
@@ -16,43 +16,43 @@ use anyhow::Result;
 
 use crate::daemon::free_address;
 
-/// What was asked.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// `GET`, `PUT`.
+    /// Method: `GET`, `PUT`.
     pub method: String,
-    /// With the query.
+    /// Path with query.
     pub path: String,
-    /// By their names in lower case.
+    /// Headers by lower-case name.
     pub headers: BTreeMap<String, String>,
-    /// Bytes of its content.
+    /// Length of the body, in bytes.
     pub content: u64,
-    /// When.
+    /// Time of arrival.
     pub at: Instant,
 }
 
-/// What is answered.
+/// The response to a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// A status and a body.
+    /// A response with this status and body.
     Answer(u16, String),
-    /// Nothing, for longer than anybody waits.
+    /// No response, for longer than any timeout.
     Silence,
 }
 
 impl Reply {
-    /// 200.
+    /// A response with status 200.
     pub fn ok(body: impl Into<String>) -> Self {
         Self::Answer(200, body.into())
     }
 
-    /// A status without a body.
+    /// A response with this status and no body.
     pub fn status(status: u16) -> Self {
         Self::Answer(status, String::new())
     }
 }
 
-/// The server. It ends when it is dropped.
+/// A running server. It stops when it is dropped.
 #[derive(Debug)]
 pub struct FakeHttp {
     address: SocketAddr,
@@ -62,7 +62,7 @@ pub struct FakeHttp {
 }
 
 impl FakeHttp {
-    /// Serves on an address of its own.
+    /// Starts a server on a free address.
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Result<Self> {
         let address = free_address()?;
         let listener = TcpListener::bind(address)?;
@@ -85,7 +85,7 @@ impl FakeHttp {
         format!("http://{}", self.address)
     }
 
-    /// Everything that was asked.
+    /// All requests received so far.
     pub fn asked(&self) -> Vec<Request> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -94,7 +94,7 @@ impl FakeHttp {
 impl Drop for FakeHttp {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Wakes the thread.
+        // Wakes the accepting thread.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -121,7 +121,7 @@ fn serve(
         headers.insert(name.to_lowercase(), value.trim().to_owned());
     }
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    // All of it: who answers before that and hangs up is not heard.
+    // Reads the whole body: a response before its end, followed by a close, would be lost.
     let content = io::copy(&mut input.take(length), &mut io::sink()).ok()?;
     let request = Request { method, path, headers, content, at: Instant::now() };
     let reply = answer(&request);

@@ -1,4 +1,4 @@
-//! nftables in a namespace.
+//! nftables rules in a namespace.
 
 use std::{
     io::Write as _,
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::netns::Namespace;
 
-/// Adds rules, as `nft` reads them; they end with the namespace.
+/// Adds rules in the syntax of `nft`. They are removed with the namespace.
 pub fn set_rules(namespace: &Namespace, rules: &str) -> Result<()> {
     let mut command = Command::new("nft");
     command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -23,13 +23,13 @@ pub fn set_rules(namespace: &Namespace, rules: &str) -> Result<()> {
     Ok(())
 }
 
-/// Adds one rule to a hook of IPv4 and IPv6 alike: `prerouting`, `input`, `output`, `postrouting`.
+/// Adds a rule to a hook of both IPv4 and IPv6: `prerouting`, `input`, `output`, `postrouting`.
 pub fn add_rule(namespace: &Namespace, hook: &str, rule: &str) -> Result<()> {
     let chain = format!("type filter hook {hook} priority filter; policy accept; {rule}");
     set_rules(namespace, &format!("table inet test {{ chain {hook} {{ {chain}; }}\n}}\n"))
 }
 
-/// Adds one rule to a hook of a device: `ingress`, or `egress` (Linux 5.16).
+/// Adds a rule to a device hook: `ingress`, or `egress` (Linux 5.16).
 pub fn add_device_rule(namespace: &Namespace, hook: &str, device: &str, rule: &str) -> Result<()> {
     let chain = format!("type filter hook {hook} device {device} priority filter; policy accept; {rule}");
     set_rules(namespace, &format!("table netdev test {{ chain {hook} {{ {chain}; }}\n}}\n"))

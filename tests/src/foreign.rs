@@ -1,4 +1,4 @@
-//! eBPF programs of somebody else's, in a few instructions each: they drop packets longer than a limit.
+//! eBPF programs of third parties, a few instructions each. They drop packets longer than a limit.
 
 use std::{
     cell::Cell,
@@ -24,27 +24,27 @@ const OBJ_PIN: libc::c_long = 6;
 const PROG_ATTACH: libc::c_long = 8;
 const LINK_DETACH: libc::c_long = 34;
 
-/// Where a program stands.
+/// The hook of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// A TC filter on ingress.
     TcIngress,
     /// A TC filter on egress.
     TcEgress,
-    /// XDP, in front of the driver's or in the driver.
+    /// XDP, generic or in the driver.
     Xdp {
-        /// `xdpgeneric` or `xdpdrv`, as `ip link` has it.
+        /// The mode for `ip link`: `xdpgeneric` or `xdpdrv`.
         mode: &'static str,
     },
 }
 
-/// One instruction: operation, registers, offset, constant.
+/// Encodes an instruction: operation, registers, offset, constant.
 const fn instruction(operation: u8, registers: u8, offset: i16, constant: i32) -> u64 {
     let (offset, constant) = (offset as u16 as u64, constant as u32 as u64);
     operation as u64 | (registers as u64) << 8 | offset << 16 | constant << 32
 }
 
-/// `r0` to `length > limit ? over : below`, where `length` is what the first instructions leave in `r2`.
+/// A program that returns `length > limit ? over : below`. The instructions `length` load the length into `r2`.
 fn program(length: &[u64], limit: i32, over: i32, below: i32) -> Vec<u64> {
     const MOVE: u8 = 0xb7;
     const JUMP_GREATER: u8 = 0x25;
@@ -64,7 +64,7 @@ const BUFFER_LENGTH: [u64; 1] = [instruction(0x61, 0x12, 0, 0)];
 const FRAME_LENGTH: [u64; 3] =
     [instruction(0x61, 0x12, 4, 0), instruction(0x61, 0x13, 0, 0), instruction(0x1f, 0x32, 0, 0)];
 
-/// Has frames longer than `limit` dropped on an interface.
+/// Makes a program drop frames longer than `limit` on an interface.
 pub fn drop_longer(lab: &Lab, on: &Interface, hook: Hook, limit: i32) -> Result<()> {
     const SCHED_CLS: u32 = 3;
     const XDP: u32 = 6;
@@ -90,7 +90,7 @@ pub fn drop_longer(lab: &Lab, on: &Interface, hook: Hook, limit: i32) -> Result<
     match hook {
         Hook::TcIngress | Hook::TcEgress => {
             let side = if hook == Hook::TcIngress { "ingress" } else { "egress" };
-            // It may be there, ours or the daemon's.
+            // The qdisc may exist already.
             let _ = run("tc", &["qdisc", "add", "dev", name, "clsact"]);
             let filter = ["filter", "add", "dev", name, side, "prio", "9", "bpf", "da", "pinned", pin];
             run("tc", &filter)
@@ -99,7 +99,7 @@ pub fn drop_longer(lab: &Lab, on: &Interface, hook: Hook, limit: i32) -> Result<
     }
 }
 
-/// Detaches the links of TCX from an interface, whoever has made them.
+/// Detaches all TCX links from an interface, whoever attached them.
 pub fn detach_tcx(interface: &Interface, directions: &[Direction]) -> Result<()> {
     let ids = interface.namespace().run(|| {
         let ids = directions.iter().map(|direction| tcx_links(interface.index(), *direction));
@@ -112,11 +112,11 @@ pub fn detach_tcx(interface: &Interface, directions: &[Direction]) -> Result<()>
     Ok(())
 }
 
-/// Detaches the link of XDP from an interface, whoever has made it.
+/// Detaches the XDP link from an interface, whoever attached it.
 pub fn detach_xdp(interface: &Interface) -> Result<()> {
     const LINK_GET_NEXT_ID: libc::c_long = 31;
     const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-    /// Words of `struct bpf_link_info`: type, id, program.
+    /// Leading words of `struct bpf_link_info`: type, ID, program.
     const WORDS: usize = 3;
     const PROGRAM: usize = 2;
     let text = interface.namespace().output("ip", &["-json", "link", "show", "dev", interface.name()])?;
@@ -126,7 +126,7 @@ pub fn detach_xdp(interface: &Interface) -> Result<()> {
     let next = [const { Cell::new(0_u32) }; 3];
     while bpf(LINK_GET_NEXT_ID, &next).is_ok() {
         next[0].set(next[1].get());
-        // One that goes meanwhile is none.
+        // The link may have gone in the meantime.
         let Ok(link) = link(next[0].get()) else { continue };
         let mut info = [0_u32; WORDS + 1];
         let len = u64::from(link.as_raw_fd() as u32) | (size_of_val(&info) as u64) << 32;
@@ -146,12 +146,12 @@ fn link(id: u32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Ids of the links of TCX on an interface of the thread's namespace.
+/// IDs of the TCX links on an interface in the thread's namespace.
 fn tcx_links(index: u32, direction: Direction) -> Result<Vec<u32>> {
     const PROG_QUERY: libc::c_long = 16;
     const TCX_INGRESS: u32 = 46;
     const ROOM: usize = 64;
-    /// `union bpf_attr` for the query.
+    /// `union bpf_attr` of the query command.
     #[repr(C)]
     #[derive(Default)]
     struct Query {
@@ -180,14 +180,14 @@ fn tcx_links(index: u32, direction: Direction) -> Result<Vec<u32>> {
     Ok(links.into_iter().filter(|id| *id != 0).collect())
 }
 
-/// A control group of version 2.
+/// A control group of version 2 with a program.
 #[derive(Debug)]
 pub struct Group {
     folder: PathBuf,
 }
 
 impl Group {
-    /// An empty one of this name.
+    /// Creates an empty group with this name.
     pub fn new(lab: &Lab, name: &str) -> Result<Self> {
         let root = lab.path("groups");
         if !root.exists() {
@@ -200,7 +200,7 @@ impl Group {
         Ok(Self { folder })
     }
 
-    /// One whose packets longer than `limit` are dropped, one way.
+    /// Creates a group that drops packets longer than `limit` in one direction.
     pub fn that_drops_longer(lab: &Lab, direction: Direction, limit: i32) -> Result<Self> {
         const CGROUP_SKB: u32 = 8;
         let attach_type = direction as u32;
@@ -212,7 +212,7 @@ impl Group {
         Ok(group)
     }
 
-    /// Has `command` start in it.
+    /// Makes `command` start in it.
     pub fn place(&self, command: &mut Command) -> Result<()> {
         let mut members = fs::OpenOptions::new().write(true).open(self.folder.join("cgroup.procs"))?;
         // SAFETY: between fork and exec only a system call is made.
@@ -220,9 +220,9 @@ impl Group {
         Ok(())
     }
 
-    /// A process in it that has a UDP port open, and reads nothing.
+    /// Starts a process in the group that keeps a UDP port open and reads nothing.
     pub fn listen(&self, namespace: &Namespace, address: SocketAddr) -> Result<Listener> {
-        // It waits for news that do not come.
+        // It waits for events that never come.
         let mut command = Command::new("ip");
         command.args(["monitor", "prefix"]).stdin(Stdio::null()).stdout(Stdio::null());
         namespace.place(&mut command)?;
@@ -239,7 +239,7 @@ impl Group {
     }
 }
 
-/// A process with an open port; it ends with this value.
+/// A process with an open port. It ends with this value.
 #[derive(Debug)]
 pub struct Listener(Child);
 
@@ -256,7 +256,7 @@ impl Drop for Group {
     }
 }
 
-/// Has a socket drop all that comes to it.
+/// Makes a socket drop everything that it receives.
 pub fn deafen(socket: &impl AsRawFd) -> Result<()> {
     const RETURN: u16 = 0x06;
     let mut nothing = libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: 0 };
@@ -287,7 +287,7 @@ impl Loaded {
 }
 
 fn load(kind: u32, expected_attach_type: u32, code: &[u64]) -> Result<Loaded> {
-    /// Of `expected_attach_type` among 64-bit words of `union bpf_attr`.
+    /// Index of `expected_attach_type` in 64-bit words of `union bpf_attr`.
     const EXPECTED: usize = 8;
     let license = c"GPL";
     let mut attributes = [0_u64; EXPECTED + 1];

@@ -1,29 +1,29 @@
-//! The hooks that a scenario can be run with. Those that say nothing of a hook run with the one of the variable
-//! `OBSERVER_TEST_HOOK`, so that the same sums are asked of every hook.
+//! Hooks that scenarios run with. A scenario that chooses no hook uses the one in `OBSERVER_TEST_HOOK`, so that every
+//! hook is held to the same sums.
 
 use std::env;
 
 use anyhow::{Context as _, Result};
 
-/// Where the daemon under test counts what goes to a task.
+/// The hook at which the daemon under test counts ingress traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// TC, both ways.
+    /// TC in both directions.
     Tc,
-    /// XDP in the driver, TC behind it and on egress.
+    /// XDP in the driver; TC behind it and on egress.
     XdpNative,
-    /// XDP in front of the stack, TC behind it and on egress.
+    /// Generic XDP; TC behind it and on egress.
     XdpGeneric,
 }
 
 impl Hook {
-    /// All of them.
+    /// All hooks.
     pub const ALL: [Self; 3] = [Self::Tc, Self::XdpNative, Self::XdpGeneric];
 
-    /// By XDP.
+    /// The XDP hooks.
     pub const XDP: [Self; 2] = [Self::XdpNative, Self::XdpGeneric];
 
-    /// The name in the variable.
+    /// Its name in the variable.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tc => "tc",
@@ -32,7 +32,7 @@ impl Hook {
         }
     }
 
-    /// The value of `--xdp-mode`, and the label `hook` of an interface; `None` for TC, which has several.
+    /// The value of `--xdp-mode` and the label `hook` of an interface; `None` for TC, whose label varies.
     pub const fn xdp(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Tc => None,
@@ -41,7 +41,7 @@ impl Hook {
         }
     }
 
-    /// The one that this run is about: TC unless the variable says otherwise.
+    /// The hook of this run: the one in the variable, or TC.
     pub fn under_test() -> Result<Self> {
         const VARIABLE: &str = "OBSERVER_TEST_HOOK";
         let Ok(name) = env::var(VARIABLE) else { return Ok(Self::Tc) };

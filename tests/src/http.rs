@@ -1,4 +1,4 @@
-//! As much of HTTP as a scrape needs.
+//! A minimal HTTP client for scrapes and for S3.
 
 use std::{
     fmt::Write as _,
@@ -11,25 +11,25 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{netns::Namespace, poll::stretched};
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Status code.
+    /// HTTP status code.
     pub status: u16,
-    /// Headers, as they came.
+    /// Headers, unparsed.
     pub headers: String,
-    /// Body.
+    /// The body.
     pub body: String,
 }
 
-/// Some of those that are asked read much before their first answer.
+/// Timeout. Some servers read much before their first response.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who we are to S3. Its stand-in wants a signature and does not verify it.
+/// Signature for S3. Its stand-in requires one and does not verify it.
 const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=observer/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, \
                       Signature=0";
 
-/// A request with a body, from the host: the status and the body of the answer.
+/// Sends a request with a body from the host; returns status and body of the response.
 pub fn request(method: &str, address: SocketAddr, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
@@ -51,7 +51,7 @@ pub fn request(method: &str, address: SocketAddr, path: &str, body: &[u8]) -> Re
     Ok((status, answer.split_off(end + 4)))
 }
 
-/// `GET path`, from the host or from inside a namespace.
+/// Sends `GET path` from the host or from a namespace.
 pub fn get(address: SocketAddr, path: &str, from: Option<&Namespace>) -> Result<Answer> {
     let connect = || Ok(TcpStream::connect_timeout(&address, stretched(PATIENCE))?);
     let stream = match from {
@@ -61,7 +61,7 @@ pub fn get(address: SocketAddr, path: &str, from: Option<&Namespace>) -> Result<
     exchange(stream, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
 }
 
-/// `POST path`.
+/// Sends `POST path` from the host.
 pub fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Answer> {
     let mut request = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {

@@ -1,4 +1,4 @@
-//! A scenario's private place: directories, namespaces, a daemon. All of it is gone when it is dropped.
+//! The private environment of a scenario: directories, namespaces, a daemon. Everything is removed when it is dropped.
 
 use std::{
     env, fs,
@@ -14,16 +14,15 @@ use anyhow::{Context as _, Result};
 use nix::mount::{MntFlags, umount2};
 
 use crate::{
-    daemon::Setup,
     netns::Namespace,
     requires::Turn,
     veth::{Addresses, Task, quiet},
 };
 
-/// Begins the name of every place, before the number of the process that owns it.
+/// Prefix of every lab's folder; the process ID of its owner follows.
 pub(crate) const PREFIX: &str = "observer-e2e-";
 
-/// The place.
+/// A scenario's environment.
 #[derive(Debug)]
 pub struct Lab {
     root: PathBuf,
@@ -31,7 +30,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes a place for `test` once `turns` are free, and removes what killed runs left behind.
+    /// Creates a lab for `test` once `turns` turns are free, and removes leftovers of killed runs.
     pub fn new(test: &str, turns: usize) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         static TIDY: Once = Once::new();
@@ -52,39 +51,39 @@ impl Lab {
         self.root.join(name)
     }
 
-    /// Where the namespaces of tasks lie: what the daemon is told to look at.
+    /// Folder of the tasks' namespaces, which the daemon observes.
     pub fn netns_dir(&self) -> PathBuf {
         self.path("tasks")
     }
 
-    /// A namespace that the daemon looks at.
+    /// Creates an observed namespace.
     pub fn observed_namespace(&self, name: &str) -> Result<Namespace> {
         Namespace::create(&self.netns_dir().join(name))
     }
 
-    /// A namespace that it does not look at.
+    /// Creates a namespace that is not observed.
     pub fn other_namespace(&self, name: &str) -> Result<Namespace> {
         Namespace::create(&self.path("peers").join(name))
     }
 
-    /// A task with an `eth0`, whose other end lies in a namespace that the daemon does not look at.
+    /// Creates a task with an `eth0`, whose other end is in a namespace that is not observed.
     pub fn task(&self, name: &str) -> Result<Task> {
         self.task_with(name, Addresses::default())
     }
 
-    /// [`task`](Self::task) with addresses of the scenario's choice.
+    /// [`task`](Self::task) with chosen addresses.
     pub fn task_with(&self, name: &str, addresses: Addresses) -> Result<Task> {
         let task = Task::join(self.observed_namespace(name)?, self.other_namespace(name)?, addresses)?;
         quiet(slice::from_ref(&task))?;
         Ok(task)
     }
 
-    /// A task that is silent from the beginning, because it has no IPv6: one that may come while a daemon runs.
+    /// A task without IPv6, so that it sends nothing by itself. It may be created while a daemon runs.
     pub fn late_task(&self, name: &str) -> Result<Task> {
         self.task_with(name, Addresses { ipv6: false, ..Addresses::default() })
     }
 
-    /// As many tasks as there are names, all with the same interface names and addresses.
+    /// Creates a task for each name, all with the same interface names and addresses.
     pub fn tasks(&self, names: impl IntoIterator<Item = String>) -> Result<Vec<Task>> {
         let tasks: Result<Vec<_>> = names
             .into_iter()
@@ -101,7 +100,7 @@ impl Lab {
         Ok(tasks)
     }
 
-    /// A task whose other end the daemon observes too, as another task.
+    /// Creates two connected tasks, both observed.
     pub fn observed_pair(&self) -> Result<Task> {
         let task = Task::join(
             self.observed_namespace("one")?,
@@ -111,11 +110,6 @@ impl Lab {
         quiet(slice::from_ref(&task))?;
         Ok(task)
     }
-
-    /// A daemon to set up and start.
-    pub fn daemon(&self) -> Setup<'_> {
-        Setup::new(self)
-    }
 }
 
 impl Drop for Lab {
@@ -124,7 +118,7 @@ impl Drop for Lab {
     }
 }
 
-/// Unmounts and removes the places of processes that are gone.
+/// Unmounts and removes the labs of processes that have ended.
 fn remove_leftovers() {
     for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -139,7 +133,7 @@ pub(crate) fn remove(root: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mounts = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
     let mut below: Vec<_> = mounts.filter(|mount| mount.starts_with(root)).collect();
-    // What was mounted last may lie on what was mounted first.
+    // Later mounts may be on top of earlier ones.
     below.reverse();
     for mount in below {
         let _ = umount2(mount, MntFlags::MNT_DETACH);

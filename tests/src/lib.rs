@@ -1,24 +1,25 @@
 //! The harness of the scenarios in `e2e`: it drives the `observer` binary from outside, on a real kernel.
 //!
-//! Owns: a private place for each scenario, namespaces and interfaces that stand for tasks, generators that know
-//! exactly what they sent, and readers of what the daemon says (records, text files, metrics). In: the binary's
-//! path. Out: sums that can be compared. It knows nothing of the daemon's insides: only the contract.
+//! Owns: a lab for each scenario, namespaces and interfaces that stand for tasks, generators that know exactly how much
+//! they sent, and readers of the daemon's output (records, text files, metrics). In: the binary's path. Out: sums that
+//! can be compared. It uses only the daemon's public interfaces.
 //!
-//! - [`lab`], [`netns`], [`veth`], [`tunnel`], [`offloads`]: the place
-//! - [`firewall`], [`foreign`]: what drops packets there
-//! - [`control_group`]: limits of the daemon
-//! - [`traffic`]: the generators; [`cpus`]: where they run; [`counters`]: what the kernel itself counted;
-//!   [`capture`]: what crossed an interface
+//! - [`lab`], [`netns`], [`veth`], [`address`], [`tunnel`], [`offloads`]: the environment
+//! - [`firewall`], [`foreign`]: rules and programs that drop packets
+//! - [`control_group`]: memory limits of the daemon
+//! - [`traffic`]: the generators; [`cpus`]: their CPUs; [`counters`]: the kernel's own counters; [`capture`]: captures
+//!   of an interface
 //! - [`docker`], [`ecs_host`]: tasks in containers, as the ECS agent starts them
-//! - [`daemon`], [`hook`], [`http`], [`pipe`]: the daemon; [`fake_ecs`], [`fake_agent`], [`fake_http`], [`moto`]: what it is told
-//!   about tasks
-//! - [`records`], [`briefs`], [`text`], [`parquet`], [`metrics`], [`report`]: what it says; [`books`]: whether all of that
-//!   agrees
-//! - [`python`], [`rows`]: other readers of the files; [`store`]: where they are delivered
+//! - [`daemon`], [`hook`], [`http`], [`pipe`]: the daemon; [`fake_ecs`], [`fake_agent`], [`fake_http`], [`moto`]: its
+//!   sources of task metadata
+//! - [`records`], [`record_files`], [`briefs`], [`text`], [`parquet`], [`metrics`], [`report`]: its output; [`sums`], [`books`]:
+//!   comparison of all accounts
+//! - [`python`], [`rows`]: other readers of the files; [`store`]: S3, for delivery
 //! - [`requires`], [`poll`], [`tally`]: the rest
 
 #![allow(clippy::missing_panics_doc, reason = "a harness panics where a scenario shall fail")]
 
+pub mod address;
 pub mod books;
 pub mod briefs;
 pub mod capture;
@@ -44,11 +45,13 @@ pub mod parquet;
 pub mod pipe;
 pub mod poll;
 pub mod python;
+pub mod record_files;
 pub mod records;
 pub mod report;
 pub mod requires;
 pub mod rows;
 pub mod store;
+pub mod sums;
 pub mod tally;
 pub mod text;
 pub mod traffic;

@@ -1,4 +1,4 @@
-//! The metrics page, in the text format of Prometheus.
+//! The metrics page, in the Prometheus text format.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -9,19 +9,19 @@ use crate::{
     veth::Interface,
 };
 
-/// One line with a value.
+/// A sample of a metrics page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// Name of the metric, with the suffix of a histogram's parts.
+    /// Name of the series, with the suffixes of histograms.
     pub name: String,
     /// Labels by name.
     pub labels: BTreeMap<String, String>,
-    /// The value.
+    /// Value.
     pub value: f64,
 }
 
 impl Sample {
-    /// A label's value, empty where it is not there.
+    /// The value of a label; empty if it is missing.
     pub fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
@@ -31,32 +31,32 @@ impl Sample {
     }
 }
 
-/// A page.
+/// A parsed metrics page.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     /// Every sample, in the page's order.
     pub samples: Vec<Sample>,
     /// Type of each family.
     pub types: BTreeMap<String, String>,
-    /// The page itself.
+    /// The unparsed text.
     pub text: String,
 }
 
-/// What the daemon's ledger says of one interface and direction.
+/// The ledger of one interface and direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Frames and their whole lengths.
+    /// Frames and their total length, link headers included.
     pub frames: Tally,
     /// IP packets as on the wire, recorded or lost.
     pub seen: Tally,
     /// IP packets that the host's policy dropped before the hook, recorded or lost.
     pub stopped: Tally,
-    /// Those that are in no record.
+    /// IP packets that are in no record.
     pub lost: Tally,
 }
 
 impl Metrics {
-    /// Reads a page, strictly.
+    /// Parses a page strictly.
     pub fn parse(text: &str) -> Result<Self> {
         let mut page = Self { text: text.to_owned(), ..Self::default() };
         for line in text.lines().filter(|line| !line.is_empty()) {
@@ -76,7 +76,7 @@ impl Metrics {
         Ok(page)
     }
 
-    /// The samples of a name that have these labels.
+    /// Samples of a series with these labels.
     pub fn all<'a>(
         &'a self,
         name: &'a str,
@@ -85,17 +85,17 @@ impl Metrics {
         self.samples.iter().filter(move |sample| sample.name == name && sample.has(labels))
     }
 
-    /// Their sum, for counters.
+    /// The sum of samples of a counter.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.all(name, labels).map(|sample| sample.value as u64).sum()
     }
 
-    /// The one value of a name with these labels.
+    /// The only sample of a series with these labels.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         self.all(name, labels).map(|sample| sample.value).next()
     }
 
-    /// The info sample of an interface: by its link address, which is unique in a scenario, and its namespace.
+    /// The info sample of an interface, found by its MAC address, which is unique in a scenario, and its namespace.
     pub fn info(&self, interface: &Interface) -> Option<&Sample> {
         let mac = interface.mac().to_string();
         let inode = interface.namespace().inode().to_string();
@@ -104,7 +104,7 @@ impl Metrics {
         })
     }
 
-    /// The ledger of an interface, each way; `None` where the page does not know it.
+    /// The ledger of an interface, ingress and egress; `None` if it is not on the page.
     pub fn ledger(&self, interface: &Interface) -> Option<[Ledger; 2]> {
         let id = self.info(interface)?.label("interface").to_owned();
         Some(Direction::ALL.map(|direction| {
@@ -125,7 +125,7 @@ impl Metrics {
         }))
     }
 
-    /// What the kernel dropped of an interface for a reason, one way.
+    /// Packets of an interface and direction that the kernel dropped for a reason.
     pub fn dropped(&self, interface: &Interface, direction: Direction, reason: &str) -> Tally {
         let id = self.info(interface).map_or("", |info| info.label("interface"));
         let labels = [("interface", id), ("direction", direction.as_str()), ("reason", reason)];
@@ -133,7 +133,7 @@ impl Metrics {
         Tally::new(sum("packets"), sum("bytes"))
     }
 
-    /// What an interface carried and its programs did not count, for a reason.
+    /// Packets that an interface carried and the programs did not count, for a reason.
     pub fn uncounted(&self, interface: &Interface, reason: &str) -> Crossed {
         let id = self.info(interface).map_or("", |info| info.label("interface"));
         Crossed::of(|direction| {
@@ -143,12 +143,12 @@ impl Metrics {
         })
     }
 
-    /// How many interfaces are in a state.
+    /// Number of interfaces in a state.
     pub fn interfaces(&self, state: &str) -> u64 {
         self.sum("observer_interfaces", &[("state", state)])
     }
 
-    /// What the series of flows say of an interface.
+    /// Totals of an interface in the flow series.
     pub fn recorded(&self, interface: &Interface) -> Crossed {
         let id = self.info(interface).map_or("", |info| info.label("interface"));
         Crossed::of(|direction| {
@@ -158,7 +158,7 @@ impl Metrics {
         })
     }
 
-    /// The lines about a metric, to be shown where an assertion fails.
+    /// Lines of metrics with this prefix, for failure messages.
     pub fn shown(&self, prefix: &str) -> String {
         let mut shown = String::new();
         for line in self.text.lines().filter(|line| line.starts_with(prefix)) {
@@ -186,7 +186,7 @@ fn sample(line: &str) -> Result<Sample> {
     Ok(Sample { name: name.to_owned(), labels, value })
 }
 
-/// Labels up to the closing brace, and what follows it.
+/// Parses labels up to the closing brace; returns the rest.
 fn labels(mut rest: &str) -> Result<(BTreeMap<String, String>, &str)> {
     let mut labels = BTreeMap::new();
     loop {
@@ -201,7 +201,7 @@ fn labels(mut rest: &str) -> Result<(BTreeMap<String, String>, &str)> {
     }
 }
 
-/// A value up to its closing quote, and what follows it.
+/// Parses a value up to its closing quote; returns the rest.
 fn quoted(text: &str) -> Result<(String, &str)> {
     let mut value = String::new();
     let mut characters = text.char_indices();

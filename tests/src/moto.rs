@@ -1,4 +1,4 @@
-//! AWS as moto plays it: a cluster with one container instance, and tasks that have ENIs.
+//! AWS simulated by moto: a cluster with one container instance, and tasks with ENIs.
 
 use std::{ffi::OsString, fs::File, net::SocketAddr};
 
@@ -15,18 +15,18 @@ use crate::{
     veth::Mac,
 };
 
-/// What it needs.
+/// Programs that it needs.
 pub fn required() -> Result<(), Missing> {
     Python::find().map(drop)
 }
 
 const REGION: &str = "eu-west-1";
 const CLUSTER: &str = "shop";
-/// One that moto has from the start.
+/// An image that moto has from the start.
 const IMAGE: &str = "ami-03cf127a";
 const FAMILY: &str = "web-family";
 
-/// The server.
+/// A moto server.
 #[derive(Debug)]
 pub struct Moto {
     address: SocketAddr,
@@ -36,7 +36,7 @@ pub struct Moto {
     _server: Guard,
 }
 
-/// Temporary credentials of a role that may ask the API.
+/// Temporary credentials of a role that may use the API.
 #[derive(Clone, Debug)]
 pub struct Keys {
     /// `AWS_ACCESS_KEY_ID`.
@@ -47,7 +47,7 @@ pub struct Keys {
     pub token: String,
 }
 
-/// A task, as the API tells of it.
+/// A task, as the API describes it.
 #[derive(Clone, Debug)]
 pub struct MotoTask {
     /// Its ARN.
@@ -61,7 +61,7 @@ pub struct MotoTask {
 }
 
 impl Moto {
-    /// Starts one with an empty cluster.
+    /// Starts a server with an empty cluster.
     pub fn start(lab: &Lab) -> Result<Self> {
         let address = free_address()?;
         let log = File::create(lab.path("moto.log"))?;
@@ -100,7 +100,7 @@ impl Moto {
         Ok(moto)
     }
 
-    /// Where it listens.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -129,13 +129,13 @@ impl Moto {
         })
     }
 
-    /// Which requests of this name it was sent by others.
+    /// Number of API requests that the server has received from the daemon.
     pub fn asked(&self, lab: &Lab) -> Result<usize> {
         let log = std::fs::read_to_string(lab.path("moto.log"))?;
         Ok(log.lines().filter(|line| line.contains("\"POST / HTTP")).count())
     }
 
-    /// Keeps tasks in their present state. Else each question about a task moves it towards its end.
+    /// Freezes the tasks' status. By default each query moves a task towards its end.
     pub fn keep_tasks(&self) -> Result<()> {
         let stay = json!({"model_name": "ecs::task", "transition": {"progression": "manual", "times": 1000}});
         let kind = ("Content-Type", "application/json");
@@ -145,7 +145,7 @@ impl Moto {
         Ok(())
     }
 
-    /// From now on it refuses requests without a right signature, as AWS does; returns the keys to sign with.
+    /// Makes the server verify signatures from now on, as AWS does; returns the keys to sign with.
     pub fn require_signatures(&self) -> Result<Keys> {
         const POLICY: &str = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%7B%22Effect%22%3A%22Allow%22%2C\
                               %22Action%22%3A%22ecs%3A%2A%22%2C%22Resource%22%3A%22%2A%22%7D%5D%7D";
@@ -172,7 +172,7 @@ impl Moto {
         serde_json::from_str(&text).with_context(|| text)
     }
 
-    /// Asks, and returns the text of this element.
+    /// Sends a query and returns the text of this XML element.
     fn ec2(&self, query: &str, name: &str) -> Result<String> {
         element(&self.query("ec2", "2016-11-15", query)?, name)
     }
@@ -187,7 +187,7 @@ impl Moto {
     }
 
     fn post(&self, service: &str, headers: &[(&str, &str)], body: &str) -> Result<String> {
-        // It looks at no signature, but tells region and service by where one is for.
+        // Without verification, the credential scope only selects region and service.
         let scope = format!(
             "AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0"
         );

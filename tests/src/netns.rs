@@ -1,4 +1,4 @@
-//! Network namespaces of our own, under files of our own: `ip netns` and other runs never meet them.
+//! Private network namespaces, bound to private files that `ip netns` and other runs do not see.
 
 use std::{
     fs::{self, File},
@@ -19,7 +19,7 @@ use nix::{
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket},
 };
 
-/// A network namespace that lives as long as this value, and as long as nothing else holds it.
+/// A network namespace that lives as long as this value or another holder.
 #[derive(Debug)]
 pub struct Namespace {
     path: PathBuf,
@@ -27,7 +27,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes one and binds it to a new file, in the two steps of `ip netns add`.
+    /// Creates a namespace and binds it to a new file, in the two steps of `ip netns add`.
     pub fn create(path: &Path) -> Result<Self> {
         File::create_new(path).with_context(|| format!("creating {}", path.display()))?;
         let born = on_a_thread(|| {
@@ -43,7 +43,7 @@ impl Namespace {
         Ok(Self { path: path.to_path_buf(), inode: born? })
     }
 
-    /// The namespace of a process, under a file of ours. It lives as long as this value, or the process.
+    /// The namespace of a process, bound to a private file. It lives as long as this value or the process.
     pub fn of_process(pid: u32, path: &Path) -> Result<Self> {
         File::create_new(path).with_context(|| format!("creating {}", path.display()))?;
         let of = format!("/proc/{pid}/ns/net");
@@ -52,23 +52,23 @@ impl Namespace {
         Ok(Self { path: path.to_path_buf(), inode: fs::metadata(path)?.ino() })
     }
 
-    /// The same namespace under one more file, which goes with the value that this returns.
+    /// Binds the namespace to a further file, which is removed with the returned value.
     pub fn again(&self, path: &Path) -> Result<Self> {
         self.bind(path)?;
         Ok(Self { path: path.to_path_buf(), inode: self.inode })
     }
 
-    /// The file.
+    /// Path of its file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its inode, by which the kernel knows the namespace.
+    /// Its inode, which identifies it in the kernel.
     pub fn inode(&self) -> u64 {
         self.inode
     }
 
-    /// Runs `work` inside, on a thread that ends with it. Sockets made there stay in the namespace, and hold it.
+    /// Runs `work` inside, on a temporary thread. Sockets created there stay in the namespace and keep it alive.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let file = File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
         on_a_thread(move || {
@@ -78,26 +78,26 @@ impl Namespace {
         })
     }
 
-    /// Gives it one more file, which stays until it is unmounted.
+    /// Binds it to a further file, which stays until it is unmounted.
     pub fn bind(&self, path: &Path) -> Result<()> {
         File::create_new(path).with_context(|| format!("creating {}", path.display()))?;
         mount(Some(&self.path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .with_context(|| format!("binding a namespace to {}", path.display()))
     }
 
-    /// The same namespace under one more file: for one more interface in it.
+    /// A second handle of the namespace with its own file, for a further interface in it.
     pub fn also(&self, path: &Path) -> Result<Self> {
         self.bind(path)?;
         Ok(Self { path: path.to_path_buf(), inode: self.inode })
     }
 
-    /// Takes such a file away.
+    /// Removes such a file.
     pub fn unbind(path: &Path) -> Result<()> {
         umount2(path, MntFlags::MNT_DETACH)?;
         Ok(fs::remove_file(path)?)
     }
 
-    /// Has this namespace know another one by a number (`RTM_NEWNSID`).
+    /// Assigns `id` to another namespace as seen from this one (`RTM_NEWNSID`).
     pub fn number(&self, other: &Self, id: i32) -> Result<()> {
         const RTM_NEWNSID: u16 = 88;
         const NETNSA_NSID: u16 = 1;
@@ -122,18 +122,18 @@ impl Namespace {
             send(socket.as_raw_fd(), &message, MsgFlags::empty())?;
             let mut answer = [0; 64];
             let len = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-            // An error of 0 behind the header is the acknowledgement.
+            // Error 0 behind the header is an acknowledgement.
             ensure!(len >= 20 && answer[16..20] == [0; 4], "RTM_NEWNSID is answered by {:?}", &answer[..len]);
             Ok(())
         })
     }
 
-    /// Has `command` start inside. The command holds the namespace: drop it once it is started.
+    /// Makes `command` start inside. The command keeps the namespace alive until it is dropped.
     pub fn place(&self, command: &mut Command) -> Result<()> {
         place_at(&self.path, command)
     }
 
-    /// Runs a program inside to its end and returns what it printed.
+    /// Runs a program inside to completion and returns its output.
     pub fn output(&self, program: &str, args: &[&str]) -> Result<String> {
         output(&self.path, program, args)
     }
@@ -146,7 +146,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Has `command` start inside the namespace that has this file.
+/// Makes `command` start inside the namespace with this file.
 pub(crate) fn place_at(namespace: &Path, command: &mut Command) -> Result<()> {
     let file = File::open(namespace)?;
     // SAFETY: between fork and exec only a system call is made.
@@ -154,7 +154,7 @@ pub(crate) fn place_at(namespace: &Path, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program in the namespace of a file to its end and returns what it printed.
+/// Runs a program in the namespace with this file to completion and returns its output.
 pub(crate) fn output(path: &Path, program: &str, args: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args);
@@ -165,7 +165,7 @@ pub(crate) fn output(path: &Path, program: &str, args: &[&str]) -> Result<String
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// A thread may leave its namespace and end; the test's own must not.
+/// Runs `work` on a thread, which may leave its namespace and end; the test's own thread must not.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
 }

@@ -1,64 +1,65 @@
-//! Segmentation and merging by the interface, as `ethtool -K` switches them.
+//! Segmentation and merging by the network interface, as `ethtool -K` sets them.
 
 use std::{mem, net::UdpSocket, os::fd::AsRawFd as _};
 
 use anyhow::{Result, bail, ensure};
 use nix::net::if_::InterfaceFlags;
 
-use crate::{requires, veth::Interface};
+use crate::{netns::Namespace, requires};
 
-/// Which offloads an interface has.
+/// The offloads of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offloads {
-    /// The interface takes TCP super-packets as they are.
+    /// The interface sends TCP super-packets unsegmented.
     pub tso: bool,
-    /// The interface may be given super-packets of other protocols.
+    /// The stack may pass super-packets of other protocols to the interface.
     pub gso: bool,
     /// Received segments are merged before the ingress hook.
     pub gro: bool,
 }
 
 impl Offloads {
-    /// How a veth is born.
+    /// Defaults of a veth.
     pub const VETH: Self = Self { tso: true, gso: true, gro: false };
-    /// Every packet for itself on the wire and at the ingress hook. TCP hands super-packets to the egress hook all the
-    /// same, and they are segmented behind it.
+    /// No super-packets on the wire and at the ingress hook. The egress hook still sees TCP super-packets, which are
+    /// segmented behind it.
     pub const NONE: Self = Self { tso: false, gso: false, gro: false };
-    /// The same, but for protocols other than TCP.
+    /// The same as [`Self::NONE`], except that protocols other than TCP pass super-packets to the interface.
     pub const SOFTWARE: Self = Self { tso: false, gso: true, gro: false };
-    /// Segments on the wire, super-packets at the other hook.
+    /// Segments on the wire, super-packets at the ingress hook of the receiver.
     pub const MERGED: Self = Self { tso: false, gso: false, gro: true };
 
-    /// Whether received segments are merged: before Linux 5.13 a veth does not without XDP, whatever it is told.
+    /// True if received segments are merged. Before Linux 5.13 a veth without XDP does not merge.
     pub fn merges(self) -> bool {
         self.gro && requires::linux(5, 13).is_ok()
     }
 
-    /// Whether a veth takes UDP super-packets as they are, which no switch says: since Linux 5.11 with [`Self::VETH`].
+    /// True if a veth sends UDP super-packets unsegmented: since Linux 5.11 with [`Self::VETH`]. No `ethtool` flag
+    /// shows it.
     pub fn veth_takes_udp() -> bool {
         requires::linux(5, 11).is_ok()
     }
 
-    /// Switches them on `interface`.
-    pub fn apply(self, interface: &Interface) -> Result<()> {
+    /// Sets the offloads of the interface `name` of a namespace, and reads them back.
+    pub fn apply(self, namespace: &Namespace, name: &str) -> Result<()> {
         const SET_TSO: u32 = 0x1f;
         const SET_GSO: u32 = 0x24;
         const SET_GRO: u32 = 0x2c;
-        interface.namespace().run(|| {
+        namespace.run(|| {
             for (command, on) in [(SET_GSO, self.gso), (SET_TSO, self.tso), (SET_GRO, self.gro)] {
-                ethtool(interface.name(), command, on)?;
+                ethtool(name, command, on)?;
             }
             for (command, on) in [(SET_GSO - 1, self.gso), (SET_TSO - 1, self.tso), (SET_GRO - 1, self.gro)] {
-                let is = ethtool(interface.name(), command, false)?;
-                ensure!(is == on, "ethtool command {command:#x} of {}: is {is}, not {on}", interface.name());
+                let is = ethtool(name, command, false)?;
+                ensure!(is == on, "ethtool command {command:#x} of {}: is {is}, not {on}", name);
             }
             Ok(())
         })
     }
 }
 
-/// Whether the interface of this thread's namespace runs: the kernel tells its users so up to a second after the
-/// carrier came, unless it is asked, and sends nothing before.
+/// True if the interface in this thread's namespace is running. Asking for the link makes the kernel notice the carrier
+/// at once instead of within a second.
 pub(crate) fn is_running(name: &str) -> Result<bool> {
     const GET_LINK: u32 = 0x0a;
     ethtool(name, GET_LINK, false)?;
@@ -74,7 +75,7 @@ struct EthtoolValue {
     data: u32,
 }
 
-/// Sets or gets one flag; a command to get gives its value.
+/// Sets or gets a flag; returns its value.
 fn ethtool(name: &str, command: u32, on: bool) -> Result<bool> {
     const SIOCETHTOOL: libc::c_ulong = 0x8946;
     let mut value = EthtoolValue { command, data: u32::from(on) };
@@ -87,7 +88,7 @@ fn ethtool(name: &str, command: u32, on: bool) -> Result<bool> {
         *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // Any socket of the namespace does.
+    // Any socket of the namespace serves.
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     // SAFETY: the request names a value that outlives the call.
     if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) } < 0 {

@@ -1,7 +1,7 @@
-//! Parquet files, read by the union of what their strictest readers refuse.
+//! Parquet files, checked against the combined restrictions of their strictest readers.
 //!
-//! `flowlogs-reader` takes gzip, data pages of version 1, and values that are plain or in a plain dictionary; Athena
-//! takes a column for what its type says; unknown columns are refused by Vector and Filebeat.
+//! `flowlogs-reader` supports gzip, data pages of version 1, and values in plain encoding or a plain dictionary. Athena
+//! trusts a column's declared type. Vector and Filebeat refuse unknown columns.
 
 use std::{fs::File, path::Path};
 
@@ -30,7 +30,7 @@ pub fn sum(path: &Path, column: &str) -> Result<u64> {
     Ok(sum)
 }
 
-/// How the data pages of a column are encoded, by row groups.
+/// Encodings of a column's data pages, by row group.
 pub fn encodings(path: &Path, column: &str) -> Result<Vec<Vec<String>>> {
     let reader = SerializedFileReader::new(File::open(path)?)?;
     let columns = reader.metadata().file_metadata().schema_descr().columns().iter();
@@ -48,7 +48,7 @@ pub fn encodings(path: &Path, column: &str) -> Result<Vec<Vec<String>>> {
     (0..reader.metadata().num_row_groups()).map(group).collect()
 }
 
-/// Checks how a file is written, and returns its columns with their physical types.
+/// Checks a file's format, and returns its columns with their physical types.
 pub fn columns(path: &Path) -> Result<Vec<(String, Type)>> {
     let reader = SerializedFileReader::new(File::open(path)?)?;
     let metadata = reader.metadata();

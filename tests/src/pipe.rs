@@ -1,4 +1,4 @@
-//! A pipe that is full from the beginning, and that nobody reads until a scenario does.
+//! A pipe that is full from the start and is not read until a scenario does.
 
 use std::{
     fs::File,
@@ -14,19 +14,19 @@ use nix::{
     unistd::pipe2,
 };
 
-/// What it is full of: empty lines, which are easily told from others.
+/// Its content: empty lines, which are easily told from others.
 const FILLER: [u8; 4096] = [b'\n'; 4096];
 
-/// The pipe, by the end that is read.
+/// The reading end of a full pipe.
 #[derive(Debug)]
 pub struct FullPipe(File);
 
 impl FullPipe {
-    /// A pipe, and the end of it that a daemon is to write to.
+    /// Creates a pipe; returns its reading end and the writing end for a daemon.
     pub fn new() -> Result<(Self, OwnedFd)> {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         let mut write = File::from(write);
-        // A flag of the pipe's end, which whoever inherits it has too.
+        // The flag belongs to the open file, so a child that inherits it would see it too.
         fcntl(&write, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let full = loop {
             if let Err(error) = write.write(&FILLER) {
@@ -38,7 +38,7 @@ impl FullPipe {
         Ok((Self(File::from(read)), write.into()))
     }
 
-    /// Reads all that comes until every other end is closed, on a thread of its own.
+    /// Reads until every writer has closed the pipe, on a thread of its own.
     pub fn read(mut self) -> Reading {
         Reading(thread::spawn(move || {
             let mut text = String::new();
@@ -53,7 +53,7 @@ impl FullPipe {
 pub struct Reading(JoinHandle<std::io::Result<String>>);
 
 impl Reading {
-    /// What came behind the filler.
+    /// The text behind the filler.
     pub fn text(self) -> Result<String> {
         let text = self.0.join().map_err(|_| anyhow!("reading a pipe panicked"))?;
         text.context("reading a pipe")

@@ -1,4 +1,4 @@
-//! Waiting for a condition, never for a time.
+//! Waiting for conditions instead of fixed times.
 
 use std::{
     env,
@@ -9,10 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// How long anything may take on a busy machine before it counts as never.
+/// Timeout of any wait on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A limit of time as it is on this machine: `OBSERVER_TESTS_SLOWNESS` times as long, a whole number, 1 unless given.
+/// A timeout multiplied by `OBSERVER_TESTS_SLOWNESS`, an integer (default 1).
 pub fn stretched(limit: Duration) -> Duration {
     static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
         let given = env::var("OBSERVER_TESTS_SLOWNESS").ok();
@@ -21,7 +21,7 @@ pub fn stretched(limit: Duration) -> Duration {
     limit * *SLOWNESS
 }
 
-/// Calls `attempt` until it gives a value; an error of it ends the wait at once. `patience` is [`stretched`].
+/// Calls `attempt` until it returns a value. An error ends the wait at once. `patience` is [`stretched`].
 pub fn until<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let (patience, start) = (stretched(patience), Instant::now());
     loop {
@@ -35,7 +35,7 @@ pub fn until<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -> Res
     }
 }
 
-/// [`until`] for a condition.
+/// [`until`], for a boolean condition.
 pub fn until_true(what: &str, patience: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     until(what, patience, || Ok(condition()?.then_some(())))
 }

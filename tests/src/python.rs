@@ -1,5 +1,4 @@
-//! Programs in Python that stand for the readers of our files and for AWS: DuckDB, ClickHouse, pyarrow, flowlogs-reader,
-//! moto.
+//! Python programs that read our files or stand in for AWS: DuckDB, ClickHouse, pyarrow, flowlogs-reader, moto.
 
 use std::{
     env,
@@ -16,7 +15,7 @@ use crate::{
     requires::{self, Missing},
 };
 
-/// Python with its packages.
+/// A Python interpreter with these packages.
 #[derive(Clone, Debug)]
 pub struct Python {
     program: PathBuf,
@@ -24,7 +23,8 @@ pub struct Python {
 }
 
 impl Python {
-    /// The one that the set-up has made: `OBSERVER_READERS`, or where it lies below the target directory.
+    /// The packages that `cargo xtask setup` has installed: `OBSERVER_READERS`, or the folder below the target
+    /// directory.
     pub fn find() -> Result<Self, Missing> {
         let program = requires::program("python3")?;
         let packages = env::var_os("OBSERVER_READERS").map_or_else(usual_place, PathBuf::from);
@@ -50,7 +50,7 @@ impl Python {
         self.command([script.into_os_string()].into_iter().chain(arguments))
     }
 
-    /// Runs it to its end and returns what it prints.
+    /// Runs a script to completion and returns its output.
     pub fn run(&self, script: &str, arguments: impl IntoIterator<Item = OsString>) -> Result<String> {
         const PATIENCE: Duration = Duration::from_mins(2);
         let mut command = self.script(script, arguments);

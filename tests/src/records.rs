@@ -1,4 +1,4 @@
-//! The record files, read as their readers would: every finished one below the output directory.
+//! JSON record files, read strictly: every finished file below the output directory.
 
 use std::{
     collections::BTreeMap,
@@ -8,15 +8,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use jiff::{civil::DateTime, tz::TimeZone};
 use serde_json::{Map, Value};
 
+pub use crate::record_files::{FileName, finished, unfinished};
 use crate::{
     tally::{Crossed, Direction, Tally},
     veth::Mac,
 };
 
-/// The fields of AWS's default format, in its order, as JSON has them.
+/// The fields of AWS's default format in order, by their JSON names.
 pub const DEFAULT_FIELDS: [&str; 14] = [
     "version",
     "account_id",
@@ -34,16 +34,16 @@ pub const DEFAULT_FIELDS: [&str; 14] = [
     "log_status",
 ];
 
-/// Those that only a flow has.
+/// Fields that only flow records have.
 const OF_FLOWS: [&str; 8] =
     ["srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets", "bytes", "action"];
 
-/// A record's kind.
+/// The `log_status` of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
-    /// A flow.
+    /// A flow record.
     Ok,
-    /// A silent interface.
+    /// An interface without traffic.
     NoData,
     /// An interface with packets that are in no record.
     SkipData,
@@ -75,16 +75,16 @@ pub struct Flow {
     pub protocol: u8,
 }
 
-/// One line.
+/// A record.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// All that it says.
+    /// All its fields.
     pub fields: Map<String, Value>,
-    /// Its kind.
+    /// Its log status.
     pub status: Status,
-    /// For a flow, which.
+    /// The 5-tuple and direction of a flow record.
     pub flow: Option<(Direction, Flow)>,
-    /// Of a flow its counts, of SKIPDATA what is lost.
+    /// Packets and bytes: counted for a flow, lost for SKIPDATA.
     pub tally: Tally,
     /// UNIX seconds.
     pub start: i64,
@@ -93,17 +93,17 @@ pub struct Record {
 }
 
 impl Record {
-    /// A text; empty where there is none.
+    /// A string field; empty if it is missing.
     pub fn text(&self, key: &str) -> &str {
         self.fields.get(key).and_then(Value::as_str).unwrap_or("")
     }
 
-    /// A number.
+    /// A numeric field.
     pub fn number(&self, key: &str) -> Option<u64> {
         self.fields.get(key).and_then(Value::as_u64)
     }
 
-    /// Reads a line and checks that it is what the contract says.
+    /// Parses a line and checks it against the record contract.
     fn parse(line: &str) -> Result<Self> {
         let Value::Object(fields) = serde_json::from_str(line)? else { bail!("not a JSON object") };
         for (key, value) in &fields {
@@ -156,7 +156,7 @@ impl Record {
         Ok(record)
     }
 
-    /// The facts that a text record has too, but for the version, as text has them.
+    /// The fields of a text record except the version, formatted as text.
     pub fn facts(&self) -> Vec<String> {
         let facts = DEFAULT_FIELDS.iter().skip(1).map(|key| match &self.fields[*key] {
             Value::Null => "-".into(),
@@ -187,7 +187,7 @@ fn flow_of(fields: &Map<String, Value>) -> Result<(Direction, Flow)> {
         destination_port: number_of(fields, "dstport")?.try_into()?,
         protocol: number_of(fields, "protocol")?.try_into()?,
     };
-    // RFC 5952 has one text for each address, and it is the standard library's.
+    // RFC 5952 defines one text for each address, which the standard library prints.
     ensure!(text("srcaddr")? == flow.source.to_string(), "srcaddr {} is not canonical", text("srcaddr")?);
     ensure!(
         text("dstaddr")? == flow.destination.to_string(),
@@ -199,23 +199,23 @@ fn flow_of(fields: &Map<String, Value>) -> Result<(Direction, Flow)> {
     Ok((direction, flow))
 }
 
-/// What all records of one flow say together.
+/// The sums of all records of one flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowSum {
-    /// Their sum.
+    /// Packets and bytes.
     pub tally: Tally,
-    /// How many records.
+    /// Number of records.
     pub records: u64,
-    /// `tcp_flags`, or-ed.
+    /// Union of `tcp_flags`.
     pub tcp_flags: u64,
-    /// `tcp_flags_all`, or-ed.
+    /// Union of `tcp_flags_all`.
     pub tcp_flags_all: u64,
 }
 
 /// All records of a daemon.
 #[derive(Debug, Default)]
 pub struct Records {
-    /// In the order of the files' names and their lines.
+    /// In the order of file names and lines.
     pub all: Vec<Record>,
     /// The files.
     pub files: Vec<PathBuf>,
@@ -242,18 +242,18 @@ impl Records {
         Ok(Self { all, files })
     }
 
-    /// Those of the interface with this link address.
+    /// Records of the interface with this MAC address.
     pub fn of(&self, mac: Mac) -> impl Iterator<Item = &Record> {
         let mac = mac.to_string();
         self.all.iter().filter(move |record| record.text("mac") == mac)
     }
 
-    /// Those of one kind.
+    /// Records of an interface with this status.
     pub fn with_status(&self, mac: Mac, status: Status) -> Vec<&Record> {
         self.of(mac).filter(|record| record.status == status).collect()
     }
 
-    /// What the flows of an interface sum up to.
+    /// Totals of the flow records of an interface, per direction.
     pub fn recorded(&self, mac: Mac) -> Crossed {
         Crossed::of(|direction| {
             let flows = self.of(mac).filter(|record| record.flow.is_some_and(|(it, _)| it == direction));
@@ -261,24 +261,24 @@ impl Records {
         })
     }
 
-    /// What the SKIPDATA of an interface sums up to, both ways together.
+    /// Totals of the SKIPDATA records of an interface, both directions together.
     pub fn lost(&self, mac: Mac) -> Tally {
         self.with_status(mac, Status::SkipData).iter().map(|record| record.tally).sum()
     }
 
-    /// The flows of an interface, each over all its records.
+    /// Flows of an interface, each summed over all its records.
     pub fn flows(&self, mac: Mac) -> BTreeMap<(Direction, Flow), FlowSum> {
         self.flows_by(mac, |_| Some(())).into_iter().map(|((flow, ()), sum)| (flow, sum)).collect()
     }
 
-    /// Those that were rejected, with the reason of each.
+    /// Rejected flows, with their reasons.
     pub fn rejected(&self, mac: Mac) -> BTreeMap<((Direction, Flow), String), FlowSum> {
         self.flows_by(mac, |record| {
             (record.text("action") == "REJECT").then(|| record.text("drop_reason").to_owned())
         })
     }
 
-    /// Those that were accepted.
+    /// Accepted flows.
     pub fn accepted(&self, mac: Mac) -> BTreeMap<(Direction, Flow), FlowSum> {
         let flows = self.flows_by(mac, |record| (record.text("action") == "ACCEPT").then_some(()));
         flows.into_iter().map(|((flow, ()), sum)| (flow, sum)).collect()
@@ -302,121 +302,9 @@ impl Records {
     }
 }
 
-/// The finished files with this ending, sorted; those that are being written begin with a dot.
-pub fn finished(directory: &Path, ending: &str) -> Result<Vec<PathBuf>> {
-    let files = all_files(directory)?;
-    let finished = files.into_iter().filter(|file| {
-        let name = name_of(file);
-        !name.starts_with('.') && name.strip_suffix(ending).is_some_and(|rest| rest.ends_with('.'))
-    });
-    Ok(finished.collect())
-}
-
-/// The files that are not finished.
-pub fn unfinished(directory: &Path) -> Result<Vec<PathBuf>> {
-    let files = all_files(directory)?;
-    Ok(files.into_iter().filter(|file| name_of(file).starts_with('.')).collect())
-}
-
-fn name_of(file: &Path) -> &str {
-    file.file_name().and_then(|name| name.to_str()).unwrap_or("")
-}
-
-fn all_files(directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![directory.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        if !folder.exists() {
-            continue;
-        }
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() { folders.push(entry.path()) } else { files.push(entry.path()) }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// What a file's place and name say (AWS, "Flow log files").
-#[derive(Debug)]
-pub struct FileName {
-    /// The account.
-    pub account: String,
-    /// The region.
-    pub region: String,
-    /// UNIX seconds: the file holds records that end in the five minutes from here.
-    pub time: i64,
-}
-
-impl FileName {
-    /// Reads `AWSLogs/<account>/vpcflowlogs/<region>/<Y>/<M>/<D>/<account>_vpcflowlogs_<region>_<id>_<time>_<hash>`.
-    pub fn parse(base: &Path, file: &Path) -> Result<Self> {
-        let hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let path = file.strip_prefix(base)?.to_str().context("a name in UTF-8")?;
-        let parts: Vec<&str> = path.split('/').collect();
-        let ["AWSLogs", account, "vpcflowlogs", region, year, month, day, name] = parts[..] else {
-            bail!("{path} has other folders than AWS's");
-        };
-        ensure!(
-            account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()),
-            "account {account}"
-        );
-        let region_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        ensure!(!region.is_empty() && region.bytes().all(region_byte), "region {region}");
-        let (stem, _) = name.split_once('.').context("an ending")?;
-        let parts: Vec<&str> = stem.split('_').collect();
-        let [name_account, "vpcflowlogs", name_region, id, time, hash] = parts[..] else {
-            bail!("{name} has other parts than AWS's");
-        };
-        ensure!((name_account, name_region) == (account, region), "{name} lies in the wrong folder");
-        let id = id.strip_prefix("fl-").context("a flow log id")?;
-        ensure!((8..=17).contains(&id.len()) && hex(id), "flow log id fl-{id}");
-        ensure!(hash.len() == 8 && hex(hash), "hash {hash}");
-        let moment = DateTime::strptime("%Y%m%dT%H%MZ", time).with_context(|| format!("time {time}"))?;
-        ensure!(moment.strftime("%Y/%m/%d").to_string() == format!("{year}/{month}/{day}"), "{path}");
-        ensure!(moment.minute() % 5 == 0, "{time} is not at five minutes");
-        let time = moment.to_zoned(TimeZone::UTC)?.timestamp().as_second();
-        Ok(Self { account: account.to_owned(), region: region.to_owned(), time })
-    }
-
-    /// Whether a record that ends then belongs into the file.
-    pub fn check(&self, end: i64) -> Result<()> {
-        ensure!((self.time..self.time + 300).contains(&end), "{end} is outside of the file's five minutes");
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const FOLDER: &str = "/x/AWSLogs/123456789012/vpcflowlogs/us-east-1/2026/06/10";
-
-    fn name(name: &str) -> Result<FileName> {
-        FileName::parse(Path::new("/x"), &Path::new(FOLDER).join(name))
-    }
-
-    #[test]
-    fn file_names_are_those_of_aws() {
-        let good = "123456789012_vpcflowlogs_us-east-1_fl-1234abcd_20260610T1620Z_fe123456.log.gz";
-        let file = name(good).unwrap();
-        assert_eq!(file.time, 1_781_108_400);
-        file.check(file.time + 299).unwrap();
-        file.check(file.time + 300).unwrap_err();
-        for (part, instead) in [
-            ("123456789012", "12345678901"),
-            ("us-east-1", "eu-west-1"),
-            ("fl-1234abcd", "fl-12"),
-            ("T1620Z", "T1621Z"),
-            ("20260610", "20260611"),
-            ("fe123456", "fe12345"),
-            ("fe123456", "FE123456"),
-            ("vpcflowlogs", "vpcflowlog"),
-        ] {
-            name(&good.replace(part, instead)).unwrap_err();
-        }
-    }
 
     const NODATA: &str = r#"{"version":2,"account_id":null,"interface_id":"eth0@x","srcaddr":null,"dstaddr":null,
         "srcport":null,"dstport":null,"protocol":null,"packets":null,"bytes":null,"start":1,"end":2,"action":null,

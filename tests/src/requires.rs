@@ -1,4 +1,4 @@
-//! What a scenario needs from its machine. One that cannot run says so in a line `SKIP name: what is missing`.
+//! Requirements of scenarios. A scenario that cannot run prints `SKIP name: missing requirement`.
 
 use std::{
     env, fmt, fs,
@@ -11,12 +11,12 @@ use std::{
 
 use nix::{sys::utsname::uname, unistd::Uid};
 
-/// What is missing.
+/// A missing requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing(String);
 
 impl Missing {
-    /// This.
+    /// Names the requirement.
     pub fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }
@@ -33,7 +33,7 @@ pub fn root() -> Result<(), Missing> {
     if Uid::effective().is_root() { Ok(()) } else { Err(Missing("root".into())) }
 }
 
-/// This version of Linux or a later one.
+/// Linux of this version or later.
 pub fn linux(major: u32, minor: u32) -> Result<(), Missing> {
     let release = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
@@ -45,7 +45,7 @@ pub fn linux(major: u32, minor: u32) -> Result<(), Missing> {
     }
 }
 
-/// This many CPUs.
+/// At least this many CPUs.
 pub fn cpus(count: usize) -> Result<(), Missing> {
     let here = thread::available_parallelism().map_or(1, NonZero::get);
     if here >= count { Ok(()) } else { Err(Missing(format!("{count} CPUs, there are {here}"))) }
@@ -60,12 +60,12 @@ pub fn program(name: &str) -> Result<PathBuf, Missing> {
         .ok_or_else(|| Missing(format!("the program {name} on PATH")))
 }
 
-/// A kernel that says why it drops packets, and netfilter's reason among them (Linux 5.18).
+/// A kernel that reports reasons for drops, netfilter's among them (Linux 5.18).
 pub fn drop_reasons() -> Result<(), Missing> {
     drop_reason("NETFILTER_DROP")
 }
 
-/// A kernel that knows this reason to drop packets.
+/// A kernel that knows this drop reason.
 pub fn drop_reason(name: &str) -> Result<(), Missing> {
     let known = format!("SKB_DROP_REASON_{name}\0");
     let types =
@@ -74,7 +74,7 @@ pub fn drop_reason(name: &str) -> Result<(), Missing> {
     if told { Ok(()) } else { Err(Missing(format!("a kernel that drops packets for {name}"))) }
 }
 
-/// A kernel that shows what it drops, and not why.
+/// A kernel that reports drops without reasons.
 pub fn no_drop_reasons() -> Result<(), Missing> {
     match drop_reasons() {
         Ok(()) => Err(Missing("a kernel that does not say why it drops packets".into())),
@@ -82,13 +82,13 @@ pub fn no_drop_reasons() -> Result<(), Missing> {
     }
 }
 
-/// Says that the test `name` does not run.
+/// Prints the skip of the test `name`.
 pub fn say_skip(name: &str, missing: &Missing) {
-    // Not `println`, which the test harness keeps to itself where a test passes.
+    // Written directly: the test harness hides `println` output of passing tests.
     let _ = writeln!(io::stdout().lock(), "SKIP {name}: {missing}");
 }
 
-/// The name of the test that this is written in, as the test harness prints it.
+/// Name of the calling test, as the test harness prints it.
 #[macro_export]
 macro_rules! test_name {
     () => {{
@@ -97,13 +97,13 @@ macro_rules! test_name {
     }};
 }
 
-/// `crate::module::test::here` without its first and last parts.
+/// Removes the first and last parts of `crate::module::test::here`.
 pub fn trimmed(path: &'static str) -> &'static str {
     let path = path.split_once("::").map_or(path, |(_, rest)| rest);
     path.strip_suffix("::here").unwrap_or(path)
 }
 
-/// The value of a requirement; where it is not met, the test ends as a spoken skip.
+/// The value of a requirement. If it is missing, the test prints a skip and returns.
 #[macro_export]
 macro_rules! need {
     ($requirement:expr) => {
@@ -117,7 +117,7 @@ macro_rules! need {
     };
 }
 
-/// A [`Lab`](crate::lab::Lab) for the test that this is written in; a spoken skip where there can be none.
+/// A [`Lab`](crate::lab::Lab) for the calling test. If there can be none, the test prints a skip and returns.
 #[macro_export]
 macro_rules! lab {
     () => {{
@@ -130,18 +130,18 @@ macro_rules! lab {
     }};
 }
 
-/// Scenarios that may run at once, however many threads the test harness has: they share CPUs and packet queues.
+/// Number of scenarios that may run at once, for any number of test threads: they share CPUs and packet queues.
 pub const TURNS: usize = 2;
 
 static FREE: Mutex<usize> = Mutex::new(TURNS);
 static FREED: Condvar = Condvar::new();
 
-/// The right to run, given back when dropped.
+/// A number of turns, released when dropped.
 #[derive(Debug)]
 pub struct Turn(usize);
 
 impl Turn {
-    /// Waits for `count` of all turns.
+    /// Waits for `count` turns.
     pub fn take(count: usize) -> Self {
         let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = FREED.wait_while(free, |free| *free < count).unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Rows of record files, as other readers see them.
+//! Rows of record files, read by other programs.
 
 use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, process::Command, time::Duration};
 
@@ -10,10 +10,10 @@ use crate::{
     python::Python,
 };
 
-/// A row: its values as text, sorted with the others.
+/// A row: its values as text.
 pub type Row = Vec<Option<String>>;
 
-/// The outputs that are files.
+/// Outputs that write files.
 pub const FILES: [&str; 3] = ["text", "parquet", "jsonl"];
 
 #[derive(Deserialize)]
@@ -23,9 +23,9 @@ struct Answer {
     rows: Vec<Row>,
 }
 
-/// What DuckDB, ClickHouse and pyarrow read of these columns below `directory`, and of Parquet the reader in
-/// flowlogs-reader, by reader and output. The first two are told of the files by `observer schema`, run with `flags`;
-/// `scratch` is for what it prints.
+/// Rows of these columns below `directory`, by reader and output: read by DuckDB, ClickHouse and pyarrow, and for
+/// Parquet by flowlogs-reader. DuckDB and ClickHouse use table definitions from `observer schema` with `flags`, which
+/// are kept in `scratch`.
 pub fn read(
     python: &Python,
     directory: &Path,
@@ -56,7 +56,7 @@ pub fn read(
         .collect()
 }
 
-/// What `observer schema` prints.
+/// Output of `observer schema`.
 pub fn schema(reader: &str, directory: &Path, output: &str, flags: &[String]) -> Result<String> {
     let mut command: Command = command()?;
     command.args(["schema", reader, "--output", output, "--output-dir"]).arg(directory).args(flags);

@@ -1,4 +1,4 @@
-//! S3 on the loopback, and what can go wrong on the way to it.
+//! An S3 server on the loopback interface, and a proxy that injects faults.
 
 use std::{
     ffi::OsString,
@@ -21,10 +21,10 @@ use crate::{
     python::Python,
 };
 
-/// The bucket that every store has.
+/// Name of the bucket.
 pub const BUCKET: &str = "flow-logs";
 
-/// A server of S3 that keeps what it is given in memory.
+/// An S3 server that keeps objects in memory.
 #[derive(Debug)]
 pub struct Store {
     _process: Guard,
@@ -32,12 +32,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// Starts one with an empty bucket.
+    /// Starts a server with an empty bucket.
     pub fn start(python: &Python, log: &Path) -> Result<Self> {
         Self::start_at(python, log, free_address()?)
     }
 
-    /// Starts it at an address, where another was before.
+    /// Starts a server at the address of an earlier one.
     pub fn start_at(python: &Python, log: &Path, address: SocketAddr) -> Result<Self> {
         let words = ["-m", "moto.server", "-H", "127.0.0.1", "-p", &address.port().to_string()];
         let mut command = python.command(words.map(OsString::from));
@@ -51,7 +51,7 @@ impl Store {
         Ok(Self { _process: process, address })
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -69,11 +69,11 @@ impl Store {
         Ok(keys)
     }
 
-    /// In how many parts an object came; none where it came as a whole.
+    /// Number of parts of a multipart upload; `None` for an object uploaded as a whole.
     pub fn parts(&self, key: &str) -> Result<Option<usize>> {
         let (_, body) = request("GET", self.address, &format!("/{BUCKET}?list-type=2&prefix={key}"), b"")?;
         let body = String::from_utf8(body)?;
-        // S3 says so in the tag: a hash, a hyphen and the number.
+        // The ETag of a multipart upload is a hash, a hyphen and the number of parts.
         let tag =
             body.split_once("<ETag>").and_then(|(_, rest)| rest.split_once("</ETag>")).context("a tag")?;
         let number =
@@ -81,13 +81,13 @@ impl Store {
         Ok(number.map(str::parse).transpose()?)
     }
 
-    /// Uploads that were begun in parts and not ended.
+    /// Number of multipart uploads that are not completed.
     pub fn unfinished(&self) -> Result<usize> {
         let (_, body) = request("GET", self.address, &format!("/{BUCKET}?uploads"), b"")?;
         Ok(String::from_utf8_lossy(&body).matches("<Upload>").count())
     }
 
-    /// Copies all objects to a directory, each to the path that its key is.
+    /// Copies all objects to a directory, with their keys as paths.
     pub fn download(&self, to: &Path) -> Result<Vec<String>> {
         let keys = self.keys()?;
         for key in &keys {
@@ -101,28 +101,28 @@ impl Store {
     }
 }
 
-/// What becomes of a request.
+/// A fault that the proxy injects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: it passes.
+    /// No fault.
     None,
-    /// The connection is closed as soon as it is made.
+    /// Close every connection at once.
     Refuse,
-    /// The next connection is closed as soon as it is made; the others pass.
+    /// Close the next connection at once; pass the others.
     RefuseOne,
-    /// It is answered with 500.
+    /// Respond with 500.
     Error,
-    /// It is answered with a page, as a proxy does that wants somebody to sign in.
+    /// Respond with a login page, as a captive proxy does.
     Page,
-    /// It is taken in, and never answered.
+    /// Accept the request and never respond.
     Hang,
-    /// So many bytes pass, then the connection is cut.
+    /// Cut the connection after this many bytes.
     Cut(usize),
-    /// It passes, at 2 KiB each 10 ms.
+    /// Pass 2 KiB every 10 ms.
     Slow,
 }
 
-/// The way to a store, on which things go wrong on demand.
+/// A proxy in front of a store.
 #[derive(Debug)]
 pub struct Way {
     address: SocketAddr,
@@ -134,7 +134,7 @@ struct State {
     fault: Fault,
     open: Vec<TcpStream>,
     requests: u64,
-    /// Nobody is on the way any more: the listener ends.
+    /// True once the proxy is dropped: the listener ends.
     closed: bool,
 }
 
@@ -143,7 +143,7 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl Way {
-    /// A way that leads to `store`.
+    /// Starts a proxy to `store`.
     pub fn to(store: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(free_address()?)?;
         let address = listener.local_addr()?;
@@ -171,12 +171,12 @@ impl Way {
         Ok(Self { address, state })
     }
 
-    /// What `--deliver-endpoint` takes.
+    /// The value for `--deliver-endpoint`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Changes what becomes of requests; connections that are open are cut.
+    /// Changes the fault; open connections are cut.
     pub fn set(&self, fault: Fault) {
         let mut state = locked(&self.state);
         state.fault = fault;
@@ -185,7 +185,7 @@ impl Way {
         }
     }
 
-    /// How many connections were made.
+    /// Number of connections so far.
     pub fn connections(&self) -> u64 {
         locked(&self.state).requests
     }
@@ -207,7 +207,7 @@ fn carry(mut from: TcpStream, store: SocketAddr, fault: Fault) {
             let _ = from.shutdown(Shutdown::Both);
         }
         Fault::Hang => {
-            // Until the other side or `set` ends it.
+            // Until the other side or `set` closes it.
             let _ = from.set_read_timeout(Some(LONG));
             while matches!(from.read(&mut [0; 4096]), Ok(1..)) {}
         }
@@ -219,7 +219,7 @@ fn carry(mut from: TcpStream, store: SocketAddr, fault: Fault) {
             let _ = from.shutdown(Shutdown::Both);
         }
         Fault::Page => {
-            // All of the request: who answers before that and hangs up is not heard.
+            // Reads the whole request: a response before its end, followed by a close, would be lost.
             let _ = from.set_read_timeout(Some(Duration::from_millis(200)));
             while matches!(from.read(&mut [0; 4096]), Ok(1..)) {}
             let page = "<html>sign in</html>";
@@ -249,7 +249,7 @@ fn carry(mut from: TcpStream, store: SocketAddr, fault: Fault) {
     }
 }
 
-/// Passes up to `most` bytes on, then cuts both connections.
+/// Passes up to `most` bytes, then cuts both connections.
 fn pass(mut from: TcpStream, mut to: TcpStream, mut most: usize, pause: Option<Duration>) {
     let mut buffer = [0; 2048];
     while most > 0 {

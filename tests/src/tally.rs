@@ -1,4 +1,4 @@
-//! Packets and bytes, and which way they went.
+//! Packets, bytes and directions.
 
 use std::{
     fmt,
@@ -6,17 +6,17 @@ use std::{
     ops::{Add, AddAssign, Sub},
 };
 
-/// Packets as on the wire and their bytes of layer 3; for frames, the frames and their whole lengths.
+/// IP packets as on the wire with their layer 3 bytes; for frames, frames with their total length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tally {
-    /// How many.
+    /// Number of packets.
     pub packets: u64,
-    /// Their lengths.
+    /// Number of bytes.
     pub bytes: u64,
 }
 
 impl Tally {
-    /// Both numbers.
+    /// Creates a tally.
     pub const fn new(packets: u64, bytes: u64) -> Self {
         Self { packets, bytes }
     }
@@ -59,7 +59,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Which way, seen from the interface's owner.
+/// Direction, seen from the interface's owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     /// Towards the task.
@@ -69,10 +69,10 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Both.
+    /// Both directions.
     pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
 
-    /// As records and labels have it.
+    /// Its name in records and labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ingress => "ingress",
@@ -87,7 +87,7 @@ impl fmt::Display for Direction {
     }
 }
 
-/// What crossed an interface, each way.
+/// Traffic of an interface, per direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crossed {
     /// Towards the task.
@@ -97,17 +97,17 @@ pub struct Crossed {
 }
 
 impl Crossed {
-    /// Towards the task only.
+    /// Ingress traffic only.
     pub const fn ingress(tally: Tally) -> Self {
         Self { ingress: tally, egress: Tally::new(0, 0) }
     }
 
-    /// From the task only.
+    /// Egress traffic only.
     pub const fn egress(tally: Tally) -> Self {
         Self { ingress: Tally::new(0, 0), egress: tally }
     }
 
-    /// One way.
+    /// The traffic of one direction.
     pub const fn get(&self, direction: Direction) -> Tally {
         match direction {
             Direction::Ingress => self.ingress,
@@ -115,7 +115,7 @@ impl Crossed {
         }
     }
 
-    /// Of each way what `tally` says.
+    /// Calls `tally` for each direction.
     pub fn of(mut tally: impl FnMut(Direction) -> Tally) -> Self {
         Self { ingress: tally(Direction::Ingress), egress: tally(Direction::Egress) }
     }

@@ -1,8 +1,8 @@
-//! Text files, read by the union of what their strictest readers refuse.
+//! Text record files, checked against the combined restrictions of their strictest readers.
 //!
-//! Vector splits at every single space and takes two for an empty field; the `OpenTelemetry` collector throws a whole
-//! file away for one bad number or a header that is not the first line; Filebeat takes the formats by their number
-//! of fields; `flowlogs-reader` wants gzip.
+//! Vector splits at every single space and reads two spaces as an empty field. The `OpenTelemetry` collector discards a
+//! whole file because of one bad number or a header that is not the first line. Filebeat recognises formats by their
+//! number of fields. `flowlogs-reader` requires gzip.
 
 use std::{
     fs::File,
@@ -19,15 +19,15 @@ use crate::records::{FileName, finished};
 const HEADER: &str = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start \
                       end action log-status";
 
-/// A line of AWS's default format that every reader takes.
+/// A line in AWS's default format that every reader accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// All fields but the version, as they stand.
+    /// All fields except the version, unparsed.
     pub facts: Vec<String>,
 }
 
 impl Line {
-    /// Reads one.
+    /// Parses a line.
     pub fn parse(line: &str) -> Result<Self> {
         let fields: Vec<&str> = line.split(' ').collect();
         let [
@@ -65,7 +65,7 @@ impl Line {
                 source_port.parse::<u16>()?;
                 destination_port.parse::<u16>()?;
                 protocol.parse::<u8>()?;
-                // AWS has a signed 64-bit number there.
+                // AWS uses a signed 64-bit number.
                 ensure!(packets.parse::<i64>()? > 0 && bytes.parse::<i64>()? > 0, "a flow of nothing");
                 ensure!(action == "ACCEPT" || action == "REJECT", "action {action}");
             }
@@ -82,7 +82,7 @@ impl Line {
     }
 }
 
-/// The lines of all finished text files below `directory`, and the files.
+/// Lines and paths of all finished text files below `directory`.
 pub fn read(directory: &Path) -> Result<(Vec<Line>, Vec<PathBuf>)> {
     let files = finished(directory, "log.gz")?;
     let mut lines = Vec::new();
@@ -102,7 +102,7 @@ pub fn read(directory: &Path) -> Result<(Vec<Line>, Vec<PathBuf>)> {
     Ok((lines, files))
 }
 
-/// The first line of all finished text files below `directory`, whatever their format, and their other lines.
+/// Header and lines of all finished text files below `directory`, in any format.
 pub fn lines(directory: &Path) -> Result<(String, Vec<String>)> {
     let (mut header, mut lines) = (None, Vec::new());
     for file in finished(directory, "log.gz")? {
@@ -121,7 +121,7 @@ pub fn lines(directory: &Path) -> Result<(String, Vec<String>)> {
     Ok((header.context("a text file")?, lines))
 }
 
-/// The text of a gzip file of one member, which every reader takes.
+/// Text of a gzip file, which must have one member, as some readers require.
 fn unpacked(path: &Path) -> Result<String> {
     let mut decoder = GzDecoder::new(File::open(path)?);
     let mut text = String::new();

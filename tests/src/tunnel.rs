@@ -1,4 +1,4 @@
-//! Tunnels through a pair of interfaces, as overlay networks dig them.
+//! Tunnels between the two ends of a task's link, as overlay networks use them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,15 +16,15 @@ use crate::{
 /// A kind of tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct Tunnel {
-    /// What `ip link` calls it, with its options but the addresses.
+    /// Arguments of `ip link` for it, without the addresses.
     pub words: &'static str,
-    /// Over which IP it goes.
+    /// IP version of the outer packets.
     pub outside: Family,
-    /// Which IP goes through it.
+    /// IP version of the inner packets.
     pub inside: Family,
-    /// Bytes between the IP header outside and what is inside.
+    /// Bytes between the outer IP header and the inner packet.
     pub header: u64,
-    /// Whether it carries Ethernet frames.
+    /// True if it carries Ethernet frames.
     pub ethernet: bool,
 }
 
@@ -43,7 +43,7 @@ impl Tunnel {
         }
     };
 
-    /// Whether this kernel has such tunnels; tried out in this namespace.
+    /// Checks that this kernel supports the tunnel, by creating one in this namespace.
     pub fn is_known(&self, namespace: &Namespace) -> Result<(), Missing> {
         let [local, remote] = match self.outside {
             Family::V4 => ["192.0.2.1", "192.0.2.2"],
@@ -57,14 +57,14 @@ impl Tunnel {
     }
 
     fn ends(&self, local: Option<IpAddr>, remote: Option<IpAddr>) -> String {
-        // Geneve does not say where from.
+        // Geneve has no local address.
         let local = local.filter(|_| !self.words.starts_with("geneve"));
         let part =
             |name, address: Option<IpAddr>| address.map_or(String::new(), |it| format!(" {name} {it}"));
         format!("{}{}{}", self.words, part("local", local), part("remote", remote))
     }
 
-    /// Digs one through the pair of a task. Nothing has gone through it by then.
+    /// Creates a tunnel over a task's link. No packet has crossed it yet.
     pub fn through(&self, lab: &Lab, task: &Task) -> Result<Task> {
         let macs = [Mac::fresh(), Mac::fresh()];
         let end = |number: usize, name: &str, own: (Ipv4Addr, Ipv6Addr), other: (Ipv4Addr, Ipv6Addr)| {
@@ -103,12 +103,12 @@ impl Tunnel {
         Ok(Task { inside: end(0, "inside", inside, outside)?, outside: end(1, "outside", outside, inside)? })
     }
 
-    /// Bytes of layer 3 that a packet gets for its way through.
+    /// Layer 3 bytes that the tunnel adds to a packet.
     pub fn overhead(&self) -> u64 {
         self.outside.header() + self.header + if self.ethernet { LINK_HEADER } else { 0 }
     }
 
-    /// What packets that go through it are outside.
+    /// The outer traffic of `inside`.
     pub fn outside_of(&self, inside: Tally) -> Tally {
         Tally::new(inside.packets, inside.bytes + inside.packets * self.overhead())
     }

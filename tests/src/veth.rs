@@ -1,113 +1,25 @@
-//! Interfaces that stand for a task's ENI: veth pairs with addresses of our choice, and silent but for our traffic.
+//! veth pairs that stand for a task's ENI, with chosen addresses, and silent except for generated traffic.
 
 use std::{
-    fmt, fs,
+    fs,
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    str::FromStr,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
+pub use crate::address::{Addresses, Family, Mac};
 use crate::{
     counters::Counters,
     netns::{self, Namespace},
     offloads::{Offloads, is_running},
     poll::{self, PATIENCE},
-    traffic::{Sink, frames::LINK_HEADER},
+    traffic::{frames::LINK_HEADER, sink::Sink},
 };
 
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// Length of its header without options.
-    pub const fn header(self) -> u64 {
-        match self {
-            Self::V4 => 20,
-            Self::V6 => 40,
-        }
-    }
-
-    /// As the `type` field has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        }
-    }
-}
-
-/// A link address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac(pub [u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [first, rest @ ..] = self.0;
-        write!(f, "{first:02x}")?;
-        rest.iter().try_for_each(|byte| write!(f, ":{byte:02x}"))
-    }
-}
-
-impl FromStr for Mac {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<Vec<_>, _>>();
-        let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
-        Ok(Self(bytes.with_context(|| format!("{text:?} is no link address"))?))
-    }
-}
-
-impl Mac {
-    /// One that no other interface of this run has.
-    pub fn fresh() -> Self {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let [a, b, c, d] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        // Locally administered, and beginning as those of ENIs do.
-        Self([0x06, 0x39, a, b, c, d])
-    }
-}
-
-/// The addresses of the two ends of a pair.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// Of the task.
-    pub inside: (Ipv4Addr, Ipv6Addr),
-    /// Of whom it talks to.
-    pub outside: (Ipv4Addr, Ipv6Addr),
-    /// The name of both ends.
-    pub name: &'static str,
-    /// Whether there is IPv6 at all. Without it not even a new interface says anything by itself.
-    pub ipv6: bool,
-}
-
-impl Default for Addresses {
-    fn default() -> Self {
-        let v6 = |last| Ipv6Addr::new(0x2001, 0xdb8, 0, 4, 0, 0, 0, last);
-        Self {
-            inside: (Ipv4Addr::new(10, 0, 4, 128), v6(0x80)),
-            outside: (Ipv4Addr::new(10, 0, 4, 9), v6(9)),
-            name: "eth0",
-            ipv6: true,
-        }
-    }
-}
-
-/// One end of a pair.
+/// One end of a veth pair.
 #[derive(Debug)]
 pub struct Interface {
     namespace: Namespace,
@@ -120,7 +32,7 @@ pub struct Interface {
     sinks: Vec<Sink>,
     /// The namespace of the other end.
     other: PathBuf,
-    /// Whether what it sends goes through another interface.
+    /// True if its packets leave through another interface.
     is_tunnel: bool,
 }
 
@@ -138,37 +50,37 @@ impl Interface {
         Ok(Self { namespace, name, mac, index, addresses, offloads, sinks, other, is_tunnel: false })
     }
 
-    /// The same as one end of a tunnel.
+    /// Marks it as one end of a tunnel.
     pub(crate) fn into_tunnel(self) -> Self {
         Self { is_tunnel: true, ..self }
     }
 
-    /// Whether what it sends goes through another interface: its own counters then are not those of a wire.
+    /// True if its packets leave through another interface, so that its counters are not those of a wire.
     pub fn is_tunnel(&self) -> bool {
         self.is_tunnel
     }
 
-    /// The namespace it lies in.
+    /// Its namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// Its name there.
+    /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Its link address.
+    /// Its MAC address.
     pub fn mac(&self) -> Mac {
         self.mac
     }
 
-    /// Its index there.
+    /// Its index.
     pub fn index(&self) -> u32 {
         self.index
     }
 
-    /// The id that its records carry where no ENI is known.
+    /// Interface ID of its records if no ENI is known.
     pub fn id(&self) -> String {
         format!("{}@{}", self.name, self.mac)
     }
@@ -186,7 +98,7 @@ impl Interface {
         self.offloads
     }
 
-    /// What its counters say since it was made.
+    /// Its counters since creation.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::read(&self.namespace, self.name)?;
         counters.frames.ingress.bytes += polled(self.namespace.path(), self.name)? * LINK_HEADER;
@@ -194,7 +106,7 @@ impl Interface {
         Ok(counters)
     }
 
-    /// Whether a program runs in its driver.
+    /// True if an XDP program runs in its driver.
     pub fn has_native_xdp(&self) -> Result<bool> {
         let text = self.namespace.output("ip", &["-json", "link", "show", "dev", self.name])?;
         let links: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
@@ -203,11 +115,11 @@ impl Interface {
     }
 }
 
-/// The frames that a veth has taken in its poll: one that merges, or has XDP in its driver, does so, and counts their
-/// bytes behind the link headers (`veth_xdp_rcv`), for both ends.
+/// Frames that a veth received in its poll. With GRO or native XDP it counts their bytes without link headers, on both
+/// ends (`veth_xdp_rcv`).
 fn polled(namespace: &Path, name: &str) -> Result<u64> {
     let text = match netns::output(namespace, "ethtool", &["-S", name]) {
-        // No veth.
+        // Not a veth.
         Err(error) if error.to_string().contains("no stats available") => return Ok(0),
         text => text?,
     };
@@ -216,7 +128,7 @@ fn polled(namespace: &Path, name: &str) -> Result<u64> {
     counts.map(|(_, count)| Ok(count.parse::<u64>()?)).sum()
 }
 
-/// A stand-in for a task: a namespace with an interface, and another one that holds whom the task talks to.
+/// A stand-in for a task: a namespace with an interface, and a second namespace with the other end.
 #[derive(Debug)]
 pub struct Task {
     /// The task's own end, which is observed.
@@ -226,7 +138,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// Joins two namespaces by a veth pair.
+    /// Connects two namespaces by a veth pair.
     pub fn join(inside: Namespace, outside: Namespace, addresses: Addresses) -> Result<Self> {
         for namespace in [&inside, &outside] {
             namespace.run(|| hush(addresses.ipv6))?;
@@ -242,8 +154,8 @@ impl Task {
         Self::joined(inside, outside, macs, addresses)
     }
 
-    /// Puts an ENI with this MAC into a task, as the CNI plugin does: it is there before under another name, is moved
-    /// in, and gets its name and its addresses.
+    /// Attaches an ENI with this MAC address to a task in the steps of the CNI plugin: the interface exists under
+    /// another name, is moved into the namespace, and is renamed and configured.
     pub fn attach(inside: Namespace, outside: Namespace, mac: Mac, addresses: Addresses) -> Result<Self> {
         for namespace in [&inside, &outside] {
             namespace.run(|| hush(addresses.ipv6))?;
@@ -291,16 +203,16 @@ impl Task {
         [&self.inside, &self.outside]
     }
 
-    /// Switches the offloads of both ends.
+    /// Sets the offloads of both ends.
     pub fn set_offloads(&mut self, offloads: Offloads) -> Result<()> {
         for end in [&mut self.inside, &mut self.outside] {
-            offloads.apply(end)?;
+            offloads.apply(&end.namespace, end.name)?;
             end.offloads = offloads;
         }
         Ok(())
     }
 
-    /// Ends the task: its namespace goes, and with it the pair. What it talked to stays.
+    /// Ends the task: removes its namespace and the pair. The other namespace stays.
     pub fn end(self) -> Namespace {
         let Self { inside, outside } = self;
         drop(inside);
@@ -308,15 +220,15 @@ impl Task {
     }
 }
 
-/// Takes from a namespace's future interfaces the addresses that IPv6 makes by itself, with all that is said about
-/// them, and from its TCP the wide window: no more segments shall be under way than a receiver's packet queue holds.
+/// Configures a namespace so that future interfaces send nothing by themselves, and limits the TCP window, so that
+/// segments in flight fit into a receiver's packet queue.
 pub(crate) fn hush(ipv6: bool) -> Result<()> {
     let settings = [
         ("ipv6/conf/default/disable_ipv6", if ipv6 { "0" } else { "1" }),
         // no link-local address
         ("ipv6/conf/default/addr_gen_mode", "1"),
         ("ipv4/tcp_rmem", "4096 262144 262144"),
-        // options that come with reordering would make some headers longer than others
+        // options for reordering would make some headers longer than others
         ("ipv4/tcp_sack", "0"),
     ];
     for (name, value) in settings {
@@ -326,7 +238,8 @@ pub(crate) fn hush(ipv6: bool) -> Result<()> {
     Ok(())
 }
 
-/// The addresses of one end, and the other's as permanent neighbours: no ARP and no neighbour discovery.
+/// Lines that set the addresses of one end, with the other end as permanent neighbour: no ARP and no neighbour
+/// discovery.
 fn configure(
     name: &str,
     ipv6: bool,
@@ -348,15 +261,15 @@ fn configure(
     if ipv6 { first + &second } else { first }
 }
 
-/// A line of `ip` that has an interface say nothing by itself, if it comes before all others.
+/// A line for `ip` that keeps an interface from sending anything by itself. It must come before all others.
 ///
-/// With an address IPv6 joins the multicast group in which it could be asked for, and reports that; nothing switches
-/// the report off (`mld_ifc_event`). Where nobody resolves addresses there is no such group (`addrconf_join_solict`).
+/// An IPv6 address joins a multicast group for neighbour discovery, which sends a report that cannot be switched off
+/// (`mld_ifc_event`). With `arp off` there is no such group (`addrconf_join_solict`).
 pub fn silence(name: &str) -> String {
     format!("link set {name} arp off\n")
 }
 
-/// Runs lines of `ip` in a namespace.
+/// Runs lines of `ip -batch` in a namespace.
 pub fn ip_batch(namespace: &Namespace, lines: &str) -> Result<()> {
     let mut command = Command::new("ip");
     command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -372,7 +285,7 @@ pub fn ip_batch(namespace: &Namespace, lines: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the interfaces run. Nothing has crossed them by then.
+/// Waits until the interfaces run. Returns an error if packets have crossed them.
 pub fn quiet(tasks: &[Task]) -> Result<()> {
     for end in tasks.iter().flat_map(Task::ends) {
         poll::until_true("the link runs", PATIENCE, || end.namespace.run(|| is_running(end.name)))?;

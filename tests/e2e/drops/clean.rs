@@ -1,4 +1,4 @@
-//! Exchanges that lose nothing: no packet of them is undelivered, and none is rejected.
+//! Exchanges without loss: no packet is undelivered or rejected.
 
 use std::env;
 
@@ -12,7 +12,7 @@ use observer_tests::{
     veth::Family,
 };
 
-/// Exchanges in all; `OBSERVER_CLEAN_CONNECTIONS` asks for others.
+/// Total number of exchanges; `OBSERVER_CLEAN_CONNECTIONS` overrides it.
 fn wanted() -> Result<u64> {
     const USUAL: u64 = 20_000;
     match env::var("OBSERVER_CLEAN_CONNECTIONS") {
@@ -32,7 +32,7 @@ fn clean_connections_are_all_delivered() -> Result<()> {
     for (client, server) in [(one, two), (two, one)] {
         exchanges(client, server, each)?;
         for family in Family::ALL {
-            // By a raw socket, beside which the kernel looks for another one of its own kind.
+            // With a raw socket, beside which the kernel also looks for ping sockets.
             ping(client, server, family, 5, 56)?;
         }
     }
@@ -46,7 +46,7 @@ fn clean_connections_are_all_delivered() -> Result<()> {
         assert!(rejected.is_empty(), "rejected: {rejected:#?}\n{reasons}");
         println!("{} exchanges:\n{reasons}", 2 * each * kinds);
         assert_eq!(books.lost(interface), Tally::default(), "lost on {}", interface.id());
-        // Each exchange has a port of its own for a second at least, and a record for each direction.
+        // Each exchange keeps its port for at least a second, and has a record in each direction.
         let count = flows().count() as u64;
         assert!(count >= each * kinds, "{count} records of {} exchanges", 2 * each * kinds);
     }

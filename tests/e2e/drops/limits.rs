@@ -1,4 +1,4 @@
-//! Many drops among many packets, at the edges of windows, and where something is full or cannot be read.
+//! Many drops among many packets, at window edges, with full tables and with unreadable headers.
 
 use anyhow::Result;
 use observer_tests::{
@@ -34,7 +34,7 @@ fn a_few_drops_among_a_million_packets_are_told_apart() -> Result<()> {
     for (((_, flow), reason), _) in books.records.rejected(task.inside.mac()) {
         assert_eq!((flow.source_port, reason.as_str()), (last, NETFILTER), "a false REJECT");
     }
-    // A window's end between the counting and the dropping of a packet leaves it accepted.
+    // A packet that is counted in one window and dropped in the next is recorded as accepted.
     let late = unbooked(&books, "late");
     let told = all_rejected(&books.records, &task.inside).packets;
     assert_eq!(told + late, 10_000, "{told} rejected, {late} too late");
@@ -88,7 +88,7 @@ fn drops_add_up_over_windows() -> Result<()> {
     Ok(())
 }
 
-/// Frames to the task itself, which its stack takes.
+/// Frames to the task's MAC address, which its stack processes.
 fn datagrams_to(task: &Task, count: u16) -> Vec<Vec<u8>> {
     let (std::net::IpAddr::V4(source), std::net::IpAddr::V4(destination)) =
         (task.outside.address(Family::V4), task.inside.address(Family::V4))
@@ -111,7 +111,7 @@ fn headers_that_cannot_be_read_stay_accepted_and_are_counted() -> Result<()> {
     need!(requires::program("nft"));
     need!(requires::drop_reasons());
     let task = lab.task("task")?;
-    // Behind this hook the stack itself has brought the ports into the buffer's first part.
+    // Behind this hook, the stack has moved the ports into the buffer's linear part.
     add_rule(task.inside.namespace(), "prerouting", "udp dport 9000 drop")?;
     let daemon = lab.daemon().start()?;
     let frames = datagrams_to(&task, COUNT as u16);
@@ -126,7 +126,8 @@ fn headers_that_cannot_be_read_stay_accepted_and_are_counted() -> Result<()> {
     Ok(())
 }
 
-/// Sends a datagram in each of `flows` flows while the daemon stands still, and returns what the table had no room for.
+/// Sends a datagram in each of `flows` flows while the daemon is stopped; returns the packets that the table had no
+/// room for.
 fn overflow(
     lab: &Lab,
     hook: &str,
@@ -185,7 +186,7 @@ fn a_full_window_rejects_what_it_has_room_for_and_counts_the_rest() -> Result<()
     }
     let daemon = lab.daemon().window(600).set("max-flows", "100").start()?;
     let flows = |flows| Udp { family: Family::V4, flows, packets: 1, payload: 10 };
-    // All in one drain: 60 flows that were counted, and then 60 that say what became of them.
+    // All in one drain: 60 counted flows, and then 60 with a drop.
     daemon.freeze()?;
     let sent = flows(60).send(&task.outside, &task.inside)?;
     daemon.thaw()?;

@@ -1,4 +1,4 @@
-//! What the host drops itself: its policy makes REJECT of it, and every packet is in one record.
+//! Drops by the host: policy drops become REJECT records, and every packet is in one record.
 
 mod clean;
 mod limits;
@@ -22,7 +22,7 @@ use observer_tests::{
 
 const NETFILTER: &str = "NETFILTER_DROP";
 
-/// What crossed an interface without super-packets, as its own counters have it.
+/// Traffic of an interface by its own counters, without super-packets.
 fn crossed(interface: &Interface) -> Result<Crossed> {
     let frames = interface.counters()?.frames;
     Ok(Crossed::of(|direction| {
@@ -31,14 +31,14 @@ fn crossed(interface: &Interface) -> Result<Crossed> {
     }))
 }
 
-/// What of an interface was rejected for a reason, one way.
+/// Packets of an interface rejected for a reason, in one direction.
 fn rejected(records: &Records, interface: &Interface, direction: Direction, reason: &str) -> Tally {
     let all = records.rejected(interface.mac());
     let those = all.iter().filter(|(((its, _), why), _)| *its == direction && why == reason);
     those.map(|(_, sum)| sum.tally).sum()
 }
 
-/// What was rejected for any reason, both ways.
+/// Packets rejected for any reason, in both directions.
 fn all_rejected(records: &Records, interface: &Interface) -> Tally {
     records.rejected(interface.mac()).values().map(|sum| sum.tally).sum()
 }
@@ -47,7 +47,7 @@ fn unbooked(books: &Books, cause: &str) -> u64 {
     books.metrics.sum("observer_unbooked_rejects_packets_total", &[("cause", cause)])
 }
 
-/// Every packet of the flows of `udp` is in a REJECT record, and in no other.
+/// Asserts that every packet of the flows of `udp` is in REJECT records only.
 fn assert_flows_rejected(
     books: &Books,
     task: &Task,
@@ -82,7 +82,7 @@ const fn udp(family: Family) -> Udp {
     Udp { family, flows: 4, packets: 25, payload: 100 }
 }
 
-/// `ping`, which is to send echo requests whether or not they are answered, and what they amount to.
+/// Runs `ping` for echo requests that may get no reply; returns their packets and bytes.
 fn knocking(
     from: &Interface,
     to: &Interface,

@@ -1,4 +1,4 @@
-//! Rules of nftables, on every hook that it has.
+//! nftables rules on every hook.
 
 use std::{
     fs, io,
@@ -26,7 +26,7 @@ use observer_tests::{
 
 use super::{NETFILTER, all_rejected, assert_flows_rejected, crossed, knocking, rejected, udp};
 
-/// Something on the way in drops all that goes to [`SINK`], after the hook has counted it.
+/// Checks a drop of ingress traffic to [`SINK`], after the hook has counted it.
 fn drops_behind_the_hook(drop: impl Fn(&Task) -> Result<()>, reason: &str) -> Result<()> {
     let lab = lab!();
     need!(requires::program("nft"));
@@ -37,7 +37,7 @@ fn drops_behind_the_hook(drop: impl Fn(&Task) -> Result<()>, reason: &str) -> Re
     let mut sent = Crossed::default();
     for family in Family::ALL {
         sent.ingress += udp(family).send(&task.outside, &task.inside)?;
-        // What goes the other way is nobody's business.
+        // Egress traffic is not dropped.
         sent.egress += udp(family).send(&task.inside, &task.outside)?;
     }
     let books = Books::close(daemon, [&task.inside])?;
@@ -70,7 +70,7 @@ fn what_a_device_ingress_chain_drops_is_rejected() -> Result<()> {
     drops_behind_the_hook(rule, NETFILTER)
 }
 
-/// Something on the way out drops all that goes to [`SINK`], before the hook could see it.
+/// Checks a drop of egress traffic to [`SINK`], before the hook could see it.
 fn drops_before_the_hook(drop: impl Fn(&Task) -> Result<()>) -> Result<()> {
     let lab = lab!();
     need!(requires::program("nft"));
@@ -180,7 +180,7 @@ fn a_connection_that_cannot_leave_is_rejected() -> Result<()> {
     let daemon = lab.daemon().start()?;
     for family in Family::ALL {
         let address = SocketAddr::new(task.outside.address(family), 443);
-        // A SYN is sent once more after a second.
+        // A SYN is retransmitted after a second.
         let patience = Duration::from_millis(300);
         let answer = task.inside.namespace().run(|| Ok(TcpStream::connect_timeout(&address, patience)))?;
         assert_eq!(answer.map_err(|error| error.kind()).err(), Some(io::ErrorKind::TimedOut));
@@ -275,7 +275,7 @@ fn a_transfer_whose_super_packets_are_dropped_adds_up() -> Result<()> {
     need!(requires::program("nft"));
     need!(requires::drop_reasons());
     let task = lab.task("task")?;
-    // Segments arrive, and only those that are sent in one piece are dropped: TCP sends them again one by one.
+    // Segments arrive, and only super-packets are dropped: TCP retransmits their segments one by one.
     add_rule(task.inside.namespace(), "input", "tcp dport != 443 meta length > 4000 counter drop")?;
     let daemon = lab.daemon().start()?;
     let transfer = Transfer { family: Family::V4, request: 100, response: 400_000 };
@@ -291,7 +291,7 @@ fn a_transfer_whose_super_packets_are_dropped_adds_up() -> Result<()> {
     Ok(())
 }
 
-/// Of a rule: connections are tracked, for which IPv6 is put together as well before the rule is asked.
+/// A rule with connection tracking, for which IPv6 too is reassembled before the rule.
 const TRACKED: &str = "ct state new,established,related,untracked";
 
 #[test]
@@ -317,7 +317,7 @@ fn fragments_of_datagrams_that_are_dropped_whole_are_all_rejected() -> Result<()
 
 const DATAGRAMS: u16 = 50;
 
-/// Sends so many datagrams of one flow to [`SINK`] in fragments that end at these bytes, and returns what crossed the interface.
+/// Sends datagrams of one flow to [`SINK`] in fragments that end at these bytes; returns the interface's traffic.
 fn in_fragments(task: &Task, family: Family, source_port: u16, ends: &[u16]) -> Result<Tally> {
     const MORE: u16 = 0x2000;
     let len = ends.iter().copied().max().unwrap_or(0);
@@ -349,8 +349,8 @@ fn in_fragments(task: &Task, family: Family, source_port: u16, ends: &[u16]) -> 
     Ok(Tally::new(sent.packets, sent.bytes - sent.packets * LINK_HEADER))
 }
 
-/// Their datagrams are shorter than the MTU, too, and of some no two fragments are alike. IPv6 tells of no others than such
-/// as a sender cuts.
+/// Some datagrams are shorter than the MTU, and some have only fragments of different sizes. For IPv6 the kernel
+/// reports only fragments as a sender makes them.
 fn fragments_are_rejected(rule: &str, families: &[Family]) -> Result<()> {
     let lab = lab!();
     need!(requires::program("nft"));
@@ -384,7 +384,7 @@ fn fragments_of_any_size_that_tracking_puts_together_are_rejected_with_their_dat
     fragments_are_rejected(&format!("{TRACKED} udp dport 9000 drop"), &Family::ALL)
 }
 
-/// Without tracking the rule sees the fragments of IPv6 one by one, and drops those that have the ports.
+/// Without tracking, the rule sees IPv6 fragments one by one, and drops those that have the ports.
 #[test]
 fn fragments_that_are_dropped_one_by_one_are_rejected_one_by_one() -> Result<()> {
     let lab = lab!();
@@ -455,7 +455,7 @@ fn an_interface_that_goes_while_it_drops_takes_nothing_with_it() -> Result<()> {
     Ok(())
 }
 
-/// A task that forwards IPv4 from one interface to another, and whom it does that for.
+/// A task that forwards IPv4 between two interfaces, and the task that it forwards for.
 fn router(lab: &Lab) -> Result<[Task; 2]> {
     let router = lab.observed_namespace("router")?;
     router.run(|| Ok(fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))?;

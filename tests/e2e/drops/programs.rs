@@ -1,4 +1,4 @@
-//! Somebody else's eBPF programs, on every hook where they may drop.
+//! Third-party eBPF programs that drop packets, on every hook.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -14,7 +14,7 @@ use observer_tests::{
 
 use super::{all_rejected, crossed, knocking, rejected};
 
-/// Somebody else's TC program drops what is long, behind ours.
+/// A third-party TC program behind the daemon's drops long packets.
 fn drops_in_tc(attach: &str) -> Result<()> {
     let lab = lab!();
     need!(requires::program("tc"));
@@ -31,10 +31,10 @@ fn drops_in_tc(attach: &str) -> Result<()> {
         sent.ingress += short(family).send(&task.outside, &task.inside)?;
         dropped.ingress += long(family).send(&task.outside, &task.inside)?;
         sent.egress += short(family).send(&task.inside, &task.outside)?;
-        // Whoever sends is not told.
+        // The sender gets no error.
         dropped.egress += long(family).send(&task.inside, &task.outside)?;
     }
-    // What is dropped on the way out is no longer counted by the interface.
+    // The interface does not count packets dropped on egress.
     let mut books = Books::close(daemon, [&task.inside])?;
     let counters = books.counters.get_mut(&task.inside.mac()).context("the interface's counters")?;
     counters.frames.egress +=
@@ -71,15 +71,15 @@ fn what_xdp_drops_is_counted_and_never_crossed() -> Result<()> {
         sent += short(family).send(&task.outside, &task.inside)?;
         dropped += Udp { payload: 1_000, ..short(family) }.send(&task.outside, &task.inside)?;
     }
-    // Putting a program there makes IPv6 speak.
+    // Attaching a program makes IPv6 send packets.
     let crossed = Crossed { ingress: sent, egress: crossed(&task.inside)?.egress };
-    // The interface counts what it has received, whatever becomes of it.
+    // The interface counts all received packets, dropped or not.
     let mut books = Books::close(daemon, [&task.inside])?;
     let counters = books.counters.get_mut(&task.inside.mac()).context("the interface's counters")?;
     counters.frames.ingress =
         counters.frames.ingress - Tally::new(dropped.packets, dropped.bytes + dropped.packets * LINK_HEADER);
     books.assert_exact(&task.inside, crossed);
-    // Linux gives no reason here: its own for XDP is for what cannot be redirected.
+    // Linux gives no reason here: its XDP reason is for failed redirects.
     assert_eq!(books.metrics.dropped(&task.inside, Direction::Ingress, "NOT_SPECIFIED"), dropped);
     assert_eq!(all_rejected(&books.records, &task.inside), Tally::default());
     Ok(())
@@ -110,7 +110,7 @@ fn what_a_control_group_may_not_send_is_rejected_and_never_crossed() -> Result<(
     Ok(())
 }
 
-/// Sends a few datagrams of 100 and a few of 1,000 bytes to a port, in a flow each, and returns what they amount to.
+/// Sends a few datagrams of 100 and a few of 1,000 bytes to a port, in a flow each; returns their packets and bytes.
 fn short_and_long(task: &Task, to: SocketAddr) -> Result<[Tally; 2]> {
     const COUNT: u64 = 30;
     let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
@@ -129,7 +129,7 @@ fn short_and_long(task: &Task, to: SocketAddr) -> Result<[Tally; 2]> {
 #[test]
 fn what_a_control_group_may_not_receive_is_rejected() -> Result<()> {
     let lab = lab!();
-    // The tracepoint names the receiving socket: by that its own filter is told from its group's.
+    // The tracepoint has the receiving socket, which distinguishes its own filter from its group's.
     need!(requires::linux(6, 11));
     let task = lab.task("task")?;
     let group = Group::that_drops_longer(&lab, Direction::Ingress, 500)?;

@@ -1,4 +1,4 @@
-//! Drops that no policy has made, that are nobody's, or that this host does not show: none of them becomes REJECT.
+//! Drops without a policy, of no task, or invisible on this host: none of them becomes REJECT.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 
@@ -42,7 +42,7 @@ fn closed_ports_are_accepted_and_counted() -> Result<()> {
     assert_eq!(all_rejected(&books.records, &task.inside), Tally::default());
     let dropped = books.metrics.dropped(&task.inside, Direction::Ingress, "NO_SOCKET");
     assert_eq!(dropped, sent.ingress, "in\n{}", books.metrics.shown("observer_interface_dropped"));
-    // Each of their records says it too.
+    // Each of their records has the count.
     let noted = |record: &Record| record.number("undelivered_packets");
     for record in books.records.with_status(task.inside.mac(), Status::Ok) {
         let all = (record.text("flow_direction") == "ingress").then(|| record.number("packets"));
@@ -51,7 +51,7 @@ fn closed_ports_are_accepted_and_counted() -> Result<()> {
     Ok(())
 }
 
-/// What still comes when a connection is gone carries nothing; what carries something, or wants a connection, is lost.
+/// Empty segments after the end of a connection are no loss; data and SYNs are.
 #[test]
 fn segments_with_nothing_in_them_lose_nothing_at_a_closed_port() -> Result<()> {
     const SYN: u8 = 0x02;
@@ -106,7 +106,7 @@ fn drops_of_a_namespace_that_is_not_observed_are_nobodys() -> Result<()> {
     Ok(())
 }
 
-/// A daemon that sees no drops records them as accepted, and says that it sees none.
+/// A daemon that sees no drops records all packets as accepted, and logs that it sees none.
 fn accepts_all(lab: &Lab, daemon: Setup<'_>, complaints: usize) -> Result<()> {
     let task = lab.task("task")?;
     add_rule(task.inside.namespace(), "input", "udp dport 9000 drop")?;

@@ -1,4 +1,4 @@
-//! A capture taken beside the daemon gives the flows, packets and bytes that the daemon wrote.
+//! A capture taken at the same time gives the same flows, packets and bytes as the daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,8 @@ use observer_tests::{
 
 use super::{Replayed, replay};
 
-/// What all records say of each flow: its sum and its TCP flags. How many windows it fell into is left out, for the
-/// daemon's clock and the capture's differ by some microseconds.
+/// Sum and TCP flags of each flow. The number of windows is left out, because the daemon's clock and the capture's
+/// differ by some microseconds.
 fn flows(records: &Records, mac: Mac) -> BTreeMap<(Direction, Flow), (Tally, u64, u64)> {
     let flows = records.flows(mac).into_iter();
     flows.map(|(flow, sum)| (flow, (sum.tally, sum.tcp_flags, sum.tcp_flags_all))).collect()
@@ -34,7 +34,7 @@ fn icmp(records: &Records, mac: Mac) -> BTreeSet<(Option<u64>, Option<u64>)> {
     kinds.map(|record| (record.number("icmp_type"), record.number("icmp_code"))).collect()
 }
 
-/// UDP, fragments, ICMP, and TCP with as much as super-packets are made of.
+/// UDP, fragments, ICMP, and TCP with enough data for super-packets.
 fn traffic(task: &Task) -> Result<Crossed> {
     let mut sent = Crossed::default();
     for family in Family::ALL {
@@ -58,7 +58,7 @@ fn traffic(task: &Task) -> Result<Crossed> {
     Ok(sent)
 }
 
-/// Takes a capture beside the daemon, replays it in several ways, and compares the records.
+/// Captures during a daemon's run, replays the capture in several ways, and compares the records.
 fn check(
     lab: &Lab,
     name: &'static str,
@@ -111,7 +111,7 @@ fn assert_same(books: &Books, mac: Mac, replayed: &Replayed) {
 }
 
 const WHOLE: usize = usize::MAX;
-/// The longest packet of an Ethernet without super-packets.
+/// Longest Ethernet frame without super-packets.
 const FRAME: u32 = 1514;
 
 fn longest(packets: &[Packet]) -> u32 {
@@ -132,7 +132,7 @@ fn plain_packets() -> Result<()> {
 fn super_packets_of_a_sender_and_those_merged_by_a_receiver() -> Result<()> {
     let lab = lab!();
     let kinds = [("sent", Offloads::VETH), ("merged", Offloads::MERGED)];
-    // What a kernel does not merge are plain packets.
+    // Packets that the kernel does not merge are plain.
     for (name, offloads) in kinds.into_iter().filter(|(_, offloads)| offloads.tso || offloads.merges()) {
         let (packets, replayed) = check(&lab, name, offloads, WHOLE)?;
         assert!(longest(&packets) > 10 * FRAME, "{name}: the longest is {}", longest(&packets));
@@ -153,7 +153,7 @@ fn packets_cut_behind_their_headers() -> Result<()> {
     Ok(())
 }
 
-/// What agreed on segments is inside of the tunnel; behind all headers, they fill the MTU.
+/// TCP agrees on segment sizes inside the tunnel; with all headers, segments fill the MTU.
 fn super_packets_in(lab: &Lab, tunnel: Tunnel) -> Result<()> {
     const BYTES: u64 = 2_000_000;
     let task = lab.task("task")?;
@@ -162,7 +162,7 @@ fn super_packets_in(lab: &Lab, tunnel: Tunnel) -> Result<()> {
     let recorder = Recorder::start(&task.inside)?;
     for (client, server) in [(&through.outside, &through.inside), (&through.inside, &through.outside)] {
         match bulk(client, server, tunnel.inside, BYTES) {
-            // Nobody knows how much that was; the capture and the daemon have seen the same.
+            // The amount is unknown, but the capture and the daemon have seen the same.
             Err(error) if error.is::<SentTwice>() => {}
             sent => drop(sent?),
         }
@@ -203,11 +203,11 @@ fn super_packets_in_gre() -> Result<()> {
     super_packets_in(&lab, GRE)
 }
 
-/// How large the segments of UDP are, only the sender knows: the report says that it is guessed.
+/// Only the sender knows the segment size of UDP: the report marks it as guessed.
 #[test]
 fn super_packets_of_udp_are_guessed_and_said_to_be() -> Result<()> {
     const MESSAGES: u64 = 20;
-    // Older veths have them cut before a capture sees them.
+    // Older veths segment them before the capture.
     need!(requires::linux(5, 11));
     let lab = lab!();
     let task = lab.task("task")?;
@@ -218,7 +218,7 @@ fn super_packets_of_udp_are_guessed_and_said_to_be() -> Result<()> {
     let replayed = replay(&lab, &capture, &["--local-mac", &task.inside.mac().to_string()])?;
     assert_eq!(replayed.count("super_packets.by_mtu"), 2 * MESSAGES);
     assert_eq!(replayed.count("super_packets.mtu"), 1500);
-    // Right where the segments fill the MTU, and no better than the MTU where they do not.
+    // Right if the segments fill the MTU, and otherwise as imprecise as the MTU.
     let guessed = Tally::new(MESSAGES * 7, MESSAGES * (7 * 28 + 9_500));
     assert_ne!(guessed, other);
     assert_eq!(replayed.records.recorded(task.inside.mac()).egress, full + guessed);

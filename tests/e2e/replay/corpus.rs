@@ -1,4 +1,4 @@
-//! The corpus of packets, as captures: what the programs make of each is what the parser makes of it.
+//! The corpus as captures: a replay gives the same result as the parser for each packet.
 
 #[path = "../../packets/mod.rs"]
 mod packets;
@@ -18,16 +18,16 @@ use observer_tests::{
 use self::packets::{Input, Outcome, Sample, corpus, reference};
 use super::{BEGIN, Replayed, SECOND, replay};
 
-/// Who sends the packets of the corpus.
+/// Link address of the sender of the corpus.
 const SENDER: &str = "02:00:00:00:00:02";
 
-/// Those that a capture of Ethernet can hold: what a socket buffer says of its segments, it does not say.
+/// Packets that an Ethernet capture can hold: it has no segmentation data of a socket buffer.
 fn samples() -> Vec<Sample> {
     let of_ethernet = |frame: Frame| frame.link == Link::Ethernet && frame.offload.size == 0;
     corpus().into_iter().filter(|sample| of_ethernet(sample.input().frame)).collect()
 }
 
-/// The frame as a capture has it: whoever captures puts the tags that the kernel has taken out back to where they were.
+/// The frame as in a capture, which has all tags in their place.
 fn captured(sample: &Sample) -> Input {
     const BEHIND_ADDRESSES: usize = 12;
     const TAG: [u8; 4] = [0x88, 0xa8, 0, 9];
@@ -39,7 +39,7 @@ fn captured(sample: &Sample) -> Input {
     Input { bytes, frame }
 }
 
-/// Each in a second of its own.
+/// Packets, each in a second of its own.
 fn packets_of(samples: &[Sample]) -> Vec<Packet> {
     let seconds = (BEGIN..).map(|second| second * SECOND + 500_000_000);
     let packet = |(sample, time_ns): (&Sample, u64)| {
@@ -126,7 +126,7 @@ fn every_packet_of_the_corpus_comes_to_what_it_must_in_every_format() -> Result<
     Ok(())
 }
 
-/// What is behind the headers changes nothing but the length, which a capture with a snap length still has.
+/// Payload changes only the length, which a capture with a snap length still has.
 #[test]
 fn a_cut_packet_counts_whole() -> Result<()> {
     const SNAP_LENGTH: usize = 96;
@@ -147,7 +147,7 @@ fn a_cut_packet_counts_whole() -> Result<()> {
     Ok(())
 }
 
-/// What is cut of the headers is not made up.
+/// Truncated headers are not invented.
 #[test]
 fn a_packet_cut_in_its_headers_is_recorded_as_far_as_it_can_be_read() -> Result<()> {
     let lab = lab!();

@@ -1,4 +1,4 @@
-//! Files that are cut, broken, empty or something else, and hosts that cannot.
+//! Files that are truncated, damaged, empty or of another kind, and hosts that lack a requirement.
 
 use std::{fs, os::unix::process::CommandExt as _, process::Command};
 
@@ -20,7 +20,7 @@ fn packets(count: u64) -> Vec<Packet> {
     (0..count).map(|number| Packet::new((BEGIN + number) * SECOND, packet.frame())).collect()
 }
 
-/// Every way to cut a file: what is whole is recorded, and where it ends is said.
+/// A file truncated at any byte: complete packets are recorded, and the end is reported.
 #[test]
 fn a_cut_file_is_recorded_up_to_the_cut() -> Result<()> {
     let lab = lab!();
@@ -92,7 +92,7 @@ fn an_empty_capture_has_no_records() -> Result<()> {
     Ok(())
 }
 
-/// Ends with `code` and one line that has `word` in it.
+/// Asserts exit code `code` and one line that contains `word`.
 fn refused(code: i32, word: &str, exit: &observer_tests::daemon::Exit) {
     assert_eq!(exit.status.code(), Some(code), "{}", exit.stderr);
     assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);

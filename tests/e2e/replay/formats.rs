@@ -92,7 +92,7 @@ fn every_link_type_gives_the_same_flow() -> Result<()> {
 #[test]
 fn captures_that_name_the_direction_need_no_flags() -> Result<()> {
     let lab = lab!();
-    // Linux cooked, for the host, for others, and sent.
+    // Linux cooked capture: to the host, to others, and sent.
     let header = |packet_type| vec![0, packet_type, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 8, 0];
     let cooked: Vec<Packet> =
         [0, 3, 4].map(|packet_type| at(0, [header(packet_type), bytes(Direction::Egress)].concat())).into();
@@ -169,7 +169,7 @@ fn interfaces_of_a_pcapng_file_have_names_and_clocks_of_their_own() -> Result<()
     Ok(())
 }
 
-/// Of an interface whose packets are not read, the others are none the worse.
+/// An interface with unreadable packets does not affect the others.
 #[test]
 fn interfaces_of_other_link_types_are_reported() -> Result<()> {
     const USB: u16 = 189;
@@ -185,7 +185,7 @@ fn interfaces_of_other_link_types_are_reported() -> Result<()> {
     Ok(())
 }
 
-/// As a capture of the pseudo-interface `any` has them on a host with many tasks.
+/// As in a capture of the pseudo-interface `any` on a host with many tasks.
 #[test]
 fn many_interfaces_are_told_apart() -> Result<()> {
     const MANY: u32 = 300;
@@ -210,7 +210,7 @@ fn many_interfaces_are_told_apart() -> Result<()> {
     Ok(())
 }
 
-/// As `cat` joins them; byte orders may differ. Nobody says that they are of one host.
+/// Concatenated files; byte orders may differ. They may be from different hosts.
 #[test]
 fn interfaces_of_several_sections_stay_apart_whatever_their_names() -> Result<()> {
     let lab = lab!();
@@ -236,18 +236,18 @@ fn interfaces_of_several_sections_stay_apart_whatever_their_names() -> Result<()
     Ok(())
 }
 
-/// Programs that join captures write a name of no length where there was none.
+/// Programs that join captures write an empty name for an interface without a name.
 #[test]
 fn a_name_without_a_letter_is_no_name() -> Result<()> {
     let _lab = lab!();
     for name in [&b""[..], b"\0", b"\xff\xfe"] {
-        // An interface whose name is written by hand: the empty option too.
+        // An interface description with a name option of any length, also 0.
         let option = [&[2, 0][..], &(name.len() as u16).to_le_bytes(), name].concat();
         let mut body = [&[1, 0, 0, 0, 0, 0, 0, 0][..], &option].concat();
         body.resize(body.len().next_multiple_of(4), 0);
         let section = pcapng(Order::Little, &[], &[]);
         let packet = pcapng(Order::Little, &[Description::new("")], &[at(0, frame(Direction::Egress))]);
-        // Behind the header of the section and the description of an interface without a name.
+        // Behind the section header and the description of an interface without a name.
         let packet = &packet[section.len() + 20..];
         let capture = [&section[..], &block(Order::Little, 1, &body), packet].concat();
         let exit = fed(command()?.args(["replay", "-"]).args(LOCAL), &capture)?;
@@ -259,7 +259,7 @@ fn a_name_without_a_letter_is_no_name() -> Result<()> {
     Ok(())
 }
 
-/// The format of a libpcap that some distributions patched, whose records say more.
+/// The format of a patched libpcap in some distributions, with longer record headers.
 #[test]
 fn modified_pcap_is_read_in_both_byte_orders() -> Result<()> {
     let lab = lab!();
@@ -294,12 +294,12 @@ fn other_blocks_of_a_pcapng_file() -> Result<()> {
         assert_eq!(frame.len() % 4, 0, "no padding");
         let len = number(frame.len() as u32);
         let mut capture = pcapng(order, &[Description::new("eth0")], &[at(0, frame.clone())]);
-        // Simple packets have no time; the obsolete ones have.
+        // Simple packet blocks have no time; obsolete packet blocks have one.
         capture.extend(block(order, 3, &[&len[..], &frame].concat()));
         let us = BEGIN * 1_000_000 + 7_000;
         let header = [0, (us >> 32) as u32, us as u32].map(number).concat();
         capture.extend(block(order, 2, &[&header[..], &len, &len, &frame].concat()));
-        // Something unknown, secrets that are none, and statistics: 7 packets dropped.
+        // An unknown block, an invalid secrets block, and statistics: 7 packets dropped.
         capture.extend(block(order, 0x0bad_cafe, &[0; 16]));
         capture.extend(block(order, 10, &[1; 40]));
         let code = |code: u16| if order == Order::Little { code.to_le_bytes() } else { code.to_be_bytes() };
@@ -352,7 +352,7 @@ fn a_packet_longer_than_the_kernel_takes_counts_whole() -> Result<()> {
     let replayed = replay(&lab, &capture, &args)?;
     assert_eq!(replayed.records.all[0].tally, Tally::of(2, 9001));
 
-    // Without the MTU it can only be guessed, and the report says so.
+    // Without the MTU it can only be guessed, and the report shows that.
     let replayed = replay(&lab, &capture, &LOCAL)?;
     assert_eq!(replayed.count("super_packets.by_mtu"), 2);
     assert_eq!(replayed.records.all[0].tally, Tally::new(14, 14 * 28 + 2 * 8973));

@@ -1,4 +1,4 @@
-//! Ports of fragments: a first fragment is remembered for as long as the kernel waits for the others.
+//! Ports of fragments: a first fragment is remembered as long as the kernel waits for the others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -28,7 +28,7 @@ fn v6(address: Ipv6Addr, offset: u16, more: bool, payload: Vec<u8>) -> Vec<u8> {
     Ipv6::new(address, protocol::UDP, payload).behind([fragment(offset, more)]).frame()
 }
 
-/// The first and the last of two fragments, and the first's ports: 257 and 257.
+/// The first and the last of two fragments. The first's ports are 257 and 257.
 fn two(family: Family) -> Result<[Vec<u8>; 2]> {
     let datagram = udp(257, 257, 16);
     let (first, last) = (datagram[..16].to_vec(), datagram[16..].to_vec());
@@ -39,7 +39,7 @@ fn two(family: Family) -> Result<[Vec<u8>; 2]> {
     })
 }
 
-/// The source ports of all records of these frames, with packets.
+/// Source ports and packets of all records of these frames.
 fn ports(lab: &Lab, frames: &[(u64, Vec<u8>)]) -> Result<Vec<(u16, u64)>> {
     let packets: Vec<Packet> = frames
         .iter()
@@ -75,7 +75,7 @@ fn a_first_fragment_is_remembered_as_long_as_its_family_reassembles() -> Result<
     Ok(())
 }
 
-/// As many first fragments in between as a busy resolver makes.
+/// As many first fragments in between as a busy resolver sends.
 #[test]
 fn other_datagrams_in_fragments_do_not_displace_a_recent_one() -> Result<()> {
     let lab = lab!();
@@ -88,7 +88,7 @@ fn other_datagrams_in_fragments_do_not_displace_a_recent_one() -> Result<()> {
     Ok(())
 }
 
-/// The numbers of a packet of IPv4 and one of IPv6 may be the same.
+/// Identifications of IPv4 and IPv6 packets may be equal.
 #[test]
 fn ipv4_and_ipv6_with_the_same_numbers_are_two_flows() -> Result<()> {
     let lab = lab!();

@@ -1,4 +1,4 @@
-//! How long packets are, and of how many segments a super-packet was: what the IP header says, not the frame.
+//! Packet lengths and numbers of segments: by the IP header, not by the frame.
 
 use std::net::Ipv6Addr;
 
@@ -18,7 +18,7 @@ const US: [u8; 4] = [10, 9, 0, 1];
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 
-/// A SYN that announces the largest segment that its sender takes.
+/// A SYN that announces this maximum segment size.
 fn syn(from: u16, to: u16, flags: u8, mss: u16) -> Vec<u8> {
     let mut segment = tcp(from, to, flags);
     segment[12] = 0x60;
@@ -41,13 +41,13 @@ fn theirs(segment: Vec<u8>) -> Ipv4 {
     Ipv4 { source: [10, 0, 4, 200].into(), destination: US.into(), ..ours(segment) }
 }
 
-/// A frame with something behind its packet.
+/// A frame with a trailer behind its packet.
 fn with_trailer(mut frame: Vec<u8>, trailer: usize) -> Vec<u8> {
     frame.resize(frame.len() + trailer, 0xaa);
     frame
 }
 
-/// What a capture of these frames comes to in one direction, and for how many of them segments were assumed.
+/// Totals of a capture of these frames in one direction, and the number of packets with assumed segments.
 fn replayed(lab: &Lab, frames: Vec<Vec<u8>>, direction: Direction) -> Result<(Tally, u64)> {
     let packets: Vec<Packet> = frames.into_iter().map(|frame| Packet::new(BEGIN * SECOND, frame)).collect();
     let replayed = replay(lab, &pcap(Order::Little, ETHERNET, false, &packets), &LOCAL)?;
@@ -57,7 +57,7 @@ fn replayed(lab: &Lab, frames: Vec<Vec<u8>>, direction: Direction) -> Result<(Ta
     Ok((of_direction.map(|record| record.tally).sum(), assumed))
 }
 
-/// A connection between ends that announce these sizes.
+/// The handshake of a connection with these maximum segment sizes.
 fn connected(ours_mss: u16, theirs_mss: u16) -> Vec<Vec<u8>> {
     vec![ours(syn(7, 8, SYN, ours_mss)).frame(), theirs(syn(8, 7, SYN | ACK, theirs_mss)).frame()]
 }
@@ -100,7 +100,7 @@ fn an_announcement_binds_the_other_end_only() -> Result<()> {
     Ok(())
 }
 
-/// A super-packet in a frame that goes on behind it: its segments are those of the packet.
+/// A super-packet in a frame with a trailer: the trailer is not segmented.
 #[test]
 fn segments_are_those_of_the_packet_and_not_of_the_frame() -> Result<()> {
     let lab = lab!();
@@ -112,7 +112,7 @@ fn segments_are_those_of_the_packet_and_not_of_the_frame() -> Result<()> {
     Ok(())
 }
 
-/// Segmentation left to the network card: neither IP says how long the packet is.
+/// Segmentation by the network card: neither IP version has the length in its header.
 #[test]
 fn a_length_of_0_is_that_of_the_frame_for_both_ip_versions() -> Result<()> {
     let lab = lab!();
@@ -131,7 +131,7 @@ fn a_length_of_0_is_that_of_the_frame_for_both_ip_versions() -> Result<()> {
     sums.sort_unstable_by_key(|sum| sum.packets);
     assert_eq!(sums, [Tally::new(1, 160), Tally::new(2, 2840 + 2 * 60)]);
 
-    // Nothing follows its header, and the rest is padding.
+    // Nothing follows its header; the rest is padding.
     let empty = v6(protocol::NO_NEXT, vec![0; 6]).frame();
     let capture = pcap(Order::Little, ETHERNET, false, &[Packet::new(BEGIN * SECOND, empty)]);
     let replayed = replay(&lab, &capture, &["--local", "2001:db8::1"])?;

@@ -1,4 +1,4 @@
-//! `observer replay`: captures in every format and of every kind, and captures taken beside the daemon.
+//! `observer replay`: captures of every format and kind, and captures taken during a daemon's run.
 
 mod beside;
 mod corpus;
@@ -18,11 +18,11 @@ use observer_tests::{
 };
 use serde_json::Value;
 
-/// 2026-01-01T00:00:00Z, in seconds: the beginning of a window, whatever its length.
+/// 2026-01-01T00:00:00Z, in seconds: the beginning of a window of any length.
 const BEGIN: u64 = 1_767_225_600;
 const SECOND: u64 = 1_000_000_000;
 
-/// What a replay has done.
+/// Result of a replay.
 #[derive(Debug)]
 struct Replayed {
     records: Records,
@@ -31,13 +31,13 @@ struct Replayed {
 }
 
 impl Replayed {
-    /// A number of the report, by its path.
+    /// A number in the report, by its path.
     fn count(&self, path: &str) -> u64 {
         let pointer = format!("/{}", path.replace('.', "/"));
         self.report.pointer(&pointer).and_then(Value::as_u64).unwrap_or(0)
     }
 
-    /// Of the packets in the report, each is somewhere.
+    /// Asserts that the report accounts for every packet.
     fn assert_complete(&self) {
         let sum = |key: &str, of: fn(&Value) -> u64| -> u64 {
             let map = self.report.get(key).and_then(Value::as_object);
@@ -55,7 +55,7 @@ impl Replayed {
     }
 }
 
-/// Runs a capture with these arguments, JSON lines to a new folder and the report as JSON.
+/// Replays a capture with these arguments; JSON lines go to a new folder, and the report is JSON.
 fn replay(lab: &Lab, capture: &[u8], args: &[&str]) -> Result<Replayed> {
     let replayed = attempt(lab, capture, args)?;
     ensure!(replayed.exit.status.success(), "{}", replayed.exit.stderr);
@@ -63,7 +63,7 @@ fn replay(lab: &Lab, capture: &[u8], args: &[&str]) -> Result<Replayed> {
     Ok(replayed)
 }
 
-/// The same for a replay that may fail, but reports.
+/// The same, for a replay that may fail but prints a report.
 fn attempt(lab: &Lab, capture: &[u8], args: &[&str]) -> Result<Replayed> {
     let file = lab.path("capture");
     fs::write(&file, capture)?;
@@ -85,7 +85,7 @@ fn run(command: &mut Command) -> Result<Exit> {
     run_to_end(command, Duration::from_mins(1))
 }
 
-/// A command whose standard input is `bytes`.
+/// Runs a command with `bytes` as standard input.
 fn fed(command: &mut Command, bytes: &[u8]) -> Result<Exit> {
     let mut file = tempfile::tempfile()?;
     file.write_all(bytes)?;
@@ -93,7 +93,7 @@ fn fed(command: &mut Command, bytes: &[u8]) -> Result<Exit> {
     run(command.stdin(file))
 }
 
-/// The times of a record, in UNIX milliseconds.
+/// Start and end of a record, in UNIX milliseconds.
 fn times(record: &Record) -> (u64, u64) {
     (record.number("start_ms").unwrap_or(0), record.number("end_ms").unwrap_or(0))
 }

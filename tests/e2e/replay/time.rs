@@ -1,4 +1,4 @@
-//! Windows and times are those of the capture.
+//! Windows and times are the capture's.
 
 use anyhow::Result;
 use observer_tests::{
@@ -13,7 +13,7 @@ use super::{BEGIN, SECOND, replay, times};
 fn packet(ms: u64, source_port: u16) -> Packet {
     let packet =
         frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(source_port, 8, 30));
-    // The parts of a millisecond are cut off, not rounded.
+    // Fractions of a millisecond are truncated, not rounded.
     Packet::new(BEGIN * SECOND + ms * 1_000_000 + 999_999, packet.frame())
 }
 
@@ -21,7 +21,7 @@ fn capture(packets: &[Packet]) -> Vec<u8> {
     pcap(Order::Little, ETHERNET, true, packets)
 }
 
-/// `(start_ms, end_ms, packets)` of all records, less the beginning, sorted.
+/// `(start_ms, end_ms, packets)` of all records, relative to the beginning, sorted.
 fn spans(replayed: &super::Replayed) -> Vec<(u64, u64, u64)> {
     let mut spans: Vec<_> = replayed
         .records
@@ -62,7 +62,7 @@ fn packets_out_of_order_find_their_window_and_their_place_in_it() -> Result<()> 
     assert_eq!(spans(&replayed), [(58_000, 59_500, 3), (60_500, 62_000, 3)]);
     assert_eq!(replayed.count("reopened_windows"), 0);
 
-    // Hours late: two records of one flow and window, and nothing is missing.
+    // Hours late: two records of one flow and window, and no packet is missing.
     let packets: Vec<Packet> = [1_000, 7_200_000, 2_000, 3_000].map(|ms| packet(ms, 7)).into();
     let replayed = replay(&lab, &capture(&packets), &LOCAL)?;
     assert_eq!(spans(&replayed), [(1_000, 1_000, 1), (2_000, 3_000, 2), (7_200_000, 7_200_000, 1)]);
@@ -70,7 +70,7 @@ fn packets_out_of_order_find_their_window_and_their_place_in_it() -> Result<()> 
     Ok(())
 }
 
-/// More at once than the programs' cache and ring hold: they are read meanwhile.
+/// More packets than the programs' cache and ring hold: they are read during the replay.
 #[test]
 fn any_number_of_flows_fits_into_a_window() -> Result<()> {
     const EACH: u64 = 3;
@@ -79,7 +79,7 @@ fn any_number_of_flows_fits_into_a_window() -> Result<()> {
     let mut packets = Vec::new();
     for round in 0..EACH {
         packets.extend(ports.clone().map(|port| packet(round * 1000 + u64::from(port) % 1000, port)));
-        // Another host, the same ports.
+        // The same ports with another host.
         let other = packets[packets.len() - ports.len()..].to_vec();
         packets.extend(other.into_iter().map(|mut packet| {
             packet.bytes[14 + 15] = 2;

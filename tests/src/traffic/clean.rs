@@ -1,6 +1,6 @@
-//! Whole exchanges in which no packet is lost, of the usual kinds and in any number.
+//! Complete exchanges without packet loss, of several kinds and in any number.
 //!
-//! Each waits until nothing is under way before it ends its connection: so no end refuses or ignores anything.
+//! Each connection is closed when nothing is in flight, so that neither end rejects or ignores a packet.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -20,25 +20,25 @@ use crate::{
     veth::{Family, Interface},
 };
 
-/// How an exchange goes, and how it ends.
+/// The course of an exchange and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// One request and response of HTTP with `Connection: close`: the server closes first.
+    /// One HTTP request and response with `Connection: close`: the server closes first.
     Closing,
-    /// Several of them by one connection, which the client closes.
+    /// Several requests on one connection, which the client closes.
     KeptAlive,
-    /// One of them, behind which the client resets the connection.
+    /// One request and response, then a reset by the client.
     ResetByClient,
-    /// The same by the server.
+    /// One request and response, then a reset by the server.
     ResetByServer,
-    /// The client says all it has to say, and then the server does.
+    /// The client sends all its data and half-closes; then the server responds.
     HalfClosed,
-    /// A datagram and its answer.
+    /// A datagram and a response.
     Datagram,
 }
 
 impl Manner {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] = [
         Self::Closing,
         Self::KeptAlive,
@@ -51,7 +51,7 @@ impl Manner {
 
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: service\r\n\r\n";
 const FAREWELL: &[u8] = b"!";
-/// Of one exchange in so many, the response fills several segments.
+/// One exchange in this many has a response of several segments.
 const LONG_EVERY: u64 = 16;
 const KEPT_FOR: usize = 3;
 
@@ -60,7 +60,7 @@ fn response(number: u64) -> &'static [u8] {
     if number.is_multiple_of(LONG_EVERY) { &RESPONSE } else { &RESPONSE[..200] }
 }
 
-/// Makes `count` exchanges of each manner over each IP version, all manners at once.
+/// Runs `count` exchanges of each kind over both IP versions, all kinds at once.
 pub fn exchanges(client: &Interface, server: &Interface, count: u64) -> Result<()> {
     prepare(client)?;
     thread::scope(|scope| {
@@ -87,7 +87,7 @@ pub fn exchanges(client: &Interface, server: &Interface, count: u64) -> Result<(
     })
 }
 
-/// Lets a namespace connect as often as it takes: by all ports, and by those whose last connection is over.
+/// Allows any number of connections from a namespace: all ports, and ports in `TIME_WAIT`.
 fn prepare(client: &Interface) -> Result<()> {
     client.namespace().run(|| {
         for (name, value) in [("ip_local_port_range", "1024 65535"), ("tcp_tw_reuse", "1")] {

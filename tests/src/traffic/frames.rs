@@ -1,11 +1,11 @@
-//! Frames byte by byte: what no socket would send.
+//! Frames assembled byte by byte, for packets that no socket would send.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::icmp::checksum;
-use crate::veth::Mac;
+use super::checksum::checksum;
+use crate::address::Mac;
 
-/// What follows the link header (IEEE 802).
+/// `EtherType` values (IEEE 802).
 pub mod ether_type {
     /// IPv4.
     pub const IPV4: u16 = 0x0800;
@@ -58,11 +58,11 @@ pub mod protocol {
 /// Length of an Ethernet header.
 pub const LINK_HEADER: u64 = 14;
 
-/// Where fields lie in an untagged frame that carries IPv4 without options.
+/// Offsets of fields in an untagged frame with IPv4 without options.
 pub mod ipv4_at {
     use std::ops::Range;
 
-    /// Length of the packet, as its header has it.
+    /// Total length.
     pub const TOTAL_LENGTH: Range<usize> = 16..18;
     /// Source address.
     pub const SOURCE: Range<usize> = 26..30;
@@ -72,7 +72,7 @@ pub mod ipv4_at {
     pub const SOURCE_PORT: Range<usize> = 34..36;
 }
 
-/// A frame to a station that does not exist: hooks and counters see it, and no stack answers.
+/// A frame to a station that does not exist: hooks and counters see it, and no stack responds.
 pub fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x02, 0, 0, 0, 0, 0xee, 0x02, 0, 0, 0, 0, 0xef];
     frame.extend(ether_type.to_be_bytes());
@@ -80,7 +80,7 @@ pub fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// [`ethernet`] with VLAN tags of these types, the outer one first.
+/// [`ethernet`] with VLAN tags of these types, outermost first.
 pub fn tagged(tags: &[u16], inner: u16, payload: &[u8]) -> Vec<u8> {
     let mut types = tags.iter().copied().chain([inner]);
     let outer = types.next().unwrap_or(inner);
@@ -93,7 +93,7 @@ pub fn tagged(tags: &[u16], inner: u16, payload: &[u8]) -> Vec<u8> {
     ethernet(outer, &rest)
 }
 
-/// An IPv4 packet to be.
+/// Contents of an IPv4 packet.
 #[derive(Clone, Debug)]
 pub struct Ipv4 {
     /// Source address.
@@ -102,17 +102,17 @@ pub struct Ipv4 {
     pub destination: Ipv4Addr,
     /// Protocol number.
     pub protocol: u8,
-    /// Options: whole words.
+    /// Options, in whole 32-bit words.
     pub options: Vec<u8>,
-    /// The same in all fragments of a packet.
+    /// Identification, the same in all fragments of a packet.
     pub identification: u16,
-    /// Flags and fragment offset as they lie in the header.
+    /// Flags and fragment offset, as in the header.
     pub fragment: u16,
-    /// What the header says instead of the true length.
+    /// Total length to write instead of the true one.
     pub total_length: Option<u16>,
-    /// What the first byte says instead of the true version and header length.
+    /// First byte to write instead of the true version and header length.
     pub version_and_length: Option<u8>,
-    /// What follows the header.
+    /// Payload.
     pub payload: Vec<u8>,
 }
 
@@ -132,7 +132,7 @@ impl Ipv4 {
         }
     }
 
-    /// Its bytes.
+    /// The encoded packet.
     pub fn bytes(&self) -> Vec<u8> {
         let header = 20 + self.options.len();
         let true_length = (header + self.payload.len()) as u16;
@@ -148,12 +148,12 @@ impl Ipv4 {
         bytes
     }
 
-    /// Its frame.
+    /// The packet in a frame.
     pub fn frame(&self) -> Vec<u8> {
         ethernet(ether_type::IPV4, &self.bytes())
     }
 
-    /// Its frame to a station that does exist, with the checksum that its stack wants.
+    /// The packet in a frame to an existing station, with a valid checksum.
     pub fn frame_to(&self, station: Mac) -> Vec<u8> {
         let mut bytes = self.bytes();
         let sum = checksum(&bytes[..20 + self.options.len()]);
@@ -164,22 +164,22 @@ impl Ipv4 {
     }
 }
 
-/// An IPv6 packet to be.
+/// Contents of an IPv6 packet.
 #[derive(Clone, Debug)]
 pub struct Ipv6 {
     /// Source address.
     pub source: Ipv6Addr,
     /// Destination address.
     pub destination: Ipv6Addr,
-    /// Extension headers: the number of each and its bytes behind the first, which names the next.
+    /// Extension headers: protocol number, and the bytes behind the next-header field.
     pub extensions: Vec<(u8, Vec<u8>)>,
     /// Protocol number behind the extension headers.
     pub protocol: u8,
-    /// What the first byte says instead of version 6.
+    /// Version to write instead of 6.
     pub version: Option<u8>,
-    /// What the header says instead of the true length.
+    /// Payload length to write instead of the true one.
     pub payload_length: Option<u16>,
-    /// What follows the headers.
+    /// Payload.
     pub payload: Vec<u8>,
 }
 
@@ -197,14 +197,14 @@ impl Ipv6 {
         }
     }
 
-    /// With extension headers in front of the payload.
+    /// Adds extension headers.
     #[must_use]
     pub fn behind(mut self, extensions: impl IntoIterator<Item = (u8, Vec<u8>)>) -> Self {
         self.extensions.extend(extensions);
         self
     }
 
-    /// Its bytes.
+    /// The encoded packet.
     pub fn bytes(&self) -> Vec<u8> {
         let mut numbers = self.extensions.iter().map(|(number, _)| *number).chain([self.protocol]);
         let first = numbers.next().unwrap_or(self.protocol);
@@ -223,13 +223,13 @@ impl Ipv6 {
         bytes
     }
 
-    /// Its frame.
+    /// The packet in a frame.
     pub fn frame(&self) -> Vec<u8> {
         ethernet(ether_type::IPV6, &self.bytes())
     }
 }
 
-/// An extension header of `units` times 8 bytes: options, or routing of an unknown kind.
+/// An extension header of `units` times 8 bytes: options, or routing of an unknown type.
 pub fn extension(number: u8, units: u8) -> (u8, Vec<u8>) {
     let mut body = vec![0; usize::from(units) * 8 - 1];
     body[0] = units - 1;
@@ -239,13 +239,13 @@ pub fn extension(number: u8, units: u8) -> (u8, Vec<u8>) {
     (number, body)
 }
 
-/// The fragment header: offset in units of 8 bytes, and whether more follow.
+/// A fragment header: offset in units of 8 bytes, and `more` for the flag.
 pub fn fragment(offset: u16, more: bool) -> (u8, Vec<u8>) {
     let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
     (protocol::FRAGMENT, vec![0, high, low, 0, 0, 0, 1])
 }
 
-/// The authentication header, whose length is in units of its own.
+/// An authentication header, whose length field has units of 4 bytes.
 pub fn authentication() -> (u8, Vec<u8>) {
     let mut body = vec![0; 23];
     body[0] = 4;
@@ -275,7 +275,7 @@ pub fn tcp(source: u16, destination: u16, flags: u8) -> Vec<u8> {
     bytes
 }
 
-/// A TCP segment with its checksum (RFC 9293, 3.1): one that a stack reads.
+/// A TCP segment with a valid checksum (RFC 9293, 3.1), which a stack accepts.
 pub fn sound_tcp(source: Ipv4Addr, destination: Ipv4Addr, mut segment: Vec<u8>) -> Vec<u8> {
     const CHECKSUM: std::ops::Range<usize> = 16..18;
     segment[CHECKSUM].fill(0);

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::checksum::checksum;
 use crate::{
     poll::stretched,
     tally::Tally,
@@ -17,10 +18,10 @@ use crate::{
 
 const HEADER: usize = 8;
 
-/// What [`ping`] did.
+/// Result of [`ping`].
 #[derive(Clone, Copy, Debug)]
 pub struct Pings {
-    /// Echo requests; their answers amount to the same.
+    /// Echo requests; the replies add up to the same.
     pub each_way: Tally,
     /// ICMP type of the requests.
     pub request: u8,
@@ -30,7 +31,7 @@ pub struct Pings {
     pub protocol: u8,
 }
 
-/// Sends `count` echo requests of `payload` bytes, each after the answer to the one before.
+/// Sends `count` echo requests of `payload` bytes, one at a time, and waits for each reply.
 pub fn ping(from: &Interface, to: &Interface, family: Family, count: u16, payload: usize) -> Result<Pings> {
     let (domain, protocol, request, reply) = match family {
         Family::V4 => (libc::AF_INET, libc::IPPROTO_ICMP, 8, 0),
@@ -60,17 +61,17 @@ pub fn ping(from: &Interface, to: &Interface, family: Family, count: u16, payloa
     for number in 0..count {
         let mut message = vec![0_u8; HEADER + payload];
         message[0] = request;
-        // An identifier: Linux gives an answer of nothing but zeros a checksum that it refuses itself.
+        // A non-zero identifier: Linux computes a checksum that it refuses itself for a reply of zeros only.
         message[5] = 1;
         message[6..8].copy_from_slice(&number.to_be_bytes());
         let sum = checksum(&message);
-        // The kernel puts its own into ICMPv6.
+        // For ICMPv6 the kernel computes the checksum.
         message[2..4].copy_from_slice(&sum.to_be_bytes());
         send(&socket, &message, to.address(family))?;
         let mut answer = vec![0_u8; 2048];
         loop {
             let len = answers.read(&mut answer).with_context(|| format!("answer {number}"))?;
-            // An IPv4 raw socket gives the IP header too.
+            // An IPv4 raw socket also receives the IP header.
             let message = if family == Family::V4 { answer.get(20..len) } else { answer.get(..len) };
             let message = message.context("an answer without a header")?;
             if message.first() == Some(&reply) && message.get(6..8) == Some(&number.to_be_bytes()) {
@@ -116,23 +117,5 @@ fn sendto<T>(socket: &OwnedFd, message: &[u8], name: &T) -> isize {
             (&raw const *name).cast(),
             size_of::<T>() as libc::socklen_t,
         )
-    }
-}
-
-/// The checksum of the Internet (RFC 1071).
-pub(super) fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn checksum_of_the_example_in_rfc_1071() {
-        assert_eq!(super::checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
     }
 }

@@ -12,7 +12,7 @@ use nix::sys::{
     socket::{setsockopt, sockopt::SndBuf},
 };
 
-use super::Pace;
+use super::pace::Pace;
 use crate::{
     hook::Hook,
     poll::{self, PATIENCE},
@@ -20,14 +20,14 @@ use crate::{
     veth::Interface,
 };
 
-/// Frames in one system call.
+/// Frames per system call.
 const BATCH: usize = 64;
 
-/// Bytes that a socket may have under way where a veth polls: it then holds 256 frames (`VETH_RING_SIZE`) and drops
-/// more, and senders of two CPUs share it. The least frame counts for some 700 bytes, and the kernel doubles this.
+/// Send buffer of a socket, in bytes, if the veth polls: it then holds 256 frames (`VETH_RING_SIZE`) and drops more,
+/// and senders on two CPUs share it. The smallest frame counts as about 700 bytes, and the kernel doubles this value.
 const RING_SHARE: usize = 32 << 10;
 
-/// A raw socket that sends frames as they are.
+/// A raw socket that sends frames unchanged.
 #[derive(Debug)]
 pub struct PacketSocket {
     fd: OwnedFd,
@@ -60,7 +60,7 @@ struct RingHeader {
 const _: () = assert!(size_of::<RingHeader>() == 32);
 
 impl PacketSocket {
-    /// Opens one on an interface.
+    /// Opens a socket on an interface.
     pub fn open(interface: &Interface) -> Result<Self> {
         let index = interface.index() as libc::c_int;
         interface.namespace().run(|| {
@@ -86,13 +86,13 @@ impl PacketSocket {
         })
     }
 
-    /// Has frames pass the queueing discipline by, and with it every hook on egress (`PACKET_QDISC_BYPASS`).
+    /// Makes frames bypass the queueing discipline and all egress hooks (`PACKET_QDISC_BYPASS`).
     pub fn bypass_queues(self) -> Result<Self> {
         self.set(libc::PACKET_QDISC_BYPASS, &1_i32)?;
         Ok(self)
     }
 
-    /// Sends frames, many in each system call, and returns how many they were and how long.
+    /// Sends frames in batches; returns their number and total length.
     pub fn send<F: AsRef<[u8]>>(&self, frames: impl IntoIterator<Item = F>) -> Result<Tally> {
         let mut frames = frames.into_iter();
         let (mut sent, mut pace) = (Tally::default(), Pace::default());
@@ -107,7 +107,7 @@ impl PacketSocket {
         }
     }
 
-    /// Sends a frame for each number: `template`, with what `change` writes into it. About a million a second.
+    /// Sends a frame for each number: `template`, modified by `change`. About a million frames a second.
     pub fn send_each(
         &self,
         template: &[u8],
@@ -156,7 +156,7 @@ impl PacketSocket {
 
     /// Sends frames through a `PACKET_TX_RING`: only their link header lies in the linear part of the buffer.
     ///
-    /// Takes the socket, because a ring cannot be left.
+    /// Consumes the socket, because a ring cannot be removed.
     pub fn send_not_linear<F: AsRef<[u8]>>(self, frames: &[F]) -> Result<Tally> {
         const FRAME_SIZE: usize = 2048;
         const FRAMES: usize = 32;

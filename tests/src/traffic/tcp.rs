@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, ensure};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::{bind, frames::LINK_HEADER};
+use super::{frames::LINK_HEADER, sink::bind};
 use crate::{
     counters::{Counters, TcpCounters, tcp_is_silent},
     cpus,
@@ -19,51 +19,51 @@ use crate::{
     veth::{Family, Interface},
 };
 
-/// IP header, TCP header and the timestamps that every segment but the first carries.
+/// Bytes of the IP header, the TCP header and the timestamps, which all segments carry except the first.
 const fn header(family: Family) -> u64 {
     family.header() + 20 + 12
 }
 
-/// The options of a SYN are this much longer.
+/// Additional option bytes of a SYN.
 const SYN: u64 = 8;
 
-/// Two ends that talk, and how much.
+/// The amount of data of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {
-    /// Over which IP.
+    /// IP version.
     pub family: Family,
-    /// Bytes that the client says first.
+    /// Bytes that the client sends first.
     pub request: u64,
-    /// Bytes that the server answers with.
+    /// Bytes of the server's response.
     pub response: u64,
 }
 
-/// A connection that is over.
+/// Result of a finished connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection {
-    /// Where the client was.
+    /// Address and port of the client.
     pub client: SocketAddr,
-    /// Where the server was.
+    /// Address and port of the server.
     pub server: SocketAddr,
-    /// What the client sent: segments as TCP counted them, bytes as they lay on the wire.
+    /// Traffic of the client: segments as TCP counted them, bytes as on the wire.
     pub from_client: Tally,
-    /// What the server sent.
+    /// Traffic of the server.
     pub from_server: Tally,
 }
 
-/// A whole connection, from SYN to the last ACK.
+/// Runs a complete connection, from SYN to the last ACK.
 pub fn exchange(client: &Interface, server: &Interface, transfer: Transfer) -> Result<Connection> {
     let mut conversation = Conversation::open(client, server, transfer.family)?;
     conversation.ask(transfer.request, transfer.response)?;
     conversation.close()
 }
 
-/// A connection that carries `bytes` from `from`, which is the server, to `to`.
+/// Runs a connection that carries `bytes` from the server `from` to the client `to`.
 pub fn bulk(from: &Interface, to: &Interface, family: Family, bytes: u64) -> Result<Connection> {
     exchange(to, from, Transfer { family, request: 1, response: bytes })
 }
 
-/// A connection that is open: nothing else of TCP may go on between its ends.
+/// An open connection. There may be no other TCP traffic between its ends.
 #[derive(Debug)]
 pub struct Conversation<'a> {
     account: Account<'a>,
@@ -73,7 +73,7 @@ pub struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    /// Opens one.
+    /// Opens a connection.
     pub fn open(client: &'a Interface, server: &'a Interface, family: Family) -> Result<Self> {
         let mut account = Account::open([client, server], family)?;
         let listener = listen(server, family)?;
@@ -85,14 +85,14 @@ impl<'a> Conversation<'a> {
         Ok(Self { account, addresses: [asking.local_addr()?, address], asking, answering })
     }
 
-    /// Leaves what was said so far out of the account. Of a connection that was only opened nothing is under way.
+    /// Excludes the traffic so far from the result. Call it when nothing is in flight, such as after opening.
     pub fn forget(&mut self) -> Result<()> {
         let Account { ends, family, .. } = self.account;
         self.account = Account::open(ends, family)?;
         Ok(())
     }
 
-    /// The client says this many bytes, then the server that many.
+    /// Sends `request` bytes to the server and `response` bytes back.
     pub fn ask(&mut self, request: u64, response: u64) -> Result<()> {
         let Self { asking, answering, .. } = self;
         thread::scope(|scope| {
@@ -122,14 +122,14 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// What TCP sent each way while it was open: from the first end, and from the second.
+/// Measurement of TCP traffic in both directions, from its start on.
 #[derive(Debug)]
 struct Account<'a> {
     ends: [&'a Interface; 2],
     family: Family,
     before: [Witness; 2],
     payload: [u64; 2],
-    /// Connections that were opened meanwhile.
+    /// Number of connections opened since the start.
     opened: u64,
 }
 
@@ -165,22 +165,22 @@ impl<'a> Account<'a> {
     }
 }
 
-/// Segments were sent twice in a tunnel, and no wire tells how long they were.
+/// Error: segments in a tunnel were retransmitted, so their lengths are unknown.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("segments were sent twice, and no wire tells how long they were")]
 pub struct SentTwice;
 
-/// Several connections at once, and what all of them sent.
+/// Traffic of several connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Streams {
-    /// Of the clients, which only acknowledge.
+    /// Traffic of the clients, which only acknowledge.
     pub from_clients: Tally,
-    /// Of the server.
+    /// Traffic of the server.
     pub from_server: Tally,
 }
 
-/// `count` connections that carry `bytes` each from `from` to `to`, as fast as can be. The ends of each go from CPU to
-/// CPU all the time, one behind the other.
+/// Runs `count` parallel connections that carry `bytes` each from `from` to `to`. Both ends of each connection keep
+/// moving from CPU to CPU, at different times.
 pub fn streams(
     from: &Interface,
     to: &Interface,
@@ -245,7 +245,7 @@ fn send_file(stream: &TcpStream, source: &File, len: u64) -> Result<u64> {
     Ok(len)
 }
 
-/// Receives `len` bytes without a look at them.
+/// Receives and discards `len` bytes.
 fn discard(stream: &TcpStream, len: u64) -> Result<u64> {
     let mut done = 0;
     while done < len {
@@ -274,7 +274,7 @@ fn witnesses([first, second]: [&Interface; 2]) -> Result<[Witness; 2]> {
     Ok([Witness::of(first)?, Witness::of(second)?])
 }
 
-/// What TCP and the interface of one end say at one moment.
+/// Counters of TCP and of the interface of one end.
 #[derive(Debug)]
 struct Witness {
     tcp: TcpCounters,
@@ -286,8 +286,8 @@ impl Witness {
         Ok(Self { tcp: TcpCounters::read(interface.namespace())?, interface: interface.counters()? })
     }
 
-    /// Segments by TCP's own count; bytes by the interface's, less the link headers, and with the headers of those
-    /// segments that left within a super-packet.
+    /// Segments by TCP's own counter. Bytes by the interface's counter, without link headers, plus the headers of
+    /// segments that left inside a super-packet.
     fn sent_since(&self, before: &Self, family: Family) -> Result<Tally> {
         let interface = self.interface.since(&before.interface);
         let frames = interface.frames.egress;

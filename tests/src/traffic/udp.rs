@@ -1,6 +1,6 @@
 use std::{
     io::ErrorKind,
-    net::{IpAddr, UdpSocket},
+    net::UdpSocket,
     os::fd::AsRawFd as _,
     panic,
     sync::{
@@ -14,42 +14,30 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{Pace, bind};
+use super::{
+    pace::Pace,
+    sink::{SINK, bind},
+};
 use crate::{
-    netns::Namespace,
     poll::stretched,
     tally::Tally,
     veth::{Family, Interface},
 };
 
-/// The port of every sink.
-pub const SINK: u16 = 9000;
 /// The port of [`Echo`].
 const ECHO: u16 = 9001;
 const HEADER: u64 = 8;
 
-/// A bound socket that nobody reads: whoever sends to it gets no answer, not even that the port is closed. Every
-/// interface has one for each family as long as it lives, because the last datagrams arrive when their sender is done.
-#[derive(Debug)]
-pub struct Sink(#[expect(dead_code, reason = "it is open as long as the sink lives")] UdpSocket);
-
-impl Sink {
-    /// Opens one at an address of the namespace.
-    pub fn open(namespace: &Namespace, address: IpAddr) -> Result<Self> {
-        Ok(Self(namespace.run(|| Ok(UdpSocket::bind((address, SINK))?))?))
-    }
-}
-
-/// Datagrams of one size in flows that differ in their source port.
+/// Datagrams of one size, in flows with different source ports.
 #[derive(Clone, Copy, Debug)]
 pub struct Udp {
-    /// Over which IP.
+    /// IP version.
     pub family: Family,
-    /// Flows, from source port [`Udp::FIRST_PORT`] on.
+    /// Number of flows; source ports start at [`Udp::FIRST_PORT`].
     pub flows: u16,
-    /// Datagrams in each: as many packets, unless they are fragmented.
+    /// Datagrams per flow. Each is one packet unless it is fragmented.
     pub packets: u64,
-    /// Bytes in each datagram.
+    /// Payload bytes per datagram.
     pub payload: usize,
 }
 
@@ -57,7 +45,7 @@ impl Udp {
     /// The source port of the first flow.
     pub const FIRST_PORT: u16 = 20_000;
 
-    /// What one datagram amounts to: one packet, or the fragments that it takes.
+    /// The packets and bytes of one datagram, fragments included.
     const fn per_datagram(&self) -> Tally {
         const MTU: u64 = 1500;
         const IPV6_FRAGMENT_HEADER: u64 = 8;
@@ -70,18 +58,18 @@ impl Udp {
             Family::V4 => header,
             Family::V6 => header + IPV6_FRAGMENT_HEADER,
         };
-        // All but the last carry a multiple of 8 bytes.
+        // Fragments other than the last carry a multiple of 8 bytes.
         let fragments = bytes.div_ceil((MTU - header) / 8 * 8);
         Tally::new(fragments, bytes + fragments * header)
     }
 
-    /// What one flow amounts to.
+    /// The packets and bytes of one flow.
     pub const fn per_flow(&self) -> Tally {
         let Tally { packets, bytes } = self.per_datagram();
         Tally::new(self.packets * packets, self.packets * bytes)
     }
 
-    /// Sends all of it to the [`Sink`] at `to`, the flows taking turns.
+    /// Sends all datagrams to the [`Sink`] at `to`, one from each flow in turn.
     pub fn send(&self, from: &Interface, to: &Interface) -> Result<Tally> {
         self.send_each(from, to, |socket, payload| {
             let sent = socket.send(payload)?;
@@ -90,7 +78,7 @@ impl Udp {
         })
     }
 
-    /// [`send`](Self::send) where the sender's own host drops every datagram, whether or not it says so.
+    /// [`send`](Self::send), if the sender's host drops every datagram. Permission errors are ignored.
     pub fn send_refused(&self, from: &Interface, to: &Interface) -> Result<Tally> {
         self.send_each(from, to, |socket, payload| match socket.send(payload) {
             Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(error.into()),
@@ -128,7 +116,7 @@ impl Udp {
     }
 }
 
-/// Lets this process have so many files open, which is more than many hosts start it with.
+/// Raises this process's limit of open files, which is too low on many hosts.
 fn open_files(wanted: u64) -> Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < wanted {
@@ -173,7 +161,7 @@ pub fn segmented(
     Ok(Tally::new(messages * datagrams, messages * each))
 }
 
-/// Datagrams one way without end, on a thread, whether or not they arrive.
+/// A thread that sends datagrams until it is stopped, whether or not they arrive.
 #[derive(Debug)]
 pub struct Trickle {
     stop: Arc<AtomicBool>,
@@ -184,7 +172,7 @@ impl Trickle {
     const PAYLOAD: usize = 100;
     const PAUSE: Duration = Duration::from_micros(500);
 
-    /// Starts it, to the [`Sink`] at `to`.
+    /// Starts the thread, with the [`Sink`] at `to` as destination.
     pub fn start(from: &Interface, to: &Interface, family: Family) -> Result<Self> {
         let socket = from.namespace().run(|| {
             let socket = UdpSocket::bind((from.address(family), 0))?;
@@ -195,7 +183,7 @@ impl Trickle {
         let asked_to = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !asked_to.load(Ordering::Relaxed) {
-                // An interface whose queues stand still for a moment drops what is sent.
+                // An interface drops datagrams while its queues are stopped, for instance during reconfiguration.
                 let _ = socket.send(&[2; Self::PAYLOAD]);
                 thread::sleep(Self::PAUSE);
             }
@@ -203,14 +191,14 @@ impl Trickle {
         Ok(Self { stop, thread })
     }
 
-    /// Stops it.
+    /// Stops the thread.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
     }
 }
 
-/// Question and answer, one at a time without end, on a thread: who misses an answer has lost a datagram.
+/// A thread that sends a datagram and waits for its echo, until it is stopped. A missing echo is an error.
 #[derive(Debug)]
 pub struct Echo {
     stop: Arc<AtomicBool>,
@@ -220,7 +208,7 @@ pub struct Echo {
 impl Echo {
     const PAYLOAD: usize = 100;
 
-    /// Starts it.
+    /// Starts the thread.
     pub fn start(client: &Interface, server: &Interface, family: Family) -> Result<Self> {
         let answering =
             server.namespace().run(|| bind(|| UdpSocket::bind((server.address(family), ECHO))))?;
@@ -249,13 +237,13 @@ impl Echo {
         Ok(Self { stop, thread })
     }
 
-    /// Stops it and returns what went each way; an error if a datagram was lost.
+    /// Stops the thread and returns the number of datagrams per direction. Returns an error if one was lost.
     pub fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
     }
 
-    /// Whether it still goes on: it ends by itself only where a datagram is lost.
+    /// True while the thread runs: it ends by itself only if a datagram is lost.
     pub fn goes_on(&self) -> bool {
         !self.thread.is_finished()
     }
