@@ -47,13 +47,14 @@ pub enum Command {
 
 /// Effect of each signal on the daemon, shown at the end of `observer run --help`.
 pub const SIGNALS: &str = "Signals:
-  TERM INT QUIT    Stop: take the programs off, write the last records, deliver. Takes --stop-timeout at most; what is not
-                   written by then is counted as lost and logged, and the exit code is 1. A second one ends the wait
-  HUP              Go on. Nothing needs a reload: files rotate by themselves, the tasks file and all sources are followed,
-                   and settings are read at the start alone
-  USR1 USR2 ALRM   Go on; each is logged
-  PIPE             Go on: a standard output without a reader is an error of that output
-  TSTP TTIN TTOU   Stand still until CONT. The kernel goes on counting, and nothing is lost while its tables have room";
+  TERM INT QUIT    Stop: detach the programs, write the last records, deliver files. Takes --stop-timeout at most; records
+                   not written by then are counted as lost and logged, and the exit code is 1. A second signal ends the
+                   wait
+  HUP              Ignored and logged. Nothing needs a reload: files rotate by themselves, the tasks file and all sources
+                   are followed, and settings are read only at the start
+  USR1 USR2 ALRM   Ignored and logged
+  PIPE             Ignored: a standard output without a reader is an error of that output
+  TSTP TTIN TTOU   Pause until CONT. The kernel goes on counting, and nothing is lost while its tables have room";
 
 /// Flags of `observer check`.
 #[derive(Debug, Args)]

@@ -43,7 +43,7 @@ pub enum ConfigError {
     NoTasksFile,
     /// A replay writes files only to a directory that is given, so that they do not mix with the
     /// daemon's.
-    #[error("--output writes files: say where with --output-dir")]
+    #[error("--output writes files: give the directory with --output-dir")]
     NoOutputDir,
     /// `window` is out of range.
     #[error("window = {0}: give 1 to 600 seconds")]
@@ -61,7 +61,7 @@ pub enum ConfigError {
     #[error("--deliver: {0}")]
     Deliver(#[from] StoreError),
     /// A delivery option was given without `--deliver`.
-    #[error("--{0} is about the delivery of files: say where they go with --deliver")]
+    #[error("--{0} needs --deliver: give the destination of the files with it")]
     NoDelivery(&'static str),
     /// Delivery without an output that writes files.
     #[error("--deliver is for files: give --output jsonl, text or parquet too")]

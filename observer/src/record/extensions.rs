@@ -43,24 +43,24 @@ macro_rules! extensions {
 extensions! {
     StartMs "start_ms" Int64 Flow "Arrival of the first packet of the flow in the window, in UNIX milliseconds.",
     EndMs "end_ms" Int64 Flow "Arrival of the last packet of the flow in the window, in UNIX milliseconds.",
-    TcpFlagsAll "tcp_flags_all" Int32 SomeFlows "All eight TCP flags of the flow's packets, or-ed.",
-    IcmpType "icmp_type" Int32 SomeFlows "ICMP type, where all messages of the flow had one type and code.",
-    IcmpCode "icmp_code" Int32 SomeFlows "ICMP code, likewise.",
+    TcpFlagsAll "tcp_flags_all" Int32 SomeFlows "OR of all eight TCP flags of the flow's packets.",
+    IcmpType "icmp_type" Int32 SomeFlows "ICMP type, if all messages of the flow have the same type and code.",
+    IcmpCode "icmp_code" Int32 SomeFlows "ICMP code, under the same condition.",
     DropReason "drop_reason" String SomeFlows
-        "On REJECT: why this host dropped the packets, by the kernel's name for it.",
+        "On REJECT: the kernel's name of the reason for the drop.",
     UndeliveredPackets "undelivered_packets" Int64 SomeFlows
-        "On ACCEPT: packets that came in and failed to reach their receiver, by no policy: no socket, a full queue, …",
+        "On ACCEPT: ingress packets that did not reach their receiver for reasons other than policy: no socket, a full queue, …",
     Initiator "initiator" String SomeFlows
-        "Which end asked first, source or destination, where the window holds the handshake or an echo.",
+        "The end that initiated the flow, source or destination, if the window holds the handshake or an echo.",
     CommunityId "community_id" String SomeFlows "Community ID 1, the same for both directions and in other tools.",
     LostPackets "lost_packets" Int64 Record "On SKIPDATA: packets of the window that are in no record.",
-    LostBytes "lost_bytes" Int64 Record "On SKIPDATA: their bytes of layer 3.",
+    LostBytes "lost_bytes" Int64 Record "On SKIPDATA: layer-3 bytes of these packets.",
     Mac "mac" String Subject "MAC address of the interface.",
     InterfaceName "interface_name" String Subject "Name of the interface in its network namespace.",
     Netns "netns" Int64 Subject "Inode of the network namespace.",
     NetworkMode "network_mode" String Subject "Network mode of the task: awsvpc, bridge, host or none.",
     TaskFamily "ecs_task_family" String Subject "Family of the task definition.",
-    ContainerName "container_name" String Subject "Name of the container, where a namespace is one container's alone.",
+    ContainerName "container_name" String Subject "Name of the container, if its namespace belongs to no other container.",
 }
 
 impl Extension {

@@ -98,14 +98,14 @@ macro_rules! fields {
 fields! {
     Version "version" "version" 2 Int32 Record "Highest version among the fields of the format.",
     AccountId "account-id" "account_id" 2 String Subject "Account that owns the interface.",
-    InterfaceId "interface-id" "interface_id" 2 String Subject "ENI, or name and MAC address where none is known.",
-    SrcAddr "srcaddr" "srcaddr" 2 String Flow "Source address; leaving an ENI over IPv4, the ENI's primary address.",
-    DstAddr "dstaddr" "dstaddr" 2 String Flow "Destination; entering an ENI over IPv4, the ENI's primary address.",
-    SrcPort "srcport" "srcport" 2 Int32 Flow "Source port; 0 for protocols without.",
-    DstPort "dstport" "dstport" 2 Int32 Flow "Destination port; 0 for protocols without.",
+    InterfaceId "interface-id" "interface_id" 2 String Subject "ENI ID; name and MAC address if it is unknown.",
+    SrcAddr "srcaddr" "srcaddr" 2 String Flow "Source address; on IPv4 egress of an ENI, its primary address.",
+    DstAddr "dstaddr" "dstaddr" 2 String Flow "Destination address; on IPv4 ingress of an ENI, its primary address.",
+    SrcPort "srcport" "srcport" 2 Int32 Flow "Source port; 0 for protocols without ports.",
+    DstPort "dstport" "dstport" 2 Int32 Flow "Destination port; 0 for protocols without ports.",
     Protocol "protocol" "protocol" 2 Int32 Flow "IANA protocol number.",
     Packets "packets" "packets" 2 Int64 Flow "Packets in the window, as on the wire.",
-    Bytes "bytes" "bytes" 2 Int64 Flow "Their bytes of layer 3.",
+    Bytes "bytes" "bytes" 2 Int64 Flow "Layer-3 bytes of these packets.",
     Start "start" "start" 2 Int64 Time "First packet, or start of the window, in UNIX seconds.",
     End "end" "end" 2 Int64 Time "Last packet, or end of the window, in UNIX seconds.",
     Action "action" "action" 2 String Flow "ACCEPT or REJECT.",
@@ -113,36 +113,36 @@ fields! {
     VpcId "vpc-id" "vpc_id" 3 String Subject "VPC of the interface.",
     SubnetId "subnet-id" "subnet_id" 3 String Subject "Subnet of the interface.",
     InstanceId "instance-id" "instance_id" 3 String Subject "EC2 instance that the interface is attached to.",
-    TcpFlags "tcp-flags" "tcp_flags" 3 Int32 Flow "FIN, SYN, RST, and ACK where it came with SYN, or-ed; 0 without TCP.",
+    TcpFlags "tcp-flags" "tcp_flags" 3 Int32 Flow "OR of FIN, SYN, RST, and ACK of packets with SYN; 0 without TCP.",
     Type "type" "type" 3 String Flow "IPv4 or IPv6.",
     PktSrcAddr "pkt-srcaddr" "pkt_srcaddr" 3 String Flow "Source address in the packets.",
     PktDstAddr "pkt-dstaddr" "pkt_dstaddr" 3 String Flow "Destination address in the packets.",
     Region "region" "region" 4 String Subject "Region of the interface.",
-    AzId "az-id" "az_id" 4 String Subject "Id of its availability zone.",
+    AzId "az-id" "az_id" 4 String Subject "ID of the availability zone.",
     SublocationType "sublocation-type" "sublocation_type" 4 String Subject "wavelength, outpost or localzone.",
-    SublocationId "sublocation-id" "sublocation_id" 4 String Subject "Id of the sublocation.",
+    SublocationId "sublocation-id" "sublocation_id" 4 String Subject "ID of the sublocation.",
     PktSrcAwsService "pkt-src-aws-service" "pkt_src_aws_service" 5 String SomeFlows
         "Service that pkt-srcaddr belongs to, by the file of --ip-ranges.",
     PktDstAwsService "pkt-dst-aws-service" "pkt_dst_aws_service" 5 String SomeFlows
         "Service that pkt-dstaddr belongs to, by the file of --ip-ranges.",
     FlowDirection "flow-direction" "flow_direction" 5 String Flow "ingress or egress, seen from the interface.",
     TrafficPath "traffic-path" "traffic_path" 5 Int32 SomeFlows
-        "1 for egress to the ENI's subnets and to --vpc-cidr; what lies beyond, a host cannot tell.",
+        "1 for egress to the ENI's subnets and to --vpc-cidr; other paths are unknown to a host.",
     EcsClusterArn "ecs-cluster-arn" "ecs_cluster_arn" 7 String Subject "ARN of the task's cluster.",
     EcsClusterName "ecs-cluster-name" "ecs_cluster_name" 7 String Subject "Name of the task's cluster.",
     EcsContainerInstanceArn "ecs-container-instance-arn" "ecs_container_instance_arn" 7 String Subject
         "ARN of the container instance; none on Fargate.",
     EcsContainerInstanceId "ecs-container-instance-id" "ecs_container_instance_id" 7 String Subject
-        "Id of the container instance.",
+        "ID of the container instance.",
     EcsContainerId "ecs-container-id" "ecs_container_id" 7 String Subject
-        "Runtime id of the task's first container.",
+        "Runtime ID of the task's first container.",
     EcsSecondContainerId "ecs-second-container-id" "ecs_second_container_id" 7 String Subject
-        "Runtime id of its second container.",
+        "Runtime ID of the task's second container.",
     EcsServiceName "ecs-service-name" "ecs_service_name" 7 String Subject "Service that started the task.",
     EcsTaskDefinitionArn "ecs-task-definition-arn" "ecs_task_definition_arn" 7 String Subject
         "ARN of the task definition.",
     EcsTaskArn "ecs-task-arn" "ecs_task_arn" 7 String Subject "ARN of the task.",
-    EcsTaskId "ecs-task-id" "ecs_task_id" 7 String Subject "Id of the task.",
+    EcsTaskId "ecs-task-id" "ecs_task_id" 7 String Subject "ID of the task.",
     RejectReason "reject-reason" "reject_reason" 8 String Beyond
         "BPA or EC: block public access and encryption controls act outside of the host.",
     ResourceId "resource-id" "resource_id" 9 String Beyond "Resource that has no ENI, such as a regional NAT gateway.",
@@ -153,12 +153,12 @@ fields! {
     InterfaceTag2 "interface-tag-2" "interface_tag_2" 11 String Beyond "Value of another tag of the ENI.",
     AsgTag "asg-tag" "asg_tag" 11 String Beyond "Value of a tag of the auto-scaling group.",
     AsgTag2 "asg-tag-2" "asg_tag_2" 11 String Beyond "Value of another tag of the auto-scaling group.",
-    InterfaceType "interface-type" "interface_type" 11 String Beyond "Kind of an interface that no task has.",
+    InterfaceType "interface-type" "interface_type" 11 String Beyond "Type of an interface that no task has.",
     NextHopInterfaceId "next-hop-interface-id" "next_hop_interface_id" 11 String Beyond "ENI at the other end.",
-    NextHopSubnetId "next-hop-subnet-id" "next_hop_subnet_id" 11 String Beyond "Its subnet.",
-    NextHopAzId "next-hop-az-id" "next_hop_az_id" 11 String Beyond "Its availability zone.",
-    NextHopVpcId "next-hop-vpc-id" "next_hop_vpc_id" 11 String Beyond "Its VPC.",
-    NextHopInterfaceType "next-hop-interface-type" "next_hop_interface_type" 11 String Beyond "Its kind.",
+    NextHopSubnetId "next-hop-subnet-id" "next_hop_subnet_id" 11 String Beyond "Subnet of that ENI.",
+    NextHopAzId "next-hop-az-id" "next_hop_az_id" 11 String Beyond "Availability zone of that ENI.",
+    NextHopVpcId "next-hop-vpc-id" "next_hop_vpc_id" 11 String Beyond "VPC of that ENI.",
+    NextHopInterfaceType "next-hop-interface-type" "next_hop_interface_type" 11 String Beyond "Type of that ENI.",
 }
 
 impl Field {

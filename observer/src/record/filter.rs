@@ -62,7 +62,7 @@ pub enum FilterError {
     Condition(String),
     /// Unknown key.
     #[error(
-        "{0:?} is no key: there are addr, srcaddr, dstaddr, port, srcport, dstport, protocol, direction, action, \
+        "{0:?} is no key: give one of addr, srcaddr, dstaddr, port, srcport, dstport, protocol, direction, action, \
          interface and service"
     )]
     Key(String),

@@ -52,24 +52,24 @@ impl AttachMetrics {
         }
         let latency = HistogramOpts::new(
             "observer_attach_latency_seconds",
-            "From the kernel's first word of a new interface until its packets are counted.",
+            "Seconds from the kernel's notice of a new interface until its packets are counted.",
         );
         Ok(Self {
             states: register(registry, states)?,
             removals: counter(
                 registry,
                 "observer_hook_removals_total",
-                "Times that somebody removed the programs of an interface; they are put back at once.",
+                "Removals of an interface's programs by other processes; the programs are attached again at once.",
             )?,
             failures: counter(
                 registry,
                 "observer_attach_failures_total",
-                "Interfaces on which the programs could not be put; tried again with growing pauses.",
+                "Failed attempts to attach the programs to an interface; repeated with growing pauses.",
             )?,
             missed: counter(
                 registry,
                 "observer_interfaces_missed_total",
-                "Interfaces that were gone before their packets could be counted; each has a SKIPDATA record.",
+                "Interfaces that disappeared before their packets could be counted; each has a SKIPDATA record.",
             )?,
             latency: register(registry, Histogram::with_opts(latency.buckets(SECONDS.to_vec()))?)?,
         })

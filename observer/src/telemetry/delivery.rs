@@ -24,40 +24,36 @@ impl DeliveryMetrics {
             files: counter(
                 registry,
                 "observer_delivered_files_total",
-                "Finished files that are in the store of --deliver.",
+                "Files delivered to the store of --deliver.",
             )?,
             bytes: counter(registry, "observer_delivered_bytes_total", "Their bytes.")?,
             failures: counter(
                 registry,
                 "observer_delivery_failures_total",
-                "Attempts to deliver a file that failed; each is repeated after a pause.",
+                "Failed attempts to deliver a file; repeated after a pause.",
             )?,
             failing: gauge(
                 registry,
                 "observer_delivery_failing",
-                "1 where files cannot be delivered at present, but for those that the store refuses for good.",
+                "1 while delivery fails, except for files that the store refuses permanently.",
             )?,
             dropped: counter(
                 registry,
                 "observer_dropped_files_total",
-                "Finished files that were removed undelivered, because more than --spool-size waited.",
+                "Files removed undelivered because more than --spool-size waited.",
             )?,
-            spool_files: gauge(
-                registry,
-                "observer_spool_files",
-                "Finished files that wait to be delivered.",
-            )?,
+            spool_files: gauge(registry, "observer_spool_files", "Finished files waiting for delivery.")?,
             spool_bytes: gauge(registry, "observer_spool_bytes", "Their bytes.")?,
             refused: counters(
                 registry,
                 "observer_refused_files_total",
-                "Finished files that the store refuses while it takes others: set aside until the next start.",
+                "Files set aside until the next start, because the store refuses them but accepts others.",
                 &["reason"],
             )?,
             aside_files: gauge(
                 registry,
                 "observer_set_aside_files",
-                "Finished files that are set aside; they count against --spool-size.",
+                "Files set aside; they count against --spool-size.",
             )?,
             aside_bytes: gauge(registry, "observer_set_aside_bytes", "Their bytes.")?,
         };

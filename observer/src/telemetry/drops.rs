@@ -35,41 +35,41 @@ impl DropMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let visible = Opts::new(
             "observer_drops_visible",
-            "Whether the kernel shows how many packets it drops, and with which reasons.",
+            "1 if the kernel shows the number of dropped packets, and their reasons.",
         );
         let metrics = Self {
             drained: counter(
                 registry,
                 "observer_drained_drops_total",
-                "Entries of the table of drops that came by a drain.",
+                "Entries of the table of drops read by drains.",
             )?,
             visible: register(registry, IntGaugeVec::new(visible, &["what"])?)?,
             unattributed: counters(
                 registry,
                 "observer_unattributed_dropped_packets_total",
-                "Packets that the kernel dropped before they had one of a namespace's several interfaces.",
+                "Packets that the kernel dropped before they were assigned to one of a namespace's interfaces.",
                 &["reason"],
             )?,
             uncounted: counter(
                 registry,
                 "observer_uncounted_dropped_packets_total",
-                "Dropped packets for whose interface and reason the kernel's table had no room.",
+                "Dropped packets whose interface and reason found no room in the kernel's table.",
             )?,
             missed: counter(
                 registry,
                 "observer_missed_drops_total",
-                "Dropped buffers that the kernel did not show, because it was showing another one on the same CPU.",
+                "Dropped buffers missed because the program was already running on the same CPU.",
             )?,
             unbooked: counters(
                 registry,
                 "observer_unbooked_rejects_packets_total",
-                "Packets that the host's policy dropped behind the hook, and that no record calls REJECT.",
+                "Packets dropped by host policy after the hook that are in no REJECT record.",
                 &["cause"],
             )?,
             unnoted: counters(
                 registry,
                 "observer_unnoted_undelivered_packets_total",
-                "Packets that nobody took, and that no record's undelivered_packets counts.",
+                "Undelivered packets that no record's undelivered_packets counts.",
                 &["cause"],
             )?,
         };

@@ -18,19 +18,19 @@ impl FrameMetrics {
             non_ip: counters(
                 registry,
                 "observer_non_ip_frames_total",
-                "Frames that carry no IP packet, which VPC Flow Logs do not know.",
+                "Frames without an IP packet, which VPC Flow Logs do not record.",
                 &["kind"],
             )?,
             notes: counters(
                 registry,
                 "observer_notes_packets_total",
-                "Recorded packets about which something could not be told.",
+                "Recorded packets with an incomplete or uncertain classification.",
                 &["note"],
             )?,
             copied: counter(
                 registry,
                 "observer_copied_frames_total",
-                "Frames whose headers were copied to be read: not linear, not plain, or super-packets.",
+                "Frames whose headers were copied before parsing: non-linear, tunnelled or super-packets.",
             )?,
         };
         metrics.ledger_grew(&Ledger::default());

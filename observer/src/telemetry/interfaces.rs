@@ -74,20 +74,20 @@ const RECORDED: Definition = Definition {
         "observer_interface_recorded_packets_total",
         "Packets of the interface in records, as on the wire.",
     ],
-    bytes: ["observer_interface_recorded_bytes_total", "Their bytes of layer 3."],
+    bytes: ["observer_interface_recorded_bytes_total", "Layer-3 bytes of these packets."],
     labels: &BY_PROTOCOL,
 };
 const FRAMES: Definition = Definition {
     packets: [
         "observer_interface_frames_total",
-        "Socket buffers that crossed the interface, super-packets as one.",
+        "Socket buffers that crossed the interface; a super-packet counts once.",
     ],
     bytes: ["observer_interface_frame_bytes_total", "Their bytes with link headers."],
     labels: &BY_DIRECTION,
 };
 const SEEN: Definition = Definition {
     packets: ["observer_interface_packets_total", "IP packets that crossed the interface, as on the wire."],
-    bytes: ["observer_interface_bytes_total", "Their bytes of layer 3."],
+    bytes: ["observer_interface_bytes_total", "Layer-3 bytes of these packets."],
     labels: &BY_DIRECTION,
 };
 const LOST: Definition = Definition {
@@ -95,22 +95,22 @@ const LOST: Definition = Definition {
         "observer_interface_lost_packets_total",
         "IP packets that crossed the interface and are in no record.",
     ],
-    bytes: ["observer_interface_lost_bytes_total", "Their bytes of layer 3."],
+    bytes: ["observer_interface_lost_bytes_total", "Layer-3 bytes of these packets."],
     labels: &BY_REASON,
 };
 const STOPPED: Definition = Definition {
     packets: [
         "observer_interface_stopped_packets_total",
-        "IP packets that the host's policy dropped before they reached the hook: in records, and not among \
+        "IP packets dropped by host policy before the hook; in records, but not in \
                  observer_interface_packets_total.",
     ],
-    bytes: ["observer_interface_stopped_bytes_total", "Their bytes of layer 3."],
+    bytes: ["observer_interface_stopped_bytes_total", "Layer-3 bytes of these packets."],
     labels: &BY_DIRECTION,
 };
 const CARRIED: Definition = Definition {
     packets: [
         "observer_interface_carried_packets_total",
-        "Frames by the interface's own counters since it was attached, read every five seconds while it is \
+        "Frames in the interface's own counters since it was attached, read every five seconds while it is \
                  busy, else once a window. A super-packet counts as one or as its segments, as the driver pleases.",
     ],
     bytes: [
@@ -122,18 +122,17 @@ const CARRIED: Definition = Definition {
 const UNSEEN: Definition = Definition {
     packets: [
         "observer_interface_unseen_packets_total",
-        "Frames among observer_interface_carried_packets_total that certainly passed the hook by: at least so \
-                 many.",
+        "Lower bound of the frames in observer_interface_carried_packets_total that bypassed the hook.",
     ],
-    bytes: ["observer_interface_unseen_bytes_total", "Their bytes without link headers: at least so many."],
+    bytes: ["observer_interface_unseen_bytes_total", "Lower bound of their bytes, without link headers."],
     labels: &BY_DIRECTION,
 };
 const DROPPED: Definition = Definition {
     packets: [
         "observer_interface_dropped_packets_total",
-        "Packets that the kernel dropped, by its own reason, on either side of the hook.",
+        "Packets that the kernel dropped before or after the hook, by its reason.",
     ],
-    bytes: ["observer_interface_dropped_bytes_total", "Their bytes of layer 3."],
+    bytes: ["observer_interface_dropped_bytes_total", "Layer-3 bytes of these packets."],
     labels: &BY_REASON,
 };
 

@@ -21,13 +21,13 @@ impl LossMetrics {
             packets: counters(
                 registry,
                 "observer_lost_packets_total",
-                "Packets that crossed an observed interface, or were stopped before they did, and are in no record.",
+                "Packets that crossed an observed interface, or were stopped before it, and are in no record.",
                 &["stage", "reason"],
             )?,
             bytes: counters(
                 registry,
                 "observer_lost_bytes_total",
-                "Their bytes of layer 3.",
+                "Layer-3 bytes of these packets.",
                 &["stage", "reason"],
             )?,
         };

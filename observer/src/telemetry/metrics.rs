@@ -57,7 +57,7 @@ impl Metrics {
             netlink_unread: counters(
                 &registry,
                 "observer_netlink_unread_total",
-                "Netlink messages of the kernel of which something could not be understood; the rest was used.",
+                "Netlink messages with a part that could not be parsed; the rest was used.",
                 &["kind"],
             )?,
             frames: FrameMetrics::new(&registry)?,
@@ -66,7 +66,7 @@ impl Metrics {
             xdp_refusals: counters(
                 &registry,
                 "observer_xdp_refusals_total",
-                "Interfaces on which XDP was asked for, and TC counts instead.",
+                "Interfaces that TC counts although XDP was requested.",
                 &["reason"],
             )?,
             attach: AttachMetrics::new(&registry)?,
@@ -191,7 +191,7 @@ fn constants(registry: &Registry, hook: &str, cache_flows: u64) -> prometheus::R
     let build = gauges(
         registry,
         "observer_build_info",
-        "The version that runs and how it is hooked in.",
+        "Version and hook of the running daemon.",
         &["version", "hook"],
     )?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION"), hook]).set(1);

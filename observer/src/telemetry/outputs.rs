@@ -35,33 +35,37 @@ impl OutputMetrics {
             lost_records: counters(
                 registry,
                 "observer_lost_records_total",
-                "Records that were not written, or are gone with their unfinished file, once per output.",
+                "Records not written, or lost with their file, once per output.",
                 &["reason"],
             )?,
             failing: gauges(
                 registry,
                 "observer_output_failing",
-                "1 where an output cannot be written.",
+                "1 while an output cannot be written.",
                 &["output"],
             )?,
             files: counters(registry, "observer_files_total", "Files finished.", &["output"])?,
             unfinished_files: counters(
                 registry,
                 "observer_unfinished_files_total",
-                "Files that an earlier run left unfinished, by what became of them.",
+                "Unfinished files of an earlier run, by result of the recovery.",
                 &["result"],
             )?,
             filtered_records: counter(
                 registry,
                 "observer_filtered_records_total",
-                "Records that --filter and --aws-parity keep out of the outputs.",
+                "Records excluded by --filter and --aws-parity.",
             )?,
             filtered_packets: counter(
                 registry,
                 "observer_filtered_packets_total",
-                "Packets of their flows.",
+                "Packets of the excluded records.",
             )?,
-            filtered_bytes: counter(registry, "observer_filtered_bytes_total", "Their bytes of layer 3.")?,
+            filtered_bytes: counter(
+                registry,
+                "observer_filtered_bytes_total",
+                "Layer-3 bytes of these packets.",
+            )?,
             delivery: DeliveryMetrics::new(registry)?,
         };
         for status in Status::ALL {

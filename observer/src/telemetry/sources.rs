@@ -21,13 +21,13 @@ impl SourceMetrics {
             up: gauges(
                 registry,
                 "observer_source_up",
-                "Whether a source's last answer was one.",
+                "1 if the last request to a source succeeded.",
                 &["source"],
             )?,
             requests: counters(
                 registry,
                 "observer_source_requests_total",
-                "Times a source was asked or read, by outcome.",
+                "Requests to a source, or reads of it, by outcome.",
                 &["source", "outcome"],
             )?,
             answered: register(
@@ -35,7 +35,7 @@ impl SourceMetrics {
                 GaugeVec::new(
                     Opts::new(
                         "observer_source_answered_timestamp_seconds",
-                        "When a source last answered, in UNIX time.",
+                        "Time of a source's last answer, in UNIX seconds.",
                     ),
                     &["source"],
                 )?,
@@ -43,7 +43,7 @@ impl SourceMetrics {
             conflicts: counters(
                 registry,
                 "observer_identity_conflicts_total",
-                "What a source said of an interface and was not believed, because a weightier one says otherwise.",
+                "Values of a source that were ignored because a source with higher priority disagrees.",
                 &["source", "field"],
             )?,
         })

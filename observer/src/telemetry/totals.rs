@@ -50,35 +50,39 @@ impl Totals {
         let totals = Self {
             packets: counter(
                 "observer_packets_total",
-                "Packets in records, as on the wire, of all tasks that there are and were.",
+                "Packets in records, as on the wire, of all tasks since the start.",
                 &BY_SERVICE,
             )?,
-            bytes: counter("observer_bytes_total", "Their bytes of layer 3.", &BY_SERVICE)?,
+            bytes: counter("observer_bytes_total", "Layer-3 bytes of these packets.", &BY_SERVICE)?,
             seen_packets: counter(
                 "observer_seen_packets_total",
                 "IP packets that crossed observed interfaces, as on the wire.",
                 &["direction"],
             )?,
-            seen_bytes: counter("observer_seen_bytes_total", "Their bytes of layer 3.", &["direction"])?,
+            seen_bytes: counter(
+                "observer_seen_bytes_total",
+                "Layer-3 bytes of these packets.",
+                &["direction"],
+            )?,
             stopped_packets: counter(
                 "observer_stopped_packets_total",
-                "IP packets that the host's policy dropped before they reached the hook: in records, and not among \
+                "IP packets dropped by host policy before the hook; in records, but not in \
                  observer_seen_packets_total.",
                 &["direction"],
             )?,
             stopped_bytes: counter(
                 "observer_stopped_bytes_total",
-                "Their bytes of layer 3.",
+                "Layer-3 bytes of these packets.",
                 &["direction"],
             )?,
             dropped_packets: counter(
                 "observer_dropped_packets_total",
-                "Packets of observed interfaces that the kernel dropped, by its own reason, on either side of the hook.",
+                "Packets of observed interfaces that the kernel dropped before or after the hook, by its reason.",
                 &["direction", "reason"],
             )?,
             dropped_bytes: counter(
                 "observer_dropped_bytes_total",
-                "Their bytes of layer 3.",
+                "Layer-3 bytes of these packets.",
                 &["direction", "reason"],
             )?,
             services: Mutex::default(),

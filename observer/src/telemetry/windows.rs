@@ -55,16 +55,16 @@ impl WindowMetrics {
             drained: counter(
                 registry,
                 "observer_drained_entries_total",
-                "Entries of the flow cache that came by a drain.",
+                "Entries of the flow cache read by drains.",
             )?,
             spilled: counter(
                 registry,
                 "observer_spilled_entries_total",
-                "Entries of the flow cache that made room for others and came by the ring.",
+                "Entries evicted from the flow cache and received through the ring.",
             )?,
             windows: counter(registry, "observer_windows_total", "Windows closed.")?,
             window_duration: register(registry, window_duration)?,
-            flows: gauge(registry, "observer_flows", "Flows in the window that is open.")?,
+            flows: gauge(registry, "observer_flows", "Flows in the open window.")?,
         })
     }
 

@@ -158,7 +158,7 @@ impl Failure {
     /// Advice for the user, if the error text does not include it.
     pub(super) fn advice(&self) -> Option<&'static str> {
         match &self.cause {
-            Cause::Answer(301 | 307, _) => Some("is --region the bucket's?"),
+            Cause::Answer(301 | 307, _) => Some("give the bucket's region with --region"),
             Cause::Answer(_, code) => advice_for_code(code),
             _ if self.text.contains("169.254.") => {
                 Some("give the host or the task a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
@@ -240,10 +240,10 @@ fn scope_of_file(kind: io::ErrorKind) -> Scope {
 fn advice_for_code(code: &str) -> Option<&'static str> {
     Some(match code {
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
-            "is --region the bucket's?"
+            "give the bucket's region with --region"
         }
-        "NoSuchBucket" | "ContainerNotFound" => "make the bucket, or correct --deliver",
-        "RequestTimeTooSkewed" | "RequestExpired" => "set the host's clock",
+        "NoSuchBucket" | "ContainerNotFound" => "create the bucket, or correct --deliver",
+        "RequestTimeTooSkewed" | "RequestExpired" => "correct the host's clock",
         "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" => {
             "give other credentials"
         }
