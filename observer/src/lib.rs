@@ -1,24 +1,38 @@
 //! observer: per-ENI flow records in the shape of VPC Flow Logs, counted in the kernel.
 //!
-//! The rooms, and what each may know:
+//! The promise: for every interface and direction, packets seen + packets stopped = packets recorded + packets lost, and
+//! the same for bytes. [`accounts`] owns that equation; start there and in [`flow`].
 //!
-//! | room | owns | may know |
+//! Each room imports only the rooms in its row. `cargo xtask lint` checks it.
+//!
+//! | room | owns | imports |
 //! |---|---|---|
-//! | [`kernel`] | load, attach, drain; the only room that names aya | the types shared with the programs |
-//! | [`tasks`] | who is on this host | [`netlink`], [`netns`] |
-//! | [`flow`] | deltas to windows; pure | – |
-//! | [`accounts`] | what interfaces carried and hooks did not see; pure | the types shared with the programs |
-//! | [`record`] | fields and their rendering; pure | flow, task identity |
-//! | [`sink`] | files, standard output, delivery | record |
-//! | [`schema`] | what readers of the files are told; pure | record, sink's layout |
-//! | [`telemetry`] | metrics, health | handles that each room gives it |
-//! | [`limits`] | limits of memory, CPU time, threads and descriptors, and sizes that fit | sizes that the rooms need |
-//! | [`config`], [`cli`], [`given`] | flags, variables, file | – |
-//! | [`app`] | wiring | all |
-//! | [`replay`] | captures in place of interfaces | all but tasks' watch and telemetry |
-//!
-//! [`netns`], [`netlink`], [`ethtool`] and [`clock`] are what Linux offers to several of them. [`text_file`] reads files that
-//! users write, [`http`] makes the HTTP clients, [`log`] writes the log, and a [`worker`] is a thread with a deadline.
+//! | [`flow`] | flows, and the table that merges counts into windows; pure | [`observer_ebpf::abi`] |
+//! | [`accounts`] | windows, the lives of interfaces, losses, and the equation; pure | [`flow`], [`record`], [`tasks`], [`observer_ebpf::abi`] |
+//! | [`record`] | fields and their rendering; pure | [`flow`], [`tasks`], [`text_file`] |
+//! | [`kernel`] | load, attach, drain; the only room that names aya | [`ethtool`], [`flow`], [`log`], [`netlink`], [`netns`], [`observer_ebpf::abi`], [`observer_ebpf::hash`] |
+//! | [`tasks`] | tasks of this host, their interfaces, and the sources that identify them | [`http`], [`log`], [`netlink`], [`netns`], [`text_file`], [`worker`] |
+//! | [`sink`] | files, standard output, delivery | [`flow`], [`http`], [`log`], [`record`], [`tasks`], [`worker`] |
+//! | [`schema`] | table definitions and pipelines for readers of the files | [`cli`], [`config`], [`record`], [`sink`] |
+//! | [`telemetry`] | metrics, health, the HTTP server | [`accounts`], [`clock`], [`flow`], [`http`], [`kernel`], [`netlink`], [`record`], [`sink`], [`tasks`], [`observer_ebpf::abi`] |
+//! | [`limits`] | limits on memory, CPU time, threads and descriptors, and sizes that fit them | [`flow`], [`kernel`], [`sink`] |
+//! | [`cli`] | the command line | [`sink`], [`tasks`] |
+//! | [`config`] | the configuration: flags, variables and the file merged | [`cli`], [`http`], [`record`], [`sink`], [`tasks`], [`text_file`] |
+//! | [`given`] | the place where a wrong value was given | [`cli`] |
+//! | [`failure`] | failures of a command, and their exit codes | [`config`], [`kernel`], [`limits`], [`schema`], [`tasks`] |
+//! | [`outputs`] | the outputs of a configuration | [`config`], [`failure`], [`sink`] |
+//! | [`replay`] | records from a capture | [`accounts`], [`config`], [`failure`], [`flow`], [`kernel`], [`outputs`], [`record`], [`sink`], [`tasks`], [`worker`], [`observer_ebpf::abi`], [`observer_ebpf::packet`] |
+//! | [`app`] | the daemon: start, threads, stop | all |
+//! | [`verbs`] | the work of each verb of the command line | all |
+//! | [`netns`] | network namespaces | – |
+//! | [`netlink`] | rtnetlink: links, addresses, namespaces | [`netns`] |
+//! | [`ethtool`] | counters and features of a network device | [`netlink`] |
+//! | [`cgroup`] | control groups by id | [`netns`] |
+//! | [`clock`] | the time of day | – |
+//! | [`log`] | the log on standard error, which never blocks | [`cli`] |
+//! | [`http`] | HTTP clients | – |
+//! | [`text_file`] | text files that users write | – |
+//! | [`worker`] | threads with a deadline for their end | – |
 
 pub mod accounts;
 pub mod app;
@@ -27,6 +41,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod ethtool;
+pub mod failure;
 pub mod flow;
 pub mod given;
 pub mod http;
@@ -35,6 +50,7 @@ pub mod limits;
 pub mod log;
 pub mod netlink;
 pub mod netns;
+pub mod outputs;
 pub mod record;
 pub mod replay;
 pub mod schema;
@@ -42,4 +58,5 @@ pub mod sink;
 pub mod tasks;
 pub mod telemetry;
 pub mod text_file;
+pub mod verbs;
 pub mod worker;

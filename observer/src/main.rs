@@ -1,18 +1,10 @@
 //! The `observer` command.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, signal};
-use observer::{
-    app::{self, Failure},
-    cli::{CheckArgs, Cli, Command, LogLevel, ReplayArgs, RunArgs},
-    config::{Config, ConfigError},
-    given::Invocation,
-    log, replay,
-    schema::Layout,
-    sink::Output,
-};
+use observer::{cli::Cli, failure::Failure, given::Invocation, log, verbs::execute};
 
 fn main() -> ExitCode {
     // A file that may not grow is an error of the write, not the end of the daemon.
@@ -21,7 +13,7 @@ fn main() -> ExitCode {
     match parse().and_then(execute) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // One line, whatever an error further down has to say.
+            // An error of a library may have several lines.
             let line = failure.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
             log::line(&format!("observer: {line}"));
             ExitCode::from(failure.code())
@@ -47,56 +39,4 @@ fn parse() -> Result<Cli, Failure> {
     }
     parsed
         .map_err(|error| Failure::Usage(format!("{} (see `observer --help`)", invocation.described(&error))))
-}
-
-/// The configuration of a verb with the flags of `run`.
-fn configured(args: RunArgs) -> Result<Config, Failure> {
-    let file = args.config.clone();
-    Config::new(args).map_err(|error| refused(&error, file.as_deref()))
-}
-
-/// Names the place where a wrong setting was given.
-fn refused(error: &ConfigError, file: Option<&Path>) -> Failure {
-    let given = error.flag().map(|flag| Invocation::current().given(flag, file).to_string());
-    Failure::Usage(format!("{error}{}", given.unwrap_or_default()))
-}
-
-fn execute(cli: Cli) -> Result<(), Failure> {
-    match cli.command {
-        Command::Run(args) => {
-            let config = configured(*args)?;
-            log::start(config.log_level);
-            app::run(&config)
-        }
-        Command::Replay(args) => {
-            let ReplayArgs { file, local, local_mac, mtu, tasks_file, json, records } = *args;
-            let config = Config::for_replay(records, tasks_file).map_err(|error| refused(&error, None))?;
-            if config.output.outputs == [Output::Stdout] {
-                end_with_the_reader();
-            }
-            log::start(LogLevel::Warn);
-            replay::run(&replay::Options { file, local, local_mac, mtu, json }, &config)
-        }
-        Command::Check(args) => {
-            let CheckArgs { json, run } = *args;
-            app::check(&configured(run)?, json)
-        }
-        Command::Schema(args) => {
-            let config = configured(args.run)?;
-            app::print(&Layout::of(&config)?.print(args.reader)?)
-        }
-        Command::Tasks(args) => {
-            let config = configured(args.run)?;
-            log::start(config.log_level);
-            app::show_tasks(&config, args.json, args.no_daemon)
-        }
-        Command::Config(args) => app::print(&configured(*args)?.to_toml()),
-    }
-}
-
-/// A replay that only prints ends when its reader does, as `head` expects of every command in front of it. The daemon goes
-/// on: there it is an error of one output.
-fn end_with_the_reader() {
-    // SAFETY: no handler is installed.
-    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }

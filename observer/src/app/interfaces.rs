@@ -12,9 +12,11 @@ use std::{
 };
 
 use super::{
-    Change,
+    absent::{Absent, Restored},
+    attached::{Attached, Begun, Done, Loaded, pause_after},
+    changes::Change,
     leaving::Leaving,
-    mending::{Absent, Restored},
+    numbers::Numbers,
     plan::plan,
     tick::Message,
     witness::Witness,
@@ -23,15 +25,14 @@ use crate::{
     accounts::Event,
     flow::InterfaceNumber,
     kernel::{
-        Attachment, Hook, KernelError, Loader, Programs, Reading, XdpPlan, XdpWish,
+        Hook, KernelError, Loader, Programs, XdpWish,
         drops::Watchlist,
-        gap::Gap,
         grace::Grace,
         ledger::Ledgers,
         spares::Spares,
         xdp::{self, Refusal},
     },
-    tasks::{AttachState, Board, Interface, InterfaceKey, Observed, Sighting, Tidings},
+    tasks::{AttachState, Board, InterfaceKey, Observed, Sighting, Tidings},
     telemetry::{Health, InterfaceCounts, Metrics},
 };
 
@@ -66,81 +67,26 @@ pub(super) struct Interfaces {
     board: Arc<Board>,
 }
 
+/// The parts of an [`Interfaces`].
 #[derive(Debug)]
-pub(super) struct Attached {
-    pub(super) observed: Observed,
-    pub(super) number: InterfaceNumber,
-    pub(super) attachment: Attachment,
-    pub(super) loaded: Loaded,
-    pub(super) restored: Restored,
-}
-
-/// The programs that an interface needs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Loaded {
-    ethernet: bool,
-    /// They are to tell who of several tasks sends.
-    shared: bool,
-    pub(super) xdp: Option<XdpPlan>,
-}
-
-impl Loaded {
-    /// Loads them anew.
-    pub(super) fn load(self, loader: &mut Loader, number: InterfaceNumber) -> Result<Programs, KernelError> {
-        let number = number.get();
-        let programs = match self.xdp {
-            plan if self.shared => loader.load_shared(number, self.ethernet, plan),
-            Some(plan) => loader.load_xdp(number, plan),
-            None => loader.load(number, self.ethernet),
-        };
-        programs.map(Programs::without_maps)
-    }
-}
-
-/// An interface whose programs are loaded.
-#[derive(Debug)]
-struct Begun {
-    number: InterfaceNumber,
-    programs: Programs,
-    loaded: Loaded,
-    tick: Sender<Message>,
-}
-
-/// An interface whose packets are counted.
-#[derive(Debug)]
-struct Done {
-    number: InterfaceNumber,
-    attachment: Attachment,
-    loaded: Loaded,
-    refusal: Option<Refusal>,
-    /// Taken when the programs were there.
-    reading: Option<Reading>,
-}
-
-impl Begun {
-    fn attach(
-        self,
-        observed: &Observed,
-        hook: Hook,
-        ledgers: &Ledgers,
-        metrics: &Metrics,
-    ) -> Result<Done, KernelError> {
-        let Self { number, programs, loaded, tick } = self;
-        let Interface { netns, ifindex, ethernet, .. } = &observed.interface;
-        let account = (ledgers, number);
-        let gap =
-            observed.appeared.and_then(|appeared| Gap::open(appeared.carried, netns, *ifindex, account));
-        let (attachment, refusal) = Attachment::attach(programs, hook, netns.clone(), *ifindex)
-            .inspect_err(|_| drop(tick.send(Event::Retire { number }.into())))?;
-        if let Some(appeared) = observed.appeared {
-            metrics.attached_after(appeared.at.elapsed());
-        }
-        let missed = gap.map_or_else(Default::default, |gap| gap.close(netns, *ifindex, *ethernet, account));
-        let hook = attachment.ingress().as_str();
-        let _ = tick.send(Event::Attached { number, hook, missed }.into());
-        let reading = Reading::take(netns, *ifindex, account);
-        Ok(Done { number, attachment, loaded, refusal, reading })
-    }
+pub(super) struct InterfacesOptions {
+    pub(super) loader: Loader,
+    pub(super) ledgers: Arc<Ledgers>,
+    /// Interfaces that are attached at the same time, and for which programs are loaded in advance.
+    pub(super) at_once: usize,
+    pub(super) hook: Hook,
+    pub(super) xdp: Option<XdpWish>,
+    /// The programs report the sender on interfaces that several tasks share.
+    pub(super) tell_senders: bool,
+    pub(super) watchlist: Option<Watchlist>,
+    pub(super) grace: Grace,
+    pub(super) witness: Witness,
+    pub(super) tick: Sender<Message>,
+    /// Interface numbers that may be given again.
+    pub(super) freed: Receiver<InterfaceNumber>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
+    pub(super) board: Arc<Board>,
 }
 
 /// An interface that could not be attached.
@@ -151,24 +97,25 @@ struct Failed {
     reason: Box<str>,
 }
 
-/// Pauses between attempts double from the first to the second.
-const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
-
-/// The pause after so many failed attempts.
-pub(super) fn pause_after(attempts: u32) -> Duration {
-    PAUSES[1].min(PAUSES[0] * 2_u32.saturating_pow(attempts))
-}
-
 impl Interfaces {
-    pub(super) fn new(
-        (loader, ledgers, at_once): (Loader, Arc<Ledgers>, usize),
-        (hook, xdp, tell_senders): (Hook, Option<XdpWish>, bool),
-        watchlist: Option<Watchlist>,
-        (grace, witness): (Grace, Witness),
-        (tick, freed): (Sender<Message>, Receiver<InterfaceNumber>),
-        (metrics, health, board): (Arc<Metrics>, Arc<Health>, Arc<Board>),
-    ) -> io::Result<Self> {
-        let numbers = Numbers { last: loader.sizes().interfaces - 1, next: 1, free: Vec::new(), freed };
+    pub(super) fn new(options: InterfacesOptions) -> io::Result<Self> {
+        let InterfacesOptions {
+            loader,
+            ledgers,
+            at_once,
+            hook,
+            xdp,
+            tell_senders,
+            watchlist,
+            grace,
+            witness,
+            tick,
+            freed,
+            metrics,
+            health,
+            board,
+        } = options;
+        let numbers = Numbers::new(loader.sizes().interfaces - 1, freed);
         Ok(Self {
             spares: Spares::start(loader)?,
             at_once,
@@ -438,15 +385,15 @@ impl Interfaces {
 
     /// Programs that nothing is counted under yet.
     fn programs(&mut self, wanted: Loaded) -> Result<(InterfaceNumber, Programs), KernelError> {
-        let spare = |number: InterfaceNumber, free: &mut Vec<_>, programs: Result<Programs, KernelError>| {
-            programs.inspect_err(|_| free.push(number)).map(|programs| (number, programs))
+        let spare = |number, numbers: &mut Numbers, programs: Result<Programs, KernelError>| {
+            programs.inspect_err(|_| numbers.give_back(number)).map(|programs| (number, programs))
         };
         if wanted.ethernet
             && !wanted.shared
             && wanted.xdp.is_none()
             && let Some((number, programs)) = self.spares.take()
         {
-            return spare(number, &mut self.numbers.free, programs);
+            return spare(number, &mut self.numbers, programs);
         }
         let number = match self.numbers.take() {
             Ok(number) => number,
@@ -454,7 +401,7 @@ impl Interfaces {
             Err(error) => self.spares.take().ok_or(error)?.0,
         };
         let programs = wanted.load(&mut self.spares.loader(), number);
-        spare(number, &mut self.numbers.free, programs)
+        spare(number, &mut self.numbers, programs)
     }
 
     /// Has programs loaded for interfaces to come.
@@ -518,30 +465,7 @@ impl Interfaces {
     /// When the next failed interface is due.
     fn next_attempt(&self) -> Duration {
         let failed = self.failed.values().map(|failed| failed.again);
-        let next = failed.chain(self.absent.values().map(Absent::again)).min();
+        let next = failed.chain(self.absent.values().map(|absent| absent.again)).min();
         next.map_or(Duration::from_hours(1), |next| next.saturating_duration_since(Instant::now()))
-    }
-}
-
-/// Numbers of interfaces. One is given again only after the tick has recorded all that was counted under it.
-#[derive(Debug)]
-struct Numbers {
-    last: u16,
-    next: u16,
-    free: Vec<InterfaceNumber>,
-    freed: Receiver<InterfaceNumber>,
-}
-
-impl Numbers {
-    fn take(&mut self) -> Result<InterfaceNumber, KernelError> {
-        self.free.extend(self.freed.try_iter());
-        if let Some(number) = self.free.pop() {
-            return Ok(number);
-        }
-        if self.next > self.last {
-            return Err(KernelError::TooManyInterfaces(self.last));
-        }
-        self.next += 1;
-        Ok(InterfaceNumber::new(self.next - 1))
     }
 }

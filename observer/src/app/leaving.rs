@@ -7,7 +7,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{interfaces::Attached, tick::Message};
+use super::{attached::Attached, tick::Message};
 use crate::{
     accounts::Event,
     kernel::{OwnQdisc, remove_quiet},

@@ -3,68 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    interfaces::{Interfaces, pause_after},
+    absent::Absent,
+    attached::pause_after,
+    interfaces::Interfaces,
     witness::{frames_of, in_accounts},
 };
 use crate::{
-    accounts::{
-        Event, Frames,
-        gap::{Balance, Gap},
-    },
-    flow::{Direction, Traffic},
+    accounts::Event,
+    flow::Traffic,
     kernel::{KernelError, Missing, Reading, carried::carried},
     netlink::{LinkCounters, Netlink},
-    tasks::{AttachState, Interface, InterfaceKey, mac_of},
+    tasks::{Interface, InterfaceKey, mac_of},
 };
-
-/// An interface from which somebody has removed programs.
-#[derive(Debug)]
-pub(super) struct Absent {
-    missing: Missing,
-    /// The directions in which packets pass uncounted: not that of XDP where a TC program behind it counts what XDP has
-    /// not.
-    uncounted: [bool; 2],
-    /// The last reading before.
-    before: [Balance; 2],
-    /// The interface's own counters when the programs were missed.
-    noticed: [Frames; 2],
-    attempts: u32,
-    again: Instant,
-    reason: Box<str>,
-    /// The removal was logged, and so is the end of it.
-    logged: bool,
-}
-
-impl Absent {
-    pub(super) const fn again(&self) -> Instant {
-        self.again
-    }
-
-    pub(super) fn state(&self) -> AttachState {
-        AttachState::Detached(self.reason.clone())
-    }
-
-    /// What passed meanwhile, by direction.
-    fn missed(&self, ending: [Frames; 2], after: [Balance; 2], ethernet: bool) -> [Traffic; 2] {
-        std::array::from_fn(|side| {
-            if !self.uncounted[side] {
-                return Traffic::NONE;
-            }
-            let (before, noticed) = (self.before[side], self.noticed[side]);
-            let gap = Gap { before, noticed, ending: ending[side], after: after[side] };
-            gap.frames().as_loss(ethernet)
-        })
-    }
-}
-
-/// What was done for an interface whose programs somebody had removed before.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Restored {
-    /// The last time that they were put back.
-    at: Option<Instant>,
-    /// The last time that this was logged.
-    logged: Option<Instant>,
-}
 
 /// An interface whose programs are gone may be leaving itself: that is looked at once more after this time.
 const LEAVING: Duration = Duration::from_millis(500);

@@ -1,15 +1,17 @@
 //! The daemon's threads, and their end: one after the other, each within its part of the time that a stop may take.
 
-use std::{sync::mpsc::Sender, thread, time::Duration};
+use std::{fs, sync::mpsc::Sender, thread, time::Duration};
 
+use nix::fcntl::Flock;
 use tokio::runtime::Runtime;
 
 use super::{
-    Failure,
     signals::Signals,
-    tick::{Event, TickError},
+    tick::{Message, TickError},
 };
 use crate::{
+    failure::Failure,
+    kernel::bpffs::PinDirectory,
     sink::Delivery,
     tasks::WatchHandle,
     worker::{Deadline, Worker, WorkerError},
@@ -24,6 +26,16 @@ pub(super) struct Running {
     pub(super) tick: Worker<Result<(), TickError>>,
     pub(super) events: Sender<Message>,
     pub(super) delivery: Option<Delivery>,
+}
+
+/// What the daemon holds until its threads have ended.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) signals: Signals,
+    pub(super) runtime: Runtime,
+    pub(super) stop_timeout: Duration,
+    pub(super) pins: PinDirectory,
+    pub(super) lock: Flock<fs::File>,
 }
 
 /// When each step of a stop is given up, in percent of the whole time. What is not used is left for the next.
@@ -41,18 +53,18 @@ impl Running {
     }
 
     /// Waits for a signal that stops the daemon, or until it cannot go on; then ends it.
-    pub(super) fn until_stopped(
-        self,
-        mut signals: Signals,
-        runtime: &Runtime,
-        stop_timeout: Duration,
-    ) -> Result<(), Failure> {
+    pub(super) fn until_stopped(self, held: Held) -> Result<(), Failure> {
+        let Held { mut signals, runtime, stop_timeout, pins, lock } = held;
         let signal = runtime.block_on(signals.stop(|| self.has_ended()));
         let deadline = Deadline::after(stop_timeout);
         end_at_the_latest(&deadline);
         runtime.spawn(signals.hurry(deadline.clone()));
         tracing::info!(signal, "stopping");
-        self.stop(&deadline)
+        let result = self.stop(&deadline);
+        runtime.shutdown_background();
+        drop(pins);
+        drop(lock);
+        result
     }
 
     /// Ends them all. The first failure is returned, and the others are logged.

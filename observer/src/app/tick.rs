@@ -17,10 +17,9 @@ use crate::{
     clock,
     flow::{Direction, InterfaceNumber, Room, Traffic},
     kernel::{
-        Drain, KernelError,
+        Drain, KernelError, MAX_INTERFACES,
         drain::Side,
         drops::Dropped,
-        object::MAX_INTERFACES,
     },
     record::Batch,
     sink::{Sinks, SinksError},
@@ -72,6 +71,13 @@ pub(super) struct TickOptions {
     pub(super) stop_timeout: Duration,
     /// Numbers under which everything is recorded.
     pub(super) freed: Sender<InterfaceNumber>,
+    pub(super) drain: Drain,
+    /// [`None`] where the senders of shared interfaces are not known.
+    pub(super) senders: Option<Senders>,
+    pub(super) sinks: Sinks,
+    pub(super) watermark: Watermark,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
 }
 
 /// Pauses between two looks at the spill ring: while it is busy, and while it is not. Looking without a pause makes each
@@ -98,15 +104,21 @@ pub(super) struct Tick {
 }
 
 impl Tick {
-    pub(super) fn new(
-        options: TickOptions,
-        drain: Drain,
-        senders: Option<Senders>,
-        (sinks, watermark): (Sinks, Watermark),
-        metrics: Arc<Metrics>,
-        health: Arc<Health>,
-    ) -> Self {
-        let TickOptions { window_seconds, max_flows, room, messages, stop_timeout, freed } = options;
+    pub(super) fn new(options: TickOptions) -> Self {
+        let TickOptions {
+            window_seconds,
+            max_flows,
+            room,
+            messages,
+            stop_timeout,
+            freed,
+            drain,
+            senders,
+            sinks,
+            watermark,
+            metrics,
+            health,
+        } = options;
         let now = clock::unix_ms();
         health.ticked(now);
         let limits = Limits {

@@ -17,7 +17,7 @@ use std::{
 
 use observer_ebpf::abi::{Direction, Ledger};
 
-use super::{Change, tick::Message};
+use super::{changes::Change, tick::Message};
 use crate::{
     accounts::{
         Event, Frames, Seen,

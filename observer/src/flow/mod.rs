@@ -1,8 +1,11 @@
-//! Flows: deltas in, windows out.
+//! Flows: counts from the kernel in, windows of flows out.
 //!
-//! Owns: what a flow is to the daemon, the table that merges deltas, and where windows begin and end. In: [`Delta`]s
-//! and the time. Out: [`Table`]s of whole windows. Pure: no clock, no I/O, nothing of the kernel but the twins of its
-//! types, and nothing that can fail.
+//! Owns: the key of a flow, the table that merges counts of the same flow, and the edges of windows. In: [`Delta`]s and the
+//! time. Out: [`Table`]s of closed windows.
+//!
+//! Pure: no clock, no I/O, and nothing that can fail. It knows the kernel only by the types shared with the programs.
+
+#![deny(clippy::disallowed_methods, reason = "pure: the caller says the time and does the I/O")]
 
 mod key;
 mod room;

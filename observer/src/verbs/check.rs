@@ -4,9 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Failure, hook, print, tasks::observed, wanted, xdp_wish};
+use super::{print::print, tasks::observed};
 use crate::{
+    app::options::{hook, wanted, xdp_wish},
     config::Config,
+    failure::Failure,
     kernel::{
         IngressHook, XdpWish, drops,
         preflight::{self, KernelVersion},

@@ -1,4 +1,4 @@
-//! `observer tasks`: what a running daemon knows, or else what the sources say when they are asked now.
+//! `observer tasks`: the tasks of this host, from a running daemon or else from the identity sources.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -9,16 +9,21 @@ use std::{
 
 use tokio::runtime::Runtime;
 
-use super::{Failure, async_runtime, print, unwatchable, watch_options};
+use super::print::print;
 use crate::{
+    app::{
+        options::watch_options,
+        runtime::{async_runtime, unwatchable},
+    },
     config::Config,
+    failure::Failure,
     tasks::{Attribute, Board, Observed, Report, Source, SourceObserver, Tidings, Watch},
     telemetry,
 };
 
-/// Sources that have not answered after this are shown as such.
+/// Time for the sources to answer. Later ones are shown as not answering.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// After the last answer, what it leads to is asked and answered in this time.
+/// Time for the questions that follow from the last answer.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Prints the report.
@@ -81,7 +86,7 @@ fn look(config: &Config, runtime: &Runtime) -> Result<(Report, Vec<Observed>), F
     Ok((report, sightings.try_iter().last().map_or_else(Vec::new, |sighting| sighting.present)))
 }
 
-/// Nobody counts what is asked.
+/// Ignores what happens to the sources.
 #[derive(Debug)]
 struct Nobody;
 

@@ -1,0 +1,26 @@
+//! The state directory of a daemon.
+
+use std::{fs, io, path::Path};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::failure::Failure;
+
+/// One daemon per state directory.
+pub(super) fn lock(state_dir: &Path) -> Result<Flock<fs::File>, Failure> {
+    let failed = |error: io::Error| {
+        Failure::Usage(format!(
+            "state directory {}: {error}: give one that can be written with --state-dir",
+            state_dir.display()
+        ))
+    };
+    fs::create_dir_all(state_dir).map_err(failed)?;
+    let file = fs::File::create(state_dir.join("lock")).map_err(failed)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => Failure::Usage(format!(
+            "another observer runs with the state directory {}: stop it, or give another with --state-dir",
+            state_dir.display()
+        )),
+        errno => failed(errno.into()),
+    })
+}

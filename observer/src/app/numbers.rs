@@ -1,0 +1,38 @@
+//! Numbers of interfaces in the programs and their maps.
+
+use std::sync::mpsc::Receiver;
+
+use crate::{flow::InterfaceNumber, kernel::KernelError};
+
+/// Numbers of interfaces. One is given again only after the tick has recorded all that was counted under it.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    last: u16,
+    next: u16,
+    free: Vec<InterfaceNumber>,
+    freed: Receiver<InterfaceNumber>,
+}
+
+impl Numbers {
+    /// Numbers from 1 to `last`; those that come through `freed` are given again.
+    pub(super) const fn new(last: u16, freed: Receiver<InterfaceNumber>) -> Self {
+        Self { last, next: 1, free: Vec::new(), freed }
+    }
+
+    /// Takes back a number under which nothing was counted.
+    pub(super) fn give_back(&mut self, number: InterfaceNumber) {
+        self.free.push(number);
+    }
+
+    pub(super) fn take(&mut self) -> Result<InterfaceNumber, KernelError> {
+        self.free.extend(self.freed.try_iter());
+        if let Some(number) = self.free.pop() {
+            return Ok(number);
+        }
+        if self.next > self.last {
+            return Err(KernelError::TooManyInterfaces(self.last));
+        }
+        self.next += 1;
+        Ok(InterfaceNumber::new(self.next - 1))
+    }
+}

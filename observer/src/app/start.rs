@@ -1,0 +1,205 @@
+//! The start of the daemon: claims on the host, then threads.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    sync::{Arc, mpsc::channel},
+};
+
+use nix::fcntl::Flock;
+use tokio::runtime::Runtime;
+
+use super::{
+    changes::{Change, StopOnDrop},
+    directories,
+    engine::Engine,
+    interfaces::{Interfaces, InterfacesOptions},
+    options,
+    owners::Senders,
+    running::{Held, Running},
+    runtime::{async_runtime, unwatchable},
+    signals::Signals,
+    tick::{Tick, TickOptions},
+    watermark::Watermark,
+    witness::Witness,
+};
+use crate::{
+    config::Config,
+    failure::Failure,
+    flow::Room,
+    kernel::{Sizes, bpffs::PinDirectory, grace::Grace, preflight},
+    limits::{Budget, Limits},
+    outputs,
+    sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
+    tasks::{Board, SourceObserver, Watch, WatchOptions},
+    telemetry::{self, Health, Metrics, Pages, Server},
+    worker::Worker,
+};
+
+/// All that the daemon takes before it loads a program. An error in the configuration, a second daemon and a host that
+/// cannot be observed show here.
+pub(super) struct Prepared<'config> {
+    config: &'config Config,
+    limits: Limits,
+    pub(super) budget: Budget,
+    watch: WatchOptions,
+    outputs: SinkOptions,
+    server: Server,
+    runtime: Runtime,
+    signals: Signals,
+    pub(super) pins: PinDirectory,
+    lock: Flock<fs::File>,
+}
+
+impl<'config> Prepared<'config> {
+    pub(super) fn new(config: &'config Config) -> Result<Self, Failure> {
+        preflight::check()?;
+        let limits = Limits::read();
+        let budget = Budget::of(&limits, options::wanted(config))?;
+        let watch = options::watch_options(config)?;
+        let lock = directories::lock(&config.state_dir)?;
+        let outputs = outputs::sink_options(config);
+        outputs::writable(config)?;
+        let server = listen(config.listen)?;
+        // Before the pins: a signal that comes early must not leave them behind.
+        let runtime = async_runtime()?;
+        let signals = Signals::listen(&runtime)
+            .map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
+        let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
+        Ok(Self { config, limits, budget, watch, outputs, server, runtime, signals, pins, lock })
+    }
+
+    /// Starts the threads, the last one first: no thread has to wait for a reader of its messages.
+    pub(super) fn start(self, engine: Engine) -> Result<(Running, Held), Failure> {
+        let Self { config, limits, budget, watch, mut outputs, server, runtime, signals, pins, lock } = self;
+        let (preferred, sizes) = (engine.preferred(), engine.sizes);
+        let metrics = Arc::new(Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?);
+        metrics.drops().set_visible(engine.drops);
+        let (health, board) = (Arc::<Health>::default(), Arc::<Board>::default());
+        let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&board));
+        runtime.spawn(telemetry::serve(server, pages, budget.connections));
+
+        let delivery = deliver(config, &metrics, &mut outputs)?;
+        let Outputs { sinks, watermark, leftovers } = start_outputs(config, outputs, &metrics)?;
+        let Engine { loader, drain, watchlist, hook, xdp, cgroups, .. } = engine;
+        let ledgers = drain.ledgers();
+        let ((events, messages), (freed, free)) = (channel(), channel());
+        let tell_senders = cgroups.is_some();
+        let tick = Tick::new(TickOptions {
+            window_seconds: config.window,
+            max_flows: budget.max_flows,
+            room: Room::new(budget.flows_in_memory),
+            messages,
+            stop_timeout: config.stop_timeout,
+            freed,
+            drain,
+            senders: cgroups.map(|cgroups| Senders::new(cgroups, budget.flows_in_memory)),
+            sinks,
+            watermark,
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+        });
+        let (changes_in, changes) = channel();
+        let witness = Witness::start(Arc::clone(&ledgers), config.window, events.clone(), changes_in.clone())
+            .map_err(|error| thread_failed(&error))?;
+        let source_observer = Arc::clone(&metrics) as Arc<dyn SourceObserver>;
+        let interfaces = Interfaces::new(InterfacesOptions {
+            loader,
+            ledgers,
+            at_once: budget.attach_at_once,
+            hook,
+            xdp,
+            tell_senders,
+            watchlist,
+            grace: Grace::new()?,
+            witness,
+            tick: events.clone(),
+            freed: free,
+            metrics,
+            health,
+            board: Arc::clone(&board),
+        })
+        .map_err(|error| thread_failed(&error))?;
+        let stop = StopOnDrop(changes_in);
+        let tell = move |tidings| drop(stop.0.send(Change::Watch(tidings)));
+        let running = Running {
+            leftovers,
+            tick: worker("tick", move || tick.run())?,
+            interfaces: worker("interfaces", move || interfaces.run(&changes))?,
+            watch: Watch::start(watch, runtime.handle(), &source_observer, board, tell)
+                .map_err(|error| unwatchable(&error))?,
+            events,
+            delivery,
+        };
+        announce(config, &limits, &budget, preferred, sizes);
+        Ok((running, Held { signals, runtime, stop_timeout: config.stop_timeout, pins, lock }))
+    }
+}
+
+struct Outputs {
+    sinks: Sinks,
+    watermark: Watermark,
+    leftovers: Option<Worker<()>>,
+}
+
+/// Starts the sinks, and the recovery of files of an earlier run.
+fn start_outputs(config: &Config, outputs: SinkOptions, metrics: &Arc<Metrics>) -> Result<Outputs, Failure> {
+    metrics.outputs(&outputs.outputs);
+    let observer = Arc::clone(metrics) as Arc<dyn SinkObserver>;
+    let leftovers =
+        outputs.has_files().then(|| (Leftovers::find(&outputs.directory), outputs.delivery.clone()));
+    let (sinks, watermark) = Sinks::start(&outputs, Arc::clone(&observer))
+        .and_then(|sinks| Ok((sinks, Watermark::start(&config.state_dir)?)))
+        .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
+    let leftovers = leftovers.map(|(leftovers, inbox)| {
+        let observer = ObserverRef::new(observer);
+        worker("leftovers", move || leftovers.recover(&observer, inbox.as_ref()))
+    });
+    // `outputs` ends here: the delivery ends once nobody can hand it a file.
+    Ok(Outputs { sinks, watermark, leftovers: leftovers.transpose()? })
+}
+
+/// Starts the delivery of finished files, if the configuration asks for one.
+fn deliver(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    outputs: &mut SinkOptions,
+) -> Result<Option<Delivery>, Failure> {
+    let Some(delivery) = &config.delivery else { return Ok(None) };
+    let observer = Arc::clone(metrics) as Arc<dyn DeliveryObserver>;
+    let (delivery, inbox) = Delivery::start(delivery.delivery(&config.output), observer)
+        .map_err(|error| Failure::Running(format!("starting the delivery: {error}")))?;
+    outputs.delivery = Some(inbox);
+    Ok(Some(delivery))
+}
+
+fn listen(address: SocketAddr) -> Result<Server, Failure> {
+    Server::bind(address).map_err(|error| {
+        Failure::Usage(format!("cannot listen on {address}: {error}: give another address with --listen"))
+    })
+}
+
+/// Logs the limits and sizes in effect.
+fn announce(config: &Config, limits: &Limits, budget: &Budget, hook: &str, sizes: Sizes) {
+    tracing::info!("limits: {limits}; sizes: {budget}");
+    for tight in &budget.tight {
+        tracing::warn!("{tight}");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, hook, listen = %config.listen, flows = sizes.flows(), "observing");
+}
+
+fn worker<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Worker<T>, Failure> {
+    Worker::spawn(name, work).map_err(|error| thread_failed(&error))
+}
+
+fn thread_failed(error: &io::Error) -> Failure {
+    Failure::Running(format!("starting a thread: {error}"))
+}
+
+fn internal(error: &prometheus::Error) -> Failure {
+    Failure::Running(format!("registering metrics: {error}"))
+}

@@ -1,0 +1,49 @@
+//! The outputs of a configuration, for `run` and `replay`.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use crate::{config::Config, failure::Failure, sink::SinkOptions};
+
+/// Options of the sinks.
+pub(crate) fn sink_options(config: &Config) -> SinkOptions {
+    config.output.sink_options(flow_log_id)
+}
+
+/// An id in the shape of a flow log's, the same for all files of one host.
+fn flow_log_id() -> String {
+    let host = fs::read_to_string("/etc/machine-id")
+        .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
+        .unwrap_or_default();
+    let hash = short_hash(host.trim());
+    format!("fl-{:017x}", u128::from(hash) & ((1 << 68) - 1))
+}
+
+/// Checks that files can be created in the output directory, if an output needs it.
+pub(crate) fn writable(config: &Config) -> Result<(), Failure> {
+    if config.output.has_files() { probe(&config.output.directory) } else { Ok(()) }
+}
+
+fn probe(directory: &Path) -> Result<(), Failure> {
+    let probe = directory.join(format!(".probe-{}", std::process::id()));
+    let attempt = || -> io::Result<()> {
+        fs::create_dir_all(directory)?;
+        fs::File::create(&probe)?.write_all(b"observer")?;
+        fs::remove_file(&probe)
+    };
+    attempt().map_err(|error| {
+        Failure::Usage(format!(
+            "output directory {}: {error}: give one that can be written with --output-dir",
+            directory.display()
+        ))
+    })
+}
+
+/// FNV-1a: the same in every run and version.
+pub(crate) fn short_hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,77 @@
+//! The verbs of the command line.
+//!
+//! Owns: the work of one call of `observer`. In: parsed arguments. Out: text on standard output, or a [`Failure`].
+
+mod check;
+mod print;
+mod tasks;
+
+use std::path::Path;
+
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+use crate::{
+    app,
+    cli::{CheckArgs, Cli, Command, LogLevel, ReplayArgs, RunArgs},
+    config::{Config, ConfigError},
+    failure::Failure,
+    given::Invocation,
+    log, replay,
+    schema::Layout,
+    sink::Output,
+};
+
+/// Does the work of a call.
+pub fn execute(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Run(args) => {
+            let config = configured(*args)?;
+            log::start(config.log_level);
+            app::run(&config)
+        }
+        Command::Replay(args) => replay(*args),
+        Command::Check(args) => {
+            let CheckArgs { json, run } = *args;
+            check::check(&configured(run)?, json)
+        }
+        Command::Schema(args) => {
+            let config = configured(args.run)?;
+            print::print(&Layout::of(&config)?.print(args.reader)?)
+        }
+        Command::Tasks(args) => {
+            let config = configured(args.run)?;
+            log::start(config.log_level);
+            tasks::show_tasks(&config, args.json, args.no_daemon)
+        }
+        Command::Config(args) => print::print(&configured(*args)?.to_toml()),
+    }
+}
+
+fn replay(args: ReplayArgs) -> Result<(), Failure> {
+    let ReplayArgs { file, local, local_mac, mtu, tasks_file, json, records } = args;
+    let config = Config::for_replay(records, tasks_file).map_err(|error| refused(&error, None))?;
+    if config.output.outputs == [Output::Stdout] {
+        end_with_the_reader();
+    }
+    log::start(LogLevel::Warn);
+    replay::run(&replay::Options { file, local, local_mac, mtu, json }, &config)
+}
+
+/// The configuration of a verb with the flags of `run`.
+fn configured(args: RunArgs) -> Result<Config, Failure> {
+    let file = args.config.clone();
+    Config::new(args).map_err(|error| refused(&error, file.as_deref()))
+}
+
+/// Names the place where a wrong setting was given.
+fn refused(error: &ConfigError, file: Option<&Path>) -> Failure {
+    let given = error.flag().map(|flag| Invocation::current().given(flag, file).to_string());
+    Failure::Usage(format!("{error}{}", given.unwrap_or_default()))
+}
+
+/// Ends a replay that only prints when its reader ends, as `head` expects of the command in front of it. In the daemon a
+/// reader that goes away is an error of one output.
+fn end_with_the_reader() {
+    // SAFETY: no handler is installed.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+}

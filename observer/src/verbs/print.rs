@@ -1,0 +1,13 @@
+use std::io::{self, Write as _};
+
+use crate::failure::Failure;
+
+/// Writes to standard output. A reader that closes its end early is no failure.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Running(format!("writing to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
