@@ -6,7 +6,10 @@ use std::ops::RangeInclusive;
 use fastrand::Rng;
 use observer_ebpf::packet::{Frame, Link, Offload};
 
-use super::{Input, corpus};
+use super::{
+    Input, corpus,
+    test_run::{MOST, least},
+};
 
 /// Maximum payload length: some packets have the length of a link's packets, most are small to save time.
 const MAX_PAYLOAD: usize = 1600;
@@ -389,22 +392,4 @@ impl Generator {
         }
         input.frame.len = input.bytes.len() as u32;
     }
-}
-
-/// Maximum length of a frame for a test run: a page, less the kernel's overhead.
-const MOST: usize = 3500;
-
-/// Minimum length of a frame: recent kernels require a whole IP header behind its EtherType, except behind a VLAN tag.
-/// Live interfaces do not.
-fn least(bytes: &[u8]) -> usize {
-    match bytes.get(12..14) {
-        Some([0x08, 0x00]) => 14 + 20,
-        Some([0x86, 0xdd]) => 14 + 40,
-        _ => 15,
-    }
-}
-
-/// True if the kernel accepts a frame for a test run.
-pub(crate) fn is_taken(bytes: &[u8]) -> bool {
-    (least(bytes)..=MOST).contains(&bytes.len())
 }

@@ -8,6 +8,7 @@ pub(crate) mod effort;
 pub(crate) mod generator;
 pub(crate) mod reference;
 pub(crate) mod smallest;
+pub(crate) mod test_run;
 
 use std::{fmt, net::IpAddr};
 

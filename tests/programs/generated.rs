@@ -16,9 +16,10 @@ use crate::{
     packets::{
         Input, Outcome,
         effort::Effort,
-        generator::{Generator, Kind, is_taken},
+        generator::{Generator, Kind},
         reference::{self, Fragment},
         smallest::smallest,
+        test_run::is_taken,
     },
 };
 

@@ -22,16 +22,14 @@ use loaded::{INTERFACE, Load, Loaded, outcome};
 use observer::{
     clock,
     flow::InterfaceNumber,
-    kernel::{
-        Drain, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace, preflight,
-    },
+    kernel::{Drain, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace, preflight},
 };
 use observer_ebpf::{
     abi::{Clock, Direction, LossReason, Note},
     packet::{Frame, Link},
 };
 use observer_tests::{need, requires};
-use packets::{Input, Outcome, Sample, corpus, generator::is_taken};
+use packets::{Input, Outcome, Sample, corpus, test_run::is_taken};
 
 fn check(loaded: &mut Loaded, direction: Direction, sample: &Sample, input: &Input, expected: &Outcome) {
     let (flows, ledger) = loaded.count(direction, input);

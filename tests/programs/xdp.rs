@@ -18,7 +18,8 @@ use crate::{
     packets::{
         Input, Sample,
         effort::Effort,
-        generator::{Generator, Kind, is_taken},
+        generator::{Generator, Kind},
+        test_run::is_taken,
     },
 };
 

@@ -1,19 +1,14 @@
 //! Tasks in a real Docker Engine, started and labelled like the ECS agent's, in every network mode.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    net::Shutdown,
-    os::unix::net::{UnixListener, UnixStream},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-};
+mod names;
+mod proxy;
+
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use observer_tests::{
     books::Books,
-    daemon::{Daemon, Setup},
+    daemon::Setup,
     docker,
     ecs_host::EcsHost,
     fake_agent::{self, Shared},
@@ -21,42 +16,20 @@ use observer_tests::{
     lab,
     lab::Lab,
     need,
-    records::{Record, Records, Status},
+    records::{Records, Status},
     tally::Crossed,
     traffic::Udp,
     veth::{Addresses, Family, Mac, Task, ip_batch},
 };
+
+pub(crate) use self::names::assert_names;
+use self::{names::wait_named, proxy::Proxy};
 
 const UDP: Udp = Udp { family: Family::V4, flows: 2, packets: 20, payload: 64 };
 
 /// A daemon whose only metadata source is Docker.
 fn by_docker<'lab>(lab: &'lab Lab, socket: &Path) -> Setup<'lab> {
     lab.daemon().sources(&["docker"]).set("docker-socket", socket)
-}
-
-/// Asserts the task's fields of a record, from any source.
-pub(crate) fn assert_names(record: &Record, ecs: &FakeTask) {
-    for (key, expected) in [
-        ("ecs_cluster_arn", ecs.cluster_arn()),
-        ("ecs_cluster_name", ecs.cluster.clone()),
-        ("ecs_task_definition_arn", ecs.definition_arn()),
-        ("ecs_task_arn", ecs.arn_of_task()),
-        ("ecs_task_id", ecs.id.clone()),
-        ("ecs_task_family", ecs.family.clone()),
-        ("network_mode", ecs.mode.clone()),
-        ("account_id", ecs.account.clone()),
-        ("region", ecs.region.clone()),
-    ] {
-        assert_eq!(record.text(key), expected, "{key} of {}", ecs.id);
-    }
-}
-
-/// Waits until the metrics page shows the task of an interface.
-fn wait_named(daemon: &Daemon<'_>, task: &Task, ecs: &FakeTask) -> Result<()> {
-    daemon.wait(&format!("{} is named", ecs.id), |page| {
-        page.info(&task.inside).is_some_and(|info| info.label("task_id") == ecs.id)
-    })?;
-    Ok(())
 }
 
 #[test]
@@ -276,47 +249,6 @@ fn the_link_to_the_agent_is_left_out_and_counted_apart() -> Result<()> {
     );
     daemon.stop()?;
     Ok(())
-}
-
-/// A proxy between the daemon and the Docker Engine that can cut connections.
-struct Proxy {
-    socket: PathBuf,
-    open: Arc<Mutex<Vec<UnixStream>>>,
-}
-
-impl Proxy {
-    fn start(lab: &Lab, to: PathBuf) -> Result<Self> {
-        let socket = lab.path("proxy");
-        let listener = UnixListener::bind(&socket)?;
-        let open = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&open);
-        thread::spawn(move || {
-            for near in listener.incoming().flatten() {
-                let Ok(far) = UnixStream::connect(&to) else { continue };
-                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                for (from, into) in [(&near, &far), (&far, &near)] {
-                    let (Ok(mut from), Ok(mut into), Ok(kept)) =
-                        (from.try_clone(), into.try_clone(), from.try_clone())
-                    else {
-                        continue;
-                    };
-                    shared.push(kept);
-                    thread::spawn(move || {
-                        let _ = io::copy(&mut from, &mut into);
-                        let _ = into.shutdown(Shutdown::Write);
-                    });
-                }
-            }
-        });
-        Ok(Self { socket, open })
-    }
-
-    /// Cuts all open connections.
-    fn cut(&self) {
-        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Delivery of finished files to an S3 that fails, hangs, is slow or unavailable. Each file arrives once and complete.
 
+mod large;
+mod progress;
+
 use std::{
     collections::BTreeSet,
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -24,6 +26,11 @@ use observer_tests::{
     veth::{Family, Task},
 };
 
+use self::{
+    large::Large,
+    progress::{delivered, failing, waiting},
+};
+
 const UDP: Udp = Udp { family: Family::V4, flows: 10, packets: 2, payload: 8 };
 
 /// A daemon that finishes a file in every window and delivers it.
@@ -38,18 +45,6 @@ fn to<'lab>(lab: &'lab Lab, url: &str) -> Setup<'lab> {
         .env("AWS_SECRET_ACCESS_KEY", "observer")
         .env("AWS_REGION", "eu-west-1")
         .env("AWS_EC2_METADATA_DISABLED", "true")
-}
-
-fn waiting(page: &Metrics) -> Option<f64> {
-    page.get("observer_spool_files", &[])
-}
-
-fn failing(page: &Metrics) -> bool {
-    page.get("observer_delivery_failing", &[]) == Some(1.0)
-}
-
-fn delivered(page: &Metrics) -> u64 {
-    page.sum("observer_delivered_files_total", &[])
 }
 
 /// Sends traffic, and waits until all of it is in finished files.
@@ -230,60 +225,6 @@ fn a_daemon_that_is_killed_while_it_delivers_delivers_once() -> Result<()> {
         assert_eq!(keys.iter().filter(|it| **it == key).count(), 1, "{key}");
     }
     Ok(())
-}
-
-/// A file of an earlier run that is too large for one request, and its store.
-struct Large {
-    store: Store,
-    way: Way,
-    file: PathBuf,
-    key: String,
-    content: Vec<u8>,
-}
-
-impl Large {
-    fn new(lab: &Lab, python: &Python) -> Result<Self> {
-        let store = Store::start(python, &lab.path("moto"))?;
-        let way = Way::to(store.address())?;
-        let (file, key, content) = large_file(lab)?;
-        Ok(Self { store, way, file, key, content })
-    }
-
-    /// Waits for delivery, and asserts that the store has one complete multipart object and that nothing is left
-    /// elsewhere.
-    fn assert_delivered(self, lab: &Lab, daemon: Daemon) -> Result<()> {
-        daemon.wait("it is delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
-        daemon.stop()?;
-        let Self { store, file, key, content, .. } = self;
-        let at = lab.path("large");
-        let keys = store.download(&at)?;
-        assert_eq!(keys.iter().filter(|it| **it == key).count(), 1, "{keys:?}");
-        assert!(fs::read(at.join(&key))? == content, "the object is not the file");
-        assert_eq!(store.parts(&key)?, Some(content.len().div_ceil(8 << 20)), "parts");
-        assert_eq!(store.unfinished()?, 0, "uploads without an end");
-        let folder = file.parent().context("a folder")?;
-        let left: Vec<_> =
-            fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
-        assert_eq!(left, Vec::<std::ffi::OsString>::new(), "files on the disk");
-        Ok(())
-    }
-}
-
-/// Creates a large file; returns its path, its key and its contents.
-fn large_file(lab: &Lab) -> Result<(PathBuf, String, Vec<u8>)> {
-    const LINES: usize = 90_000;
-    let folder = lab.path("daemon-out").join("AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/01/01");
-    fs::create_dir_all(&folder)?;
-    let name = "123456789012_vpcflowlogs_eu-west-1_fl-1234abcd_20260101T0000Z_0123abcd.jsonl";
-    let mut content = String::new();
-    for number in 0..LINES {
-        let filler = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        writeln!(content, "{{\"version\":2,\"number\":{number},\"filler\":\"{filler:0200x}\"}}")?;
-    }
-    let file = folder.join(name);
-    fs::write(&file, &content)?;
-    let key = format!("fleet/AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/01/01/{name}");
-    Ok((file, key, content.into_bytes()))
 }
 
 #[test]

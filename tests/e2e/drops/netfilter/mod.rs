@@ -1,8 +1,11 @@
 //! nftables rules on every hook.
 
+mod checks;
+mod fragments;
+
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -16,40 +19,15 @@ use observer_tests::{
     records::Status,
     requires,
     tally::{Crossed, Direction, Tally},
-    traffic::{
-        PacketSocket, SINK, Transfer, Udp, exchange,
-        frames::{Ipv4, Ipv6, LINK_HEADER, fragment, protocol, udp as datagram},
-        ping, segmented,
-    },
+    traffic::{Transfer, Udp, exchange, frames::protocol, segmented},
     veth::{Addresses, Family, Task, ip_batch, quiet},
 };
 
-use super::{NETFILTER, all_rejected, assert_flows_rejected, crossed, knocking, rejected, udp};
-
-/// Checks a drop of ingress traffic to [`SINK`], after the hook has counted it.
-fn drops_behind_the_hook(drop: impl Fn(&Task) -> Result<()>, reason: &str) -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("nft"));
-    need!(requires::drop_reasons());
-    let task = lab.task("task")?;
-    drop(&task)?;
-    let daemon = lab.daemon().start()?;
-    let mut sent = Crossed::default();
-    for family in Family::ALL {
-        sent.ingress += udp(family).send(&task.outside, &task.inside)?;
-        // Egress traffic is not dropped.
-        sent.egress += udp(family).send(&task.inside, &task.outside)?;
-    }
-    let books = Books::close(daemon, [&task.inside])?;
-    books.assert_exact(&task.inside, sent);
-    for family in Family::ALL {
-        assert_flows_rejected(&books, &task, Direction::Ingress, &udp(family), reason)?;
-    }
-    assert_eq!(all_rejected(&books.records, &task.inside), sent.ingress);
-    assert_eq!(books.metrics.dropped(&task.inside, Direction::Ingress, reason), sent.ingress);
-    assert_eq!(books.stopped(&task.inside), Crossed::default());
-    Ok(())
-}
+use self::{
+    checks::{drops_before_the_hook, drops_behind_the_hook},
+    fragments::{DATAGRAMS, fragments_are_rejected, in_fragments},
+};
+use super::{NETFILTER, all_rejected, assert_flows_rejected, crossed, knocking, rejected};
 
 #[test]
 fn what_prerouting_drops_is_rejected() -> Result<()> {
@@ -68,30 +46,6 @@ fn what_a_device_ingress_chain_drops_is_rejected() -> Result<()> {
     let rule =
         |task: &Task| add_device_rule(task.inside.namespace(), "ingress", "eth0", "udp dport 9000 drop");
     drops_behind_the_hook(rule, NETFILTER)
-}
-
-/// Checks a drop of egress traffic to [`SINK`], before the hook could see it.
-fn drops_before_the_hook(drop: impl Fn(&Task) -> Result<()>) -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("nft"));
-    need!(requires::drop_reasons());
-    let task = lab.task("task")?;
-    drop(&task)?;
-    let daemon = lab.daemon().start()?;
-    let mut stopped = Tally::default();
-    for family in Family::ALL {
-        stopped += udp(family).send_refused(&task.inside, &task.outside)?;
-    }
-    let pings = ping(&task.inside, &task.outside, Family::V4, 5, 56)?.each_way;
-    let books = Books::close(daemon, [&task.inside])?;
-    books.assert_exact(&task.inside, Crossed { ingress: pings, egress: pings });
-    for family in Family::ALL {
-        assert_flows_rejected(&books, &task, Direction::Egress, &udp(family), NETFILTER)?;
-    }
-    assert_eq!(all_rejected(&books.records, &task.inside), stopped);
-    assert_eq!(books.stopped(&task.inside), Crossed::egress(stopped));
-    assert_eq!(books.metrics.dropped(&task.inside, Direction::Egress, NETFILTER), stopped);
-    Ok(())
 }
 
 #[test]
@@ -312,65 +266,6 @@ fn fragments_of_datagrams_that_are_dropped_whole_are_all_rejected() -> Result<()
     for family in Family::ALL {
         assert_flows_rejected(&books, &task, Direction::Ingress, &large(family), NETFILTER)?;
     }
-    Ok(())
-}
-
-const DATAGRAMS: u16 = 50;
-
-/// Sends datagrams of one flow to [`SINK`] in fragments that end at these bytes; returns the interface's traffic.
-fn in_fragments(task: &Task, family: Family, source_port: u16, ends: &[u16]) -> Result<Tally> {
-    const MORE: u16 = 0x2000;
-    let len = ends.iter().copied().max().unwrap_or(0);
-    let whole = datagram(source_port, SINK, usize::from(len) - 8);
-    let addresses = (task.outside.address(family), task.inside.address(family));
-    let frame = |identification, start: u16, end: u16| {
-        let (is_last, payload) = (end == len, whole[usize::from(start)..usize::from(end)].to_vec());
-        match addresses {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let fragment = (start / 8) | if is_last { 0 } else { MORE };
-                let packet = Ipv4::new(source, protocol::UDP, payload);
-                Ipv4 { destination, identification, fragment, ..packet }.frame_to(task.inside.mac())
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let packet =
-                    Ipv6::new(source, protocol::UDP, payload).behind([fragment(start / 8, !is_last)]);
-                let mut frame = Ipv6 { destination, ..packet }.frame();
-                frame[..6].copy_from_slice(&task.inside.mac().0);
-                frame
-            }
-            _ => unreachable!("two addresses of one family"),
-        }
-    };
-    let starts = || [0].into_iter().chain(ends.iter().copied());
-    let frames = (1..=DATAGRAMS)
-        .flat_map(|id| starts().zip(ends).map(move |(start, end)| (id, start, *end)))
-        .map(|(id, start, end)| frame(id, start, end));
-    let sent = PacketSocket::open(&task.outside)?.send(frames)?;
-    Ok(Tally::new(sent.packets, sent.bytes - sent.packets * LINK_HEADER))
-}
-
-/// Some datagrams are shorter than the MTU, and some have only fragments of different sizes. For IPv6 the kernel
-/// reports only fragments as a sender makes them.
-fn fragments_are_rejected(rule: &str, families: &[Family]) -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("nft"));
-    need!(requires::drop_reasons());
-    let task = lab.task("task")?;
-    add_rule(task.inside.namespace(), "input", rule)?;
-    let daemon = lab.daemon().start()?;
-    let (alike, uneven) = (&[400, 800, 1000], [&[8, 16, 1496, 2600][..], &[24, 1000], &[8, 16, 24, 32]]);
-    let mut sent = Tally::default();
-    for family in families {
-        sent += in_fragments(&task, *family, Udp::FIRST_PORT, alike)?;
-    }
-    for (port, ends) in (Udp::FIRST_PORT + 1..).zip(uneven) {
-        sent += in_fragments(&task, Family::V4, port, ends)?;
-    }
-    let books = Books::close(daemon, [&task.inside])?;
-    books.assert_exact(&task.inside, Crossed::ingress(sent));
-    assert_eq!(rejected(&books.records, &task.inside, Direction::Ingress, NETFILTER), sent);
-    let accepted = books.records.accepted(task.inside.mac());
-    assert!(accepted.is_empty(), "{accepted:#?}");
     Ok(())
 }
 
