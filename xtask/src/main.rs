@@ -82,8 +82,6 @@ fn run(verb: Verb) -> Result<()> {
         return demo::as_root(daemon);
     }
     let paths = Paths::find()?;
-        return walls::check(std::path::Path::new(&root));
-    }
     match verb {
         Verb::Setup(args) => setup::run(&paths, &args),
         Verb::Doctor => doctor::run(&paths),

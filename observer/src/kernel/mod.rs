@@ -59,8 +59,3 @@ pub use presence::{Missing, Presence};
 pub use programs::Programs;
 pub use sizes::{MAX_INTERFACES, Sizes};
 pub use xdp::{XdpMode, XdpPlan, XdpWish};
-
-/// Former path of items of [`loader`] and [`sizes`].
-pub mod object {
-    pub use super::{LoaderOptions, MAX_INTERFACES};
-}
