@@ -24,7 +24,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 9] = [
         Self::Docker,
         Self::Agent,
@@ -37,7 +37,7 @@ impl Source {
         Self::Host,
     ];
 
-    /// The name that `--source` takes.
+    /// Name of the source, as `--source` takes it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Docker => "docker",
@@ -66,10 +66,10 @@ macro_rules! attributes {
         pub enum Attribute { $($variant,)* }
 
         impl Attribute {
-            /// All of them.
+            /// All variants.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The name in VPC Flow Logs, or one in their manner.
+            /// Name of the field in VPC Flow Logs, or a name of the same form.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -268,8 +268,8 @@ impl Identity {
 /// Longest value, in bytes; the rest is cut off. An ARN has up to 2,048 characters, and all other names fewer.
 const LONGEST: usize = 2048;
 
-/// Makes a value safe for text records. Readers split records at spaces and line breaks, and some read text in quotation
-/// marks as one word, so a value must contain none of these.
+/// Makes a value safe for text records. Readers split records at spaces and line breaks, and some read text in
+/// quotation marks as one word, so a value must contain none of these.
 pub(crate) fn one_word(value: Box<str>) -> Box<str> {
     let value = printable(value);
     if value.contains('"') { value.replace('"', "_").into() } else { value }

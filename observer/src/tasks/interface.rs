@@ -52,7 +52,7 @@ impl FromStr for Mac {
 }
 
 impl Mac {
-    /// Its bytes, in the order of transmission.
+    /// Bytes in the order of transmission.
     pub const fn bytes(self) -> [u8; 6] {
         self.0
     }
@@ -123,7 +123,7 @@ pub struct Interface {
     pub ifindex: u32,
     /// Current name; bytes that are not UTF-8 are written as `\xNN`.
     pub name: Box<str>,
-    /// Hardware address.
+    /// MAC address, if it has one.
     pub mac: Option<Mac>,
     /// Kind of device.
     pub kind: LinkKind,

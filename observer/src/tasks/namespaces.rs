@@ -342,8 +342,8 @@ impl Namespaces {
         self.list(inode);
     }
 
-    /// Lists the interfaces of a namespace, and removes the namespace if the kernel no longer has it. On any other error
-    /// the last listing stays in force until a later attempt succeeds.
+    /// Lists the interfaces of a namespace, and removes the namespace if the kernel no longer has it. On any other
+    /// error the last listing stays in force until a later attempt succeeds.
     fn list(&mut self, inode: u64) {
         let Some(namespace) = self.known.get_mut(&inode) else { return };
         let listed = self

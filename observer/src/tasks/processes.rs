@@ -112,8 +112,8 @@ fn groups(folder: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The container id in a control group's path or in a line of `/proc/PID/cgroup`: the last part of the path that consists
-/// of 64 hexadecimal digits.
+/// The container id in a control group's path or in a line of `/proc/PID/cgroup`: the last part of the path that
+/// consists of 64 hexadecimal digits.
 pub fn container_in(line: &str) -> Option<Box<str>> {
     const DIGITS: usize = 64;
     let parts = line.rsplit('/').flat_map(|part| part.split(['-', '.', ':']));
@@ -132,7 +132,7 @@ fn endpoint_in(folder: &Path) -> Option<Box<str>> {
     environment.split(|byte| *byte == 0).find_map(endpoint_id)
 }
 
-/// The inode in `net:[4026531840]`.
+/// The inode in the target of a namespace link, such as `net:[4026531840]`.
 fn inode_of(target: &str) -> Option<u64> {
     target.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }

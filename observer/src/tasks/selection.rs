@@ -163,7 +163,7 @@ fn controller<'a>(interface: &Interface, all: &[Candidate<'a>]) -> Option<&'a In
     all.iter().map(|it| it.interface).find(|it| it.ifindex == index)
 }
 
-/// The device of the same namespace that an interface stands on.
+/// The device below an interface in the same namespace.
 fn below<'a>(interface: &Interface, all: &[Candidate<'a>]) -> Option<&'a Interface> {
     let Some(OtherDevice::Here(index)) = interface.other else { return None };
     all.iter().map(|it| it.interface).find(|it| it.ifindex == index)
@@ -184,8 +184,8 @@ fn is_agent_link(interface: &Interface) -> bool {
             && ipv4.all(of_agent)
 }
 
-/// True for the ENI of a task that has stopped. Until EC2 detaches it, the agent names it after the first three bytes of
-/// its MAC address, without leading zeros.
+/// True for the ENI of a task that has stopped. Until EC2 detaches it, the agent names it after the first three bytes
+/// of its MAC address, without leading zeros.
 fn is_parked(interface: &Interface) -> bool {
     let Some(mac) = interface.mac else { return false };
     let mut name = String::from("ecs");

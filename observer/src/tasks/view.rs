@@ -79,8 +79,8 @@ impl ContainerView {
 }
 
 impl TaskView {
-    /// A task with the details that its ARN contains: account, region and, in the long form, cluster. `None` if the text
-    /// is not the ARN of a task.
+    /// A task with the details that its ARN contains: account, region and, in the long form, cluster. `None` if the
+    /// text is not the ARN of a task.
     pub(super) fn new(arn: &str) -> Option<Self> {
         let parsed = Arn::parse(arn).filter(|arn| arn.kind() == "task" && !arn.name().is_empty())?;
         let mut task = Self { id: parsed.name().into(), ..Self::default() };

@@ -20,7 +20,7 @@ fn each_conflict_of_two_sources_is_decided_by_priority_and_reported() {
                 let [conflict] = &conflicts[..] else { panic!("{conflicts:?}") };
                 assert_eq!(conflict.attribute, attribute);
                 assert_ne!(conflict.source, believed);
-                // In whatever order they come.
+                // The order of the facts does not matter.
                 let (again, _) = Identity::default().merge(facts.into_iter().rev());
                 assert_eq!(again, identity);
             }
@@ -77,7 +77,7 @@ fn a_constant_attribute_is_set_once() {
     for (source, believed, conflicts) in [
         (Source::Imds, "eni-1", 1),
         (Source::Api, "eni-1", 1),
-        // A weightier source has the last word.
+        // A source of higher priority replaces the value.
         (Source::Agent, "eni-2", 0),
     ] {
         let (identity, against) = first.merge([eni("eni-2", source)]);

@@ -30,7 +30,7 @@ fn of_host() -> KnownInterface {
 #[test]
 fn tenants_keep_their_identity_until_they_are_long_gone() {
     let fact = |source, attribute, value: &str| Fact { attribute, value: value.into(), source };
-    let said = |facts: Vec<Fact>| BTreeMap::from([(Box::from("c1"), facts)]);
+    let facts_of_c1 = |facts: Vec<Fact>| BTreeMap::from([(Box::from("c1"), facts)]);
     let (linger, start) = (Duration::from_secs(10), Instant::now());
     let after = |seconds| (start + Duration::from_secs(seconds), linger);
     let refused = Recorder::default();
@@ -39,13 +39,13 @@ fn tenants_keep_their_identity_until_they_are_long_gone() {
         host.tenants.get("c1").and_then(|tenant| tenant.get(attribute).map(str::to_owned))
     };
 
-    host.learn_tenants(&said(vec![fact(Source::Docker, Attribute::TaskId, "t1")]), after(0), &refused);
+    host.learn_tenants(&facts_of_c1(vec![fact(Source::Docker, Attribute::TaskId, "t1")]), after(0), &refused);
     assert_eq!(get(&host, Attribute::TaskId).as_deref(), Some("t1"));
 
     // A value from a source of lower priority is rejected, and counted once.
     for seconds in [1, 2] {
         host.learn_tenants(
-            &said(vec![fact(Source::Agent, Attribute::TaskId, "t2")]),
+            &facts_of_c1(vec![fact(Source::Agent, Attribute::TaskId, "t2")]),
             after(seconds),
             &refused,
         );

@@ -65,7 +65,7 @@ pub(super) fn eni_addresses(eni: &EniReport) -> String {
     addresses.into_iter().filter(|address| !address.is_empty()).collect::<Vec<_>>().join(",")
 }
 
-/// Lines such as `by file: interface-id = eni-0a, subnet-id = subnet-0a`.
+/// Formats fields by source, in lines such as `by file: interface-id = eni-0a, subnet-id = subnet-0a`.
 pub(super) fn lines(fields: &BTreeMap<String, FieldReport>) -> Vec<String> {
     let mut by_source = BTreeMap::<&str, Vec<String>>::new();
     for (name, field) in fields {

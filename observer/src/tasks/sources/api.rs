@@ -1,7 +1,7 @@
 //! The Amazon ECS API, if credentials are available: ids of ENIs, including branch ENIs, and services.
 //!
-//! Only tasks that a source on this host lists are requested: each task once, many in one request. An answer is valid for
-//! the life of the task, because the ids of an ENI do not change while it is attached.
+//! Only tasks that a source on this host lists are requested: each task once, many in one request. An answer is valid
+//! for the life of the task, because the ids of an ENI do not change while it is attached.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

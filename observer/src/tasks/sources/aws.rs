@@ -1,7 +1,7 @@
 //! Signed requests to a JSON API of AWS.
 //!
-//! Credentials are searched in the order of the AWS SDKs: environment, profile files, web identity, the task's role, the
-//! instance's role. Of profiles only keys are used; `role_arn`, SSO and `credential_process` are not supported.
+//! Credentials are searched in the order of the AWS SDKs: environment, profile files, web identity, the task's role,
+//! the instance's role. Of profiles only keys are used; `role_arn`, SSO and `credential_process` are not supported.
 
 use std::{
     env,
@@ -176,7 +176,7 @@ fn endpoint(service: &str, region: &str, fips: bool, dual_stack: bool) -> String
     format!("https://{service}{fips}.{region}.{suffix}/")
 }
 
-/// A part of AWS with domains of its own.
+/// An AWS partition, which has its own domains.
 struct Partition {
     /// Prefix of its regions' names.
     regions: &'static str,

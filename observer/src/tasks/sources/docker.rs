@@ -1,7 +1,7 @@
 //! The Docker Engine: containers, their tasks and their namespaces.
 //!
-//! The ECS agent sets its labels last, so no task can pretend to be another. Of a container's environment, which may hold
-//! secrets, only one variable is read.
+//! The ECS agent sets its labels last, so no task can pretend to be another. Of a container's environment, which may
+//! hold secrets, only one variable is read.
 
 use std::{
     collections::{BTreeMap, HashMap},

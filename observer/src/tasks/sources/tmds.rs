@@ -1,7 +1,7 @@
 //! The task metadata endpoint, version 4, as the host reaches it: the only local source of service names.
 //!
-//! Each container has an endpoint id in its environment. The agent checks the id only, not the client. Its rate limit is
-//! shared with the tasks themselves, so this source requests each task once per change of its containers.
+//! Each container has an endpoint id in its environment. The agent checks the id only, not the client. Its rate limit
+//! is shared with the tasks themselves, so this source requests each task once per change of its containers.
 
 use std::{
     collections::BTreeMap,

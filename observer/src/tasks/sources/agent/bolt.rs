@@ -5,8 +5,8 @@
 //! transaction after the next. So if the newest transaction is the same before and after a walk, the walk has seen one
 //! state of the database. Otherwise the walk is repeated.
 //!
-//! The layout is bolt's version 2, in the byte order of the host. All offsets are checked against the bounds of the file,
-//! so a damaged database gives an error and never a panic.
+//! The layout is bolt's version 2, in the byte order of the host. All offsets are checked against the bounds of the
+//! file, so a damaged database gives an error and never a panic.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
@@ -106,7 +106,7 @@ impl Meta {
     }
 }
 
-/// One pass over the trees of a database.
+/// A pass over the trees of a database.
 struct Walk<'a> {
     file: &'a File,
     meta: Meta,
@@ -237,7 +237,7 @@ mod tests {
 
     use super::*;
 
-    /// 120 tasks, one of several pages, and a few metadata, each put by a transaction of its own; written by the Go
+    /// 120 tasks, one of several pages, and a few metadata, each stored by its own transaction; written by the Go
     /// implementation that agents use.
     const BBOLT: &[u8] = include_bytes!("testdata/bbolt-1.3.6.db.gz");
 

@@ -1,6 +1,7 @@
 //! The state that the ECS agent keeps on disk: the only local source of the ids of branch ENIs.
 //!
-//! The format is not documented. Anything unexpected in it is an error of the source, so that it never gives wrong values.
+//! The format is not documented. Anything unexpected in it is an error of the source, so that it never gives wrong
+//! values.
 
 mod bolt;
 mod state;
@@ -265,7 +266,7 @@ mod tests {
         let folder = folder();
         let path = folder.path().join(FILE);
         fs::write(&path, LEGACY).unwrap();
-        // As a file that was not changed just now.
+        // An old modification time, as of a file that has not just changed.
         let file = File::options().write(true).open(&path).unwrap();
         file.set_modified(std::time::SystemTime::now() - Duration::from_mins(1)).unwrap();
         let (version, _) = changed(folder.path(), None).unwrap().unwrap();
@@ -273,7 +274,7 @@ mod tests {
         fs::write(&path, LEGACY.replace("lab", "new")).unwrap();
         let (version, view) = changed(folder.path(), Some(version)).unwrap().unwrap();
         assert_eq!(view.tasks[0].get(Attribute::ClusterName), Some("new"));
-        // So young that another change could carry the same time: once more.
+        // The modification time is recent, so a later change could carry the same time: the file is read again.
         assert!(changed(folder.path(), Some(version)).unwrap().is_some());
     }
 }
