@@ -203,7 +203,7 @@ impl Replay {
     ) -> Result<InterfaceNumber, Failure> {
         self.interfaces.number(link, source, packet).ok_or_else(|| {
             Failure::Running(format!(
-                "{}: packet {} is of one interface more than the {} that replay tells apart: split the capture",
+                "{}: packet {} belongs to one more interface than replay supports ({}): split the capture",
                 self.report.capture,
                 self.report.packets,
                 self.interfaces.max()

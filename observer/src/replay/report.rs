@@ -48,8 +48,8 @@ pub(super) struct Report {
     pub(super) other_link: BTreeMap<String, u64>,
     /// Packets recorded as egress because both ends are local.
     pub(super) both_local: u64,
-    /// Packets of `lost` and `non_ip` that are too short for a test run of the kernel. The parser of the programs, compiled
-    /// into this process, gave the reason.
+    /// Packets of `lost` and `non_ip` that are too short for a test run of the kernel. The parser of the programs,
+    /// compiled into this process, gave the reason.
     pub(super) refused: u64,
     /// Recorded packets with incomplete information, by note.
     pub(super) notes: BTreeMap<&'static str, u64>,
@@ -191,12 +191,12 @@ impl fmt::Display for Report {
     }
 }
 
-/// `1 packet`, `2 packets`
+/// Formats a count with a noun: `1 packet`, `2 packets`.
 fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// `: arp 12, other 3`
+/// Formats counts by name: `: arp 12, other 3`.
 fn listed<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> String {
     counts.fold(String::new(), |mut text, (name, count)| {
         let separator = if text.is_empty() { ": " } else { ", " };

@@ -1,12 +1,13 @@
-//! Super-packets: with segmentation or receive offload a host captures one large packet in place of several on the wire.
+//! Super-packets: with segmentation or receive offload a host captures one large packet in place of several on the
+//! wire.
 //!
-//! A capture does not contain the segment size, which the programs need. For TCP it follows from the handshake: no segment
-//! is larger than the MSS that the receiver announced, and none is larger than the MTU, which follows from the MSS that
-//! the host itself announced. Without a SYN in the capture, for UDP and in tunnels, the segment size is a guess by the
-//! MTU.
+//! A capture does not contain the segment size, which the programs need. For TCP it follows from the handshake: no
+//! segment is larger than the MSS that the receiver announced, and none is larger than the MTU, which follows from
+//! the MSS that the host itself announced. Without a SYN in the capture, for UDP and in tunnels, the segment size is
+//! a guess by the MTU.
 //!
-//! Lengths are those in the IP header. Bytes after the packet (padding, a frame check sequence, trailers of switches) do
-//! not count.
+//! Lengths are those in the IP header. Bytes after the packet (padding, a frame check sequence, trailers of switches)
+//! do not count.
 
 use std::collections::HashMap;
 
@@ -59,7 +60,7 @@ struct Announcement {
     mtu: u32,
 }
 
-/// One end of a connection, sending.
+/// One end of a connection, as the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Sender {
     interface: InterfaceNumber,
@@ -84,8 +85,8 @@ impl Segments {
         Self { mtu, least_mss: u32::MAX, largest: HashMap::default(), announced: HashMap::default() }
     }
 
-    /// The shape of a packet. `bytes` is the captured part of its frame, and `len` the frame's original length. `own` is
-    /// true if the interface's side sent it. Learns from SYNs.
+    /// The shape of a packet. `bytes` is the captured part of its frame, and `len` the frame's original length. `own`
+    /// is true if the interface's side sent it. Learns from SYNs.
     pub(super) fn shape(
         &mut self,
         interface: InterfaceNumber,

@@ -37,9 +37,9 @@ impl Sides {
         Self { mac, local: local.to_vec() }
     }
 
-    /// The direction of a frame. Rules, in order: the MAC address, the networks, the direction in the capture, and that a
-    /// packet to a multicast or broadcast address was received. The direction of a frame without a valid IP header does
-    /// not matter, because it belongs to no flow.
+    /// The direction of a frame. Rules, in order: the MAC address, the networks, the direction in the capture, and
+    /// that a packet to a multicast or broadcast address was received. The direction of a frame without a valid IP
+    /// header does not matter, because it belongs to no flow.
     pub(super) fn of(&self, frame: &Frame<'_>, packet: &Result<Packet, Skip>) -> Side {
         if let (Some(mac), Some((destination, source))) = (self.mac, frame.macs) {
             if Mac::from(source) == mac {
@@ -191,10 +191,14 @@ mod tests {
         let both = Sides::new(Some(US.into()), &["192.0.2.0/24".parse().unwrap()]);
         assert_eq!(Case { destination: US, ..PLAIN }.side(&both), IN, "the network says the opposite");
         assert_eq!(PLAIN.side(&both), OUT, "the MAC address says nothing");
-        let said = |direction| Case { given: Some(direction), ..PLAIN };
-        assert_eq!(said(Direction::Ingress).side(&mac), IN);
-        assert_eq!(said(Direction::Ingress).side(&both), OUT);
-        assert_eq!(said(Direction::Egress).side(&networks(&["0.0.0.0/0"])), OUT, "both ends are local");
+        let with_direction = |direction| Case { given: Some(direction), ..PLAIN };
+        assert_eq!(with_direction(Direction::Ingress).side(&mac), IN);
+        assert_eq!(with_direction(Direction::Ingress).side(&both), OUT);
+        assert_eq!(
+            with_direction(Direction::Egress).side(&networks(&["0.0.0.0/0"])),
+            OUT,
+            "both ends are local"
+        );
     }
 
     #[test]
