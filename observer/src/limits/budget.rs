@@ -380,8 +380,8 @@ mod tests {
         let limits = Limits { descriptors: 128, threads, ..host(1 << 30) };
         let budget = Budget::of(&limits, wanted(JSON)).unwrap();
         assert_eq!((budget.connections, budget.attach_at_once), (8, 4));
-        let said = budget.tight.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        assert!(said.contains("128 descriptors are enough for 10 interfaces"), "{said}");
+        let text = budget.tight.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(text.contains("128 descriptors are enough for 10 interfaces"), "{text}");
     }
 
     #[test]

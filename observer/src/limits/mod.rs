@@ -80,8 +80,8 @@ pub struct Limits {
     pub threads: Option<Limit>,
     /// Open descriptors (`RLIMIT_NOFILE`).
     pub descriptors: u64,
-    /// Locked memory in bytes (`RLIMIT_MEMLOCK`). `None` for no limit, and since Linux 5.11, which no longer charges maps
-    /// to it.
+    /// Locked memory in bytes (`RLIMIT_MEMLOCK`). `None` for no limit, and since Linux 5.11, which no longer charges
+    /// maps to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locked_memory: Option<u64>,
 }
