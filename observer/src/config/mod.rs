@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_printed_configuration_says_the_same_when_read() {
+    fn the_printed_configuration_is_equal_when_read() {
         let defaults = Config::from_settings(Settings::default()).unwrap();
         let again = Config::from_settings(read(&defaults.to_toml()).unwrap()).unwrap();
         assert_eq!(again.to_toml(), defaults.to_toml());
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_named_with_its_line() {
+    fn invalid_keys_and_values_are_reported_with_their_line() {
         for (text, line, word) in [
             ("window = 10\nwidnow = 5", 2, "widnow"),
             ("\n\nwindow = \"ten\"", 3, "string"),

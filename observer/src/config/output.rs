@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_do_in_names_is_refused() {
+    fn values_invalid_in_file_names_are_rejected() {
         let some = |text: &str| Some(text.to_owned());
         refused(RecordSettings { account_id: some("12"), ..Default::default() }, "--account-id \"12\"");
         refused(RecordSettings { region: some("../etc"), ..Default::default() }, "--region \"../etc\"");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_is_given_twice_is_written_once() {
+    fn a_repeated_output_is_written_once() {
         let output = vec![cli::Output::Text, cli::Output::Jsonl, cli::Output::Text];
         let config = OutputConfig::new(RecordSettings { output, ..Default::default() }).unwrap();
         assert_eq!(config.outputs, [Output::Text, Output::Jsonl]);

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sources_say_is_of_the_subject() {
+    fn attributes_of_sources_belong_to_the_subject() {
         for field in Field::ALL {
             let said = field.attribute().is_some() || *field == Field::InterfaceId;
             assert_eq!(said, field.origin() == Origin::Subject, "{}", field.name());

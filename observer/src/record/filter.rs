@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_is_met_decides_and_all_of_its_conditions_must_hold() {
+    fn the_first_rule_whose_conditions_all_match_decides() {
         let subject = eni();
         let dns = flow(ENI, Direction::Egress, 17, ("10.0.0.5", "10.0.0.2"), (40_000, 53));
         for (rules, kept) in [
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_refused_in_one_line_that_names_it() {
+    fn invalid_rules_are_rejected_with_one_line_that_names_them() {
         for (text, words) in [
             ("", "keep or drop"),
             ("port=53", "keep or drop"),

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_format_is_refused_in_one_line_that_names_it() {
+    fn invalid_formats_are_rejected_with_one_line_that_names_them() {
         for (text, words) in [
             ("", "names no field"),
             ("   ", "names no field"),

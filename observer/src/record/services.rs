@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_is_refused() {
+    fn invalid_files_are_rejected() {
         for text in [
             "",
             "[]",

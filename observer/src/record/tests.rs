@@ -46,7 +46,7 @@ fn json_lines(batch: &Batch, context: &Context) -> Vec<Map<String, Json>> {
 }
 
 #[test]
-fn what_is_written_once_for_an_interface_is_what_each_record_says() {
+fn values_rendered_once_for_an_interface_are_those_of_each_record() {
     let batch = batch();
     for context in formats().into_iter().flat_map(|format| [context(format.clone()), Context::new(format)]) {
         let (mut text, mut json) = (TextLines::default(), JsonLines::default());
@@ -85,7 +85,7 @@ fn records_without_a_flow_have_aws_s_dashes() {
 }
 
 #[test]
-fn json_holds_what_text_holds_and_every_pair_once() {
+fn json_holds_the_values_of_text_and_every_key_once() {
     let batch = batch();
     for format in formats() {
         let context = context(format.clone());
@@ -144,16 +144,16 @@ fn an_eni_s_own_end_is_its_primary_address_and_the_packets_keep_theirs() {
         (Direction::Egress, ("2001:db8::6", "2001:db8::9"), ("2001:db8::6", "2001:db8::9")),
     ] {
         let flow = flow(ENI, direction, 17, ends, (1, 2));
-        let said = [Field::SrcAddr, Field::DstAddr].map(|field| of_flow(&context, &flow, field));
-        assert_eq!((said[0].as_str(), said[1].as_str()), logged);
+        let values = [Field::SrcAddr, Field::DstAddr].map(|field| of_flow(&context, &flow, field));
+        assert_eq!((values[0].as_str(), values[1].as_str()), logged);
         let packet = [Field::PktSrcAddr, Field::PktDstAddr].map(|field| of_flow(&context, &flow, field));
         assert_eq!((packet[0].as_str(), packet[1].as_str()), ends);
     }
 }
 
 #[test]
-fn traffic_path_is_told_within_the_vpc_alone() {
-    let told = |context: &Context, direction, destination| {
+fn traffic_path_is_set_only_within_the_vpc() {
+    let path_of = |context: &Context, direction, destination| {
         of_flow(context, &flow(ENI, direction, 6, ("10.0.0.5", destination), (1, 2)), Field::TrafficPath)
     };
     let (given, silent) = (context(Format::all()), Context::new(Format::all()));
@@ -166,7 +166,7 @@ fn traffic_path_is_told_within_the_vpc_alone() {
         (&silent, Direction::Egress, "10.0.200.1", "-"),
         (&silent, Direction::Egress, "169.254.169.254", "-"),
     ] {
-        assert_eq!(told(context, direction, destination), path, "{direction:?} to {destination}");
+        assert_eq!(path_of(context, direction, destination), path, "{direction:?} to {destination}");
     }
 }
 
@@ -181,7 +181,7 @@ fn services_are_those_of_the_addresses_in_the_packets() {
 }
 
 #[test]
-fn what_no_source_knows_is_what_the_user_said_of_the_host() {
+fn values_unknown_to_all_sources_are_the_users_defaults() {
     let lines = json_lines(&batch(), &context(Format::v2()));
     let of = |interface: &str| lines.iter().find(|line| line["interface_id"] == interface).unwrap();
     assert_eq!(of("veth1")["account_id"], "999999999999");
@@ -213,7 +213,7 @@ fn both_directions_have_one_community_id_and_it_is_that_of_other_tools() {
 }
 
 #[test]
-fn parity_leaves_out_what_aws_never_logs_and_nothing_else() {
+fn parity_omits_only_traffic_that_aws_never_logs() {
     let parity = Context { aws_parity: true, ..context(Format::v2()) };
     for (protocol, ends, ports, logged) in [
         (17, ("10.0.0.5", "169.254.169.253"), (40000, 53), false),
@@ -261,17 +261,17 @@ fn nodata_can_be_left_out() {
 }
 
 #[test]
-fn a_record_says_who_asked_first_where_the_window_shows_it() {
+fn initiator_is_set_if_the_window_shows_it() {
     let context = Context::new(Format::v2());
     let lines = json_lines(&batch(), &context);
-    let said = |protocol: u64, srcport: u64| {
+    let initiator = |protocol: u64, srcport: u64| {
         let of = |line: &&Map<String, Json>| line["protocol"] == protocol && line["srcport"] == srcport;
         lines.iter().find(of).unwrap().get("initiator").cloned().unwrap_or_default()
     };
-    assert_eq!(said(6, 40000), "source");
-    assert_eq!(said(6, 443), "destination");
-    assert_eq!(said(58, 0), "source");
-    assert_eq!((said(6, 1), said(17, 53)), (Json::Null, Json::Null));
+    assert_eq!(initiator(6, 40000), "source");
+    assert_eq!(initiator(6, 443), "destination");
+    assert_eq!(initiator(58, 0), "source");
+    assert_eq!((initiator(6, 1), initiator(17, 53)), (Json::Null, Json::Null));
 }
 
 #[test]

@@ -58,7 +58,7 @@ mod tests {
         [Reader::Athena, Reader::Duckdb, Reader::Clickhouse, Reader::Vector, Reader::Otel, Reader::Json];
 
     #[test]
-    fn every_reader_is_told_of_every_field_or_why_not() {
+    fn every_schema_names_every_field_or_fails_with_advice() {
         let format = Format::all();
         for reader in READERS {
             for output in [Output::Jsonl, Output::Text, Output::Parquet] {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_collector_reads_parquet_from_s3_alone_and_its_versions_are_named() {
+    fn the_collector_reads_parquet_only_from_s3_and_its_versions_are_named() {
         let format = Format::all();
         let of = |output, place: &'static str| {
             Layout { place: place.into(), ..layout(&format, output) }.print(Reader::Otel)
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_printed_that_would_read_from_nowhere() {
+    fn unreadable_locations_are_rejected() {
         let format = Format::v2();
         for reader in READERS.into_iter().filter(|reader| *reader != Reader::Json) {
             let layout = Layout { place: "gs://logs/fleet".into(), ..layout(&format, Output::Text) };
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_in_a_folder_s_name_ends_no_statement() {
+    fn quotes_in_folder_names_are_escaped() {
         let format = Format::v2();
         for reader in [Reader::Duckdb, Reader::Clickhouse] {
             let layout = Layout { place: "/o'log".into(), ..layout(&format, Output::Text) };

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_where_they_belong_however_they_get_there() {
+    fn direct_and_cached_writes_give_the_same_file() {
         // Not on tmpfs, which does not support direct writes.
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let path = directory.path().join("file");

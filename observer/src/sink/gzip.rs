@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_one_whole_member_after_every_unit() {
+    fn a_file_is_one_complete_member_after_every_unit() {
         let mut gzip = Gzip::new(b"head\n".to_vec());
         let (mut file, mut state, mut expected) = (Vec::new(), Checked::default(), b"head\n".to_vec());
         let long: Vec<u8> =

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_settled_is_what_was_given_less_what_was_told() {
+    fn unsettled_records_are_the_queued_minus_the_settled_ones() {
         let (queue, context) = (Arc::new(Queue::default()), Context::new(Format::v2()));
         let (one, batch) = (counts(&context), Arc::new(examples::batch()));
         let mut two = one;
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_is_full_takes_no_more_and_one_that_nobody_empties_keeps_nobody_waiting() {
+    fn a_full_queue_rejects_batches_and_an_abandoned_queue_blocks_no_sender() {
         let (queue, batch) = (Arc::new(Queue::default()), Arc::new(examples::batch()));
         let taken = (0..10).filter(|_| queue.offer(&batch)).count();
         assert_eq!(taken, WAITING + 1);

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn json_lines_end_with_the_last_whole_one() {
+    fn json_files_are_cut_after_the_last_complete_line() {
         let whole = b"{\"version\":2,\"end\":1}\n{\"version\":2,\"end\":2}\n";
         let name = format!("{STEM}_0123abcd.jsonl");
         for behind in [&b""[..], b"{\"version\":2,\"en", b"\0\0\0\0", b"{\"version\":2\0}\n", b"x\n"] {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn text_ends_with_the_last_line_that_can_be_read() {
+    fn text_files_are_cut_after_the_last_readable_line() {
         let mut gzip = Gzip::new(b"end action\n".to_vec());
         let mut file = Vec::new();
         let mut state = Checked::default();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_none_of_ours_can_have_left_is_set_aside() {
+    fn files_that_the_daemon_cannot_have_written_are_set_aside() {
         for (ending, content) in [
             ("jsonl", &b"\n{\"version\":2,\"end\":1}\n"[..]),
             ("jsonl", b"x\n"),
@@ -294,14 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_called_as_none_of_ours_is_left_alone() {
+    fn files_with_other_names_are_left_alone() {
         let (how, names, content) = after("csv", b"1,2");
         assert_eq!((how, content), (Vec::new(), b"1,2".to_vec()));
         assert_eq!(names, [format!(".{STEM}_0123abcd.csv{PART}")]);
     }
 
     #[test]
-    fn a_file_that_is_there_is_not_written_over() {
+    fn an_existing_file_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("AWSLogs");
         fs::create_dir_all(&folder).unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_writes_is_left_alone() {
+    fn files_that_another_process_writes_are_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("AWSLogs");
         let part = Part::create(&folder, STEM, "jsonl").unwrap();

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_accounts_and_regions_become_folders() {
+    fn only_accounts_and_regions_become_folders() {
         assert!(is_account("000000000001") && is_region("us-gov-west-1"));
         for text in ["", "12345678901", "1234567890123", "12345678901x", "../../etc/pa"] {
             assert!(!is_account(text), "{text}");

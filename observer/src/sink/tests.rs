@@ -61,7 +61,7 @@ fn after(window: Window, seconds: i64) -> Window {
 }
 
 #[test]
-fn every_output_holds_every_record_once_and_says_so() {
+fn every_output_holds_and_reports_every_record_once() {
     let setup = Setup::new(&[Output::Jsonl, Output::Text]);
     let sinks = setup.start();
     let records = setup.options.context.clone();
@@ -75,12 +75,12 @@ fn every_output_holds_every_record_once_and_says_so() {
         let found: Vec<_> = of_kind.flat_map(|file| lines(file).split_off(head)).collect();
         assert_eq!(found.len(), count, "{ending}");
     }
-    setup.seen.told(|told| {
-        assert_eq!(told.written.records() as usize, 2 * count);
-        assert_eq!(told.written.with_status(Status::NoData), 2);
-        assert_eq!(told.written.with_status(Status::SkipData), 2);
-        assert!(told.lost.is_empty() && told.failing.is_empty());
-        assert_eq!(told.files as usize, files.len());
+    setup.seen.reports(|reports| {
+        assert_eq!(reports.written.records() as usize, 2 * count);
+        assert_eq!(reports.written.with_status(Status::NoData), 2);
+        assert_eq!(reports.written.with_status(Status::SkipData), 2);
+        assert!(reports.lost.is_empty() && reports.failing.is_empty());
+        assert_eq!(reports.files as usize, files.len());
     });
 }
 
@@ -129,7 +129,7 @@ fn parquet_has_the_rows_of_text_in_every_format_and_after_every_unit() {
 }
 
 #[test]
-fn what_the_user_wants_in_no_output_is_told_once() {
+fn excluded_records_are_reported_once() {
     let mut setup = Setup::new(&[Output::Jsonl, Output::Text]);
     let mut context = Context::new(Format::v2());
     context.filter = Filter::new(vec!["drop srcport=0-9".parse().unwrap()]);
@@ -137,10 +137,10 @@ fn what_the_user_wants_in_no_output_is_told_once() {
     let sinks = setup.start();
     sinks.offer(flows(WINDOW, 25));
     sinks.finish(flows(after(WINDOW, 60), 3), &Deadline::never()).unwrap();
-    setup.seen.told(|told| {
-        assert_eq!(told.written.records(), 2 * 15);
-        assert_eq!(told.left_out.records(), 10 + 3);
-        assert!(told.lost.is_empty());
+    setup.seen.reports(|reports| {
+        assert_eq!(reports.written.records(), 2 * 15);
+        assert_eq!(reports.left_out.records(), 10 + 3);
+        assert!(reports.lost.is_empty());
     });
 }
 
@@ -210,7 +210,7 @@ fn the_records_of_a_window_are_in_a_file_before_the_next_window() {
         fs::remove_file(whole).unwrap();
     }
     sinks.finish(flows(after(WINDOW, 60), 0), &Deadline::never()).unwrap();
-    assert!(setup.seen.told(|told| told.lost.is_empty()));
+    assert!(setup.seen.reports(|reports| reports.lost.is_empty()));
 }
 
 #[test]
@@ -231,15 +231,15 @@ fn a_directory_that_goes_takes_its_records_and_the_next_ones_are_written() {
         let files = setup.files();
         let head = usize::from(output == Output::Text);
         assert_eq!(files.iter().map(|file| lines(file).len() - head).sum::<usize>(), 5);
-        setup.seen.told(|told| {
-            assert_eq!(told.written.records(), 3 + 4 + 5);
-            assert_eq!(told.lost["file_gone"].records(), 3 + 4);
+        setup.seen.reports(|reports| {
+            assert_eq!(reports.written.records(), 3 + 4 + 5);
+            assert_eq!(reports.lost["file_gone"].records(), 3 + 4);
         });
     }
 }
 
 #[test]
-fn what_cannot_be_written_is_counted_and_later_records_are_written() {
+fn failed_writes_are_counted_and_later_records_are_written() {
     for output in [Output::Jsonl, Output::Text] {
         let setup = Setup::new(&[output]);
         let sinks = setup.start();
@@ -250,10 +250,10 @@ fn what_cannot_be_written_is_counted_and_later_records_are_written() {
         sinks.offer(flows(after(WINDOW, 60), 4));
         setup.wait_for(3 + 4);
         sinks.finish(flows(after(WINDOW, 120), 0), &Deadline::never()).unwrap();
-        setup.seen.told(|told| {
-            assert_eq!(told.lost["write_error"].records(), 3);
-            assert_eq!(told.written.records(), 4);
-            assert_eq!(told.failing, [true, false]);
+        setup.seen.reports(|reports| {
+            assert_eq!(reports.lost["write_error"].records(), 3);
+            assert_eq!(reports.written.records(), 4);
+            assert_eq!(reports.failing, [true, false]);
         });
     }
 }
@@ -275,10 +275,10 @@ fn a_window_that_waits_too_long_is_counted() {
         sinks.offer(flows(after(WINDOW, number * 60), 2000));
     }
     sinks.finish(flows(after(WINDOW, 200 * 60), 1), &Deadline::never()).unwrap();
-    setup.seen.told(|told| {
-        let lost = told.lost.get("queue_full").map_or(0, Counts::records);
-        assert_eq!(told.written.records() + lost, 200 * 2000 + 1);
-        assert!(told.lost.keys().all(|reason| *reason == "queue_full"));
+    setup.seen.reports(|reports| {
+        let lost = reports.lost.get("queue_full").map_or(0, Counts::records);
+        assert_eq!(reports.written.records() + lost, 200 * 2000 + 1);
+        assert!(reports.lost.keys().all(|reason| *reason == "queue_full"));
     });
 }
 

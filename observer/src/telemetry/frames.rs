@@ -24,13 +24,13 @@ impl FrameMetrics {
             notes: counters(
                 registry,
                 "observer_notes_packets_total",
-                "Recorded packets with an incomplete or uncertain classification.",
+                "Recorded packets with truncated or unreadable headers, or without their first fragment.",
                 &["note"],
             )?,
             copied: counter(
                 registry,
                 "observer_copied_frames_total",
-                "Frames whose headers were copied before parsing: non-linear, tunnelled or super-packets.",
+                "Frames whose headers were copied before parsing: non-linear buffers, unusual headers or super-packets.",
             )?,
         };
         metrics.ledger_grew(&Ledger::default());

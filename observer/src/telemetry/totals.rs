@@ -96,13 +96,13 @@ impl Totals {
     /// Adds recorded traffic of an interface.
     pub(super) fn recorded(&self, subject: &Subject, direction: Direction, protocol: Protocol, by: Traffic) {
         let names = SERVICE.map(|attribute| subject.identity.get(attribute).unwrap_or(""));
-        let [cluster, service, family, mode] = if self.is_told_apart(names) { names } else { OTHERS };
+        let [cluster, service, family, mode] = if self.has_own_series(names) { names } else { OTHERS };
         let labels = [cluster, service, family, mode, direction.as_str(), protocol.as_str()];
         self.packets.with_label_values(&labels).inc_by(by.packets);
         self.bytes.with_label_values(&labels).inc_by(by.bytes);
     }
 
-    fn is_told_apart(&self, names: [&str; 4]) -> bool {
+    fn has_own_series(&self, names: [&str; 4]) -> bool {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         let names = names.map(str::to_owned);
         services.contains(&names) || services.len() < MAX_SERVICES && services.insert(names)
@@ -132,17 +132,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_beyond_the_bound_share_their_series() {
+    fn services_beyond_the_limit_share_their_series() {
         let totals = Totals::new(&Registry::new()).unwrap();
         let family = |number: usize| {
             let name = format!("batch-{number}");
             ["", "", &name, ""].map(str::to_owned)
         };
         for number in 0..MAX_SERVICES {
-            assert!(totals.is_told_apart(family(number).each_ref().map(String::as_str)));
+            assert!(totals.has_own_series(family(number).each_ref().map(String::as_str)));
         }
-        assert!(!totals.is_told_apart(family(MAX_SERVICES).each_ref().map(String::as_str)));
-        assert!(totals.is_told_apart(family(0).each_ref().map(String::as_str)));
+        assert!(!totals.has_own_series(family(MAX_SERVICES).each_ref().map(String::as_str)));
+        assert!(totals.has_own_series(family(0).each_ref().map(String::as_str)));
         assert_eq!(totals.packets.collect().len(), 1);
     }
 }

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_an_error_is_read_and_anything_else_is_a_status() {
+    fn an_error_document_is_parsed_and_other_bodies_leave_the_status() {
         let document = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Access\n Denied</Message>\
                         <RequestId>4442587FB7D0A2F9</RequestId></Error>";
         let answer = Answer::new(403, document);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_one_file_is_told_from_what_is_wrong_with_all() {
+    fn failures_of_one_file_are_distinguished_from_failures_of_all_files() {
         for (status, code, scope) in [
             (403, "AccessDenied", Scope::File),
             (403, "", Scope::File),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_error_is_one_cause_however_it_is_worded() {
+    fn the_same_error_with_another_text_is_the_same_cause() {
         let error = |took: &str| {
             let source = HttpError::new(HttpErrorKind::Connect, io::Error::other(format!("in {took}")));
             Failure::of_store(&object_store::Error::Generic { store: "S3", source: Box::new(source) })
@@ -323,13 +323,13 @@ mod tests {
         let (one, other) = (error("1.2ms"), error("3.4ms"));
         assert_ne!(one.text, other.text);
         assert_eq!(one.cause, other.cause);
-        let said = |message: &str| {
+        let denied_with = |message: &str| {
             let document = format!("<Code>AccessDenied</Code><Message>{message}</Message>");
             let source = HttpError::new(HttpErrorKind::Unknown, Answer::new(403, &document));
             Failure::of_store(&object_store::Error::Generic { store: "S3", source: Box::new(source) })
         };
-        assert_eq!(said("user 1").cause, said("user 2").cause);
-        assert_eq!(said("x").text, "403 AccessDenied x");
-        assert_eq!(said("x").refusal(), Refusal::Denied);
+        assert_eq!(denied_with("user 1").cause, denied_with("user 2").cause);
+        assert_eq!(denied_with("x").text, "403 AccessDenied x");
+        assert_eq!(denied_with("x").refusal(), Refusal::Denied);
     }
 }

@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_finished_files_of_ours_wait() {
+    fn only_finished_record_files_wait() {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("AWSLogs/123456789012/vpcflowlogs");
         fs::create_dir_all(&folder).unwrap();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_is_found_by_the_next_run_and_dropped_first() {
+    fn files_set_aside_are_found_by_the_next_run_and_dropped_first() {
         let (directory, mut spool) = folder_with(&[1, 2, 3]);
         let first = spool.take().unwrap();
         let second = spool.take().unwrap();

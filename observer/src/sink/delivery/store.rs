@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_place_is_refused_in_one_line() {
+    fn invalid_destinations_are_rejected_with_one_line() {
         for (url, words) in [
             ("", "s3://BUCKET/PREFIX"),
             ("bucket", "s3://BUCKET/PREFIX"),
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn places_of_all_kinds_are_taken() {
+    fn destinations_of_all_kinds_are_accepted() {
         for url in ["s3://bucket", "s3://my.bucket-1/logs/host/", "gs://my_bucket/logs"] {
             assert_eq!(Store::new(url, &StoreOptions::default()).unwrap().url(), url);
         }

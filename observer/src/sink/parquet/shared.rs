@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_those_of_the_format() {
+    fn runs_match_the_specification() {
         let written = |numbers: &[u32], bits| {
             let mut out = Vec::new();
             write_hybrid(numbers, bits, &mut out);

@@ -26,30 +26,30 @@ pub(super) struct Reports {
 pub(super) struct Seen(Mutex<Reports>);
 
 impl Seen {
-    pub(super) fn told<T>(&self, read: impl FnOnce(&mut Reports) -> T) -> T {
+    pub(super) fn reports<T>(&self, read: impl FnOnce(&mut Reports) -> T) -> T {
         read(&mut self.0.lock().unwrap())
     }
 }
 
 impl SinkObserver for Seen {
     fn written(&self, _: Output, counts: &Counts) {
-        self.told(|told| told.written += *counts);
+        self.reports(|reports| reports.written += *counts);
     }
 
     fn lost(&self, _: Output, counts: &Counts, reason: SinkLoss) {
-        self.told(|told| *told.lost.entry(reason.as_str()).or_default() += *counts);
+        self.reports(|reports| *reports.lost.entry(reason.as_str()).or_default() += *counts);
     }
 
     fn left_out(&self, counts: &Counts) {
-        self.told(|told| told.left_out += *counts);
+        self.reports(|reports| reports.left_out += *counts);
     }
 
     fn failing(&self, _: Output, failing: bool) {
-        self.told(|told| told.failing.push(failing));
+        self.reports(|reports| reports.failing.push(failing));
     }
 
     fn finished(&self, _: Output) {
-        self.told(|told| told.files += 1);
+        self.reports(|reports| reports.files += 1);
     }
 
     fn recovered(&self, _: Recovered) {}
@@ -83,10 +83,10 @@ impl Setup {
     /// Waits until this number of records is written or lost.
     pub(super) fn wait_for(&self, records: u64) {
         for _ in 0..1000 {
-            let told = self
-                .seen
-                .told(|told| told.written.records() + told.lost.values().map(Counts::records).sum::<u64>());
-            if told >= records {
+            let reports = self.seen.reports(|reports| {
+                reports.written.records() + reports.lost.values().map(Counts::records).sum::<u64>()
+            });
+            if reports >= records {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
