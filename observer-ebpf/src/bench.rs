@@ -11,6 +11,7 @@ mod programs {
     mod cache;
     mod clock;
     mod fragments;
+    mod ledger;
     mod maps;
     mod object;
     mod owners;

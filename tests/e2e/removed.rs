@@ -64,7 +64,8 @@ fn assert_whole(books: &Books, interface: &Interface, (start, end): (i64, i64)) 
         let missed = missed.get(direction);
         let with_headers = Tally::new(missed.packets, missed.bytes + missed.packets * LINK_HEADER);
         let (crossed, counted) = (ledger.frames + with_headers, counters.frames.get(direction));
-        let told = format!("{direction}: frames seen and missed ({missed}), and those that the interface counted");
+        let told =
+            format!("{direction}: frames seen and missed ({missed}), and those that the interface counted");
         // A pair drops a frame behind the hook when the other end's queue is full, as on a busy machine. The interface
         // counts that as one of its drops, without bytes.
         if direction == Direction::Egress && counters.dropped > 0 {

@@ -114,7 +114,9 @@ impl Account {
     pub fn take_recorded(&mut self) -> impl Iterator<Item = (Direction, Protocol, Traffic)> {
         let before = std::mem::replace(&mut self.totalled, self.recorded);
         let recorded = self.recorded;
-        let sums = Direction::ALL.into_iter().flat_map(|direction| Protocol::ALL.map(|protocol| (direction, protocol)));
+        let sums = Direction::ALL
+            .into_iter()
+            .flat_map(|direction| Protocol::ALL.map(|protocol| (direction, protocol)));
         sums.filter_map(move |(direction, protocol)| {
             let of = |sums: &[[Traffic; Protocol::ALL.len()]; 2]| sums[direction as usize][protocol as usize];
             let new = of(&recorded) - of(&before);

@@ -26,7 +26,14 @@ pub(super) fn named(name: &str) -> Named {
 /// So many packets of 100 bytes of one flow, towards the interface, in the second after the window of a test begins.
 pub(super) fn delta(interface: u16, flow: u64, packets: u64) -> Delta {
     Delta {
-        key: FlowKey::new(number(interface), Direction::Ingress, Family::V6, 17, ([0, flow], [0, 1]), (flow as u16, 53)),
+        key: FlowKey::new(
+            number(interface),
+            Direction::Ingress,
+            Family::V6,
+            17,
+            ([0, flow], [0, 1]),
+            (flow as u16, 53),
+        ),
         counters: Counters {
             packets,
             bytes: packets * 100,

@@ -127,7 +127,8 @@ impl Kernel {
         let mut delta = delta(one, rng.u64(..6), rng.u64(1..4));
         (delta.counters.first_ms, delta.counters.last_ms) = (now_ms, now_ms);
         let direction = if rng.bool() { Direction::Ingress } else { Direction::Egress };
-        delta.key = FlowKey::new(number(one), direction, Family::V6, 17, ([0, rng.u64(..6)], [0, 1]), (7, 53));
+        delta.key =
+            FlowKey::new(number(one), direction, Family::V6, 17, ([0, rng.u64(..6)], [0, 1]), (7, 53));
         let traffic = Traffic { packets: delta.counters.packets, bytes: delta.counters.bytes };
         let loss = Loss { packets: traffic.packets, bytes: traffic.bytes };
         let ledger = &mut self.ledgers[usize::from(one)][direction as usize];
@@ -242,8 +243,10 @@ impl History {
             self.kernel.packet(&mut self.rng, self.now_ms);
         }
         let spilled = std::mem::take(&mut self.kernel.ring);
-        for (after_flip, delta) in
-            spilled.into_iter().map(|delta| (true, delta)).chain(counted.into_iter().map(|delta| (false, delta)))
+        for (after_flip, delta) in spilled
+            .into_iter()
+            .map(|delta| (true, delta))
+            .chain(counted.into_iter().map(|delta| (false, delta)))
         {
             self.accounts.add_drained(turn, after_flip, delta);
         }

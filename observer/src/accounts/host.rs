@@ -1,7 +1,4 @@
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use observer_ebpf::abi::Ledger;
 
@@ -220,7 +217,10 @@ impl Accounts {
     /// Begins a tick, before the cache is flipped and after all waiting events are handled.
     pub fn begin(&mut self, now_ms: i64) -> Turn {
         let is_over = self.window.is_over(now_ms);
-        Turn { next: is_over.then(|| self.window.next(now_ms, self.limits.window_seconds)), ..self.begin_last(now_ms) }
+        Turn {
+            next: is_over.then(|| self.window.next(now_ms, self.limits.window_seconds)),
+            ..self.begin_last(now_ms)
+        }
     }
 
     /// Begins the last tick of a run, which leaves the window to [`finish`](Self::finish).
@@ -414,7 +414,9 @@ impl Accounts {
             let subject = &interface.named.subject;
             let recorded = interface.account.take_recorded();
             outcome.recorded.extend(
-                recorded.map(|(direction, protocol, traffic)| (Arc::clone(subject), direction, protocol, traffic)),
+                recorded.map(|(direction, protocol, traffic)| {
+                    (Arc::clone(subject), direction, protocol, traffic)
+                }),
             );
         }
     }

@@ -229,13 +229,17 @@ mod tests {
                 "with traffic from before it was attached",
                 |it| {
                     it.attached("tc");
-                    it.account.miss(Uncounted::BeforeAttach, [Traffic { packets: 2, bytes: 80 }, Traffic::NONE]);
+                    it.account
+                        .miss(Uncounted::BeforeAttach, [Traffic { packets: 2, bytes: 80 }, Traffic::NONE]);
                 },
                 Line::Lossy(lost),
             ),
             (
                 "with a refused flow",
-                |it| it.account.refuse(observer_ebpf::abi::Direction::Ingress, Traffic { packets: 2, bytes: 80 }),
+                |it| {
+                    it.account
+                        .refuse(observer_ebpf::abi::Direction::Ingress, Traffic { packets: 2, bytes: 80 })
+                },
                 Line::Lossy(lost),
             ),
             ("with its programs removed", Interface::removed, Line::Lossy(Traffic::NONE)),

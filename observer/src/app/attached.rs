@@ -7,7 +7,8 @@ use crate::{
     accounts::Event,
     flow::InterfaceNumber,
     kernel::{
-        Attachment, Hook, KernelError, Loader, Programs, Reading, XdpPlan, gap::Gap, ledger::Ledgers, xdp::Refusal,
+        Attachment, Hook, KernelError, Loader, Programs, Reading, XdpPlan, gap::Gap, ledger::Ledgers,
+        xdp::Refusal,
     },
     tasks::{Interface, Observed},
     telemetry::Metrics,

@@ -28,4 +28,3 @@ impl Drop for StopOnDrop {
         let _ = self.0.send(Change::Stop);
     }
 }
-

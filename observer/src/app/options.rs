@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    outputs::short_hash,
     cli::{AttachName, HookName, LogLevel, XdpChanges, XdpModeName},
     config::Config,
     failure::Failure,
     kernel::{Hook, XdpMode, XdpWish, diagnostics, preflight},
     limits::{Wanted, is_in_memory},
+    outputs::short_hash,
     tasks::{ApiOptions, SourceOptions, TasksFile, WatchOptions},
 };
 

@@ -11,16 +11,10 @@ use std::{
 
 use super::{owners::Senders, watermark::Watermark};
 use crate::{
-    accounts::{
-        Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted, unseen::may_precede_hook,
-    },
+    accounts::{Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted, unseen::may_precede_hook},
     clock,
     flow::{Direction, InterfaceNumber, Room, Traffic},
-    kernel::{
-        Drain, KernelError, MAX_INTERFACES,
-        drain::Side,
-        drops::Dropped,
-    },
+    kernel::{Drain, KernelError, MAX_INTERFACES, drain::Side, drops::Dropped},
     record::Batch,
     sink::{Sinks, SinksError},
     telemetry::{Health, InterfaceStats, Metrics},
@@ -257,7 +251,8 @@ impl Tick {
                 self.senders = None;
             }
         }
-        accounts.read(|number| drain.ledger(number), |direction, growth| metrics.ledger_grew(direction, growth));
+        accounts
+            .read(|number| drain.ledger(number), |direction, growth| metrics.ledger_grew(direction, growth));
         Ok(())
     }
 
@@ -348,7 +343,10 @@ fn warn_of_refused(packets: u64, out_of_memory: bool) {
             "lost: more flows than fit into memory; a higher memory limit, a shorter --window or faster outputs help"
         );
     } else {
-        tracing::warn!(packets, "lost: more flows than a window may hold; --max-flows sets how many that are");
+        tracing::warn!(
+            packets,
+            "lost: more flows than a window may hold; --max-flows sets how many that are"
+        );
     }
 }
 

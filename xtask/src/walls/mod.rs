@@ -25,7 +25,10 @@ const DAEMON: &str = "observer";
 /// Crate roots: the name of the crate, and the files that rustc is given for it.
 const CRATES: [(&str, &[&str]); 4] = [
     (DAEMON, &["observer/src/lib.rs", "observer/src/main.rs"]),
-    ("observer-ebpf", &["observer-ebpf/src/lib.rs", "observer-ebpf/src/main.rs", "observer-ebpf/src/bench.rs"]),
+    (
+        "observer-ebpf",
+        &["observer-ebpf/src/lib.rs", "observer-ebpf/src/main.rs", "observer-ebpf/src/bench.rs"],
+    ),
     ("xtask", &["xtask/src/main.rs"]),
     (
         "tests",
@@ -58,7 +61,8 @@ fn broken(root: &Path, crates: &[(&str, &[&str])]) -> Result<Vec<String>> {
     for (name, roots) in crates {
         let mut graph = Graph::default();
         for file in *roots {
-            let tree = Tree::read(root, Path::new(file)).with_context(|| format!("reading the crate {name}"))?;
+            let tree =
+                Tree::read(root, Path::new(file)).with_context(|| format!("reading the crate {name}"))?;
             graph.add(&tree);
         }
         lines.extend(circles(&graph));

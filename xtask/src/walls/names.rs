@@ -74,7 +74,9 @@ impl Collector {
                     self.add(tree, before, line, is_reexport);
                 }
             }
-            UseTree::Name(name) if name.ident == "self" => push(before.clone(), false, before.last().cloned()),
+            UseTree::Name(name) if name.ident == "self" => {
+                push(before.clone(), false, before.last().cloned())
+            }
             UseTree::Name(name) => {
                 let name = name.ident.to_string();
                 push([before.clone(), vec![name.clone()]].concat(), false, Some(name));

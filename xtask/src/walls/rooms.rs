@@ -63,9 +63,9 @@ impl Rooms {
 
     /// Each room with each room that its row names.
     fn pairs(&self) -> impl Iterator<Item = (String, String)> {
-        self.0.iter().flat_map(|(from, allowed)| {
-            allowed.iter().flatten().map(move |to| (from.clone(), to.clone()))
-        })
+        self.0
+            .iter()
+            .flat_map(|(from, allowed)| allowed.iter().flatten().map(move |to| (from.clone(), to.clone())))
     }
 
     fn judge(&self, lines: &mut BTreeSet<String>, (file, line): (&Path, usize), from: &str, to: &str) {
@@ -75,7 +75,9 @@ impl Rooms {
                 lines.insert(format!("{place}: the table of rooms has no row for {from}"));
             }
             Some(Some(allowed)) if !allowed.contains(to) => {
-                lines.insert(format!("{place}: {from} may not import {to} (table of rooms in observer/src/lib.rs)"));
+                lines.insert(format!(
+                    "{place}: {from} may not import {to} (table of rooms in observer/src/lib.rs)"
+                ));
             }
             Some(_) => {}
         }

@@ -58,7 +58,8 @@ impl Tree {
                         Some((_, items)) => self.add(root, file, &below, path, items.clone())?,
                         None => {
                             let file = file_of(root, file, folder, &module)?;
-                            let below = if file.ends_with("mod.rs") { file.with_file_name("") } else { below };
+                            let below =
+                                if file.ends_with("mod.rs") { file.with_file_name("") } else { below };
                             self.add(root, &file, &below, path, parse(root, &file)?)?
                         }
                     };
@@ -106,7 +107,9 @@ fn file_of(root: &Path, from: &Path, folder: &Path, module: &ItemMod) -> Result<
 /// The value of a `#[path]`.
 fn given_path(attributes: &[Attribute]) -> Option<String> {
     attributes.iter().find(|attribute| attribute.path().is_ident("path")).and_then(|attribute| {
-        let Meta::NameValue(MetaNameValue { value: Expr::Lit(literal), .. }) = &attribute.meta else { return None };
+        let Meta::NameValue(MetaNameValue { value: Expr::Lit(literal), .. }) = &attribute.meta else {
+            return None;
+        };
         let Lit::Str(path) = &literal.lit else { return None };
         Some(path.value())
     })
