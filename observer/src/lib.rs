@@ -25,7 +25,7 @@
 //! | [`app`] | the daemon: start, threads, stop | all |
 //! | [`verbs`] | the work of each verb of the command line | all |
 //! | [`netns`] | network namespaces | – |
-//! | [`netlink`] | rtnetlink: links, addresses, namespaces | [`netns`] |
+//! | [`netlink`] | rtnetlink: links, addresses, namespaces | – |
 //! | [`ethtool`] | counters and features of a network device | [`netlink`] |
 //! | [`cgroup`] | control groups by id | [`netns`] |
 //! | [`clock`] | the time of day | – |

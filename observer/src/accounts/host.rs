@@ -291,6 +291,7 @@ impl Accounts {
     }
 
     /// Ends the last tick of a run: all that is held is released, and the window ends now.
+    #[expect(clippy::needless_pass_by_value, reason = "a turn ends once")]
     pub fn finish(&mut self, turn: Turn, annex: Annex) -> Outcome {
         self.complete(&turn.retired, &turn.next_flows);
         let mut outcome = self.outcome();

@@ -85,7 +85,7 @@ impl Interface {
         key: InterfaceKey,
         named: Named,
         patience_ms: i64,
-        base: [Ledger; 2],
+        base: &[Ledger; 2],
     ) -> Self {
         // Of what stays the same over a restart of the daemon, so that its series go on.
         let identity = (key.netns, key.ifindex, &named.subject.mac);
@@ -94,7 +94,7 @@ impl Interface {
             number,
             key,
             named,
-            account: Account::opened_at(base),
+            account: Account::opened_at(*base),
             claims: [Claim::default(); 2],
             explained: [Traffic::NONE; 2],
             stage: Stage::Open,
@@ -195,7 +195,7 @@ mod tests {
 
     fn interface() -> Interface {
         let key = InterfaceKey { netns: 7, birth: 7, ifindex: 2 };
-        Interface::new(number(1), key, named("eth0"), 100_000, [Ledger::default(); 2])
+        Interface::new(number(1), key, named("eth0"), 100_000, &[Ledger::default(); 2])
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Register {
     /// Opens an account under a number.
     pub(super) fn put(&mut self, number: InterfaceNumber, key: InterfaceKey, named: Named, patience_ms: i64) {
         if let Some(place) = self.places.get_mut(usize::from(number.get())) {
-            place.interface = Some(Box::new(Interface::new(number, key, named, patience_ms, place.base)));
+            place.interface = Some(Box::new(Interface::new(number, key, named, patience_ms, &place.base)));
         }
     }
 

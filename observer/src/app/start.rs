@@ -155,7 +155,8 @@ fn start_outputs(config: &Config, outputs: SinkOptions, metrics: &Arc<Metrics>) 
         let observer = ObserverRef::new(observer);
         worker("leftovers", move || leftovers.recover(&observer, inbox.as_ref()))
     });
-    // `outputs` ends here: the delivery ends once nobody can hand it a file.
+    // The delivery ends once nobody can hand it a file.
+    drop(outputs);
     Ok(Outputs { sinks, watermark, leftovers: leftovers.transpose()? })
 }
 

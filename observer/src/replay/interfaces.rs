@@ -41,7 +41,7 @@ pub(super) struct Interfaces {
     /// Largest number of interfaces.
     max: u16,
     /// By number, from 1.
-    interfaces: Vec<Interface>,
+    known: Vec<Interface>,
     numbers: HashMap<Key, InterfaceNumber>,
     /// Earlier results, by source and, in captures of `any`, index.
     cache: HashMap<(usize, Option<u32>), InterfaceNumber>,
@@ -61,7 +61,7 @@ impl Interfaces {
             identity,
             nameless,
             max,
-            interfaces: Vec::new(),
+            known: Vec::new(),
             numbers: HashMap::new(),
             cache: HashMap::new(),
         }
@@ -69,7 +69,7 @@ impl Interfaces {
 
     /// Number of interfaces.
     pub(super) const fn len(&self) -> usize {
-        self.interfaces.len()
+        self.known.len()
     }
 
     /// Largest number of interfaces.
@@ -79,17 +79,17 @@ impl Interfaces {
 
     /// The interfaces with their numbers.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (InterfaceNumber, &mut Interface)> {
-        self.interfaces.iter_mut().zip(1..).map(|(it, number)| (InterfaceNumber::new(number), it))
+        self.known.iter_mut().zip(1..).map(|(it, number)| (InterfaceNumber::new(number), it))
     }
 
     /// The accounts of all interfaces.
     pub(super) fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.interfaces.iter().map(|interface| &interface.account)
+        self.known.iter().map(|interface| &interface.account)
     }
 
     /// Name and identity of an interface.
     pub(super) fn subject(&self, number: InterfaceNumber) -> Arc<Subject> {
-        Arc::clone(&self.interfaces[usize::from(number.get()) - 1].subject)
+        Arc::clone(&self.known[usize::from(number.get()) - 1].subject)
     }
 
     /// The number of a packet's interface. `None` if the interface is new, and there are as many as possible already.
@@ -114,7 +114,7 @@ impl Interfaces {
     }
 
     fn add(&mut self, key: Key) -> Option<InterfaceNumber> {
-        let number = self.interfaces.len() as u16 + 1;
+        let number = self.known.len() as u16 + 1;
         if number > self.max {
             return None;
         }
@@ -122,14 +122,14 @@ impl Interfaces {
         if let Some(index) = key.index {
             name = format!("{name}:{index}");
         }
-        let is_taken = |name: &str| self.interfaces.iter().any(|it| *it.subject.interface_name == *name);
+        let is_taken = |name: &str| self.known.iter().any(|it| *it.subject.interface_name == *name);
         if is_taken(&name) {
             // One of these names is free, because there are more of them than interfaces.
-            let mut names = (2..=self.interfaces.len() + 1).map(|count| format!("{name}:{count}"));
+            let mut names = (2..=self.known.len() + 1).map(|count| format!("{name}:{count}"));
             name = names.find(|name| !is_taken(name)).unwrap_or(name);
         }
         let subject = Arc::new(Subject::named(&name, self.mac, Arc::clone(&self.identity)));
-        self.interfaces.push(Interface { subject, account: Account::default() });
+        self.known.push(Interface { subject, account: Account::default() });
         let number = InterfaceNumber::new(number);
         self.numbers.insert(key, number);
         Some(number)

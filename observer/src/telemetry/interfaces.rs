@@ -257,7 +257,7 @@ impl Collector for InterfaceCollector {
         for stats in &*self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) {
             families.add(stats);
         }
-        families.all().flat_map(|family| family.collect()).collect()
+        families.all().flat_map(Collector::collect).collect()
     }
 }
 

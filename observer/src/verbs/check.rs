@@ -43,7 +43,7 @@ struct Interface {
 }
 
 /// Prints what `run` would find; an error where it would not start.
-pub fn check(config: &Config, json: bool) -> Result<(), Failure> {
+pub(super) fn check(config: &Config, json: bool) -> Result<(), Failure> {
     preflight::check()?;
     let interfaces = xdp_wish(config).map(|wish| interfaces(config, wish)).transpose()?;
     let drops = drops::probe().map_or_else(

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Prints the report.
-pub fn show_tasks(config: &Config, json: bool, no_daemon: bool) -> Result<(), Failure> {
+pub(super) fn show_tasks(config: &Config, json: bool, no_daemon: bool) -> Result<(), Failure> {
     let runtime = async_runtime()?;
     let daemon =
         if no_daemon { None } else { runtime.block_on(telemetry::fetch_tasks(reachable(config.listen))) };

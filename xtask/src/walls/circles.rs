@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     path::Path,
 };
 
@@ -46,7 +47,8 @@ fn text(graph: &Graph, circle: &BTreeSet<&Path>) -> String {
     let mut text = format!("{} files import each other:", circle.len());
     for ((from, to), names) in ties {
         let names = names.into_iter().collect::<Vec<_>>().join(", ");
-        text += &format!("\n  {} takes {names} from {}", from.display(), to.display());
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n  {} takes {names} from {}", from.display(), to.display());
     }
     text
 }

@@ -75,7 +75,7 @@ impl Collector {
                 }
             }
             UseTree::Name(name) if name.ident == "self" => {
-                push(before.clone(), false, before.last().cloned())
+                push(before.clone(), false, before.last().cloned());
             }
             UseTree::Name(name) => {
                 let name = name.ident.to_string();

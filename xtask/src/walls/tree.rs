@@ -54,14 +54,12 @@ impl Tree {
                     let mut path = self.modules[index].path.clone();
                     path.push(module.ident.to_string());
                     let below = folder.join(module.ident.to_string());
-                    let child = match &module.content {
-                        Some((_, items)) => self.add(root, file, &below, path, items.clone())?,
-                        None => {
-                            let file = file_of(root, file, folder, &module)?;
-                            let below =
-                                if file.ends_with("mod.rs") { file.with_file_name("") } else { below };
-                            self.add(root, &file, &below, path, parse(root, &file)?)?
-                        }
+                    let child = if let Some((_, items)) = &module.content {
+                        self.add(root, file, &below, path, items.clone())?
+                    } else {
+                        let file = file_of(root, file, folder, &module)?;
+                        let below = if file.ends_with("mod.rs") { file.with_file_name("") } else { below };
+                        self.add(root, &file, &below, path, parse(root, &file)?)?
                     };
                     children.push(child);
                 }
