@@ -51,7 +51,7 @@ impl Offloads {
             }
             for (command, on) in [(SET_GSO - 1, self.gso), (SET_TSO - 1, self.tso), (SET_GRO - 1, self.gro)] {
                 let is = ethtool(name, command, false)?;
-                ensure!(is == on, "ethtool command {command:#x} of {}: is {is}, not {on}", name);
+                ensure!(is == on, "ethtool command {command:#x} of {name}: is {is}, not {on}");
             }
             Ok(())
         })

@@ -60,7 +60,7 @@ impl Kernel {
     fn attach(&mut self, rng: &mut Rng) {
         let Some(one) = self.free.pop() else { return };
         self.born += 1;
-        let mut named = self.named(self.born);
+        let mut named = Self::named(self.born);
         named.awaits_identity = rng.u8(..4) == 0;
         named.older = rng.bool();
         let (number, key) = (number(one), key(self.born));
@@ -80,7 +80,7 @@ impl Kernel {
         self.events.push_back(Event::Attached { number, hook: "tc", missed: [missed, Traffic::NONE] });
     }
 
-    fn named(&self, netns: u64) -> Named {
+    fn named(netns: u64) -> Named {
         let mut named = named("eth0");
         let subject = crate::record::Subject { netns, ..(*named.subject).clone() };
         named.subject = subject.into();
@@ -94,7 +94,7 @@ impl Kernel {
 
     fn rename(&mut self, rng: &mut Rng) {
         let Some((one, netns)) = self.some_interface(rng) else { return };
-        let named = self.named(netns);
+        let named = Self::named(netns);
         self.events.push_back(Event::Rename { number: number(one), key: key(netns), named });
     }
 
@@ -146,9 +146,9 @@ impl Kernel {
         ledger.bytes += traffic.bytes;
         match fate {
             1 => {
-                let lost = &mut ledger.lost[LossReason::TableFull as usize];
-                lost.packets += loss.packets;
-                lost.bytes += loss.bytes;
+                let full = &mut ledger.lost[LossReason::TableFull as usize];
+                full.packets += loss.packets;
+                full.bytes += loss.bytes;
             }
             2 | 3 => self.ring.push(delta),
             4 => self.cache.extend([delta, rejected(DropReason::TcIngress)]),
@@ -259,7 +259,7 @@ impl History {
         let mut turn = self.accounts.begin(self.now_ms);
         self.drain(&mut turn);
         let outcome = self.accounts.end(turn, Annex::default());
-        self.write(outcome);
+        self.write(&outcome);
     }
 
     fn last_tick(&mut self) {
@@ -274,13 +274,13 @@ impl History {
             }
         }
         let outcome = self.accounts.finish(turn, Annex::default());
-        self.write(outcome);
+        self.write(&outcome);
         if let Some(late) = self.late.take() {
             self.accounts.add(late);
         }
     }
 
-    fn write(&mut self, outcome: Outcome) {
+    fn write(&mut self, outcome: &Outcome) {
         for batch in &outcome.batches {
             let mut heard = BTreeSet::new();
             let netns = |interface: InterfaceNumber| batch.subjects[&interface].netns;

@@ -213,8 +213,9 @@ mod tests {
 
     #[test]
     fn the_line_of_a_window_follows_from_what_passed() {
+        type Case = (&'static str, fn(&mut Interface), Line);
         let lost = Traffic { packets: 2, bytes: 80 };
-        let cases: [(&str, fn(&mut Interface), Line); 7] = [
+        let cases: [Case; 7] = [
             ("before it is attached", |_| {}, Line::Flows),
             ("attached and silent", |it| it.attached("tc"), Line::Silent),
             (
@@ -238,7 +239,7 @@ mod tests {
                 "with a refused flow",
                 |it| {
                     it.account
-                        .refuse(observer_ebpf::abi::Direction::Ingress, Traffic { packets: 2, bytes: 80 })
+                        .refuse(observer_ebpf::abi::Direction::Ingress, Traffic { packets: 2, bytes: 80 });
                 },
                 Line::Lossy(lost),
             ),
