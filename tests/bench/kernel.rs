@@ -2,7 +2,7 @@
 //! and with a variant that uses a per-CPU hash map.
 
 use anyhow::{Result, ensure};
-use observer::{flow::InterfaceNumber, kernel::ledger};
+use observer::flow::InterfaceNumber;
 use observer_ebpf::abi::names;
 
 use crate::{
@@ -117,7 +117,7 @@ fn live_flows(report: &mut Report, name: &str, flow_mask: u32, target: Option<Ta
     }
     let (drain, recorded) = reader.finish()?;
     let ledgers = drain.ledger(InterfaceNumber::new(1));
-    let lost = ledger::lost(&ledgers).packets;
+    let lost: u64 = ledgers.iter().flat_map(|ledger| ledger.lost).map(|loss| loss.packets).sum();
     let sent = (ROUNDS as u64 + 1) * u64::from(REPEAT);
     ensure!(recorded + lost == sent, "{sent} packets were sent, {recorded} recorded and {lost} lost");
     let spilled = ledgers[0].spilled as f64 / sent as f64 * 100.0;
