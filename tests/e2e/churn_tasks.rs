@@ -294,7 +294,8 @@ fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> R
     let file = fake_ecs::write(&lab.path("tasks.json"), [&EcsHost::ecs(eni_mac, "instance", 0xfff)])?;
     let daemon = lab
         .daemon()
-        .window(5)
+        // Records wait for a name as long as a window. The engine of a busy machine takes seconds to give one.
+        .window(15)
         // As it is by default: the engine alone tells too late of a container that ends at once.
         .sources(&["netns", "docker", "host"])
         .set("netns-dir", host.docker.netns_dir())
