@@ -296,7 +296,8 @@ fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> R
     let file = fake_ecs::write(&lab.path("tasks.json"), [&EcsHost::ecs(eni_mac, "instance", 0xfff)])?;
     let daemon = lab
         .daemon()
-        .window(5)
+        // Records wait for a name as long as a window. The engine of a busy machine takes seconds to give one.
+        .window(15)
         // The default sources: the engine alone reports a container that ends at once too late.
         .sources(&["netns", "docker", "host"])
         .set("netns-dir", host.docker.netns_dir())

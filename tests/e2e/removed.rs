@@ -42,7 +42,8 @@ fn remove_ingress_filters(interface: &Interface) -> Result<()> {
 
 fn replace_qdisc(interface: &Interface) -> Result<()> {
     remove_qdisc(interface)?;
-    tc(interface, &format!("qdisc add dev {} clsact", interface.name()))
+    // The daemon may have made one in the meantime.
+    tc(interface, &format!("qdisc replace dev {} clsact", interface.name()))
 }
 
 /// Waits until an interface's ledger has grown in both directions beyond `before`.

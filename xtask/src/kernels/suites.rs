@@ -99,15 +99,17 @@ fn numbers(version: &str) -> Vec<u32> {
     original.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
+/// URLs of package archives, by the label of the archive.
+type Mirrors = BTreeMap<String, String>;
+
 /// The mirrors in the system's sources, by archive label.
-fn mirrors(step: &Step) -> Result<BTreeMap<String, String>> {
+fn mirrors(step: &Step) -> Result<Mirrors> {
     let ask = || {
         let mut command = Command::new("apt-get");
         command.args(["indextargets", "--format", "$(LABEL)\t$(REPO_URI)", "Created-By: Packages"]);
         Ok::<_, anyhow::Error>(mirrors_in(&process::output(&mut command)?))
     };
-    let complete =
-        |mirrors: &BTreeMap<String, String>| SUITES.iter().all(|(label, _)| mirrors.contains_key(*label));
+    let complete = |mirrors: &Mirrors| SUITES.iter().all(|(label, _)| mirrors.contains_key(*label));
     let mut mirrors = ask()?;
     if !complete(&mirrors) {
         apt::update(step, "it does not know what its sources hold")?;
@@ -116,7 +118,7 @@ fn mirrors(step: &Step) -> Result<BTreeMap<String, String>> {
     Ok(mirrors)
 }
 
-fn mirrors_in(answer: &str) -> BTreeMap<String, String> {
+fn mirrors_in(answer: &str) -> Mirrors {
     answer
         .lines()
         .filter_map(|line| line.split_once('\t'))
@@ -124,7 +126,7 @@ fn mirrors_in(answer: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn sources(mirrors: &BTreeMap<String, String>) -> Result<String> {
+fn sources(mirrors: &Mirrors) -> Result<String> {
     let keyring = Path::new("/usr/share/keyrings/debian-archive-keyring.gpg");
     let options =
         if keyring.exists() { format!("[signed-by={}] ", keyring.display()) } else { String::new() };

@@ -55,9 +55,7 @@ pub(super) enum AwsError {
     Body(Box<dyn std::error::Error + Send + Sync>),
     #[error("the answer cannot be parsed: {0}")]
     Parse(#[from] serde_json::Error),
-    #[error("{url} is not the URL of an API: {source}")]
-    Address { url: String, source: hyper::http::Error },
-    #[error("{0} is not a URL")]
+    #[error("{0} is not the URL of an API")]
     Url(String),
 }
 
@@ -121,7 +119,7 @@ impl Aws {
             .header("x-amz-target", target)
             .header("x-amz-content-sha256", hex_sha256(body))
             .body(body.clone())
-            .map_err(|source| AwsError::Address { url: self.url.clone(), source })?;
+            .map_err(|_| AwsError::Url(self.url.clone()))?;
         let (mut head, body) = request.into_parts();
         self.signer.sign(&mut head, None).await.map_err(AwsError::Credentials)?;
         let answer = send(&self.client, Request::from_parts(head, body)).await?;
