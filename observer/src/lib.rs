@@ -10,11 +10,11 @@
 //! | [`flow`] | flows, and the table that merges counts into windows; pure | [`observer_ebpf::abi`] |
 //! | [`accounts`] | windows, the lives of interfaces, losses, and the equation; pure | [`flow`], [`record`], [`tasks`], [`observer_ebpf::abi`] |
 //! | [`record`] | fields and their rendering; pure | [`flow`], [`tasks`], [`text_file`] |
-//! | [`kernel`] | load, attach, drain; the only room that names aya | [`ethtool`], [`flow`], [`log`], [`netlink`], [`netns`], [`observer_ebpf::abi`], [`observer_ebpf::hash`] |
-//! | [`tasks`] | tasks of this host, their interfaces, and the sources that identify them | [`http`], [`log`], [`netlink`], [`netns`], [`text_file`], [`worker`] |
+//! | [`kernel`] | load, attach, drain; the only room that names aya | [`flow`], [`linux`], [`log`], [`worker`], [`observer_ebpf::abi`], [`observer_ebpf::hash`] |
+//! | [`tasks`] | tasks of this host, their interfaces, and the sources that identify them | [`http`], [`linux`], [`log`], [`text_file`], [`worker`] |
 //! | [`sink`] | files, standard output, delivery | [`flow`], [`http`], [`log`], [`record`], [`tasks`], [`worker`] |
 //! | [`schema`] | table definitions and pipelines for readers of the files | [`config`], [`record`], [`sink`] |
-//! | [`telemetry`] | metrics, health, the HTTP server | [`accounts`], [`clock`], [`flow`], [`http`], [`kernel`], [`netlink`], [`record`], [`sink`], [`tasks`], [`observer_ebpf::abi`] |
+//! | [`telemetry`] | metrics, health, the HTTP server | [`accounts`], [`flow`], [`http`], [`kernel`], [`linux`], [`record`], [`sink`], [`tasks`], [`observer_ebpf::abi`] |
 //! | [`limits`] | limits on memory, CPU time, threads and descriptors, and sizes that fit them | [`flow`], [`kernel`], [`sink`] |
 //! | [`cli`] | the verbs and flags of the command line | [`config`], [`schema`], [`sink`], [`tasks`] |
 //! | [`config`] | the settings: flags, variables and the file merged | [`http`], [`kernel`], [`log`], [`record`], [`sink`], [`tasks`], [`text_file`] |
@@ -24,11 +24,7 @@
 //! | [`replay`] | records from a capture | [`accounts`], [`config`], [`failure`], [`flow`], [`kernel`], [`outputs`], [`record`], [`sink`], [`tasks`], [`worker`], [`observer_ebpf::abi`], [`observer_ebpf::packet`] |
 //! | [`app`] | the daemon: start, threads, stop | all |
 //! | [`verbs`] | the work of each verb of the command line | all |
-//! | [`netns`] | network namespaces | – |
-//! | [`netlink`] | rtnetlink: links, addresses, namespaces | – |
-//! | [`ethtool`] | counters and features of a network device | [`netlink`] |
-//! | [`cgroup`] | control groups by id | [`netns`] |
-//! | [`clock`] | the time of day | – |
+//! | [`linux`] | the operating system's interfaces used by several rooms: namespaces, rtnetlink, ethtool, control groups, the clock | – |
 //! | [`log`] | the log on standard error, which never blocks | – |
 //! | [`http`] | HTTP clients | – |
 //! | [`text_file`] | text files that users write | – |
@@ -36,20 +32,16 @@
 
 pub mod accounts;
 pub mod app;
-pub mod cgroup;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod ethtool;
 pub mod failure;
 pub mod flow;
 pub mod given;
 pub mod http;
 pub mod kernel;
 pub mod limits;
+pub mod linux;
 pub mod log;
-pub mod netlink;
-pub mod netns;
 pub mod outputs;
 pub mod record;
 pub mod replay;

@@ -20,9 +20,9 @@ use anyhow::Result;
 use aya::programs::{TestRun, TestRunOptions};
 use loaded::{INTERFACE, Load, Loaded, outcome};
 use observer::{
-    clock,
     flow::InterfaceNumber,
     kernel::{Drain, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace, preflight},
+    linux::clock,
 };
 use observer_ebpf::{
     abi::{Clock, Direction, LossReason, Note},

@@ -6,7 +6,6 @@ use observer_ebpf::abi::Clock;
 
 use super::options;
 use crate::{
-    cgroup::Cgroups,
     config::Config,
     failure::Failure,
     kernel::{
@@ -15,6 +14,7 @@ use crate::{
         grace::Grace,
         preflight,
     },
+    linux::cgroup::Cgroups,
 };
 
 /// The loader, and all that reads the maps.

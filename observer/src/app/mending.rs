@@ -12,7 +12,7 @@ use crate::{
     accounts::Event,
     flow::Traffic,
     kernel::{KernelError, Missing, Reading, carried::carried},
-    netlink::{LinkCounters, Netlink},
+    linux::netlink::{LinkCounters, Netlink},
     tasks::{Interface, InterfaceKey, mac_of},
 };
 

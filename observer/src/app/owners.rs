@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    cgroup::Cgroups,
     kernel::{Drain, KernelError},
+    linux::cgroup::Cgroups,
     record::Owners,
     tasks::container_in,
 };

@@ -40,7 +40,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        netns::Netns,
+        linux::netns::Netns,
         tasks::{Attribute, Fact, Identity, Interface, Source},
     };
 

@@ -12,9 +12,9 @@ use std::{
 use super::{owners::Senders, watermark::Watermark};
 use crate::{
     accounts::{Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted, unseen::may_precede_hook},
-    clock,
     flow::{Direction, InterfaceNumber, Room, Traffic},
     kernel::{Drain, KernelError, MAX_INTERFACES, drain::Side, drops::Dropped},
+    linux::clock,
     record::Batch,
     sink::{Sinks, SinksError},
     telemetry::{Health, InterfaceStats, Metrics},

@@ -24,11 +24,9 @@ use crate::{
         gap::Balance,
         unseen::Counting,
     },
-    clock,
     flow::{InterfaceNumber, Traffic},
     kernel::{self, Presence, ledger::Ledgers},
-    netlink::LinkCounters,
-    netns::Netns,
+    linux::{clock, netlink::LinkCounters, netns::Netns},
     tasks::{Interface, InterfaceKey, LinkKind},
     worker::QueueWorker,
 };

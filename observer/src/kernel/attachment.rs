@@ -22,7 +22,7 @@ use super::{
     syscall,
     xdp::{self, Refusal, XdpMode, XdpPlan},
 };
-use crate::{netlink::Netlink, netns::Netns};
+use crate::linux::{netlink::Netlink, netns::Netns};
 
 /// Way of attaching TC programs to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,10 @@ use std::{fs, thread, time::Duration};
 use observer_ebpf::abi::Ledger;
 
 use super::ledger::Ledgers;
-use crate::{ethtool, flow::InterfaceNumber, netlink::LinkCounters, netns::Netns};
+use crate::{
+    flow::InterfaceNumber,
+    linux::{ethtool, netlink::LinkCounters, netns::Netns},
+};
 
 /// Device counters and ledger of an interface, read together.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use std::{io, os::fd::BorrowedFd, thread, time::Duration};
 
 use observer_ebpf::abi::Direction;
 
-use crate::{
+use crate::linux::{
     netlink::{FilterId, Netlink, Side},
     netns::Netns,
 };

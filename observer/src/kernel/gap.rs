@@ -7,8 +7,7 @@ use observer_ebpf::abi::Ledger;
 use super::{carried::carried, ledger::Ledgers};
 use crate::{
     flow::{InterfaceNumber, Traffic},
-    netlink::LinkCounters,
-    netns::Netns,
+    linux::{netlink::LinkCounters, netns::Netns},
 };
 
 /// Device counters of an interface just before programs are attached to it.

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::KernelError;
-use crate::netns::Netns;
+use crate::linux::netns::Netns;
 
 /// Runs `work` inside a namespace, which may be the daemon's own.
 ///

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     flow::Action,
-    netns::Netns,
+    linux::netns::Netns,
     tasks::{
         Attribute, Fact, Identity, Interface, InterfaceKey, LinkKind, Mac, Observed, Source, hostile::hostile,
     },

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use ipnet::IpNet;
 
-use crate::{
+use crate::linux::{
     netlink::{Address, Link, NetnsId},
     netns::Netns,
 };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use super::{Appeared, Interface, InterfaceKey, LinkKind, OtherDevice, resolve::NetnsName};
-use crate::{
+use crate::linux::{
     netlink::{Address, Link, LinkCounters, NetnsId},
     netns::Netns,
 };

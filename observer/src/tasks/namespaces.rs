@@ -17,9 +17,11 @@ use super::{
     view::ContainerView,
 };
 use crate::{
+    linux::{
+        netlink::{Change, Event, Netlink, NetnsId},
+        netns::Netns,
+    },
     log::Logged,
-    netlink::{Change, Event, Netlink, NetnsId},
-    netns::Netns,
 };
 
 /// The network namespaces of this host, by inode.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::netns::Netns;
+use crate::linux::netns::Netns;
 
 /// Age at which an empty file no longer counts as a future namespace file.
 const MAKING: Duration = Duration::from_secs(2);

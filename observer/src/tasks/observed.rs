@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{Identity, Interface};
-use crate::netlink::LinkCounters;
+use crate::linux::netlink::LinkCounters;
 
 /// Key of an interface, unique over the life of this process.
 ///

@@ -140,7 +140,7 @@ fn inode_of(target: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netns::Netns;
+    use crate::linux::netns::Netns;
 
     #[test]
     fn the_namespace_of_this_process_is_found() {

@@ -34,7 +34,7 @@ use super::{
     watch_handle::{CloseOnDrop, Output, WatchHandle},
 };
 use crate::{
-    netlink::{Events, NetnsId},
+    linux::netlink::{Events, NetnsId},
     worker::Worker,
 };
 

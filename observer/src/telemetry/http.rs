@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{health::Health, metrics::Metrics, server::Server};
 use crate::{
-    clock,
     http::plain,
+    linux::clock,
     tasks::{Board, Report},
 };
 

@@ -22,7 +22,7 @@ use crate::{
     accounts::{Protocol, Uncounted},
     flow::{Direction, Traffic},
     kernel::{drain::DrainReport, xdp::Reason},
-    netlink,
+    linux::netlink,
     record::Subject,
 };
 

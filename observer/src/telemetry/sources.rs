@@ -2,7 +2,7 @@ use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::registry::{counters, gauges, register};
 use crate::{
-    clock,
+    linux::clock,
     tasks::{Attribute, Source, SourceObserver},
 };
 

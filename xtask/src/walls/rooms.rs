@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_file_lies_in_the_room_of_its_folder() {
         assert_eq!(room(Path::new("observer/src/flow/table.rs")).as_deref(), Some("flow"));
-        assert_eq!(room(Path::new("observer/src/clock.rs")).as_deref(), Some("clock"));
+        assert_eq!(room(Path::new("observer/src/worker.rs")).as_deref(), Some("worker"));
         assert_eq!(room(Path::new("observer/src/main.rs")), None);
         assert_eq!(room(Path::new("xtask/src/main.rs")), None);
     }

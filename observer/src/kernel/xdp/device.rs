@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, io, os::fd::AsFd};
 use aya::programs::loaded_programs;
 
 use crate::{
-    ethtool::{self, Channels},
     kernel::{KernelError, namespace::inside},
-    netlink::{Link, Netlink},
-    netns::Netns,
+    linux::{
+        ethtool::{self, Channels},
+        netlink::{Link, Netlink},
+        netns::Netns,
+    },
 };
 
 /// Name of the GRO offload.

@@ -20,7 +20,7 @@ pub use refusal::{Objection, Reason, Refusal};
 
 use self::device::Device;
 use super::{KernelError, preflight::KernelVersion};
-use crate::netns::Netns;
+use crate::linux::netns::Netns;
 
 /// Decides how XDP counts the ingress of one interface.
 ///

@@ -5,7 +5,7 @@ use super::{
     mode::{XdpChanges, XdpMode, XdpPlan, XdpWish},
     refusal::{Objection, Reason, Refusal},
 };
-use crate::{ethtool::Channels, kernel::preflight::KernelVersion};
+use crate::{kernel::preflight::KernelVersion, linux::ethtool::Channels};
 
 /// Hardware merging. Generic mode switches these off and not on again (`generic_xdp_install`). In
 /// native mode it depends on the driver.

@@ -57,7 +57,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::message::{Messages, Request};
+    use crate::linux::netlink::message::{Messages, Request};
 
     fn read(family: i32, prefix: u8, attributes: &[(u16, &[u8])]) -> Option<Address> {
         let header = [family as u8, prefix, 0, 0, 3, 0, 0, 0];

@@ -132,7 +132,7 @@ fn counters(value: &[u8]) -> Option<LinkCounters> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::message::{Messages, Request};
+    use crate::linux::netlink::message::{Messages, Request};
 
     fn header(index: u32) -> [u8; HEADER] {
         let mut header = [0; HEADER];

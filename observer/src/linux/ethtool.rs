@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt, io, mem, net::UdpSocket, os::fd::AsRawFd};
 
-use crate::netlink::printable;
+use crate::linux::netlink::printable;
 
 const GET_DRIVER: u32 = 0x03;
 const GET_STRINGS: u32 = 0x1b;

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::netns::unescaped;
+use crate::linux::netns::unescaped;
 
 /// `FILEID_KERNFS`: the handle is the ID of a kernfs node (Linux 5.5).
 const FILEID_KERNFS: i32 = 0xfe;

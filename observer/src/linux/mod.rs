@@ -1,0 +1,16 @@
+//! Interfaces of the operating system that several rooms use.
+//!
+//! Owns: their calls, and the decoding of the answers. In: a namespace, an interface's index. Out:
+//! typed answers. Imports no other room.
+//!
+//! - [`netns`]: network namespaces
+//! - [`netlink`]: rtnetlink
+//! - [`ethtool`]: driver, queues and offloads of a device
+//! - [`cgroup`]: control groups by ID
+//! - [`clock`]: UNIX time
+
+pub mod cgroup;
+pub mod clock;
+pub mod ethtool;
+pub mod netlink;
+pub mod netns;
