@@ -1,4 +1,5 @@
-//! Finds the eBPF object for the daemon to embed: the one in the repository, as long as it belongs to its sources.
+//! Finds the eBPF object for the daemon to embed: the one in the repository, as long as it belongs
+//! to its sources.
 
 use std::{
     env, io,
@@ -25,7 +26,8 @@ fn main() {
             println!("cargo::rerun-if-changed={}", object.display());
             println!("cargo::rustc-env={VARIABLE}={}", object.display());
         }
-        // Another object than the sources describe would share maps of another layout with the daemon.
+        // Another object than the sources describe would share maps of another layout with the
+        // daemon.
         Err(reason) => println!(
             "cargo::error=the eBPF objects in {} cannot be used: {reason}. Run `cargo xtask build`, which builds them anew",
             fresh::FOLDER

@@ -1,7 +1,7 @@
 //! Check that the eBPF objects of this folder match their sources.
 //!
-//! `observer/build.rs` and xtask include this file (`#[path]`), because a build script's dependency would be compiled a
-//! second time for the host.
+//! `observer/build.rs` and xtask include this file (`#[path]`), because a build script's dependency
+//! would be compiled a second time for the host.
 
 use std::{
     fs, io,
@@ -127,7 +127,8 @@ fn identity(package: &str) -> String {
     format!("{} {} ", quoted(package, "name = "), quoted(package, "version = "))
 }
 
-/// The dependencies of a package, each as the beginning of an identity: a name, with a version if it is ambiguous.
+/// The dependencies of a package, each as the beginning of an identity: a name, with a version if
+/// it is ambiguous.
 fn dependency_names(package: &str) -> Vec<String> {
     let list = package.split_once("\ndependencies = [").map_or("", |(_, rest)| rest);
     let list = list.split(']').next().unwrap_or_default();
@@ -140,7 +141,8 @@ fn quoted<'a>(package: &'a str, key: &str) -> &'a str {
     value.unwrap_or_default().trim_matches('"')
 }
 
-/// FNV-1a over parts and their lengths. It detects mistakes, not attacks, and must not depend on the compiler.
+/// FNV-1a over parts and their lengths. It detects mistakes, not attacks, and must not depend on
+/// the compiler.
 pub(crate) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut take = |byte: &u8| hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
@@ -179,7 +181,8 @@ mod tests {
     }
 
     fn record(root: &Path) {
-        let text = format!("{SOURCES} = {}\na.o = {}\n", sources(root).unwrap(), hash([&b"object"[..]]));
+        let text =
+            format!("{SOURCES} = {}\na.o = {}\n", sources(root).unwrap(), hash([&b"object"[..]]));
         fs::write(root.join(FOLDER).join(RECORD), text).unwrap();
     }
 

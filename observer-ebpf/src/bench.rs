@@ -1,5 +1,5 @@
-//! eBPF programs of the benchmarks: the packet path with varying flows, and programs to compare it with. In a separate
-//! object, because the daemon does not need them.
+//! eBPF programs of the benchmarks: the packet path with varying flows, and programs to compare it
+//! with. In a separate object, because the daemon does not need them.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![allow(clippy::inline_always, reason = "as in the library")]

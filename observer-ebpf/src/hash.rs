@@ -8,16 +8,17 @@ pub const WORDS: usize = 5;
 /// Number of secret factors, all odd.
 pub const FACTORS: usize = WORDS + HALVES;
 
-/// Number of words whose upper halves have a second factor. The first words hold addresses in network byte order, so
-/// the byte in which neighbours differ is the uppermost one on a little-endian host. One multiplication would shift
-/// these bits out of the word: 65,536 pairs of addresses in two /24 networks would have 256 hashes.
+/// Number of words whose upper halves have a second factor. The first words hold addresses in
+/// network byte order, so the byte in which neighbours differ is the uppermost one on a
+/// little-endian host. One multiplication would shift these bits out of the word: 65,536 pairs of
+/// addresses in two /24 networks would have 256 hashes.
 const HALVES: usize = 4;
 
 /// Hashes five words. The upper bits are the best ones.
 ///
-/// A multilinear hash over the halves of the words: for two keys, every difference of sums is equally likely. The last
-/// two steps (as in `SplitMix64`) scatter the sums of consecutive keys, which with unlucky factors would fall on few
-/// sets.
+/// A multilinear hash over the halves of the words: for two keys, every difference of sums is
+/// equally likely. The last two steps (as in `SplitMix64`) scatter the sums of consecutive keys,
+/// which with unlucky factors would fall on few sets.
 #[inline(always)]
 pub fn hash(word: impl Fn(usize) -> u64, factor: impl Fn(usize) -> u64) -> u64 {
     /// 2^64 divided by the golden ratio.
@@ -65,7 +66,11 @@ mod tests {
         [upper.to_be(), lower.to_be()]
     }
 
-    fn key((source, destination): ([u64; 2], [u64; 2]), (from, to): (u16, u16), interface: u16) -> FlowKey {
+    fn key(
+        (source, destination): ([u64; 2], [u64; 2]),
+        (from, to): (u16, u16),
+        interface: u16,
+    ) -> FlowKey {
         FlowKey {
             source,
             destination,
@@ -99,7 +104,9 @@ mod tests {
         let one = v4(0x0a00_0001);
         let dns = (53, 53);
         let patterns: [Pattern<'_>; 15] = [
-            ("addresses of two /24", &|n| key((v4(0x0a00_0000 + low(n)), v4(0x0a00_0100 + high(n))), dns, 3)),
+            ("addresses of two /24", &|n| {
+                key((v4(0x0a00_0000 + low(n)), v4(0x0a00_0100 + high(n))), dns, 3)
+            }),
             ("sources in a row", &|n| key((v4(0x0a00_0000 + n), one), dns, 3)),
             ("the same lower 19 bits", &|n| key((v4(n << 19), one), dns, 3)),
             ("differences that cancel out by xor", &|n| {
@@ -113,12 +120,20 @@ mod tests {
                 key(if n & 1 == 0 { (a, b) } else { (b, a) }, dns, 3)
             }),
             ("source ports in a row", &|n| key((one, one), (1024 + n as u16, 443), 3)),
-            ("source and destination ports", &|n| key((one, one), (low(n) as u16, high(n) as u16), 3)),
+            ("source and destination ports", &|n| {
+                key((one, one), (low(n) as u16, high(n) as u16), 3)
+            }),
             ("ports of one sum", &|n| key((one, one), (n as u16, u16::MAX - n as u16), 3)),
-            ("addresses and ports in step", &|n| key((v4(0x0a00_0000 + n), one), (n as u16, 53), 3)),
+            ("addresses and ports in step", &|n| {
+                key((v4(0x0a00_0000 + n), one), (n as u16, 53), 3)
+            }),
             ("interfaces", &|n| key((one, v4(n >> 6)), dns, 1 + (n & 0x3f) as u16)),
-            ("IPv6 hosts of two networks", &|n| key((v6(net, wide(low(n))), v6(net, wide(high(n)))), dns, 3)),
-            ("IPv6 networks", &|n| key((v6(net + wide(low(n)), 1), v6(net + wide(high(n)), 1)), dns, 3)),
+            ("IPv6 hosts of two networks", &|n| {
+                key((v6(net, wide(low(n))), v6(net, wide(high(n)))), dns, 3)
+            }),
+            ("IPv6 networks", &|n| {
+                key((v6(net + wide(low(n)), 1), v6(net + wide(high(n)), 1)), dns, 3)
+            }),
             ("uppermost bits of two words", &|n| {
                 key(([wide(low(n)) << 57, wide(high(n)) << 57], one), dns, 3)
             }),
@@ -132,7 +147,8 @@ mod tests {
             let factors = std::array::from_fn(|_| numbers.next() | 1);
             for (name, pattern) in patterns {
                 let overflow = overflow(pattern, &factors);
-                // Expected 308 with a standard deviation of about 22; twice that is practically impossible.
+                // Expected 308 with a standard deviation of about 22; twice that is practically
+                // impossible.
                 assert!(overflow < 616, "{name}: {overflow} of {FLOWS} flows with {factors:x?}");
             }
         }

@@ -4,8 +4,8 @@
 //! - [`hash`]: the hash of the flow cache.
 //! - [`packet`]: the packet parser, shared by the eBPF programs, the unit tests and the fuzzer.
 //!
-//! The programs themselves are this package's binary and exist for `target_arch = "bpf"` only. The daemon depends
-//! on the library for its types; the bytecode is built by `cargo xtask build`.
+//! The programs themselves are this package's binary and exist for `target_arch = "bpf"` only. The
+//! daemon depends on the library for its types; the bytecode is built by `cargo xtask build`.
 #![no_std]
 #![allow(
     clippy::inline_always,

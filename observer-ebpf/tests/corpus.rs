@@ -12,7 +12,12 @@ fn every_packet_of_the_corpus_comes_to_what_it_must() {
     for sample in &corpus {
         let input = sample.input();
         assert_eq!(input.parsed(), sample.expect, "{}: {}", sample.name, sample.about);
-        assert_eq!(reference::read(&input).outcome, sample.expect, "{}, by the second parser", sample.name);
+        assert_eq!(
+            reference::read(&input).outcome,
+            sample.expect,
+            "{}, by the second parser",
+            sample.name
+        );
     }
 }
 
@@ -22,11 +27,16 @@ fn a_frame_cut_anywhere_is_counted_and_never_misread() {
         let whole = sample.input();
         for len in 0..whole.bytes.len() {
             match (whole.shortened(len).parsed(), &sample.expect) {
-                // A truncated packet must agree with the whole one in every field that it still has.
+                // A truncated packet must agree with the whole one in every field that it still
+                // has.
                 (
                     Outcome::Flow { source, destination, source_port, destination_port, .. },
                     Outcome::Flow {
-                        source: s, destination: d, source_port: sp, destination_port: dp, ..
+                        source: s,
+                        destination: d,
+                        source_port: sp,
+                        destination_port: dp,
+                        ..
                     },
                 ) => {
                     assert_eq!((&source, &destination), (s, d), "{} cut at {len}", sample.name);

@@ -1,5 +1,5 @@
-//! The parser on generated packets: it must agree with a second parser and keep the invariants that the programs rely
-//! on.
+//! The parser on generated packets: it must agree with a second parser and keep the invariants that
+//! the programs rely on.
 
 #[path = "../../tests/packets/mod.rs"]
 mod packets;
@@ -49,7 +49,9 @@ fn mistake(input: &Input) -> Option<String> {
         Fragment::Later => Part::Later,
     };
     if part != expected_part {
-        return Some(format!("the parser takes it for {part:?}, the other one for {expected_part:?}"));
+        return Some(format!(
+            "the parser takes it for {part:?}, the other one for {expected_part:?}"
+        ));
     }
     let law = match parsed {
         Ok(packet) => broken_law(&packet, input.frame),
@@ -67,12 +69,18 @@ fn broken_law(packet: &Packet, frame: Frame) -> Option<&'static str> {
         (wire.packets >= 1, "a flow has packets"),
         (wire.bytes >= 20 * u64::from(wire.packets), "each has an IP header"),
         (frame.offload.size != 0 || wire.packets == 1, "only super-packets are several"),
-        (frame.offload.size != 0 || wire.bytes <= frame.len.into(), "no packet is longer than its frame"),
+        (
+            frame.offload.size != 0 || wire.bytes <= frame.len.into(),
+            "no packet is longer than its frame",
+        ),
         (packet.tcp_flags == 0 || packet.protocol == 6, "only TCP has flags"),
         (note != Some(Note::LaterFragment) || fragment.part == Part::Later, "what is noted is so"),
         (fragment.part != Part::Later || ports == 0, "ports of a later fragment are elsewhere"),
         (fragment.part != Part::Whole || fragment.id == 0, "a whole packet has no id"),
-        (note != Some(Note::ExtensionTruncated) || ports == 0, "behind a cut chain there is nothing"),
+        (
+            note != Some(Note::ExtensionTruncated) || ports == 0,
+            "behind a cut chain there is nothing",
+        ),
         (note != Some(Note::ExtensionLimit) || ports == 0, "behind the limit nothing is read"),
     ];
     laws.into_iter().find_map(|(kept, law)| (!kept).then_some(law))
@@ -90,9 +98,13 @@ fn shortcut(input: &Input, parsed: Option<Packet>) -> Option<String> {
             && frame.offload.size == 0
             && packet.note.is_none()
             && packet.fragment.part == Part::Whole
-            && matches!((&bytes[12..14], bytes[20]), ([0x08, 0x00], _) | ([0x86, 0xdd], 6 | 17 | 58))
+            && matches!(
+                (&bytes[12..14], bytes[20]),
+                ([0x08, 0x00], _) | ([0x86, 0xdd], 6 | 17 | 58)
+            )
     });
-    (is_plain && plain.is_none()).then(|| "the short way left a plain packet to the long one".to_owned())
+    (is_plain && plain.is_none())
+        .then(|| "the short way left a plain packet to the long one".to_owned())
 }
 
 /// Number of outcomes of each kind.
@@ -126,9 +138,13 @@ impl Tally {
     /// Count of the rarest outcome.
     fn least(&self) -> u64 {
         let of_packets = |reason: &LossReason| {
-            !matches!(reason, LossReason::TableFull | LossReason::Internal | LossReason::DropUnbooked)
+            !matches!(
+                reason,
+                LossReason::TableFull | LossReason::Internal | LossReason::DropUnbooked
+            )
         };
-        let lost = LossReason::ALL.into_iter().filter(of_packets).map(|reason| self.lost[reason as usize]);
+        let lost =
+            LossReason::ALL.into_iter().filter(of_packets).map(|reason| self.lost[reason as usize]);
         let counts = lost.chain(self.not_ip).chain(self.notes);
         counts.chain([self.flows, self.fragments, self.super_packets]).min().unwrap_or(0)
     }
@@ -152,7 +168,9 @@ fn generated_packets_come_to_what_a_second_parser_says() {
     let failed = AtomicBool::new(false);
     let judge = |first: u64| {
         let mut generator = Generator::new(Kind::Any, seed);
-        for number in (first..inputs).step_by(threads).take_while(|_| !failed.load(Ordering::Relaxed)) {
+        for number in
+            (first..inputs).step_by(threads).take_while(|_| !failed.load(Ordering::Relaxed))
+        {
             let input = generator.input(number);
             if let Some(mistake) = mistake(&input) {
                 failed.store(true, Ordering::Relaxed);

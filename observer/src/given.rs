@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn every_setting_has_a_variable_that_is_named_after_its_flag() {
         let run = invocation(&["run"]);
-        for argument in run.command.get_arguments().filter(|argument| argument.get_env().is_some()) {
+        for argument in run.command.get_arguments().filter(|argument| argument.get_env().is_some())
+        {
             let flag = argument.get_long().unwrap();
             let name = format!("OBSERVER_{}", flag.to_uppercase().replace('-', "_"));
             assert_eq!(run.variable(flag), Some(OsStr::new(&name)));

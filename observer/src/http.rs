@@ -36,7 +36,9 @@ pub enum TrustError {
         source: io::Error,
     },
     /// The file holds no certificate.
-    #[error("{0}: holds no CA certificate in PEM (-----BEGIN CERTIFICATE-----): give a file that does")]
+    #[error(
+        "{0}: holds no CA certificate in PEM (-----BEGIN CERTIFICATE-----): give a file that does"
+    )]
     Empty(PathBuf),
     /// A certificate is invalid.
     #[error("{path}: {source}: give a file of CA certificates in PEM")]
@@ -128,7 +130,11 @@ fn follow(attempt: Attempt<'_>, is_direct: impl Fn(&Url) -> bool) -> Action {
         let message = format!("a redirect to {} is not followed", attempt.url());
         return attempt.error(message);
     }
-    if attempt.previous().len() > REDIRECTS { attempt.error("too many redirects") } else { attempt.follow() }
+    if attempt.previous().len() > REDIRECTS {
+        attempt.error("too many redirects")
+    } else {
+        attempt.follow()
+    }
 }
 
 /// Hosts of the credential services named in the environment.
@@ -215,8 +221,9 @@ mod tests {
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "no URL"),
             ("GCE_METADATA_HOST", "Metadata.Internal"),
         ];
-        let variable =
-            |name: &str| set.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned());
+        let variable = |name: &str| {
+            set.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned())
+        };
         let hosts = metadata_hosts(variable);
         assert!(is_direct(&url("http://imds.internal/latest"), &hosts));
         assert!(is_direct(&url("http://metadata.internal/x"), &hosts));
@@ -230,7 +237,10 @@ mod tests {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
             let error = Trust::read(&path).unwrap_err().to_string();
-            assert!(error.contains(name) && error.contains("PEM") && !error.contains('\n'), "{error}");
+            assert!(
+                error.contains(name) && error.contains("PEM") && !error.contains('\n'),
+                "{error}"
+            );
         }
         let error = Trust::read(&folder.path().join("nowhere.pem")).unwrap_err().to_string();
         assert!(error.contains("nowhere.pem"), "{error}");

@@ -1,7 +1,8 @@
 //! observer: per-ENI flow records in the shape of VPC Flow Logs, counted in the kernel.
 //!
-//! The promise: for every interface and direction, packets seen + packets stopped = packets recorded + packets lost, and
-//! the same for bytes. [`accounts`] owns that equation; start there and in [`flow`].
+//! The promise: for every interface and direction, packets seen + packets stopped = packets
+//! recorded + packets lost, and the same for bytes. [`accounts`] owns that equation; start there
+//! and in [`flow`].
 //!
 //! Each room imports only the rooms in its row. `cargo xtask lint` checks it.
 //!

@@ -92,7 +92,8 @@ impl Write for Stderr {
             return Ok(line.len());
         }
         if *dropped > 0 {
-            let notice = format!("{dropped} lines of this log were dropped: standard error was not read\n");
+            let notice =
+                format!("{dropped} lines of this log were dropped: standard error was not read\n");
             *dropped = 0;
             unistd::write(io::stderr(), notice.as_bytes())?;
         }

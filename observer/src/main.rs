@@ -35,8 +35,11 @@ fn parse() -> Result<(Cli, ArgMatches), Failure> {
     }
     let invocation = Invocation::current();
     if let Some(name) = invocation.empty_variable() {
-        return Err(Failure::usage(format!("the variable {name} is empty: unset it, or give it a value")));
+        return Err(Failure::usage(format!(
+            "the variable {name} is empty: unset it, or give it a value"
+        )));
     }
-    parsed
-        .map_err(|error| Failure::usage(format!("{} (see `observer --help`)", invocation.described(&error))))
+    parsed.map_err(|error| {
+        Failure::usage(format!("{} (see `observer --help`)", invocation.described(&error)))
+    })
 }

@@ -55,11 +55,16 @@ mod tests {
         for text in ["\u{feff}{}", "{ }", "{}"] {
             let units = || text.encode_utf16();
             let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
-            assert_eq!(utf8(&little), Err(EncodingError::Other("UTF-16 (little-endian)")), "{text:?}");
+            assert_eq!(
+                utf8(&little),
+                Err(EncodingError::Other("UTF-16 (little-endian)")),
+                "{text:?}"
+            );
             let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
             assert_eq!(utf8(&big), Err(EncodingError::Other("UTF-16 (big-endian)")), "{text:?}");
         }
-        let thirty_two: Vec<u8> = "\u{feff}{}".chars().flat_map(|c| (c as u32).to_le_bytes()).collect();
+        let thirty_two: Vec<u8> =
+            "\u{feff}{}".chars().flat_map(|c| (c as u32).to_le_bytes()).collect();
         assert_eq!(utf8(&thirty_two), Err(EncodingError::Other("UTF-32 (little-endian)")));
         assert_eq!(utf8(b"\x1f\x8b\x08\0"), Err(EncodingError::Other("gzip")));
         assert_eq!(utf8(b"{\n\"\xe9\"}"), Err(EncodingError::NotUtf8 { line: 2 }));

@@ -59,8 +59,10 @@ impl Deadline {
 
     /// Remaining time; [`Duration::MAX`] if there is no deadline.
     pub fn left(&self) -> Duration {
-        let left = |limit: Duration, since: Instant| (limit + self.grace).saturating_sub(since.elapsed());
-        let early = self.expired.get().map_or(Duration::MAX, |expired| left(Duration::ZERO, *expired));
+        let left =
+            |limit: Duration, since: Instant| (limit + self.grace).saturating_sub(since.elapsed());
+        let early =
+            self.expired.get().map_or(Duration::MAX, |expired| left(Duration::ZERO, *expired));
         self.limit.map_or(Duration::MAX, |limit| left(limit, self.start)).min(early)
     }
 
@@ -100,7 +102,10 @@ pub struct Worker<T> {
 
 impl<T: Send + 'static> Worker<T> {
     /// Starts a thread with this name.
-    pub fn spawn(name: &'static str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+    pub fn spawn(
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<Self> {
         let (done, result) = sync_channel(1);
         let run = move || drop(done.send(work()));
         let thread = thread::Builder::new().name(name.into()).spawn(run)?;
@@ -118,8 +123,12 @@ impl<T: Send + 'static> Worker<T> {
             let left = deadline.left();
             match self.result.recv_timeout(left.min(STEP)) {
                 Ok(result) => return Ok(result),
-                Err(RecvTimeoutError::Disconnected) => return Err(WorkerError::Panicked(self.name)),
-                Err(RecvTimeoutError::Timeout) if left.is_zero() => return Err(WorkerError::Late(self.name)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(WorkerError::Panicked(self.name));
+                }
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => {
+                    return Err(WorkerError::Late(self.name));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -179,7 +188,8 @@ mod tests {
     fn a_thread_that_ends_gives_its_result() {
         let worker = Worker::spawn("adds", || 1 + 1).unwrap();
         assert_eq!(worker.join(&Deadline::never()), Ok(2));
-        let worker = Worker::spawn("panics", || assert!(std::hint::black_box(false), "on purpose")).unwrap();
+        let worker =
+            Worker::spawn("panics", || assert!(std::hint::black_box(false), "on purpose")).unwrap();
         assert_eq!(worker.join(&Deadline::never()), Err(WorkerError::Panicked("panics")));
     }
 

@@ -15,7 +15,9 @@ use std::{
 use observer::{
     flow::{Counters, Delta, Direction, Family, FlowKey, Icmp, InterfaceNumber, Table, Window},
     record::{Batch, Context, Format, JsonLines, Subject, TextLines},
-    sink::{Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions},
+    sink::{
+        Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions,
+    },
 };
 
 /// Counts what it is asked for, by all threads.
@@ -152,7 +154,11 @@ fn records_take_no_memory_each() {
             })
         };
         let (few, many) = (written(&few), written(&many));
-        // Buffers that are filled and handed on, some for every megabyte; not for every one of 199,000 records.
-        assert!(many < few + 100, "{output:?}: {few} allocations for 1,000 records, {many} for 200,000");
+        // Buffers that are filled and handed on, some for every megabyte; not for every one of
+        // 199,000 records.
+        assert!(
+            many < few + 100,
+            "{output:?}: {few} allocations for 1,000 records, {many} for 200,000"
+        );
     }
 }

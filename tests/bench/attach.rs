@@ -1,5 +1,5 @@
-//! Time for which a new task's packets are not counted: from the first packet on its interface to the first counted
-//! one.
+//! Time for which a new task's packets are not counted: from the first packet on its interface to
+//! the first counted one.
 
 use std::{
     collections::BTreeMap,
@@ -44,12 +44,16 @@ pub(crate) fn run() -> Result<Report> {
         let Some((_, flow)) = record.flow else { continue };
         if (FIRST_PORT..FIRST_PORT + DATAGRAMS).contains(&flow.destination_port) {
             let number = flow.destination_port - FIRST_PORT;
-            first.entry(record.text("mac")).and_modify(|it| *it = number.min(*it)).or_insert(number);
+            first
+                .entry(record.text("mac"))
+                .and_modify(|it| *it = number.min(*it))
+                .or_insert(number);
         }
     }
     let mut latencies = Vec::new();
     for (mac, times) in &sent {
-        let number = first.get(mac.as_str()).with_context(|| format!("nothing of {mac} was counted"))?;
+        let number =
+            first.get(mac.as_str()).with_context(|| format!("nothing of {mac} was counted"))?;
         latencies.push((times[usize::from(*number)] - times[0]).as_secs_f64() * 1000.0);
     }
     latencies.sort_by(f64::total_cmp);
@@ -68,12 +72,18 @@ pub(crate) fn run() -> Result<Report> {
     report.row("first packet counted, p99 · between packets", "ms", &[at(0.99)], &step, target);
     report.row("first packet counted, worst · between packets", "ms", &[at(1.0)], &step, None);
     let own = quantile(&page, 0.99)? * 1000.0;
-    report.row("the daemon's own histogram, p99 at most · between packets", "ms", &[own], &step, target);
+    report.row(
+        "the daemon's own histogram, p99 at most · between packets",
+        "ms",
+        &[own],
+        &step,
+        target,
+    );
     Ok(report)
 }
 
-/// Starts a task in the order of the ECS agent: namespace first, then the ENI is moved in, renamed, addressed and set
-/// up. Returns the time of each datagram.
+/// Starts a task in the order of the ECS agent: namespace first, then the ENI is moved in, renamed,
+/// addressed and set up. Returns the time of each datagram.
 fn start_task(lab: &Lab, number: usize) -> Result<(Mac, Vec<Instant>)> {
     let space = lab.observed_namespace(&format!("task-{number}"))?;
     let host = lab.other_namespace(&format!("host-{number}"))?;
@@ -84,7 +94,10 @@ fn start_task(lab: &Lab, number: usize) -> Result<(Mac, Vec<Instant>)> {
         let sender = scope.spawn(|| send(&space));
         let target = space.path().display();
         ip_batch(&host, &format!("link set ens6 netns {target} name eth0\n"))?;
-        ip_batch(&space, &format!("link set eth0 arp off\naddr add {OWN}/24 dev eth0\nlink set eth0 up\n"))?;
+        ip_batch(
+            &space,
+            &format!("link set eth0 arp off\naddr add {OWN}/24 dev eth0\nlink set eth0 up\n"),
+        )?;
         sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))?
     })?;
     Ok((mac, times))
@@ -113,7 +126,8 @@ fn send(space: &Namespace) -> Result<Vec<Instant>> {
 
 /// Upper bound of the histogram bucket with this quantile, in seconds.
 fn quantile(page: &Metrics, share: f64) -> Result<f64> {
-    let bounds = page.all(HISTOGRAM, &[]).map(|bucket| (bucket.label("le").to_owned(), bucket.value));
+    let bounds =
+        page.all(HISTOGRAM, &[]).map(|bucket| (bucket.label("le").to_owned(), bucket.value));
     let mut bounds: Vec<(f64, f64)> = bounds
         .map(|(bound, count)| Ok((bound.replace("+Inf", "inf").parse()?, count)))
         .collect::<Result<_>>()?;

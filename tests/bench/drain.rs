@@ -41,7 +41,11 @@ fn used(report: &mut Report) -> Result<()> {
         time(&mut programs, names::VARIED_CACHE, &packet, 16 * FLOWS)?;
         let mut packets = 0;
         let drained = drain.drain(|_, delta| packets += black_box(&delta).counters.packets)?;
-        ensure!(drained.entries > u64::from(FLOWS) / 2, "{} entries of {FLOWS} flows", drained.entries);
+        ensure!(
+            drained.entries > u64::from(FLOWS) / 2,
+            "{} entries of {FLOWS} flows",
+            drained.entries
+        );
         let entries = (drained.entries + drained.spilled) as f64;
         alone.push(drained.read.as_nanos() as f64 / entries);
         ensure!(packets == u64::from(16 * FLOWS), "{packets} packets came out");
@@ -70,7 +74,13 @@ fn used(report: &mut Report) -> Result<()> {
         &copied,
         Some(Target::Value(30.0)),
     );
-    report.row("used entry, merged into a new flow table · plain memory", "ns", &merged, &copied, None);
+    report.row(
+        "used entry, merged into a new flow table · plain memory",
+        "ns",
+        &merged,
+        &copied,
+        None,
+    );
     Ok(())
 }
 
@@ -89,6 +99,12 @@ fn unused(report: &mut Report) -> Result<()> {
         Ok(rounds)
     };
     let (small, large) = (empty(FLOW_MEMORY)?, empty(16 * FLOW_MEMORY)?);
-    report.row("unused entry, of 1 GiB · of 64 MiB", "ns", &large, &small, Some(Target::Value(0.1)));
+    report.row(
+        "unused entry, of 1 GiB · of 64 MiB",
+        "ns",
+        &large,
+        &small,
+        Some(Target::Value(0.1)),
+    );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The packet path by `BPF_PROG_TEST_RUN`, in nanoseconds per packet: the product's program compared with an empty one,
-//! and with a variant that uses a per-CPU hash map.
+//! The packet path by `BPF_PROG_TEST_RUN`, in nanoseconds per packet: the product's program
+//! compared with an empty one, and with a variant that uses a per-CPU hash map.
 
 use anyhow::{Result, ensure};
 use observer::flow::InterfaceNumber;
@@ -63,7 +63,8 @@ fn hot(report: &mut Report) -> Result<()> {
 
 /// The cost of a plain packet by steps: each step includes all before it.
 fn steps(report: &mut Report) -> Result<()> {
-    const SAID: [&str; 5] = ["empty program", "+ headers parsed", "+ ledger", "+ clock", "+ flow cache: all"];
+    const SAID: [&str; 5] =
+        ["empty program", "+ headers parsed", "+ ledger", "+ clock", "+ flow cache: all"];
     let mut place = Place::new(FLOW_MEMORY)?;
     place.loader.replace_object(bench_object()?);
     let mut programs = place.loader.load(1, true)?;
@@ -92,7 +93,12 @@ const FLOWS: [(&str, u32, Option<Target>); 4] = [
     ("1,048,576 live flows", (1 << 20) - 1, Some(Target::Ratio(0.3))),
 ];
 
-fn live_flows(report: &mut Report, name: &str, flow_mask: u32, target: Option<Target>) -> Result<()> {
+fn live_flows(
+    report: &mut Report,
+    name: &str,
+    flow_mask: u32,
+    target: Option<Target>,
+) -> Result<()> {
     let mut place = Place::new(FLOW_MEMORY)?;
     let flow_mask: &'static u32 = Box::leak(Box::new(flow_mask));
     place
@@ -119,7 +125,10 @@ fn live_flows(report: &mut Report, name: &str, flow_mask: u32, target: Option<Ta
     let ledgers = drain.ledger(InterfaceNumber::new(1));
     let lost: u64 = ledgers.iter().flat_map(|ledger| ledger.lost).map(|loss| loss.packets).sum();
     let sent = (ROUNDS as u64 + 1) * u64::from(REPEAT);
-    ensure!(recorded + lost == sent, "{sent} packets were sent, {recorded} recorded and {lost} lost");
+    ensure!(
+        recorded + lost == sent,
+        "{sent} packets were sent, {recorded} recorded and {lost} lost"
+    );
     let spilled = ledgers[0].spilled as f64 / sent as f64 * 100.0;
     let lost = lost as f64 / sent as f64 * 100.0;
     println!("{name}: {spilled:.1} % of the packets spilled an entry, {lost:.1} % were lost");
@@ -148,6 +157,12 @@ fn interfaces(report: &mut Report) -> Result<()> {
         }
         many.push(sum / all.len() as f64);
     }
-    report.row("120 interfaces in turn · 1 interface", "ns", &many, &alone, Some(Target::Ratio(1.1)));
+    report.row(
+        "120 interfaces in turn · 1 interface",
+        "ns",
+        &many,
+        &alone,
+        Some(Target::Ratio(1.1)),
+    );
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Live traffic on a veth pair, in short alternating windows: with the product's programs and with a baseline.
-//! Neighbouring windows are compared instead of runs, because the machine's speed varies by the second.
+//! Live traffic on a veth pair, in short alternating windows: with the product's programs and with
+//! a baseline. Neighbouring windows are compared instead of runs, because the machine's speed
+//! varies by the second.
 
 use std::{
     io::{IoSlice, Read as _, Write as _},
@@ -78,18 +79,23 @@ pub(crate) fn run() -> Result<Report> {
 }
 
 impl Bench {
-    /// Datagrams in frames of 64 bytes, in 1,000 flows, to a MAC address that does not exist, so that the receiving
-    /// host drops them at once. From a UDP socket, because frames of a packet socket are not linear.
+    /// Datagrams in frames of 64 bytes, in 1,000 flows, to a MAC address that does not exist, so
+    /// that the receiving host drops them at once. From a UDP socket, because frames of a packet
+    /// socket are not linear.
     fn small_packets(&mut self, report: &mut Report) -> Result<()> {
         const FLOWS: u16 = 1000;
         const PAYLOAD: [u8; 64 - 14 - 20 - 8] = [0; _];
         const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 4, 77);
         let task = &self.task.inside;
-        let neighbour =
-            format!("neigh replace {NOBODY} lladdr 02:ff:ff:ff:ff:ff dev {} nud permanent\n", task.name());
+        let neighbour = format!(
+            "neigh replace {NOBODY} lladdr 02:ff:ff:ff:ff:ff dev {} nud permanent\n",
+            task.name()
+        );
         ip_batch(task.namespace(), &neighbour)?;
-        let socket = task.namespace().run(|| Ok(UdpSocket::bind((task.address(Family::V4), 0))?))?;
-        let targets = (0..FLOWS).map(|flow| SockaddrIn::from(SocketAddrV4::new(NOBODY, 20_000 + flow)));
+        let socket =
+            task.namespace().run(|| Ok(UdpSocket::bind((task.address(Family::V4), 0))?))?;
+        let targets =
+            (0..FLOWS).map(|flow| SockaddrIn::from(SocketAddrV4::new(NOBODY, 20_000 + flow)));
         let targets: Vec<_> = targets.map(Some).collect();
         let datagrams = vec![[IoSlice::new(&PAYLOAD)]; targets.len()];
         let mut headers = MultiHeaders::preallocate(targets.len(), None);
@@ -99,12 +105,20 @@ impl Bench {
             let mut sent = 0;
             while start.elapsed() < WINDOW {
                 let flags = MsgFlags::empty();
-                sent += sendmmsg(socket.as_raw_fd(), &mut headers, &datagrams, &targets, [], flags)?.count();
+                sent +=
+                    sendmmsg(socket.as_raw_fd(), &mut headers, &datagrams, &targets, [], flags)?
+                        .count();
             }
             Ok(thread_time()?.saturating_sub(cpu).as_nanos() as f64 / sent as f64)
         })?;
         // at least 0.97 of the rate
-        report.paired("64-byte packet, 1,000 flows · empty program", "ns", &real, &floor, 1.0 / 0.97);
+        report.paired(
+            "64-byte packet, 1,000 flows · empty program",
+            "ns",
+            &real,
+            &floor,
+            1.0 / 0.97,
+        );
         Ok(())
     }
 

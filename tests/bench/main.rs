@@ -1,4 +1,5 @@
-//! Benchmarks of observer, each compared with a baseline in the same run. `cargo xtask bench [NAME]` runs them.
+//! Benchmarks of observer, each compared with a baseline in the same run. `cargo xtask bench
+//! [NAME]` runs them.
 
 #![allow(clippy::print_stdout, reason = "that is what it is for")]
 
@@ -27,7 +28,8 @@ const BENCHES: [(&str, Run); 5] = [
 
 fn main() -> Result<()> {
     let wanted: Vec<_> = std::env::args().skip(1).collect();
-    if let Some(unknown) = wanted.iter().find(|name| BENCHES.iter().all(|(known, _)| known != name)) {
+    if let Some(unknown) = wanted.iter().find(|name| BENCHES.iter().all(|(known, _)| known != name))
+    {
         let names: Vec<_> = BENCHES.iter().map(|(name, _)| *name).collect();
         bail!("no benchmark is called {unknown:?}: there are {}", names.join(", "));
     }

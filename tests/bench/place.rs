@@ -17,7 +17,8 @@ use nix::{
     unistd::Pid,
 };
 use observer::kernel::{
-    Drain, KernelError, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace, preflight,
+    Drain, KernelError, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace,
+    preflight,
 };
 use observer_ebpf::abi::Clock;
 
@@ -63,7 +64,12 @@ pub(crate) fn pin(cpu: usize) -> Result<()> {
 }
 
 /// Nanoseconds per run of a program on one packet.
-pub(crate) fn time(programs: &mut Programs, name: &'static str, packet: &[u8], repeat: u32) -> Result<f64> {
+pub(crate) fn time(
+    programs: &mut Programs,
+    name: &'static str,
+    packet: &[u8],
+    repeat: u32,
+) -> Result<f64> {
     let program = programs.classifier(name)?;
     let result = program
         .test_run(TestRunOptions { data_in: Some(packet), repeat, ..TestRunOptions::new() })

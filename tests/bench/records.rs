@@ -1,4 +1,5 @@
-//! CPU time of a million records, from the flow table to bytes on disk, compared with writing the same bytes.
+//! CPU time of a million records, from the flow table to bytes on disk, compared with writing the
+//! same bytes.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,9 @@ use nix::time::{ClockId, clock_gettime};
 use observer::{
     flow::{Counters, Delta, Direction, Family, FlowKey, Icmp, InterfaceNumber, Table, Window},
     record::{Batch, Context, Format, Subject},
-    sink::{Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions},
+    sink::{
+        Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions,
+    },
     tasks::{Attribute, Fact, Identity, Source},
 };
 use tempfile::TempDir;
@@ -59,8 +62,8 @@ pub(crate) fn run() -> Result<Report> {
 
 /// A folder for files that is on a disk instead of in memory.
 fn disk() -> Result<PathBuf> {
-    let target =
-        std::env::var_os("OBSERVER_BENCH_DIR").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
+    let target = std::env::var_os("OBSERVER_BENCH_DIR")
+        .map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
     fs::create_dir_all(&target)?;
     Ok(target)
 }
@@ -88,8 +91,11 @@ fn write(place: &TempDir, output: Output, format: &Format, batch: &Batch) -> Res
         delivery: None,
     };
     let mut sink = options.open(output, &ObserverRef::new(Arc::<Written>::clone(&written)))?;
-    let clocks =
-        || Ok::<_, io::Error>([ClockId::CLOCK_THREAD_CPUTIME_ID, ClockId::CLOCK_PROCESS_CPUTIME_ID].map(cpu));
+    let clocks = || {
+        Ok::<_, io::Error>(
+            [ClockId::CLOCK_THREAD_CPUTIME_ID, ClockId::CLOCK_PROCESS_CPUTIME_ID].map(cpu),
+        )
+    };
     let before = clocks()?;
     sink.write(batch);
     sink.close().map_err(anyhow::Error::msg)?;
@@ -101,10 +107,12 @@ fn write(place: &TempDir, output: Output, format: &Format, batch: &Batch) -> Res
 }
 
 fn cpu(clock: ClockId) -> f64 {
-    clock_gettime(clock).map_or(f64::NAN, |time| time.tv_sec() as f64 * 1e3 + time.tv_nsec() as f64 / 1e6)
+    clock_gettime(clock)
+        .map_or(f64::NAN, |time| time.tv_sec() as f64 * 1e3 + time.tv_nsec() as f64 / 1e6)
 }
 
-/// Writes the same number of bytes in pieces of the same size through the page cache, as the baseline.
+/// Writes the same number of bytes in pieces of the same size through the page cache, as the
+/// baseline.
 fn no_work(place: &TempDir, bytes: u64) -> Result<f64> {
     let piece = vec![b'x'; 1 << 20];
     let path = place.path().join("floor");
@@ -232,7 +240,8 @@ fn subject(number: u16, of_task: bool) -> Subject {
     });
     let mac = format!("0a:00:00:00:00:{number:02x}");
     Subject {
-        interface_id: if of_task { format!("eni-{number:017x}") } else { format!("eth0@{mac}") }.into(),
+        interface_id: if of_task { format!("eni-{number:017x}") } else { format!("eth0@{mac}") }
+            .into(),
         interface_name: "eth0".into(),
         mac: mac.into(),
         netns: 4_026_532_000 + u64::from(number),

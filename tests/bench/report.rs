@@ -55,11 +55,21 @@ impl Report {
             Some(Target::Value(most)) => (Some(most), Some("value"), Some(value <= most)),
             None => (None, None, None),
         };
-        self.rows.push(Row { name: name.into(), value, unit, floor, ratio, target, target_of, met, spread });
+        self.rows.push(Row {
+            name: name.into(),
+            value,
+            unit,
+            floor,
+            ratio,
+            target,
+            target_of,
+            met,
+            spread,
+        });
     }
 
-    /// Adds a row of alternating windows: the median of the ratios of neighbours, which changes of the machine's speed
-    /// affect equally.
+    /// Adds a row of alternating windows: the median of the ratios of neighbours, which changes of
+    /// the machine's speed affect equally.
     pub(crate) fn paired(
         &mut self,
         name: impl Into<String>,
@@ -68,7 +78,8 @@ impl Report {
         floors: &[f64],
         most: f64,
     ) {
-        let ratios: Vec<_> = windows.iter().zip(floors).map(|(window, floor)| window / floor).collect();
+        let ratios: Vec<_> =
+            windows.iter().zip(floors).map(|(window, floor)| window / floor).collect();
         let (ratio, _) = median(&ratios);
         self.row(name, unit, windows, floors, None);
         if let Some(row) = self.rows.last_mut() {
@@ -92,7 +103,8 @@ impl Report {
                 (Some(target), _) => format!("<= {target:.2} {verdict}"),
                 _ => String::new(),
             };
-            let (value, floor) = (format!("{} {unit}", short(*value)), format!("{} {unit}", short(*floor)));
+            let (value, floor) =
+                (format!("{} {unit}", short(*value)), format!("{} {unit}", short(*floor)));
             let spread = format!("({} to {})", short(*least), short(*most));
             println!("{name:wide$}  {value:>11} {spread:>21} {floor:>11} {ratio:>6.2}  {target}");
         }
@@ -100,9 +112,10 @@ impl Report {
 
     /// Writes `NAME.json` to the benchmarks' result folder.
     pub(crate) fn save(&self, name: &str) -> Result<()> {
-        let directory =
-            env::var_os("OBSERVER_BENCH_DIR").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
-        fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+        let directory = env::var_os("OBSERVER_BENCH_DIR")
+            .map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("creating {}", directory.display()))?;
         let path = directory.join(format!("{name}.json"));
         fs::write(&path, serde_json::to_vec_pretty(self)?)
             .with_context(|| format!("writing {}", path.display()))?;

@@ -1,8 +1,8 @@
 //! Comparison of the parser with tshark, field by field.
 //!
-//! Every field that tshark shows must equal the parser's. A field that tshark does not show must be unknown to the
-//! parser too, except for a [`Reason`]. Each reason is limited to certain packets and fields, and the test requires
-//! that each occurs.
+//! Every field that tshark shows must equal the parser's. A field that tshark does not show must be
+//! unknown to the parser too, except for a [`Reason`]. Each reason is limited to certain packets
+//! and fields, and the test requires that each occurs.
 
 use std::{fmt::Debug, net::IpAddr};
 
@@ -20,30 +20,35 @@ use crate::{
 /// Reasons why the parser may know a field that tshark does not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Reason {
-    /// The flags are in the 14th byte of the TCP header; tshark requires the window behind them before it shows them.
+    /// The flags are in the 14th byte of the TCP header; tshark requires the window behind them
+    /// before it shows them.
     FlagsBeforeTheWindow,
     /// The flags do not depend on the header's length; tshark stops at a length below 20 bytes.
     FlagsOfABogusTcpLength,
     /// The ports are the first 4 bytes; tshark shows nothing of an SCTP header below 12 bytes.
     PortsOfACutSctpHeader,
-    /// IPv4 options may name another destination. tshark reads them first, and shows no destination if they are
-    /// truncated. The parser reports the destination in the header.
+    /// IPv4 options may name another destination. tshark reads them first, and shows no destination
+    /// if they are truncated. The parser reports the destination in the header.
     DestinationBeforeCutOptions,
-    /// Type and code are the first 2 bytes; tshark shows nothing of an ICMP header that is truncated soon after them.
+    /// Type and code are the first 2 bytes; tshark shows nothing of an ICMP header that is
+    /// truncated soon after them.
     TypeOfACutIcmpHeader,
-    /// Extension headers are at least 8 bytes long, so the parser follows no shorter rest; tshark shows the protocol in
-    /// its first byte.
+    /// Extension headers are at least 8 bytes long, so the parser follows no shorter rest; tshark
+    /// shows the protocol in its first byte.
     RestOfAnExtensionHeader,
-    /// The parser follows a limited number of headers and reports the protocol of the last one; tshark follows all.
+    /// The parser follows a limited number of headers and reports the protocol of the last one;
+    /// tshark follows all.
     ExtensionLimit,
-    /// Mobility, HIP and Shim6 messages have a next header, like extension headers, which so far must name none (RFC
-    /// 6275, 6.1.1; RFC 7401, 5.1; RFC 5533, 5.1). tshark ignores it.
+    /// Mobility, HIP and Shim6 messages have a next header, like extension headers, which so far
+    /// must name none (RFC 6275, 6.1.1; RFC 7401, 5.1; RFC 5533, 5.1). tshark ignores it.
     BehindMessage,
-    /// The contents of an options or routing header exceed it. The parser uses the header's length; tshark stops.
+    /// The contents of an options or routing header exceed it. The parser uses the header's length;
+    /// tshark stops.
     BehindMalformedHeader,
-    /// The IPv6 header has length 0: the length is in an option of the first extension header, or missing, as with
-    /// segmentation by the network card. The parser uses the frame's length. tshark requires an option above 64 KiB and
-    /// a frame of that length; otherwise it takes the packet for empty.
+    /// The IPv6 header has length 0: the length is in an option of the first extension header, or
+    /// missing, as with segmentation by the network card. The parser uses the frame's length.
+    /// tshark requires an option above 64 KiB and a frame of that length; otherwise it takes the
+    /// packet for empty.
     UnsaidLength,
 }
 
@@ -75,7 +80,9 @@ pub(crate) struct Disagreement(String);
 /// Compares a frame. Returns the reasons that were needed for agreement.
 pub(crate) fn agree(input: &Input, theirs: &Dissection) -> Result<Vec<Reason>, Disagreement> {
     match (input.parsed(), link(input, theirs)) {
-        (Outcome::NonIp { kind }, Err(their_kind)) => same("kind", kind, their_kind).map(|()| Vec::new()),
+        (Outcome::NonIp { kind }, Err(their_kind)) => {
+            same("kind", kind, their_kind).map(|()| Vec::new())
+        }
         (Outcome::NonIp { kind }, Ok(network)) => {
             Err(Disagreement(format!("{kind:?}, but tshark finds {network:?}")))
         }
@@ -89,14 +96,20 @@ pub(crate) fn agree(input: &Input, theirs: &Dissection) -> Result<Vec<Reason>, D
             (Outcome::Lost { reason, .. }, None) => {
                 Err(Disagreement(format!("{reason:?}, but tshark reads it")))
             }
-            (outcome, Some(refusal)) => Err(Disagreement(format!("{outcome}, but tshark says {refusal:?}"))),
+            (outcome, Some(refusal)) => {
+                Err(Disagreement(format!("{outcome}, but tshark says {refusal:?}")))
+            }
             (outcome, None) => flow(&outcome, network, input, theirs),
         },
     }
 }
 
 fn same<T: Copy + PartialEq + Debug>(field: &str, ours: T, theirs: T) -> Result<(), Disagreement> {
-    if ours == theirs { Ok(()) } else { Err(Disagreement(format!("{field}: {ours:?}, tshark {theirs:?}"))) }
+    if ours == theirs {
+        Ok(())
+    } else {
+        Err(Disagreement(format!("{field}: {ours:?}, tshark {theirs:?}")))
+    }
 }
 
 /// The IP header that tshark found.
@@ -156,7 +169,8 @@ impl Network {
         };
         // A complaint about an inner header does not count.
         let is_alone =
-            theirs.layers.iter().filter(|layer| matches!(layer.as_str(), "ip" | "ipv6")).count() == 1;
+            theirs.layers.iter().filter(|layer| matches!(layer.as_str(), "ip" | "ipv6")).count()
+                == 1;
         if self.has_unsaid_length(theirs) {
             return None;
         }
@@ -208,14 +222,19 @@ fn chain(network: Network, theirs: &Dissection) -> Option<Chain> {
         let Some(next) = theirs.all(field).get(earlier) else { break };
         chain.named.push(number(next) as u8);
         if layer == "ipv6.fraghdr"
-            && theirs.all("ipv6.fraghdr.offset").get(earlier).is_some_and(|offset| number(offset) != 0)
+            && theirs
+                .all("ipv6.fraghdr.offset")
+                .get(earlier)
+                .is_some_and(|offset| number(offset) != 0)
         {
             chain.is_later_fragment = true;
             break;
         }
         let is_message = match layer.as_str() {
             "mipv6" | "hip" => true,
-            "shim6" => theirs.all("shim6.p").get(earlier).is_some_and(|payload| number(payload) == 0),
+            "shim6" => {
+                theirs.all("shim6.p").get(earlier).is_some_and(|payload| number(payload) == 0)
+            }
             _ => false,
         };
         chain.is_left = is_message && chain.named.last() != Some(&NO_NEXT);
@@ -224,7 +243,8 @@ fn chain(network: Network, theirs: &Dissection) -> Option<Chain> {
     Some(chain)
 }
 
-/// IANA's IPv6 extension headers, except ESP, which encrypts the rest, and the two experimental numbers.
+/// IANA's IPv6 extension headers, except ESP, which encrypts the rest, and the two experimental
+/// numbers.
 const fn is_extension(protocol: u8) -> bool {
     matches!(protocol, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
 }
@@ -247,8 +267,9 @@ fn flow(
     };
     same("source", Some(source), theirs.first(source_field).and_then(address))?;
     let their_destination = theirs.first(destination_field).and_then(address);
-    let cut =
-        theirs.number("ip.hdr_len").is_some_and(|header| input.bytes.len() < network.at + header as usize);
+    let cut = theirs
+        .number("ip.hdr_len")
+        .is_some_and(|header| input.bytes.len() < network.at + header as usize);
     if their_destination.is_none() && !network.is_v6 && cut {
         reasons.push(Reason::DestinationBeforeCutOptions);
     } else {
@@ -290,8 +311,8 @@ fn stops_at_malformed_header(
     reading: &reference::Reading,
     theirs: &Dissection,
 ) -> bool {
-    // tshark reports a malformed header in a first fragment as not reassembled, and one in a truncated frame as
-    // truncated.
+    // tshark reports a malformed header in a first fragment as not reassembled, and one in a
+    // truncated frame as truncated.
     let complaints = ["_ws.malformed", "_ws.unreassembled", "_ws.short"];
     let is_malformed = complaints.into_iter().any(|field| theirs.first(field).is_some());
     let ends_there = match theirs.layers.last().map_or("", String::as_str) {
@@ -310,10 +331,13 @@ fn behind(
     reading: &reference::Reading,
     theirs: &Dissection,
 ) -> Result<Option<Reason>, Disagreement> {
-    let &Outcome::Flow { protocol, note, .. } = ours else { return Err(Disagreement("no flow".into())) };
+    let &Outcome::Flow { protocol, note, .. } = ours else {
+        return Err(Disagreement("no flow".into()));
+    };
     let &reference::Reading { payload, extensions, .. } = reading;
     let Chain { mut named, is_later_fragment, .. } = chain;
-    let is_followed = |named: &[u8]| network.is_v6 && named.last().copied().is_some_and(is_extension);
+    let is_followed =
+        |named: &[u8]| network.is_v6 && named.last().copied().is_some_and(is_extension);
     let limit = MAX_EXTENSION_HEADERS as usize + 1;
     let mut reason = None;
     if is_later_fragment && named.len() <= limit {
@@ -341,13 +365,21 @@ fn behind(
 /// Checks that without a transport header no field of one is known.
 fn nothing_behind(ours: &Outcome) -> Result<(), Disagreement> {
     match ours {
-        Outcome::Flow { source_port: 0, destination_port: 0, icmp: None, tcp_flags: 0, .. } => Ok(()),
+        Outcome::Flow { source_port: 0, destination_port: 0, icmp: None, tcp_flags: 0, .. } => {
+            Ok(())
+        }
         ours => Err(Disagreement(format!("{ours} without a transport header"))),
     }
 }
 
-fn transport(ours: &Outcome, payload: usize, theirs: &Dissection) -> Result<Option<Reason>, Disagreement> {
-    let &Outcome::Flow { protocol, source_port, destination_port, icmp, tcp_flags, note, .. } = ours else {
+fn transport(
+    ours: &Outcome,
+    payload: usize,
+    theirs: &Dissection,
+) -> Result<Option<Reason>, Disagreement> {
+    let &Outcome::Flow { protocol, source_port, destination_port, icmp, tcp_flags, note, .. } =
+        ours
+    else {
         return Err(Disagreement("no flow".into()));
     };
     let [first, second] = match protocol {
@@ -376,9 +408,17 @@ fn transport(ours: &Outcome, payload: usize, theirs: &Dissection) -> Result<Opti
     let mut reason = None;
     if known != shown {
         reason = match protocol {
-            SCTP if shown.is_none() && (4..12).contains(&payload) => Some(Reason::PortsOfACutSctpHeader),
-            1 | 58 if shown.is_none() && (2..8).contains(&payload) => Some(Reason::TypeOfACutIcmpHeader),
-            _ => return Err(Disagreement(format!("{first}, {second}: {known:?}, tshark {shown:?}"))),
+            SCTP if shown.is_none() && (4..12).contains(&payload) => {
+                Some(Reason::PortsOfACutSctpHeader)
+            }
+            1 | 58 if shown.is_none() && (2..8).contains(&payload) => {
+                Some(Reason::TypeOfACutIcmpHeader)
+            }
+            _ => {
+                return Err(Disagreement(format!(
+                    "{first}, {second}: {known:?}, tshark {shown:?}"
+                )));
+            }
         };
     }
     let is_whole = match protocol {
@@ -386,7 +426,11 @@ fn transport(ours: &Outcome, payload: usize, theirs: &Dissection) -> Result<Opti
             reason = Some(match payload {
                 14..16 => Reason::FlagsBeforeTheWindow,
                 16.. if theirs.number("tcp.hdr_len") < Some(20) => Reason::FlagsOfABogusTcpLength,
-                _ => return Err(Disagreement(format!("TCP flags {tcp_flags:#04x}, tshark shows none"))),
+                _ => {
+                    return Err(Disagreement(format!(
+                        "TCP flags {tcp_flags:#04x}, tshark shows none"
+                    )));
+                }
             });
             true
         }

@@ -33,8 +33,8 @@ const BATCH: usize = 20_000;
 /// Number of uses of each reason.
 type Reasons = BTreeMap<Reason, usize>;
 
-/// A packet as it would be in a capture file of Ethernet frames: with all tags in the frame. `None` for super-packets,
-/// which such a file cannot describe.
+/// A packet as it would be in a capture file of Ethernet frames: with all tags in the frame. `None`
+/// for super-packets, which such a file cannot describe.
 fn captured(mut input: Input) -> Option<Input> {
     (input.frame.offload, input.frame.tags_beside) = (Offload { size: 0, segments: 0 }, 0);
     (input.frame.link == Link::Ethernet).then_some(input)
@@ -50,7 +50,9 @@ fn frames() -> Vec<(String, Input)> {
 fn cuts(cut: fn(&Input, usize) -> Input) -> Vec<(String, Input)> {
     let cuts = |(name, input): (String, Input)| {
         let lengths = 0..input.bytes.len().min(LAST_CUT);
-        lengths.map(move |len| (format!("{name} cut at {len}"), cut(&input, len))).collect::<Vec<_>>()
+        lengths
+            .map(move |len| (format!("{name} cut at {len}"), cut(&input, len)))
+            .collect::<Vec<_>>()
     };
     frames().into_iter().flat_map(cuts).collect()
 }
@@ -63,8 +65,12 @@ fn compare(frames: &[(String, Input)], reasons: &mut Reasons) -> Result<()> {
     let mut disagreements = Vec::new();
     for ((name, input), theirs) in frames.iter().zip(&dissections) {
         match agree(input, theirs) {
-            Ok(needed) => needed.into_iter().for_each(|reason| *reasons.entry(reason).or_insert(0) += 1),
-            Err(disagreement) => disagreements.push(format!("{name}: {disagreement}\n{input}\n{theirs:?}\n")),
+            Ok(needed) => {
+                needed.into_iter().for_each(|reason| *reasons.entry(reason).or_insert(0) += 1)
+            }
+            Err(disagreement) => {
+                disagreements.push(format!("{name}: {disagreement}\n{input}\n{theirs:?}\n"))
+            }
         }
     }
     let count = disagreements.len();
@@ -88,7 +94,8 @@ fn the_corpus_is_what_tshark_says_whole_and_cut_at_every_byte() -> Result<()> {
     Ok(())
 }
 
-/// With a fixed seed by default: over millions of malformed packets tshark shows further peculiarities.
+/// With a fixed seed by default: over millions of malformed packets tshark shows further
+/// peculiarities.
 #[test]
 fn generated_packets_are_what_tshark_says() -> Result<()> {
     need!(requires::program("tshark"));

@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use crate::packets::Input;
 
 /// Writes frames in order, each with its readable bytes and its length on the wire.
-pub(crate) fn write<'a>(to: &mut impl Write, frames: impl Iterator<Item = &'a Input>) -> io::Result<()> {
+pub(crate) fn write<'a>(
+    to: &mut impl Write,
+    frames: impl Iterator<Item = &'a Input>,
+) -> io::Result<()> {
     const MAGIC: u32 = 0xa1b2_c3d4;
     const VERSION: [u16; 2] = [2, 4];
     const SNAPSHOT_LENGTH: u32 = 0x4_0000;

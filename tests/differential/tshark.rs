@@ -124,10 +124,18 @@ pub(crate) fn dissect<'a>(
     let mut tshark = Command::new(program);
     // No user settings and no name resolution.
     tshark.env("XDG_CONFIG_HOME", folder.path()).env("HOME", folder.path()).arg("-n");
-    tshark.arg("-r").arg(&capture).args(["-T", "fields", "-E", "separator=/t", "-E", "occurrence=a"]);
+    tshark.arg("-r").arg(&capture).args([
+        "-T",
+        "fields",
+        "-E",
+        "separator=/t",
+        "-E",
+        "occurrence=a",
+    ]);
     tshark.args(PREFERENCES.iter().flat_map(|preference| ["-o", preference]));
     tshark.args(FIELDS.iter().flat_map(|field| ["-e", field]));
-    let output = tshark.output().with_context(|| format!("{} could not be started", program.display()))?;
+    let output =
+        tshark.output().with_context(|| format!("{} could not be started", program.display()))?;
     ensure!(output.status.success(), "tshark failed: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).context("tshark printed no UTF-8")?;
     Ok(text.lines().map(dissection).collect())

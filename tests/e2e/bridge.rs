@@ -1,4 +1,5 @@
-//! Tasks and the host's uplink on one bridge: a packet crosses several interfaces and is counted once per ENI.
+//! Tasks and the host's uplink on one bridge: a packet crosses several interfaces and is counted
+//! once per ENI.
 
 use std::net::Ipv6Addr;
 
@@ -61,12 +62,17 @@ fn a_packet_over_a_bridge_is_counted_once_for_each_eni_that_it_passes() -> Resul
     let file = fake_ecs::write(&lab.path("tasks.json"), [&FakeTask::new(uplink, "host", 0xe5)])?;
     let sources = ["netns", "host"];
     let daemon = lab.daemon().sources(&sources).tasks_file(&file).inside(&host).start()?;
-    let (from_one, from_two, from_world) = (send(one, 300, 10)?, send(two, 500, 20)?, send(world, 700, 30)?);
+    let (from_one, from_two, from_world) =
+        (send(one, 300, 10)?, send(two, 500, 20)?, send(world, 700, 30)?);
     let books = Books::close(daemon, [one, two, uplink])?;
     books.assert_exact(one, Crossed { ingress: from_two + from_world, egress: from_one });
     books.assert_exact(two, Crossed { ingress: from_one + from_world, egress: from_two });
     books.assert_exact(uplink, Crossed { ingress: from_world, egress: from_one + from_two });
     let of_enis = [one, two, uplink].map(|eni| books.records.of(eni.mac()).count());
-    assert_eq!(of_enis.iter().sum::<usize>(), books.records.all.len(), "records of ENIs, and all records");
+    assert_eq!(
+        of_enis.iter().sum::<usize>(),
+        books.records.all.len(),
+        "records of ENIs, and all records"
+    );
     Ok(())
 }

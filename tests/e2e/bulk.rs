@@ -33,7 +33,10 @@ fn transfer(lab: &Lab, family: Family, offloads: Offloads) -> Result<()> {
 
     // Checks the generator's count against the minimum number of segments of 200 MB.
     let full = 1500 - family.header() - 32;
-    assert!(from_server.packets >= BYTES / full, "{from_server} of at most {full} bytes of payload each");
+    assert!(
+        from_server.packets >= BYTES / full,
+        "{from_server} of at most {full} bytes of payload each"
+    );
     Ok(())
 }
 
@@ -72,8 +75,11 @@ fn packets_merged_before_the_hook_equal_tcp_segments() -> Result<()> {
 fn over_all_cpus<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let before = frames_by_cpu()?;
     let done = work()?;
-    let taken: Vec<u32> =
-        frames_by_cpu()?.iter().zip(before).map(|(after, before)| after.wrapping_sub(before)).collect();
+    let taken: Vec<u32> = frames_by_cpu()?
+        .iter()
+        .zip(before)
+        .map(|(after, before)| after.wrapping_sub(before))
+        .collect();
     let (all, cpus) = (taken.iter().sum::<u32>(), cpus::allowed()?.len() as u32);
     let fair = taken.iter().filter(|frames| **frames >= all / cpus / 4).count();
     assert_eq!(fair as u32, cpus, "CPUs that took a fair part of {taken:?} frames");
@@ -95,16 +101,21 @@ fn ten_gigabytes_over_all_cpus_while_the_drain_runs_are_exact_and_no_counter_wra
     const UNREADABLE: u64 = 100_000;
     let lab = lab!(alone);
     let task = lab.task("task")?;
-    // One window, so that a flow has more bytes than 32 bits hold, and more packets and losses than 16 bits hold.
+    // One window, so that a flow has more bytes than 32 bits hold, and more packets and losses than
+    // 16 bits hold.
     let daemon = lab.daemon().window(600).start()?;
     let lost = unreadable(&task.outside, UNREADABLE)?;
     let Streams { from_clients, from_server } =
         over_all_cpus(|| streams(&task.outside, &task.inside, Family::V4, STREAMS, EACH))?;
     let books = Books::close(daemon, [&task.inside])?;
-    books.assert_conserved(&task.inside, Crossed { ingress: from_server + lost, egress: from_clients });
+    books.assert_conserved(
+        &task.inside,
+        Crossed { ingress: from_server + lost, egress: from_clients },
+    );
     assert_eq!(books.lost(&task.inside), lost, "lost");
     let flows = books.records.flows(task.inside.mac());
-    let large = flows.values().filter(|sum| sum.tally.bytes > EACH && sum.tally.packets > EACH / 1500);
+    let large =
+        flows.values().filter(|sum| sum.tally.bytes > EACH && sum.tally.packets > EACH / 1500);
     assert_eq!(large.count(), STREAMS, "flows of 5 GB: {flows:#?}");
     Ok(())
 }

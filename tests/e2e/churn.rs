@@ -35,8 +35,8 @@ const GONE: Duration = Duration::from_secs(1);
 fn visit(lab: &Lab, daemon: &Daemon<'_>, name: &str, packets: u64) -> Result<(Mac, Tally)> {
     let task = lab.late_task(name)?;
     daemon.wait_attached(&task.inside)?;
-    let sent =
-        Udp { family: Family::V4, flows: 2, packets, payload: 64 }.send(&task.inside, &task.outside)?;
+    let sent = Udp { family: Family::V4, flows: 2, packets, payload: 64 }
+        .send(&task.inside, &task.outside)?;
     let mac = task.inside.mac();
     end(task, daemon)?;
     Ok((mac, sent))
@@ -54,7 +54,11 @@ fn end(task: Task, daemon: &Daemon<'_>) -> Result<()> {
     .with_context(|| format!("namespace {inode}"))?;
     let took = start.elapsed();
     assert!(took < poll::stretched(GONE), "the namespace was held for {took:?}");
-    assert_eq!(holds(daemon, inode)?, Vec::<String>::new(), "the daemon's hold on namespace {inode}");
+    assert_eq!(
+        holds(daemon, inode)?,
+        Vec::<String>::new(),
+        "the daemon's hold on namespace {inode}"
+    );
     Ok(())
 }
 
@@ -63,10 +67,12 @@ fn holds(daemon: &Daemon<'_>, inode: u64) -> Result<Vec<String>> {
     let wanted = format!("net:[{inode}]");
     let process = format!("/proc/{}", daemon.pid());
     let links = fs::read_dir(format!("{process}/fd"))?.flatten().map(|entry| entry.path());
-    let threads = fs::read_dir(format!("{process}/task"))?.flatten().map(|entry| entry.path().join("ns/net"));
+    let threads =
+        fs::read_dir(format!("{process}/task"))?.flatten().map(|entry| entry.path().join("ns/net"));
     // A descriptor or thread that has ended in the meantime keeps nothing.
-    let leads =
-        |path: &std::path::PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy() == wanted);
+    let leads = |path: &std::path::PathBuf| {
+        fs::read_link(path).is_ok_and(|to| to.to_string_lossy() == wanted)
+    };
     Ok(links.chain(threads).filter(leads).map(|path| path.display().to_string()).collect())
 }
 
@@ -119,7 +125,11 @@ fn tasks_that_come_and_go_leave_nothing_in_the_daemon() -> Result<()> {
 
     let records = Records::read(&daemon.stop()?.out)?;
     for (mac, sent) in visits {
-        assert_eq!(records.recorded(mac), Crossed::egress(sent), "records, and what was sent by {mac}");
+        assert_eq!(
+            records.recorded(mac),
+            Crossed::egress(sent),
+            "records, and what was sent by {mac}"
+        );
     }
     Ok(())
 }
@@ -128,9 +138,9 @@ fn tasks_that_come_and_go_leave_nothing_in_the_daemon() -> Result<()> {
 fn the_end_of_a_namespace_that_a_task_knows_disturbs_no_task() -> Result<()> {
     let lab = lab!();
     let tasks = lab.tasks((0..3).map(|number| format!("task-{number}")))?;
-    // Every namespace has its own numbers for the others. In the first task's namespace, these have the numbers that
-    // the tasks have in the host's, and the kernel announces their end by those numbers to all listeners for all
-    // namespaces.
+    // Every namespace has its own numbers for the others. In the first task's namespace, these have
+    // the numbers that the tasks have in the host's, and the kernel announces their end by those
+    // numbers to all listeners for all namespaces.
     let mut doomed = Vec::new();
     for id in 1..60 {
         let namespace = lab.other_namespace(&format!("doomed-{id}"))?;
@@ -165,8 +175,8 @@ fn an_interface_that_comes_into_a_known_namespace_is_observed() -> Result<()> {
     let daemon = lab.daemon().start()?;
     let task = Task::join(space, other, Addresses { ipv6: false, ..Addresses::default() })?;
     daemon.wait_attached(&task.inside)?;
-    let sent =
-        Udp { family: Family::V4, flows: 1, packets: 100, payload: 64 }.send(&task.outside, &task.inside)?;
+    let sent = Udp { family: Family::V4, flows: 1, packets: 100, payload: 64 }
+        .send(&task.outside, &task.inside)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::ingress(sent));
     Ok(())
@@ -178,8 +188,8 @@ fn a_task_that_ends_while_the_daemon_stands_still_is_free_at_once() -> Result<()
     need!(requires::linux(6, 6));
     let task = lab.task("task")?;
     let daemon = lab.daemon().start()?;
-    let sent =
-        Udp { family: Family::V4, flows: 1, packets: 100, payload: 64 }.send(&task.inside, &task.outside)?;
+    let sent = Udp { family: Family::V4, flows: 1, packets: 100, payload: 64 }
+        .send(&task.inside, &task.outside)?;
     let mac = task.inside.mac();
     daemon.freeze()?;
     end(task, &daemon)?;
@@ -197,7 +207,8 @@ fn a_task_that_ends_while_the_tick_is_late_has_its_last_records_in_the_next_wind
     let daemon = lab.daemon().window(1).start()?;
     daemon.wait_attached(&task.inside)?;
     let tick = daemon.freeze_thread("tick")?;
-    // The window's time is over when the packets cross and when the task ends, but the window is not closed yet.
+    // The window's time is over when the packets cross and when the task ends, but the window is
+    // not closed yet.
     thread::sleep(Duration::from_millis(1500));
     let udp = Udp { family: Family::V4, flows: 2, packets: 50, payload: 64 };
     let sent = udp.send(&task.inside, &task.outside)?;
@@ -226,9 +237,14 @@ fn an_interface_that_moves_out_of_its_namespace_is_no_longer_observed() -> Resul
         let name = task.inside.name();
         ip_batch(
             task.inside.namespace(),
-            &format!("link set {name} down\nlink set {name} name ecs639 netns {}\n", host.path().display()),
+            &format!(
+                "link set {name} down\nlink set {name} name ecs639 netns {}\n",
+                host.path().display()
+            ),
         )?;
-        daemon.wait("the interface that moved is off the page", |page| page.info(&task.inside).is_none())?;
+        daemon.wait("the interface that moved is off the page", |page| {
+            page.info(&task.inside).is_none()
+        })?;
         let said = daemon.said();
         let of_interface = |line: &&str| {
             ["WARN", "ERROR"].iter().any(|level| line.contains(level)) && line.contains("interface")

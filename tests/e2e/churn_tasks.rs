@@ -1,5 +1,5 @@
-//! Tasks of every network mode that start and end at random in a real Docker Engine, and tasks that live for an
-//! instant.
+//! Tasks of every network mode that start and end at random in a real Docker Engine, and tasks that
+//! live for an instant.
 
 use std::{
     collections::BTreeMap,
@@ -51,7 +51,8 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % sides
     }
 }
@@ -105,14 +106,22 @@ impl Churn<'_> {
         let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.MacAddress}}{{end}}";
         let known = self.host.docker.output(["inspect", "-f", address, &container.id])?;
         let (address, mac) = known.split_once(' ').context("address and MAC")?;
-        ip_batch(space, &format!("neigh replace {GATEWAY} lladdr {BRIDGE_MAC} dev eth0 nud permanent\n"))?;
-        ip_batch(&self.host.host, &format!("neigh replace {address} lladdr {mac} dev ecsbr0 nud permanent\n"))
+        ip_batch(
+            space,
+            &format!("neigh replace {GATEWAY} lladdr {BRIDGE_MAC} dev eth0 nud permanent\n"),
+        )?;
+        ip_batch(
+            &self.host.host,
+            &format!("neigh replace {address} lladdr {mac} dev ecsbr0 nud permanent\n"),
+        )
     }
 
     fn talk(live: &Live) -> Result<()> {
         match live {
             Live::Awsvpc(it) => drop(UDP.send(&it.1.inside, &it.1.outside)?),
-            Live::Bridge(_, space) => drop(space.output("ping", &["-c", "3", "-i", "0.01", GATEWAY])?),
+            Live::Bridge(_, space) => {
+                drop(space.output("ping", &["-c", "3", "-i", "0.01", GATEWAY])?)
+            }
             Live::Host(_) => {}
         }
         Ok(())
@@ -134,7 +143,10 @@ impl Churn<'_> {
         };
         self.host.stop(&running)?;
         let ended = Ended { ecs: running.ecs, carried };
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(ended.ecs.id.clone(), ended);
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(ended.ecs.id.clone(), ended);
         Ok(())
     }
 
@@ -194,9 +206,16 @@ impl Held {
         let count = |what: &str| leads.iter().filter(|lead| lead.contains(what)).count();
         let status = fs::read_to_string(format!("{process}/status"))?;
         let number = |name: &str| -> Result<u64> {
-            let line =
-                status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_owned())?;
-            Ok(line.trim_start_matches(':').split_whitespace().next().context("a number")?.parse()?)
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .with_context(|| name.to_owned())?;
+            Ok(line
+                .trim_start_matches(':')
+                .split_whitespace()
+                .next()
+                .context("a number")?
+                .parse()?)
         };
         Ok(Self {
             descriptors: leads.len() - count("socket:"),
@@ -208,8 +227,8 @@ impl Held {
         })
     }
 
-    /// The minimum over time, once stable: a scan opens a folder for an instant, which is longer on a busy machine. A
-    /// leak is always present.
+    /// The minimum over time, once stable: a scan opens a folder for an instant, which is longer on
+    /// a busy machine. A leak is always present.
     fn at_rest(daemon: &Daemon<'_>) -> Result<Self> {
         const WATCHED: Duration = Duration::from_secs(3);
         let mut before = Self::least(daemon, WATCHED)?;
@@ -241,9 +260,13 @@ impl Held {
     }
 }
 
-/// Asserts that all records except the instance's have their task's names, and that records and losses add up to the
-/// traffic of the task's interface.
-fn assert_accounts(records: &Records, instance: Mac, ended: &BTreeMap<String, Ended>) -> Result<()> {
+/// Asserts that all records except the instance's have their task's names, and that records and
+/// losses add up to the traffic of the task's interface.
+fn assert_accounts(
+    records: &Records,
+    instance: Mac,
+    ended: &BTreeMap<String, Ended>,
+) -> Result<()> {
     let mut accounts = BTreeMap::<&str, Tally>::new();
     let mut reports = BTreeMap::<&str, u64>::new();
     for record in records.all.iter().filter(|record| record.text("mac") != instance.to_string()) {
@@ -252,9 +275,13 @@ fn assert_accounts(records: &Records, instance: Mac, ended: &BTreeMap<String, En
         assert_names(record, &task.ecs);
         // A window may end before its container starts.
         let container = record.text("ecs_container_id");
-        assert!(["", &task.ecs.containers[0]].contains(&container), "{container} in {}", task.ecs.id);
-        // A new bridge reports its groups by IGMP, 40 bytes each, possibly after its task's interface counters were
-        // read.
+        assert!(
+            ["", &task.ecs.containers[0]].contains(&container),
+            "{container} in {}",
+            task.ecs.id
+        );
+        // A new bridge reports its groups by IGMP, 40 bytes each, possibly after its task's
+        // interface counters were read.
         if record.text("dstaddr") == "224.0.0.22" {
             *reports.entry(&task.ecs.id).or_default() += record.tally.packets;
         } else {
@@ -293,10 +320,12 @@ fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> R
     let addresses = Addresses { ipv6: false, ..Addresses::default() };
     let eni_mac = Mac::fresh();
     let eni = Task::attach(eni_space, world, eni_mac, addresses)?;
-    let file = fake_ecs::write(&lab.path("tasks.json"), [&EcsHost::ecs(eni_mac, "instance", 0xfff)])?;
+    let file =
+        fake_ecs::write(&lab.path("tasks.json"), [&EcsHost::ecs(eni_mac, "instance", 0xfff)])?;
     let daemon = lab
         .daemon()
-        // Records wait for a name as long as a window. The engine of a busy machine takes seconds to give one.
+        // Records wait for a name as long as a window. The engine of a busy machine takes seconds
+        // to give one.
         .window(15)
         // The default sources: the engine alone reports a container that ends at once too late.
         .sources(&["netns", "docker", "host"])
@@ -337,11 +366,14 @@ fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> R
             sent += UDP.send(&eni.inside, &eni.outside)?;
             thread::sleep(Duration::from_millis(100));
         }
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
     })?;
     daemon.wait("all tasks are gone", none_left)?;
     let after = Held::at_rest(&daemon)?;
-    let missed = daemon.metrics()?.sum("observer_lost_packets_total", &[("reason", "before_attach")]);
+    let missed =
+        daemon.metrics()?.sum("observer_lost_packets_total", &[("reason", "before_attach")]);
     let stopped = daemon.stop()?;
     let records = Records::read(&stopped.out).with_context(|| stopped.said.clone())?;
     let ended = churn.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -358,7 +390,12 @@ fn tasks_of_all_modes_that_come_and_go_keep_their_names_and_leave_nothing() -> R
         "descriptors, programs, links and threads"
     );
     // Connections to the Docker Engine are kept for reuse, as many as there were parallel requests.
-    assert!(after.sockets <= before.sockets + 8, "{} sockets, {} before", after.sockets, before.sockets);
+    assert!(
+        after.sockets <= before.sockets + 8,
+        "{} sockets, {} before",
+        after.sockets,
+        before.sockets
+    );
     let grown = after.resident_kib.saturating_sub(before.resident_kib);
     assert!(grown < 4096, "{grown} KiB more are resident");
     Ok(())
@@ -383,7 +420,8 @@ fn moment(lab: &Lab, name: &str) -> Result<Moment> {
         Ok(carried(task.inside.namespace())?.packets > 0)
     })?;
     thread::sleep(Duration::from_millis(200));
-    let moment = Moment { mac: task.inside.mac(), sent, carried: carried(task.inside.namespace())? };
+    let moment =
+        Moment { mac: task.inside.mac(), sent, carried: carried(task.inside.namespace())? };
     drop(task.end());
     Ok(moment)
 }
@@ -411,7 +449,9 @@ fn tasks_of_200_ms_have_their_record_or_a_counted_gap() -> Result<()> {
                 })
             })
             .collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
     })?;
     daemon.wait("all are gone", |page| {
         page.get("observer_interfaces", &[("state", "attached")]) == Some(0.0)
@@ -425,7 +465,8 @@ fn tasks_of_200_ms_have_their_record_or_a_counted_gap() -> Result<()> {
     for Moment { mac, sent, carried } in &lived {
         let egress = records.recorded(*mac).egress;
         let lost = records.lost(*mac);
-        // The amount is unknown; if the interface went while programs were attached, part of it may be recorded.
+        // The amount is unknown; if the interface went while programs were attached, part of it may
+        // be recorded.
         let marks = records.with_status(*mac, Status::SkipData);
         gone += u64::from(marks.iter().any(|record| record.tally == Tally::default()));
         // Packets dropped by the queues are counted only if the programs were attached before.
@@ -434,7 +475,9 @@ fn tasks_of_200_ms_have_their_record_or_a_counted_gap() -> Result<()> {
             gaps += usize::from(lost.packets > 0);
         } else if marks.is_empty() {
             unseen += 1;
-            println!("{mac}: sent {sent:?}, carried {carried:?}, recorded {egress:?}, lost {lost:?}");
+            println!(
+                "{mac}: sent {sent:?}, carried {carried:?}, recorded {egress:?}, lost {lost:?}"
+            );
         }
     }
     println!(
@@ -448,15 +491,20 @@ fn tasks_of_200_ms_have_their_record_or_a_counted_gap() -> Result<()> {
         stopped.said
     );
     // 99.9 %
-    assert!(unseen * 1000 <= lived.len(), "{unseen} of {} have neither record nor gap", lived.len());
+    assert!(
+        unseen * 1000 <= lived.len(),
+        "{unseen} of {} have neither record nor gap",
+        lived.len()
+    );
     Ok(())
 }
 
 #[test]
 fn a_namespace_with_the_inode_of_one_from_before_the_daemon_is_a_new_one() -> Result<()> {
     let lab = lab!(alone);
-    let older: Vec<_> =
-        (0..4).map(|number| lab.other_namespace(&format!("older-{number}"))).collect::<Result<_>>()?;
+    let older: Vec<_> = (0..4)
+        .map(|number| lab.other_namespace(&format!("older-{number}")))
+        .collect::<Result<_>>()?;
     let inodes: Vec<_> = older.iter().map(Namespace::inode).collect();
     let daemon = lab.daemon().start()?;
     drop(older);
@@ -488,7 +536,10 @@ fn what_a_task_sends_before_it_is_observed_is_counted_as_lost() -> Result<()> {
     let later = UDP.send(&task.inside, &task.outside)?;
     let page = daemon.metrics()?;
     assert_eq!(
-        page.sum("observer_lost_packets_total", &[("stage", "attach"), ("reason", "before_attach")]),
+        page.sum(
+            "observer_lost_packets_total",
+            &[("stage", "attach"), ("reason", "before_attach")]
+        ),
         early.packets
     );
     let mac = task.inside.mac();

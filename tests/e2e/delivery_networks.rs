@@ -1,4 +1,5 @@
-//! Delivery in real networks: through proxies, which are not used for metadata services, and with private CAs.
+//! Delivery in real networks: through proxies, which are not used for metadata services, and with
+//! private CAs.
 
 use std::{
     ffi::OsString,
@@ -23,15 +24,18 @@ use serde_json::json;
 
 /// A finished file of an earlier run.
 fn file(lab: &Lab) -> Result<PathBuf> {
-    let folder = lab.path("daemon-out").join("AWSLogs/111122223333/vpcflowlogs/eu-west-1/2026/11/20");
+    let folder =
+        lab.path("daemon-out").join("AWSLogs/111122223333/vpcflowlogs/eu-west-1/2026/11/20");
     fs::create_dir_all(&folder)?;
-    let name = "111122223333_vpcflowlogs_eu-west-1_fl-0123456789abcdef0_20261120T1200Z_00000000.jsonl";
+    let name =
+        "111122223333_vpcflowlogs_eu-west-1_fl-0123456789abcdef0_20261120T1200Z_00000000.jsonl";
     fs::write(folder.join(name), "{\"version\":2}\n")?;
     Ok(folder.join(name))
 }
 
 fn deliver<'lab>(lab: &'lab Lab, endpoint: &str) -> Setup<'lab> {
-    let setup = lab.daemon().window(600).set("deliver", "s3://flow-logs/fleet").set("region", "eu-west-1");
+    let setup =
+        lab.daemon().window(600).set("deliver", "s3://flow-logs/fleet").set("region", "eu-west-1");
     setup.set("deliver-endpoint", endpoint)
 }
 
@@ -65,17 +69,25 @@ fn a_store_is_reached_by_the_proxy_and_the_tasks_credentials_are_not() -> Result
     fs::write(&token, "a token")?;
     // It is both the proxy and the store.
     let proxy = FakeHttp::start(|_| Reply::ok(""))?;
+    let setup = deliver(&lab, "http://store.test.invalid")
+        .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token);
     let setup =
-        deliver(&lab, "http://store.test.invalid").env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token);
-    let setup = setup.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/v1/credentials", role.url()));
+        setup.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/v1/credentials", role.url()));
     let daemon = proxied(setup, &proxy).start()?;
     daemon.wait("the file is delivered", delivered)?;
     daemon.stop()?;
     assert!(!file.exists());
-    assert!(role.asked().iter().all(|request| request.path == "/v1/credentials"), "{:?}", role.asked());
+    assert!(
+        role.asked().iter().all(|request| request.path == "/v1/credentials"),
+        "{:?}",
+        role.asked()
+    );
     assert!(!role.asked().is_empty(), "nobody asked for credentials");
     let asked = proxy.asked();
-    assert!(asked.iter().all(|request| request.path.starts_with("http://store.test.invalid/")), "{asked:?}");
+    assert!(
+        asked.iter().all(|request| request.path.starts_with("http://store.test.invalid/")),
+        "{asked:?}"
+    );
     let put = asked.iter().find(|request| request.method == "PUT").context("a PUT")?;
     assert!(put.headers["authorization"].contains("AKIDFROMROLE"), "{put:?}");
     Ok(())
@@ -88,7 +100,9 @@ fn the_instance_metadata_service_is_never_asked_by_a_proxy() -> Result<()> {
     let proxy = FakeHttp::start(|_| Reply::status(403))?;
     // The instance's credentials are the only possible ones, and this is no instance.
     let daemon = proxied(deliver(&lab, "http://store.test.invalid"), &proxy).start()?;
-    daemon.wait("the delivery fails", |page| page.get("observer_delivery_failing", &[]) == Some(1.0))?;
+    daemon.wait("the delivery fails", |page| {
+        page.get("observer_delivery_failing", &[]) == Some(1.0)
+    })?;
     assert!(daemon.said().contains("give the host or the task a role"), "{}", daemon.said());
     daemon.stop()?;
     assert!(proxy.asked().is_empty(), "{:?}", proxy.asked());
@@ -126,7 +140,8 @@ impl TlsStore {
     fn start(lab: &Lab, python: &Python) -> Result<Self> {
         let address = free_address()?;
         let (ca, log) = (lab.path("ca.pem"), lab.path("paths"));
-        let arguments = [OsString::from(address.port().to_string()), ca.clone().into(), log.clone().into()];
+        let arguments =
+            [OsString::from(address.port().to_string()), ca.clone().into(), log.clone().into()];
         let mut command = python.script("tls_store.py", arguments);
         let errors = lab.path("tls-store.log");
         command.stdout(Stdio::null()).stderr(fs::File::create(&errors)?);
@@ -149,13 +164,16 @@ fn a_private_ca_is_trusted_where_a_flag_or_awss_variable_names_it() -> Result<()
     let store = TlsStore::start(&lab, &python)?;
     let file = file(&lab)?;
     let daemon = store.deliver(&lab).start()?;
-    daemon.wait("the delivery fails", |page| page.get("observer_delivery_failing", &[]) == Some(1.0))?;
+    daemon.wait("the delivery fails", |page| {
+        page.get("observer_delivery_failing", &[]) == Some(1.0)
+    })?;
     assert!(daemon.said().contains("--ca-bundle"), "{}", daemon.said());
     daemon.stop()?;
     assert!(file.exists() && !store.log.exists());
-    for setup in
-        [store.deliver(&lab).set("ca-bundle", &store.ca), store.deliver(&lab).env("AWS_CA_BUNDLE", &store.ca)]
-    {
+    for setup in [
+        store.deliver(&lab).set("ca-bundle", &store.ca),
+        store.deliver(&lab).env("AWS_CA_BUNDLE", &store.ca),
+    ] {
         self::file(&lab)?;
         let _ = fs::remove_file(&store.log);
         let daemon = setup.start()?;

@@ -1,4 +1,5 @@
-//! A store that permanently refuses files: they are set aside with the reason, and do not block others.
+//! A store that permanently refuses files: they are set aside with the reason, and do not block
+//! others.
 
 use std::{
     fs,
@@ -27,13 +28,16 @@ const BAD: &str = "000000000000";
 
 /// A finished file of an earlier run. A higher number is newer.
 fn file(lab: &Lab, account: &str, number: u32) -> Result<PathBuf> {
-    let folder = lab.path("daemon-out").join(format!("AWSLogs/{account}/vpcflowlogs/eu-west-1/2026/11/20"));
+    let folder =
+        lab.path("daemon-out").join(format!("AWSLogs/{account}/vpcflowlogs/eu-west-1/2026/11/20"));
     fs::create_dir_all(&folder)?;
-    let name =
-        format!("{account}_vpcflowlogs_eu-west-1_fl-0123456789abcdef0_20261120T1200Z_{number:08x}.jsonl");
+    let name = format!(
+        "{account}_vpcflowlogs_eu-west-1_fl-0123456789abcdef0_20261120T1200Z_{number:08x}.jsonl"
+    );
     let file = folder.join(name);
     fs::write(&file, format!("{{\"version\":2,\"number\":{number}}}\n"))?;
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000 + u64::from(number));
+    let time =
+        std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000 + u64::from(number));
     fs::File::options().write(true).open(&file)?.set_modified(time)?;
     Ok(file)
 }
@@ -59,7 +63,9 @@ fn error(status: u16, code: &str) -> Reply {
     let message = format!("No {}", fastrand::u64(..));
     Reply::Answer(
         status,
-        format!("<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{id}</RequestId></Error>"),
+        format!(
+            "<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{id}</RequestId></Error>"
+        ),
     )
 }
 
@@ -81,8 +87,9 @@ fn a_file_that_is_refused_for_good_is_set_aside_and_the_others_go() -> Result<()
     let (bad, good) = (file(&lab, BAD, 1)?, file(&lab, GOOD, 2)?);
     let store = FakeHttp::start(refuses_bad_accounts)?;
     let daemon = deliver(&lab, &store).start()?;
-    let page =
-        daemon.wait("the refused one is set aside", |page| all_of(page, "observer_set_aside_files") == 1)?;
+    let page = daemon.wait("the refused one is set aside", |page| {
+        all_of(page, "observer_set_aside_files") == 1
+    })?;
     assert_eq!(all_of(&page, "observer_delivered_files_total"), 1);
     assert_eq!(page.sum("observer_refused_files_total", &[("reason", "denied")]), 1);
     assert_eq!(all_of(&page, "observer_spool_files"), 0);
@@ -94,7 +101,11 @@ fn a_file_that_is_refused_for_good_is_set_aside_and_the_others_go() -> Result<()
     let asked = store.asked().len();
     let later = file(&lab, GOOD, 3)?;
     daemon.stop()?;
-    assert_eq!(store.asked().len(), asked, "files that are not of this run are found at its start alone");
+    assert_eq!(
+        store.asked().len(),
+        asked,
+        "files that are not of this run are found at its start alone"
+    );
     // The next run tries again, after the cause is fixed.
     drop(store);
     let store = FakeHttp::start(|_| Reply::ok(""))?;
@@ -125,21 +136,21 @@ fn a_store_that_refuses_everything_keeps_files_waiting_and_is_logged_once() -> R
         let files = [file(&lab, BAD, 1)?, file(&lab, GOOD, 2)?];
         let allowed = Arc::new(AtomicBool::new(false));
         let allows = Arc::clone(&allowed);
-        let store =
-            FakeHttp::start(
-                move |_| {
-                    if allows.load(Ordering::Relaxed) { Reply::ok("") } else { error(403, code) }
-                },
-            )?;
+        let store = FakeHttp::start(move |_| {
+            if allows.load(Ordering::Relaxed) { Reply::ok("") } else { error(403, code) }
+        })?;
         let daemon = deliver(&lab, &store).start()?;
-        poll::until_true("it is asked again and again", poll::PATIENCE, || Ok(store.asked().len() >= 4))?;
+        poll::until_true("it is asked again and again", poll::PATIENCE, || {
+            Ok(store.asked().len() >= 4)
+        })?;
         let page = daemon.metrics()?;
         assert_eq!(page.get("observer_delivery_failing", &[]), Some(1.0), "{code}");
         assert_eq!(all_of(&page, "observer_set_aside_files"), 0, "{code}");
         assert!(files.iter().all(|file| file.exists()), "{code}");
         assert_eq!(lines_with(&daemon, "cannot be delivered"), 1, "{}", daemon.said());
         allowed.store(true, Ordering::Relaxed);
-        daemon.wait("all is delivered", |page| all_of(page, "observer_delivered_files_total") == 2)?;
+        daemon
+            .wait("all is delivered", |page| all_of(page, "observer_delivered_files_total") == 2)?;
         daemon.stop()?;
         assert!(!files.iter().any(|file| file.exists()), "{code}");
     }
@@ -150,14 +161,13 @@ fn a_store_that_refuses_everything_keeps_files_waiting_and_is_logged_once() -> R
 fn a_file_that_always_takes_a_passing_error_does_not_hold_up_the_others() -> Result<()> {
     let lab = lab!();
     let (bad, good) = (file(&lab, BAD, 1)?, file(&lab, GOOD, 2)?);
-    let store =
-        FakeHttp::start(
-            |request| {
-                if request.path.contains(BAD) { error(503, "SlowDown") } else { Reply::ok("") }
-            },
-        )?;
+    let store = FakeHttp::start(|request| {
+        if request.path.contains(BAD) { error(503, "SlowDown") } else { Reply::ok("") }
+    })?;
     let daemon = deliver(&lab, &store).start()?;
-    daemon.wait("the other is delivered", |page| all_of(page, "observer_delivered_files_total") == 1)?;
+    daemon.wait("the other is delivered", |page| {
+        all_of(page, "observer_delivered_files_total") == 1
+    })?;
     assert!(bad.exists() && !good.exists());
     assert_eq!(all_of(&daemon.metrics()?, "observer_set_aside_files"), 0);
     daemon.stop()?;
@@ -180,7 +190,8 @@ fn what_is_set_aside_counts_against_the_spool_and_goes_first() -> Result<()> {
     let udp = Udp { family: Family::V4, flows: 1, packets: 1, payload: 1 };
     // A record file for which there is no room beside the other.
     let sent = udp.send(&task.inside, &task.outside)?;
-    let page = daemon.wait("it is dropped", |page| all_of(page, "observer_dropped_files_total") == 1)?;
+    let page =
+        daemon.wait("it is dropped", |page| all_of(page, "observer_dropped_files_total") == 1)?;
     assert_eq!(all_of(&page, "observer_refused_files_total"), 1);
     assert_eq!(all_of(&page, "observer_set_aside_bytes"), 0);
     daemon.wait("all is counted", |page| page.recorded(&task.inside).egress == sent)?;
@@ -201,13 +212,16 @@ fn buckets_with_object_lock_get_a_checksum_of_every_object() -> Result<()> {
     ] {
         file(&lab, GOOD, 1)?;
         let store = FakeHttp::start(|_| Reply::ok(""))?;
-        let setup = flags.iter().fold(deliver(&lab, &store), |setup, (name, value)| setup.set(name, value));
+        let setup =
+            flags.iter().fold(deliver(&lab, &store), |setup, (name, value)| setup.set(name, value));
         let daemon = setup.start()?;
-        daemon.wait("it is delivered", |page| all_of(page, "observer_delivered_files_total") == 1)?;
+        daemon
+            .wait("it is delivered", |page| all_of(page, "observer_delivered_files_total") == 1)?;
         daemon.stop()?;
         let asked = store.asked();
         let put = asked.iter().find(|request| request.method == "PUT").context("a PUT")?;
-        let sent: Vec<_> = put.headers.keys().filter(|name| name.starts_with("x-amz-checksum")).collect();
+        let sent: Vec<_> =
+            put.headers.keys().filter(|name| name.starts_with("x-amz-checksum")).collect();
         assert_eq!(sent, header.iter().collect::<Vec<_>>(), "{flags:?}");
         assert!(!put.headers.contains_key("x-amz-server-side-encryption"));
     }

@@ -55,7 +55,9 @@ fn a_window_is_full_for_the_task_that_filled_it() -> Result<()> {
     let daemon = lab.daemon().window(600).set("max-flows", "4000").start()?;
     let noise = send(&loud.outside, [10, 1, 0, 0], 20_000)?;
     let full = [("stage", "window"), ("reason", "window_full")];
-    daemon.wait("the noise is drained", |page| page.sum("observer_lost_packets_total", &full) == 16_000)?;
+    daemon.wait("the noise is drained", |page| {
+        page.sum("observer_lost_packets_total", &full) == 16_000
+    })?;
     let calmness = send(&calm.outside, [10, 1, 0, 0], 1_500)?;
     let books = Books::close(daemon, tasks.iter().map(|task| &task.inside))?;
     books.assert_conserved(&loud.inside, Crossed::ingress(noise));

@@ -32,8 +32,9 @@ fn files_lie_in_the_folders_that_were_asked_for() -> Result<()> {
     let task = lab.task("task")?;
     let ecs = FakeTask::new(&task.inside, "web", 1);
     let tasks = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
-    let digits =
-        |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let digits = |text: &str, count: usize| {
+        text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
     for (partition, folders) in [
         ("none", &["AWSLogs", "A", "vpcflowlogs", "R", "Y", "M", "D"][..]),
         ("hourly", &["AWSLogs", "A", "vpcflowlogs", "R", "Y", "M", "D", "H"]),
@@ -63,8 +64,12 @@ fn files_lie_in_the_folders_that_were_asked_for() -> Result<()> {
             ],
         ),
     ] {
-        let setup =
-            lab.daemon().name(partition).tasks_file(&tasks).also_output("text").also_output("parquet");
+        let setup = lab
+            .daemon()
+            .name(partition)
+            .tasks_file(&tasks)
+            .also_output("text")
+            .also_output("parquet");
         let setup = setup.set("partition", partition).set("flow-log-id", "fl-0123456789abcdef0");
         let daemon = setup.set("account-id", "999999999999").set("region", "us-east-1").start()?;
         daemon.wait_attached(&task.inside)?;
@@ -77,7 +82,8 @@ fn files_lie_in_the_folders_that_were_asked_for() -> Result<()> {
                 let parts: Vec<&str> = path.split('/').collect();
                 let (name, found) = parts.split_last().context("a name")?;
                 // The source's fields of the task override those given for the host.
-                let stem = format!("{}_vpcflowlogs_{}_fl-0123456789abcdef0_", ecs.account, ecs.region);
+                let stem =
+                    format!("{}_vpcflowlogs_{}_fl-0123456789abcdef0_", ecs.account, ecs.region);
                 assert!(name.starts_with(&stem), "{name}");
                 assert_eq!(found.len(), folders.len(), "{path}");
                 for (found, wanted) in found.iter().zip(folders) {
@@ -127,14 +133,17 @@ fn what_a_killed_daemon_had_written_is_read_after_the_next_start() -> Result<()>
     let setup = || lab.daemon().window(1).also_output("text").also_output("parquet");
     let daemon = setup().start()?;
     let sent = UDP.send(&task.inside, &task.outside)?;
-    daemon.wait("the flows are in every file", |page| written(page) >= OUTPUTS * u64::from(UDP.flows))?;
+    daemon.wait("the flows are in every file", |page| {
+        written(page) >= OUTPUTS * u64::from(UDP.flows)
+    })?;
     let out = daemon.out().to_path_buf();
     daemon.kill();
     let left = unfinished(&out)?;
     assert!(!left.is_empty() && finished(&out, "jsonl")?.is_empty(), "{left:?}");
     let daemon = setup().start()?;
     daemon.wait("the files are finished", |page| {
-        page.sum("observer_unfinished_files_total", &[("result", "finished")]) as usize == left.len()
+        page.sum("observer_unfinished_files_total", &[("result", "finished")]) as usize
+            == left.len()
     })?;
     // No incomplete file passes for a complete one: each is parsed as strictly as any other.
     let stopped = daemon.stop()?;
@@ -199,11 +208,18 @@ fn what_passes_while_no_daemon_runs_is_a_gap_in_the_records() -> Result<()> {
     let [(first_start, first_end, first), (second_start, second_end, second)] = gaps[..] else {
         panic!("two gaps, not {gaps:?}");
     };
-    assert_eq!((first, second), (Tally::default(), Tally::default()), "nobody knows how much passed");
+    assert_eq!(
+        (first, second),
+        (Tally::default(), Tally::default()),
+        "nobody knows how much passed"
+    );
     // The open window of a killed daemon is lost.
     assert!((killed - 2..=killed + 1).contains(&first_start), "{first_start}, killed at {killed}");
     assert!((started..before).contains(&first_end), "{first_end}, started at {started}");
-    assert!((before..=stopped).contains(&second_start), "{second_start}, stopped at {before} to {stopped}");
+    assert!(
+        (before..=stopped).contains(&second_start),
+        "{second_start}, stopped at {before} to {stopped}"
+    );
     assert!(second_end > stopped, "{second_end}, stopped at {stopped}");
     // All traffic of a younger task is known, up to the stop.
     let late = records.with_status(younger.inside.mac(), Status::SkipData);
@@ -225,7 +241,11 @@ fn what_was_half_written_is_left_out_and_what_is_no_file_is_set_aside() -> Resul
     for part in unfinished(&out)? {
         let is_json = part.to_string_lossy().contains(".jsonl.");
         let mut file = File::options().append(true).open(&part)?;
-        file.write_all(if is_json { b"{\"version\":2,\"account_id\":\"1" } else { b"half a footer" })?;
+        file.write_all(if is_json {
+            b"{\"version\":2,\"account_id\":\"1"
+        } else {
+            b"half a footer"
+        })?;
         whole.insert((is_json, part));
     }
     let daemon = setup().start()?;
@@ -263,7 +283,8 @@ fn a_full_disk_stops_the_files_alone_and_heals() -> Result<()> {
     let lab = lab!();
     let task = lab.task("task")?;
     small_disk(&lab.path("daemon-out"), SIZE)?;
-    let setup = lab.daemon().window(1).also_output("text").also_output("parquet").also_output("stdout");
+    let setup =
+        lab.daemon().window(1).also_output("text").also_output("parquet").also_output("stdout");
     let daemon = setup.start()?;
     let ballast = daemon.out().join("ballast");
     let mut sent = Tally::default();
@@ -273,7 +294,8 @@ fn a_full_disk_stops_the_files_alone_and_heals() -> Result<()> {
     let mut file = File::create(&ballast)?;
     while file.write_all(&[b'x'; 4096]).is_ok() {}
     drop(file);
-    let failing = |page: &Metrics, output| page.get("observer_output_failing", &[("output", output)]);
+    let failing =
+        |page: &Metrics, output| page.get("observer_output_failing", &[("output", output)]);
     let files = ["jsonl", "text", "parquet"];
     // Each round writes more than the rest of the last page of every output.
     let mut rounds = 0;
@@ -300,14 +322,16 @@ fn a_full_disk_stops_the_files_alone_and_heals() -> Result<()> {
     sent += UDP.send(&task.inside, &task.outside)?;
     let page = daemon.wait("all is counted", |page| page.recorded(&task.inside).egress == sent)?;
     daemon.wait_windows(2)?;
-    let lost =
-        daemon.metrics()?.sum("observer_lost_packets_total", &[("stage", "sink"), ("reason", "write_error")]);
+    let lost = daemon
+        .metrics()?
+        .sum("observer_lost_packets_total", &[("stage", "sink"), ("reason", "write_error")]);
     assert_eq!(page.recorded(&task.inside).egress, sent, "the metrics");
 
     let out = daemon.out().to_path_buf();
     let books = Books::close(daemon, [&task.inside])?;
     let json = books.records.recorded(task.inside.mac()).egress;
-    let printed: u64 = packets(&books.stdout.lines().map(text::Line::parse).collect::<Result<Vec<_>>>()?);
+    let printed: u64 =
+        packets(&books.stdout.lines().map(text::Line::parse).collect::<Result<Vec<_>>>()?);
     assert_eq!(printed, sent.packets, "packets on standard output");
     let text: u64 = packets(&text::read(&out)?.0);
     let parquet = parquet_packets(&out)?;
@@ -341,8 +365,15 @@ fn parquet_has_aws_s_columns_and_what_old_readers_know() -> Result<()> {
     daemon.wait_windows(3)?;
     let out = daemon.stop()?.out;
     let (header, _) = text::lines(&out)?;
-    let whole =
-        ["version", "srcport", "dstport", "protocol", "tcp_flags", "traffic_path", "encryption_status"];
+    let whole = [
+        "version",
+        "srcport",
+        "dstport",
+        "protocol",
+        "tcp_flags",
+        "traffic_path",
+        "encryption_status",
+    ];
     let long = ["packets", "bytes", "start", "end"];
     for file in finished(&out, "log.parquet")? {
         let columns = observer_tests::parquet::columns(&file)?;

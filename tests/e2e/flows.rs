@@ -13,7 +13,9 @@ use observer_tests::{
     lab,
     records::{Flow, FlowSum, Records, Status},
     tally::{Crossed, Direction, Tally},
-    traffic::{Connection, Conversation, PacketSocket, SINK, Transfer, Udp, exchange, frames, ping},
+    traffic::{
+        Connection, Conversation, PacketSocket, SINK, Transfer, Udp, exchange, frames, ping,
+    },
     veth::Family,
 };
 
@@ -65,7 +67,8 @@ fn udp_is_recorded_packet_for_packet() -> Result<()> {
                 destination_port: SINK,
                 protocol: frames::protocol::UDP,
             };
-            let sum = flows.get(&(Direction::Ingress, flow)).with_context(|| format!("{flow:?}"))?;
+            let sum =
+                flows.get(&(Direction::Ingress, flow)).with_context(|| format!("{flow:?}"))?;
             assert_eq!(sum.tally, udp(family).per_flow(), "{flow:?}");
         }
     }
@@ -101,9 +104,11 @@ fn one_flow_from_several_cpus_is_one_flow() -> Result<()> {
     let task = lab.task("task")?;
     let daemon = lab.daemon().start()?;
     let packet =
-        frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(7, 8, 30)).frame();
-    let sent =
-        cpus::on_each(|_| PacketSocket::open(&task.outside)?.send(std::iter::repeat_n(&packet, EACH)))?;
+        frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(7, 8, 30))
+            .frame();
+    let sent = cpus::on_each(|_| {
+        PacketSocket::open(&task.outside)?.send(std::iter::repeat_n(&packet, EACH))
+    })?;
     let (cpus, sent) = (sent.len(), sent.into_iter().sum::<Tally>());
     let sent = Tally::new(sent.packets, sent.bytes - sent.packets * frames::LINK_HEADER);
     assert_eq!(sent, Tally::of((cpus * EACH) as u64, 58));
@@ -118,8 +123,8 @@ fn a_flow_of_one_packet_is_recorded_with_one_packet() -> Result<()> {
     let lab = lab!();
     let task = lab.task("task")?;
     let daemon = lab.daemon().start()?;
-    let sent =
-        Udp { family: Family::V4, flows: 1, packets: 1, payload: 0 }.send(&task.inside, &task.outside)?;
+    let sent = Udp { family: Family::V4, flows: 1, packets: 1, payload: 0 }
+        .send(&task.inside, &task.outside)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));
     assert_eq!(books.records.with_status(task.inside.mac(), Status::Ok).len(), 1);
@@ -153,7 +158,11 @@ fn tcp_flags_of_a_short_connection_tell_client_from_server() -> Result<()> {
         assert_eq!(server.tally, connection.from_server, "{connection:?}");
         assert_eq!(client.tcp_flags, SYN | FIN, "the client of {connection:?}");
         assert_eq!(server.tcp_flags, SYN | ACK | FIN, "the server of {connection:?}");
-        assert_eq!(client.tcp_flags_all & (SYN | ACK | FIN), SYN | ACK | FIN, "the client's own ACKs");
+        assert_eq!(
+            client.tcp_flags_all & (SYN | ACK | FIN),
+            SYN | ACK | FIN,
+            "the client's own ACKs"
+        );
     }
     Ok(())
 }
@@ -178,9 +187,10 @@ fn a_connection_that_is_older_than_the_daemon_is_told_by_where_it_crosses() -> R
         let by_client = if to_task { Direction::Ingress } else { Direction::Egress };
         let flows = records.flows(task.inside.mac());
         assert_eq!(flows.len(), 2, "{flows:#?}");
-        for (direction, from_client, tally) in
-            [(by_client, true, connection.from_client), (opposite(by_client), false, connection.from_server)]
-        {
+        for (direction, from_client, tally) in [
+            (by_client, true, connection.from_client),
+            (opposite(by_client), false, connection.from_server),
+        ] {
             let sum = flows[&(direction, side(&connection, from_client))];
             assert_eq!(sum.tally, tally, "{name} {direction}");
             assert_eq!(sum.tcp_flags, FIN, "no handshake was seen: {name} {direction}");
@@ -215,15 +225,19 @@ fn neither_addresses_nor_ports_nor_flags_say_which_way_a_packet_went() -> Result
         (1, Direction::Ingress, low, high, tcp(syn_ack)),
         (1, Direction::Egress, high, low, tcp(syn_ack)),
     ];
-    let (mut sent, mut expected) = (Crossed::default(), BTreeMap::<(Direction, Flow), Tally>::new());
+    let (mut sent, mut expected) =
+        (Crossed::default(), BTreeMap::<(Direction, Flow), Tally>::new());
     for (times, direction, source, destination, (protocol, payload)) in all {
         let ports = [0, 2].map(|at| u16::from_be_bytes([payload[at], payload[at + 1]]));
         let packet = frames::Ipv4 { destination, ..frames::Ipv4::new(source, protocol, payload) };
         let tally = Tally::of(times, packet.bytes().len() as u64);
         let sender = if direction == Direction::Ingress { &task.outside } else { &task.inside };
         PacketSocket::open(sender)?.send(std::iter::repeat_n(packet.frame(), times as usize))?;
-        sent +=
-            if direction == Direction::Ingress { Crossed::ingress(tally) } else { Crossed::egress(tally) };
+        sent += if direction == Direction::Ingress {
+            Crossed::ingress(tally)
+        } else {
+            Crossed::egress(tally)
+        };
         let [source, destination] = [source, destination].map(IpAddr::from);
         let [source_port, destination_port] = ports;
         let flow = Flow { source, destination, source_port, destination_port, protocol };
@@ -234,7 +248,9 @@ fn neither_addresses_nor_ports_nor_flags_say_which_way_a_packet_went() -> Result
     let flows = books.records.flows(task.inside.mac());
     let recorded: BTreeMap<_, _> = flows.iter().map(|(flow, sum)| (*flow, sum.tally)).collect();
     assert_eq!(recorded, expected);
-    for ((_, flow), sum) in flows.iter().filter(|((_, flow), _)| flow.protocol == frames::protocol::TCP) {
+    for ((_, flow), sum) in
+        flows.iter().filter(|((_, flow), _)| flow.protocol == frames::protocol::TCP)
+    {
         assert_eq!(sum.tcp_flags, SYN | ACK, "{flow:?}");
     }
     Ok(())
@@ -248,7 +264,11 @@ fn every_combination_of_tcp_flags_is_kept() -> Result<()> {
     let from = [10, 9, 0, 1].into();
     let all: Vec<_> = (0..=255)
         .map(|flags| {
-            frames::Ipv4::new(from, frames::protocol::TCP, frames::tcp(1000 + u16::from(flags), 80, flags))
+            frames::Ipv4::new(
+                from,
+                frames::protocol::TCP,
+                frames::tcp(1000 + u16::from(flags), 80, flags),
+            )
         })
         .map(|packet| packet.frame())
         .collect();
@@ -262,7 +282,11 @@ fn every_combination_of_tcp_flags_is_kept() -> Result<()> {
         let flags = u64::from(flow.source_port) - 1000;
         // FIN, SYN and RST count always, ACK only in one packet with SYN.
         let expected = (flags & 7) | if flags & (SYN | ACK) == SYN | ACK { SYN | ACK } else { 0 };
-        assert_eq!((tcp_flags_all, tcp_flags), (flags, expected), "a packet with flags {flags:#04x}");
+        assert_eq!(
+            (tcp_flags_all, tcp_flags),
+            (flags, expected),
+            "a packet with flags {flags:#04x}"
+        );
     }
     Ok(())
 }
@@ -284,14 +308,22 @@ fn icmp_has_ports_0_and_its_type_beside() -> Result<()> {
 
     let records = books.records.with_status(task.inside.mac(), Status::Ok);
     for pings in all {
-        for (direction, kind) in [(Direction::Egress, pings.request), (Direction::Ingress, pings.reply)] {
+        for (direction, kind) in
+            [(Direction::Egress, pings.request), (Direction::Ingress, pings.reply)]
+        {
             let mut of_kind = records.iter().filter_map(|record| {
                 let (its_direction, flow) = record.flow?;
-                (its_direction == direction && flow.protocol == pings.protocol).then_some((record, flow))
+                (its_direction == direction && flow.protocol == pings.protocol)
+                    .then_some((record, flow))
             });
-            let (record, flow) = of_kind.next().with_context(|| format!("{direction} of {pings:?}"))?;
+            let (record, flow) =
+                of_kind.next().with_context(|| format!("{direction} of {pings:?}"))?;
             assert_eq!((flow.source_port, flow.destination_port), (0, 0), "ports of ICMP");
-            assert_eq!(record.number("icmp_type"), Some(kind.into()), "icmp_type, {direction} of {pings:?}");
+            assert_eq!(
+                record.number("icmp_type"),
+                Some(kind.into()),
+                "icmp_type, {direction} of {pings:?}"
+            );
             assert_eq!(record.number("icmp_code"), Some(0), "icmp_code");
         }
     }
@@ -346,7 +378,11 @@ fn records_carry_the_task_of_the_tasks_file() -> Result<()> {
     }
     for file in &books.records.files {
         let folder = "AWSLogs/123456789012/vpcflowlogs/eu-west-1/";
-        assert!(file.to_string_lossy().contains(folder), "{} is not below {folder}", file.display());
+        assert!(
+            file.to_string_lossy().contains(folder),
+            "{} is not below {folder}",
+            file.display()
+        );
     }
     Ok(())
 }

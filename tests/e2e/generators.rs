@@ -23,7 +23,8 @@ fn udp_sends_what_it_says() -> Result<()> {
     let lab = lab!();
     for family in Family::ALL {
         let task = lab.task(family.as_str())?;
-        let sent = Udp { family, flows: 200, packets: 50, payload: 100 }.send(&task.outside, &task.inside)?;
+        let sent = Udp { family, flows: 200, packets: 50, payload: 100 }
+            .send(&task.outside, &task.inside)?;
         assert_eq!(sent, Tally::of(10_000, family.header() + 108));
         assert_eq!(wire(&task.outside, &task.inside)?, sent);
         assert_eq!(wire(&task.inside, &task.outside)?, Tally::default(), "nothing comes back");
@@ -38,7 +39,8 @@ fn large_datagrams_are_fragmented_as_reckoned() -> Result<()> {
         let task = lab.task(family.as_str())?;
         let mut sent = Tally::default();
         for payload in [1_452, 1_453, 1_472, 1_473, 1_500, 5_000, 60_000] {
-            sent += Udp { family, flows: 1, packets: 3, payload }.send(&task.outside, &task.inside)?;
+            sent +=
+                Udp { family, flows: 1, packets: 3, payload }.send(&task.outside, &task.inside)?;
         }
         assert_eq!(wire(&task.outside, &task.inside)?, sent, "{family:?}");
     }
@@ -70,7 +72,11 @@ fn tcp_knows_its_segments_whatever_is_offloaded() -> Result<()> {
             assert_eq!(wire(&task.inside, &task.outside)?, connection.from_server, "{name}");
         }
         // A full Ethernet frame over IPv4 has 1,448 bytes of payload.
-        assert!(connection.from_server.packets > 20_000_000 / 1448, "{name}: {}", connection.from_server);
+        assert!(
+            connection.from_server.packets > 20_000_000 / 1448,
+            "{name}: {}",
+            connection.from_server
+        );
         Ok(())
     };
     for family in Family::ALL {

@@ -10,8 +10,8 @@ use observer_tests::{
     veth::{Family, Task},
 };
 
-/// A task whose interface already has a clsact qdisc. To add or remove one on a running interface, the kernel stops its
-/// queues for a few hundred microseconds (`qdisc_graft`), which costs packets.
+/// A task whose interface already has a clsact qdisc. To add or remove one on a running interface,
+/// the kernel stops its queues for a few hundred microseconds (`qdisc_graft`), which costs packets.
 fn task_with_clsact(lab: &Lab) -> Result<Task> {
     let task = lab.task("task")?;
     task.inside.namespace().output("tc", &["qdisc", "add", "dev", task.inside.name(), "clsact"])?;
@@ -30,8 +30,16 @@ fn come_and_go(lab: &Lab, task: &Task, attach: &str) -> Result<()> {
     }
     assert!(echo.goes_on(), "a datagram was lost: {:?}", echo.stop());
     let rounds = echo.stop()?;
-    assert_eq!(task.inside.counters()?.frames.ingress.packets, rounds, "questions that arrived, and asked");
-    assert_eq!(task.inside.counters()?.frames.egress.packets, rounds, "answers that left, and came");
+    assert_eq!(
+        task.inside.counters()?.frames.ingress.packets,
+        rounds,
+        "questions that arrived, and asked"
+    );
+    assert_eq!(
+        task.inside.counters()?.frames.egress.packets,
+        rounds,
+        "answers that left, and came"
+    );
     Ok(())
 }
 

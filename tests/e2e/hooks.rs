@@ -50,7 +50,8 @@ fn tc(interface: &Interface, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// Third-party filters in both directions, which copy every frame to a dummy interface that counts them.
+/// Third-party filters in both directions, which copy every frame to a dummy interface that counts
+/// them.
 struct Mirror<'a> {
     task: &'a Task,
 }
@@ -61,14 +62,17 @@ impl<'a> Mirror<'a> {
     /// Adds them with a later priority than the first.
     fn add(task: &'a Task) -> Result<Self> {
         for end in task.ends() {
-            let silent = || Ok(std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?);
+            let silent =
+                || Ok(std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?);
             end.namespace().run(silent)?;
         }
         let name = Self::NAME;
         let other = task.outside.namespace().path().display();
         ip_batch(
             task.inside.namespace(),
-            &format!("link add {name} type veth peer name {name} netns {other}\nlink set {name} up\n"),
+            &format!(
+                "link add {name} type veth peer name {name} netns {other}\nlink set {name} up\n"
+            ),
         )?;
         ip_batch(task.outside.namespace(), &format!("link set {name} up\n"))?;
         let device = task.inside.name();
@@ -162,7 +166,10 @@ fn a_foreign_filter_that_came_onto_our_qdisc_stays_with_it() -> Result<()> {
     books.assert_exact(&task.inside, Crossed::default());
 
     let after = Chain::of(&task.inside)?;
-    assert!(after.qdiscs.contains("clsact"), "the qdisc that somebody else uses by now: {after:#?}");
+    assert!(
+        after.qdiscs.contains("clsact"),
+        "the qdisc that somebody else uses by now: {after:#?}"
+    );
     for filters in &after.filters {
         assert!(filters.contains(Mirror::NAME), "the other's filter: {after:#?}");
         assert!(!filters.contains("bpf"), "our filter: {after:#?}");
@@ -204,7 +211,8 @@ fn a_foreign_filter_at_our_priority_is_neither_replaced_nor_removed() -> Result<
     Ok(())
 }
 
-/// Two daemons on one interface: each counts all traffic, and the end of one does not affect the other.
+/// Two daemons on one interface: each counts all traffic, and the end of one does not affect the
+/// other.
 fn counts_beside_another(lab: &Lab, attach: &str) -> Result<()> {
     let task = lab.task("task")?;
     let before = Chain::of(&task.inside)?;
@@ -216,7 +224,8 @@ fn counts_beside_another(lab: &Lab, attach: &str) -> Result<()> {
     let alone = mixture(&task)?;
     let second = Books::close(second, [&task.inside])?;
     second.assert_exact(&task.inside, shared + alone);
-    // The qdisc was in use when the daemon that created it ended, and the second daemon must not remove it.
+    // The qdisc was in use when the daemon that created it ended, and the second daemon must not
+    // remove it.
     assert_eq!(Chain::of(&task.inside)?.filters, before.filters, "filters after both, and before");
     Ok(())
 }

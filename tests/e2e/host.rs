@@ -1,4 +1,5 @@
-//! Tasks in host mode, which share the host's interface: the kernel reports the sending control group.
+//! Tasks in host mode, which share the host's interface: the kernel reports the sending control
+//! group.
 
 use std::process::{self, Command, Stdio};
 
@@ -32,17 +33,32 @@ fn task_of_host(lab: &Lab, host: &Interface, number: u32) -> Result<(FakeTask, [
 fn ping(group: &Group, from: &Interface, to: &Interface, family: Family) -> Result<Tally> {
     const COUNT: u64 = 4;
     let mut ping = Command::new("ping");
-    ping.args(["-n", "-q", "-i", "0.01", "-c", &COUNT.to_string(), &to.address(family).to_string()]);
+    ping.args([
+        "-n",
+        "-q",
+        "-i",
+        "0.01",
+        "-c",
+        &COUNT.to_string(),
+        &to.address(family).to_string(),
+    ]);
     from.namespace().place(&mut ping)?;
     group.place(&mut ping)?;
-    ensure!(ping.stdout(Stdio::null()).status().context("starting ping")?.success(), "nobody answers");
+    ensure!(
+        ping.stdout(Stdio::null()).status().context("starting ping")?.success(),
+        "nobody answers"
+    );
     Ok(Tally::of(COUNT, family.header() + 8 + 56))
 }
 
 /// Two tasks and the host itself send; the daemon has these additional settings.
 fn share(lab: &Lab, [one, other]: [u32; 2], more: &[(&'static str, &str)]) -> Result<()> {
     need!(requires::program("ping"));
-    let host = Task::join(lab.other_namespace("host")?, lab.other_namespace("world")?, Addresses::default())?;
+    let host = Task::join(
+        lab.other_namespace("host")?,
+        lab.other_namespace("world")?,
+        Addresses::default(),
+    )?;
     quiet(std::slice::from_ref(&host))?;
     let (inside, outside) = (&host.inside, &host.outside);
     let (one, [_outer, inner]) = task_of_host(lab, inside, one)?;
@@ -51,7 +67,8 @@ fn share(lab: &Lab, [one, other]: [u32; 2], more: &[(&'static str, &str)]) -> Re
     let file = fake_ecs::write(&lab.path("tasks.json"), [&FakeTask::new(inside, "primary", 0x70)])?;
     let folder = lab.path("agent");
     fake_agent::write_state(&folder, [&one, &other])?;
-    let daemon = lab.daemon().sources(&["host", "agent"]).tasks_file(&file).set("agent-data", &folder);
+    let daemon =
+        lab.daemon().sources(&["host", "agent"]).tasks_file(&file).set("agent-data", &folder);
     let daemon = more.iter().fold(daemon, |daemon, (name, value)| daemon.set(name, value));
     let daemon = daemon.inside(inside.namespace()).start()?;
     daemon.wait_attached(inside)?;
@@ -61,7 +78,8 @@ fn share(lab: &Lab, [one, other]: [u32; 2], more: &[(&'static str, &str)]) -> Re
 
     let of_one = ping(&inner, inside, outside, Family::V4)?;
     let of_other = ping(&outer, inside, outside, Family::V6)?;
-    let of_nobody = Udp { family: Family::V4, flows: 2, packets: 5, payload: 56 }.send(inside, outside)?;
+    let of_nobody =
+        Udp { family: Family::V4, flows: 2, packets: 5, payload: 56 }.send(inside, outside)?;
     let books = Books::close(daemon, [inside])?;
     let each_way = of_one + of_other;
     books.assert_exact(inside, Crossed { ingress: each_way, egress: each_way + of_nobody });
@@ -92,5 +110,9 @@ fn flows_on_the_hosts_interface_are_of_the_task_whose_socket_sends() -> Result<(
 #[test]
 fn so_they_are_where_xdp_counts_what_comes_in() -> Result<()> {
     let lab = lab!();
-    share(&lab, [0x73, 0x74], &[("hook", "xdp"), ("xdp-mode", "generic"), ("xdp-changes", "accept")])
+    share(
+        &lab,
+        [0x73, 0x74],
+        &[("hook", "xdp"), ("xdp-mode", "generic"), ("xdp-changes", "accept")],
+    )
 }

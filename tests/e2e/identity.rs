@@ -1,4 +1,5 @@
-//! Identity of an interface from each source alone, from several that disagree, and from none; and sources that fail.
+//! Identity of an interface from each source alone, from several that disagree, and from none; and
+//! sources that fail.
 
 use std::{
     collections::BTreeSet,
@@ -41,7 +42,12 @@ fn wait_label(daemon: &Daemon<'_>, task: &Task, label: &str, value: &str) -> Res
 }
 
 /// A daemon with the source `netns` and one source that queries an endpoint.
-fn asking<'lab>(lab: &'lab Lab, source: &'static str, endpoint: &'static str, at: &str) -> Setup<'lab> {
+fn asking<'lab>(
+    lab: &'lab Lab,
+    source: &'static str,
+    endpoint: &'static str,
+    at: &str,
+) -> Setup<'lab> {
     lab.daemon().sources(&["netns", source]).set(endpoint, at)
 }
 
@@ -75,7 +81,9 @@ fn no_source_answers_and_all_goes_on() -> Result<()> {
         .set("imds-url", &nowhere)
         .start()?;
     let page = daemon.wait("each source is known to be down", |page| {
-        ["docker", "agent", "introspection", "imds"].iter().all(|source| up(page, source) == Some(0.0))
+        ["docker", "agent", "introspection", "imds"]
+            .iter()
+            .all(|source| up(page, source) == Some(0.0))
     })?;
     assert_eq!(up(&page, "tmds"), None, "nobody is to be asked about");
     let id = task.inside.id();
@@ -115,7 +123,8 @@ fn introspection_alone_tells_the_task_by_its_address() -> Result<()> {
     let task = lab.task("task")?;
     let ecs = FakeTask::new(&task.inside, "web", 0x102);
     let introspection = fake_agent::introspection(&Shared::new(vec![ecs.clone()]))?;
-    let daemon = asking(&lab, "introspection", "introspection-url", &introspection.url()).start()?;
+    let daemon =
+        asking(&lab, "introspection", "introspection-url", &introspection.url()).start()?;
     wait_label(&daemon, &task, "task_id", &ecs.id)?;
     let id = task.inside.id();
     assert_recorded(
@@ -139,10 +148,13 @@ fn an_address_that_two_tasks_are_said_to_have_names_neither() -> Result<()> {
     let task = lab.task("task")?;
     let twins = [0x103, 0x104].map(|number| FakeTask::new(&task.inside, "web", number));
     let introspection = fake_agent::introspection(&Shared::new(twins.to_vec()))?;
-    let daemon = asking(&lab, "introspection", "introspection-url", &introspection.url()).start()?;
+    let daemon =
+        asking(&lab, "introspection", "introspection-url", &introspection.url()).start()?;
     daemon.wait("it is asked twice", |page| {
-        page.sum("observer_source_requests_total", &[("source", "introspection"), ("outcome", "answered")])
-            >= 2
+        page.sum(
+            "observer_source_requests_total",
+            &[("source", "introspection"), ("outcome", "answered")],
+        ) >= 2
     })?;
     let id = task.inside.id();
     assert_recorded(daemon, &task, &[("interface_id", &id), ("ecs_task_arn", "")])
@@ -153,7 +165,8 @@ fn instance_metadata_alone_tells_the_eni() -> Result<()> {
     let lab = lab!();
     let task = lab.task("task")?;
     let eni = "eni-00000000000000106";
-    let imds = fake_agent::imds(&Shared::new(Instance::new([(task.inside.mac(), eni.to_owned())])))?;
+    let imds =
+        fake_agent::imds(&Shared::new(Instance::new([(task.inside.mac(), eni.to_owned())])))?;
     let daemon = asking(&lab, "imds", "imds-url", &imds.url()).start()?;
     wait_label(&daemon, &task, "interface_id", eni)?;
     assert_recorded(
@@ -181,7 +194,11 @@ fn a_namespaces_name_alone_tells_task_and_eni() -> Result<()> {
     assert_recorded(
         daemon,
         &task,
-        &[("interface_id", "eni-00000000000000107"), ("ecs_task_id", &id), ("network_mode", "awsvpc")],
+        &[
+            ("interface_id", "eni-00000000000000107"),
+            ("ecs_task_id", &id),
+            ("network_mode", "awsvpc"),
+        ],
     )
 }
 
@@ -196,8 +213,10 @@ fn sources_that_disagree_are_weighed_and_the_lighter_one_is_counted() -> Result<
     let folder = lab.path("agent");
     fake_agent::write_state(&folder, [&ecs])?;
     let file = fake_ecs::write(&lab.path("tasks.json"), [&other])?;
-    let imds =
-        fake_agent::imds(&Shared::new(Instance::new([(task.inside.mac(), "eni-000000000000000ee".into())])))?;
+    let imds = fake_agent::imds(&Shared::new(Instance::new([(
+        task.inside.mac(),
+        "eni-000000000000000ee".into(),
+    )])))?;
     let daemon = lab
         .daemon()
         .sources(&["netns", "agent", "imds"])
@@ -229,7 +248,9 @@ fn an_agents_database_that_is_being_written_gives_no_wrong_name() -> Result<()> 
     let tasks = lab.tasks((0..4).map(|number| format!("task-{number}")))?;
     let all: Vec<_> = (0_u32..)
         .zip(&tasks)
-        .map(|(number, task)| FakeTask::new(&task.inside, &format!("service-{number}"), 0x110 + number))
+        .map(|(number, task)| {
+            FakeTask::new(&task.inside, &format!("service-{number}"), 0x110 + number)
+        })
         .collect();
     let folder = lab.path("agent");
     fake_agent::write_state(&folder, &all)?;
@@ -249,7 +270,8 @@ fn an_agents_database_that_is_being_written_gives_no_wrong_name() -> Result<()> 
         }
         Ok(rounds)
     });
-    let daemon = lab.daemon().window(1).sources(&["netns", "agent"]).set("agent-data", &folder).start()?;
+    let daemon =
+        lab.daemon().window(1).sources(&["netns", "agent"]).set("agent-data", &folder).start()?;
     for (task, ecs) in tasks.iter().zip(&all) {
         wait_label(&daemon, task, "interface_id", &ecs.eni)?;
     }
@@ -323,7 +345,8 @@ fn an_eni_that_instance_metadata_lists_late_is_found() -> Result<()> {
     let eni = std::mem::take(&mut instance.lock().enis);
     let daemon = daemon.start()?;
     daemon.wait("it is asked, and lists nothing", |page| {
-        page.sum("observer_source_requests_total", &[("source", "imds"), ("outcome", "answered")]) >= 3
+        page.sum("observer_source_requests_total", &[("source", "imds"), ("outcome", "answered")])
+            >= 3
     })?;
     assert_eq!(up(&daemon.metrics()?, "imds"), Some(1.0));
     instance.lock().enis = eni;
@@ -352,7 +375,9 @@ fn a_task_metadata_endpoint_that_throttles_is_left_in_peace() -> Result<()> {
     let tasks = lab.tasks((0..3).map(|number| format!("task-{number}")))?;
     let all: Vec<_> = (0_u32..)
         .zip(&tasks)
-        .map(|(number, task)| FakeTask::new(&task.inside, &format!("service-{number}"), 0x130 + number))
+        .map(|(number, task)| {
+            FakeTask::new(&task.inside, &format!("service-{number}"), 0x130 + number)
+        })
         .collect();
     let folder = lab.path("agent");
     // The state contains the endpoint IDs; names of services are irrelevant here.
@@ -390,7 +415,8 @@ fn an_agent_that_restarts_leaves_what_it_said() -> Result<()> {
     let ecs = FakeTask::new(&task.inside, "web", 0x140);
     let shared = Shared::new(vec![ecs.clone()]);
     let introspection = fake_agent::introspection(&shared)?;
-    let daemon = asking(&lab, "introspection", "introspection-url", &introspection.url()).start()?;
+    let daemon =
+        asking(&lab, "introspection", "introspection-url", &introspection.url()).start()?;
     wait_label(&daemon, &task, "task_id", &ecs.id)?;
     drop(introspection);
     // A new interface causes an immediate query.
@@ -411,7 +437,8 @@ fn records_wait_for_a_late_eni_for_one_window_at_most() -> Result<()> {
     let lab = lab!();
     let folder = lab.path("agent");
     fake_agent::write_state(&folder, [])?;
-    let daemon = lab.daemon().window(6).sources(&["netns", "agent"]).set("agent-data", &folder).start()?;
+    let daemon =
+        lab.daemon().window(6).sources(&["netns", "agent"]).set("agent-data", &folder).start()?;
     // Everything that follows happens in one window, the first of these interfaces.
     daemon.wait_windows(1)?;
     let tasks = [lab.late_task("late")?, lab.late_task("never")?];
@@ -457,7 +484,8 @@ fn a_task_that_is_gone_when_its_eni_becomes_known_is_named_all_the_same() -> Res
     let eni = std::mem::take(&mut ecs.eni);
     let folder = lab.path("agent");
     fake_agent::write_state(&folder, [&ecs])?;
-    let daemon = lab.daemon().window(3).sources(&["netns", "agent"]).set("agent-data", &folder).start()?;
+    let daemon =
+        lab.daemon().window(3).sources(&["netns", "agent"]).set("agent-data", &folder).start()?;
     wait_label(&daemon, &task, "task_id", &ecs.id)?;
     let mac = task.inside.mac();
     let sent = UDP.send(&task.inside, &task.outside)?;
@@ -488,7 +516,8 @@ fn eni_addresses_of_both_families_are_one_task() -> Result<()> {
         let ecs = FakeTask::new(&task.inside, "web", 0x170);
         let folder = lab.path("agent");
         fake_agent::write_state(&folder, [&ecs])?;
-        let daemon = lab.daemon().sources(&["netns", "agent"]).set("agent-data", &folder).start()?;
+        let daemon =
+            lab.daemon().sources(&["netns", "agent"]).set("agent-data", &folder).start()?;
         wait_label(&daemon, &task, "interface_id", &ecs.eni)?;
         let mut sent = UDP.send(&task.inside, &task.outside)?;
         if ipv6 {
@@ -511,8 +540,11 @@ fn secrets_beside_what_is_read_are_nowhere() -> Result<()> {
     let ecs = FakeTask::new(&task.inside, "web", 0x180);
     let folder = lab.path("agent");
     fake_agent::write_state(&folder, [&ecs])?;
-    let setup =
-        lab.daemon().sources(&["netns", "agent"]).set("agent-data", &folder).set("log-level", "trace");
+    let setup = lab
+        .daemon()
+        .sources(&["netns", "agent"])
+        .set("agent-data", &folder)
+        .set("log-level", "trace");
     let daemon = setup.start()?;
     wait_label(&daemon, &task, "interface_id", &ecs.eni)?;
     let report = daemon.get("/api/v1/tasks")?.body;
@@ -541,7 +573,9 @@ fn a_source_that_comes_later_is_heard() -> Result<()> {
     daemon.wait("it is down", |page| up(page, "agent") == Some(0.0))?;
     fake_agent::write_state(&folder, [&ecs])?;
     wait_label(&daemon, &task, "interface_id", &ecs.eni)?;
-    poll::until_true("it is up", poll::PATIENCE, || Ok(up(&daemon.metrics()?, "agent") == Some(1.0)))?;
+    poll::until_true("it is up", poll::PATIENCE, || {
+        Ok(up(&daemon.metrics()?, "agent") == Some(1.0))
+    })?;
     daemon.stop()?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Limits of the daemon's own resources: excess traffic is counted as lost, and the daemon keeps running.
+//! Limits of the daemon's own resources: excess traffic is counted as lost, and the daemon keeps
+//! running.
 
 use std::{
     io::{Read as _, Write as _},
@@ -87,10 +88,18 @@ fn what_does_not_fit_into_a_control_group_is_refused_or_said() -> Result<()> {
     assert_eq!(exit.status.code(), Some(0), "{}", exit.stderr);
     assert!(exit.stdout.contains(&format!("memory 96.0 MiB ({file})")), "{}", exit.stdout);
     let exit = run("check", &["--max-flows", "2000000"])?;
-    assert!(exit.stdout.contains("--max-flows 2000000 does not fit into memory"), "{}", exit.stdout);
+    assert!(
+        exit.stdout.contains("--max-flows 2000000 does not fit into memory"),
+        "{}",
+        exit.stdout
+    );
     let exit = run("run", &["--flow-memory", "90MiB"])?;
     assert_eq!(exit.status.code(), Some(2), "{}", exit.stderr);
-    assert!(exit.stderr.contains("--flow-memory 90.0 MiB") && exit.stderr.contains(&file), "{}", exit.stderr);
+    assert!(
+        exit.stderr.contains("--flow-memory 90.0 MiB") && exit.stderr.contains(&file),
+        "{}",
+        exit.stderr
+    );
     drop(group);
     let tiny = need!(ControlGroup::with_memory(24 * MIB)?);
     let mut refused = command()?;
@@ -114,7 +123,8 @@ fn clients_that_say_nothing_keep_no_task_from_being_observed() -> Result<()> {
     daemon.wait_attached(&task.inside)?;
     let udp = Udp { family: Family::V4, flows: 2, packets: 10, payload: 64 };
     let sent = udp.send(&task.inside, &task.outside)?;
-    let connections = daemon.descriptors()?.iter().filter(|lead| lead.starts_with("socket:")).count() as u64;
+    let connections =
+        daemon.descriptors()?.iter().filter(|lead| lead.starts_with("socket:")).count() as u64;
     assert!(connections < DESCRIPTORS / 4, "{connections} sockets");
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));

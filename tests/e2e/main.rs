@@ -1,8 +1,8 @@
 //! Scenarios: the binary on a real kernel, in private namespaces. `cargo xtask test e2e` runs them.
 //!
-//! They need root; without it each prints a skip. Any number of test threads works: at most two scenarios with traffic
-//! run at once, and scenarios that fill queues run alone (`requires::Turn`). To run some of them: `cargo xtask test e2e
-//! -- NAME`.
+//! They need root; without it each prints a skip. Any number of test threads works: at most two
+//! scenarios with traffic run at once, and scenarios that fill queues run alone (`requires::Turn`).
+//! To run some of them: `cargo xtask test e2e -- NAME`.
 //!
 //! Each ends with the same comparison: generated traffic = interface counters = records + losses.
 

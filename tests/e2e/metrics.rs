@@ -41,7 +41,11 @@ fn every_reason_and_kind_is_there_at_the_first_scrape() -> Result<()> {
         }
     }
     for (name, label, values) in [
-        ("observer_non_ip_frames_total", "kind", ["arp", "other", "vlan_depth", "short"].as_slice()),
+        (
+            "observer_non_ip_frames_total",
+            "kind",
+            ["arp", "other", "vlan_depth", "short"].as_slice(),
+        ),
         (
             "observer_notes_packets_total",
             "note",
@@ -71,7 +75,8 @@ fn every_reason_and_kind_is_there_at_the_first_scrape() -> Result<()> {
     let id = page.info(&task.inside).context("info")?.label("interface").to_owned();
     for reason in REASONS {
         for direction in Direction::ALL {
-            let labels = [("interface", id.as_str()), ("direction", direction.as_str()), ("reason", reason)];
+            let labels =
+                [("interface", id.as_str()), ("direction", direction.as_str()), ("reason", reason)];
             let name = "observer_interface_lost_packets_total";
             assert_eq!(page.get(name, &labels), Some(0.0), "{name}, {labels:?}");
         }
@@ -133,11 +138,25 @@ fn series_carry_the_task_and_add_up_to_the_ledger() -> Result<()> {
                 ("protocol", protocol),
             ];
             let told = books.metrics.sum("observer_packets_total", &labels);
-            assert_eq!(told, packets, "{labels:?} in\n{}", books.metrics.shown("observer_packets_total"));
-            let of_interface =
-                [("interface", info.label("interface")), ("direction", direction), ("protocol", protocol)];
-            let told = books.metrics.sum("observer_interface_recorded_packets_total", &of_interface);
-            assert_eq!(told, packets, "{of_interface:?} in\n{}", books.metrics.shown("observer_interface"));
+            assert_eq!(
+                told,
+                packets,
+                "{labels:?} in\n{}",
+                books.metrics.shown("observer_packets_total")
+            );
+            let of_interface = [
+                ("interface", info.label("interface")),
+                ("direction", direction),
+                ("protocol", protocol),
+            ];
+            let told =
+                books.metrics.sum("observer_interface_recorded_packets_total", &of_interface);
+            assert_eq!(
+                told,
+                packets,
+                "{of_interface:?} in\n{}",
+                books.metrics.shown("observer_interface")
+            );
         }
     }
     Ok(())
@@ -154,14 +173,22 @@ fn counters_never_go_back() -> Result<()> {
             .send(&task.outside, &task.inside)?;
         let now = daemon.metrics()?;
         for sample in &now.samples {
-            let family =
-                sample.name.trim_end_matches("_bucket").trim_end_matches("_sum").trim_end_matches("_count");
+            let family = sample
+                .name
+                .trim_end_matches("_bucket")
+                .trim_end_matches("_sum")
+                .trim_end_matches("_count");
             let kind = now.types.get(&sample.name).or_else(|| now.types.get(family));
             let monotone = kind.is_some_and(|kind| kind == "counter" || kind == "histogram");
             let labels: Vec<_> =
                 sample.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             if let Some(then) = before.get(&sample.name, &labels).filter(|_| monotone) {
-                assert!(sample.value >= then, "{} {labels:?}: {} after {then}", sample.name, sample.value);
+                assert!(
+                    sample.value >= then,
+                    "{} {labels:?}: {} after {then}",
+                    sample.name,
+                    sample.value
+                );
             }
         }
         before = now;
@@ -196,7 +223,8 @@ fn metrics_and_labels_are_those_of_the_file() -> Result<()> {
     let ecs = FakeTask::new(&task.inside, "web", 1);
     let file = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
     let daemon = lab.daemon().window(1).tasks_file(&file).start()?;
-    Udp { family: Family::V4, flows: 3, packets: 10, payload: 1 }.send(&task.outside, &task.inside)?;
+    Udp { family: Family::V4, flows: 3, packets: 10, payload: 1 }
+        .send(&task.outside, &task.inside)?;
     daemon.wait_windows(1)?;
     let shape = daemon.metrics()?.shape();
     daemon.stop()?;
@@ -217,7 +245,8 @@ fn promtool_finds_nothing_to_say() -> Result<()> {
     let ecs = FakeTask::new(&task.inside, "web", 1);
     let file = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
     let daemon = lab.daemon().window(1).tasks_file(&file).start()?;
-    Udp { family: Family::V4, flows: 3, packets: 10, payload: 1 }.send(&task.outside, &task.inside)?;
+    Udp { family: Family::V4, flows: 3, packets: 10, payload: 1 }
+        .send(&task.outside, &task.inside)?;
     daemon.wait_windows(1)?;
     let page = daemon.metrics()?.text;
     daemon.stop()?;
@@ -230,7 +259,11 @@ fn promtool_finds_nothing_to_say() -> Result<()> {
     judge.stdin.take().context("stdin")?.write_all(page.as_bytes())?;
     let output = judge.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.trim().is_empty(), "promtool ({}):\n{said}", output.status);
+    assert!(
+        output.status.success() && said.trim().is_empty(),
+        "promtool ({}):\n{said}",
+        output.status
+    );
     Ok(())
 }
 
@@ -244,12 +277,14 @@ fn totals_of_a_service_outlive_its_tasks_and_count_those_that_no_scrape_saw() ->
     let lab = lab!();
     let lasting = lab.task("lasting")?;
     let short = lab.late_task("short")?;
-    let (web, batch) = (FakeTask::new(&lasting.inside, "web", 1), FakeTask::new(&short.inside, "batch", 2));
+    let (web, batch) =
+        (FakeTask::new(&lasting.inside, "web", 1), FakeTask::new(&short.inside, "batch", 2));
     let file = fake_ecs::write(&lab.path("tasks.json"), [&web, &batch])?;
     let daemon = lab.daemon().window(1).set("file-size", "1B").tasks_file(&file).start()?;
     let udp = Udp { family: Family::V4, flows: 2, packets: 10, payload: 10 };
     let mut sent = udp.send(&lasting.inside, &lasting.outside)?.packets;
-    let before = daemon.wait("the lasting one is counted", |page| of_service(page, "web") == sent)?;
+    let before =
+        daemon.wait("the lasting one is counted", |page| of_service(page, "web") == sent)?;
     let mac = short.inside.mac();
     let crossed = udp.send(&short.inside, &short.outside)?.packets;
     // No scrape until the task is gone and forgotten.

@@ -16,8 +16,8 @@ fn without_a_tasks_file_an_interface_is_its_name_and_mac() -> Result<()> {
     let lab = lab!();
     let task = lab.task_with("task", Addresses { name: "ens7", ..Addresses::default() })?;
     let daemon = lab.daemon().start()?;
-    let sent =
-        Udp { family: Family::V4, flows: 1, packets: 1, payload: 1 }.send(&task.outside, &task.inside)?;
+    let sent = Udp { family: Family::V4, flows: 1, packets: 1, payload: 1 }
+        .send(&task.outside, &task.inside)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::ingress(sent));
     let mac = task.inside.mac();
@@ -30,7 +30,11 @@ fn without_a_tasks_file_an_interface_is_its_name_and_mac() -> Result<()> {
     }
     for file in &books.records.files {
         let folder = "AWSLogs/000000000000/vpcflowlogs/local/";
-        assert!(file.to_string_lossy().contains(folder), "{} is not below {folder}", file.display());
+        assert!(
+            file.to_string_lossy().contains(folder),
+            "{} is not below {folder}",
+            file.display()
+        );
     }
     Ok(())
 }
@@ -66,8 +70,8 @@ fn a_tasks_file_that_learns_of_a_task_gives_later_records_its_eni() -> Result<()
     daemon.wait("the ENI is known", |page| {
         page.info(&task.inside).is_some_and(|info| info.label("interface_id") == ecs.eni)
     })?;
-    let sent =
-        Udp { family: Family::V4, flows: 1, packets: 5, payload: 1 }.send(&task.outside, &task.inside)?;
+    let sent = Udp { family: Family::V4, flows: 1, packets: 5, payload: 1 }
+        .send(&task.outside, &task.inside)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::ingress(sent));
     for record in books.records.with_status(task.inside.mac(), Status::Ok) {
@@ -90,9 +94,11 @@ fn a_host_observes_its_own_interface_that_a_source_knows() -> Result<()> {
     let host = &task.inside;
     let ecs = FakeTask::new(host, "web", 0xd4);
     let file = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
-    let daemon = lab.daemon().sources(&["host"]).tasks_file(&file).inside(host.namespace()).start()?;
+    let daemon =
+        lab.daemon().sources(&["host"]).tasks_file(&file).inside(host.namespace()).start()?;
     let pings = ping(&task.outside, host, Family::V4, 5, 56)?;
-    let sent = Udp { family: Family::V6, flows: 2, packets: 5, payload: 56 }.send(host, &task.outside)?;
+    let sent =
+        Udp { family: Family::V6, flows: 2, packets: 5, payload: 56 }.send(host, &task.outside)?;
     let sent = Crossed { ingress: pings.each_way, egress: pings.each_way } + Crossed::egress(sent);
     let books = Books::close(daemon, [host])?;
     books.assert_exact(host, sent);
@@ -110,7 +116,8 @@ fn a_link_into_a_task_is_not_counted_a_second_time_on_the_host() -> Result<()> {
     let task = lab.task("task")?;
     let host = &task.outside;
     let daemon = lab.daemon().sources(&["netns", "host"]).inside(host.namespace()).start()?;
-    let sent = Udp { family: Family::V4, flows: 5, packets: 20, payload: 56 }.send(&task.inside, host)?;
+    let sent =
+        Udp { family: Family::V4, flows: 5, packets: 20, payload: 56 }.send(&task.inside, host)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));
     assert_eq!(books.records.of(host.mac()).count(), 0, "records of the host's end");

@@ -1,4 +1,5 @@
-//! The device through which traffic leaves a namespace is observed once, whatever its name and the devices above it.
+//! The device through which traffic leaves a namespace is observed once, whatever its name and the
+//! devices above it.
 
 use std::{
     ffi::OsStr,
@@ -80,19 +81,21 @@ fn an_interface_with_a_name_of_any_bytes_is_observed_and_shown() -> Result<()> {
     let other = lab.other_namespace("other")?;
     let path = other.path().display().to_string();
     let namespace = task.inside.namespace();
-    let add: [&[u8]; 9] = [b"link", b"add", b"name", NAME, b"type", b"veth", b"peer", b"name", b"peer0"];
+    let add: [&[u8]; 9] =
+        [b"link", b"add", b"name", NAME, b"type", b"veth", b"peer", b"name", b"peer0"];
     ip(namespace, &add)?;
     ip(namespace, &[b"link", b"set", b"dev", b"peer0", b"netns", path.as_bytes()])?;
     for attach in ["auto", "clsact"] {
         let daemon = lab.daemon().name(attach).set("attach", attach).start()?;
         let shown = [("interface_name", "caf\\xe9-\\xff0")];
-        let page =
-            daemon.wait("it is shown", |page| page.all("observer_interface_info", &shown).count() == 1)?;
+        let page = daemon
+            .wait("it is shown", |page| page.all("observer_interface_info", &shown).count() == 1)?;
         assert_eq!(page.interfaces("attached"), 2);
         let sent = send_both_ways(&task)?;
         daemon.wait("its neighbour is counted", |page| {
-            page.ledger(&task.inside)
-                .is_some_and(|[ingress, egress]| ingress.seen == sent.ingress && egress.seen == sent.egress)
+            page.ledger(&task.inside).is_some_and(|[ingress, egress]| {
+                ingress.seen == sent.ingress && egress.seen == sent.egress
+            })
         })?;
         daemon.stop()?;
     }
@@ -141,11 +144,17 @@ fn is_counted_as_port(lab: &Lab, kind: &str) -> Result<()> {
         }
         let pings = ping(&task.outside, &task.inside, Family::V4, 20, 56)?;
         let page = daemon.metrics()?;
-        assert_eq!(page.interfaces("attached"), 1, "{kind} {name}: {}", page.shown("observer_interface"));
+        assert_eq!(
+            page.interfaces("attached"),
+            1,
+            "{kind} {name}: {}",
+            page.shown("observer_interface")
+        );
         let books = Books::close(daemon, [&task.inside])?;
         let sent = Crossed { ingress: pings.each_way, egress: pings.each_way };
         books.assert_exact(&task.inside, sent);
-        let all: Tally = books.records.all.iter().filter(|it| it.flow.is_some()).map(|it| it.tally).sum();
+        let all: Tally =
+            books.records.all.iter().filter(|it| it.flow.is_some()).map(|it| it.tally).sum();
         assert_eq!(all, sent.ingress + sent.egress, "{kind} {name}: records of all interfaces");
         drop(task.end());
     }
@@ -172,7 +181,10 @@ fn what_stays_within_a_namespace_is_left_out_with_a_reason() -> Result<()> {
     let report = daemon.report()?;
     let left_out: Vec<_> = report.0["left_out"].as_array().into_iter().flatten().collect();
     for name in ["in0", "in1"] {
-        let entry = left_out.iter().find(|it| it["name"] == name).with_context(|| format!("{left_out:?}"))?;
+        let entry = left_out
+            .iter()
+            .find(|it| it["name"] == name)
+            .with_context(|| format!("{left_out:?}"))?;
         ensure!(entry["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{entry}");
     }
     let books = Books::close(daemon, [&task.inside])?;

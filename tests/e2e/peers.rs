@@ -1,4 +1,5 @@
-//! Failures known from other flow counting programs, and the scenarios that show that observer does not have them.
+//! Failures known from other flow counting programs, and the scenarios that show that observer does
+//! not have them.
 
 use std::{collections::BTreeSet, env, process::Command};
 
@@ -12,7 +13,11 @@ struct Failure {
     scenarios: &'static [&'static str],
 }
 
-const fn failure(id: &'static str, what: &'static str, scenarios: &'static [&'static str]) -> Failure {
+const fn failure(
+    id: &'static str,
+    what: &'static str,
+    scenarios: &'static [&'static str],
+) -> Failure {
     Failure { id, what, scenarios }
 }
 
@@ -131,12 +136,16 @@ const FAILURES: [Failure; 18] = [
 
 /// All tests of this program.
 fn tests() -> Result<BTreeSet<String>> {
-    let output = Command::new(env::current_exe()?).args(["--list", "--format", "terse"]).output()?;
+    let output =
+        Command::new(env::current_exe()?).args(["--list", "--format", "terse"]).output()?;
     ensure!(output.status.success(), "--list: {}", String::from_utf8_lossy(&output.stderr));
     let list = String::from_utf8(output.stdout)?;
     list.lines()
         .map(|line| {
-            Ok(line.strip_suffix(": test").with_context(|| format!("{line:?} is no test"))?.to_owned())
+            Ok(line
+                .strip_suffix(": test")
+                .with_context(|| format!("{line:?} is no test"))?
+                .to_owned())
         })
         .collect()
 }

@@ -34,7 +34,8 @@ const MANY: u64 = 150_000;
 fn flood(from: &Interface, flows: Range<u64>) -> Result<Tally> {
     const SIZES: u64 = 20;
     let length = |number: u64| 28 + number % SIZES;
-    let template = Ipv4::new([10, 0, 0, 0].into(), protocol::UDP, udp(0, 53, SIZES as usize)).frame();
+    let template =
+        Ipv4::new([10, 0, 0, 0].into(), protocol::UDP, udp(0, 53, SIZES as usize)).frame();
     let socket = PacketSocket::open(from)?;
     let sent = socket.send_each(&template, flows.clone(), |number, frame| {
         // Bytes beyond the length in the header are padding.
@@ -102,11 +103,15 @@ fn what_no_longer_fits_while_the_daemon_stands_still_is_lost_by_number() -> Resu
 
     let lost = books.lost(&task.inside);
     assert!(lost.packets > MANY, "only {lost} of {sent} while nobody drained");
-    let skipped = books.records.of(task.inside.mac()).filter(|record| record.status == Status::SkipData);
+    let skipped =
+        books.records.of(task.inside.mac()).filter(|record| record.status == Status::SkipData);
     let skipped = skipped.count();
     assert!((1..=2).contains(&skipped), "{skipped} SKIPDATA records in one window");
     let told = lost_for(&books.metrics, "table_full");
-    assert_eq!(told, lost, "observer_lost_…_total{{reason=table_full}}, and the interface's ledger");
+    assert_eq!(
+        told, lost,
+        "observer_lost_…_total{{reason=table_full}}, and the interface's ledger"
+    );
     Ok(())
 }
 
@@ -119,7 +124,8 @@ fn a_stalled_reader_recovers_within_two_windows_and_hides_no_flow() -> Result<()
     let daemon = lab.daemon().window(1).set("flow-memory", "4MiB").start()?;
     daemon.freeze()?;
     let mut sent = flood(&task.outside, CROWD)?;
-    // Cache and ring are full: new flows evict others, and later ones evict them, and all of these are lost.
+    // Cache and ring are full: new flows evict others, and later ones evict them, and all of these
+    // are lost.
     sent += flood(&task.outside, PROBES)?;
     sent += flood(&task.outside, CROWD)?;
     daemon.thaw()?;
@@ -203,7 +209,8 @@ fn tuples_chosen_to_collide_find_as_much_room_as_others() -> Result<()> {
     const FLOWS: u64 = SIDE * SIDE;
     let lab = lab!(alone);
     let task = lab.task("task")?;
-    // A plain multiplication has only 256 values for keys that differ in the uppermost bytes of two words.
+    // A plain multiplication has only 256 values for keys that differ in the uppermost bytes of two
+    // words.
     let template = Ipv4::new([10, 9, 0, 0].into(), protocol::UDP, udp(53, 53, 30)).frame();
     let daemon = lab.daemon().start()?;
     let socket = PacketSocket::open(&task.outside)?;
@@ -233,14 +240,17 @@ fn a_storm_of_new_flows_on_all_cpus_is_no_reason_to_evict_or_to_record_twice() -
             cpus::pin(cpus[thread as usize % cpus.len()])?;
             flood(&task.outside, thread * EACH..(thread + 1) * EACH)
         };
-        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || storm(thread))).collect();
-        let ended = threads.into_iter().map(|it| it.join().unwrap_or_else(|it| panic::resume_unwind(it)));
+        let threads: Vec<_> =
+            (0..THREADS).map(|thread| scope.spawn(move || storm(thread))).collect();
+        let ended =
+            threads.into_iter().map(|it| it.join().unwrap_or_else(|it| panic::resume_unwind(it)));
         ended.sum::<Result<Tally>>()
     })?;
     let books = Books::close_in_brief(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::ingress(sent));
     // Each flow has exactly one packet and one record.
-    let flows: BTreeSet<(Direction, Flow)> = books.records.flows(task.inside.mac()).map(|it| it.0).collect();
+    let flows: BTreeSet<(Direction, Flow)> =
+        books.records.flows(task.inside.mac()).map(|it| it.0).collect();
     assert_eq!(flows.len() as u64, THREADS * EACH, "flows");
     assert_eq!(books.records.flows(task.inside.mac()).count(), flows.len(), "records");
     assert!(books.records.flows(task.inside.mac()).all(|(_, record)| record.tally.packets == 1));
@@ -255,9 +265,10 @@ fn packets_of_known_flows_raise_no_event() -> Result<()> {
     let task = lab.task("task")?;
     let daemon = lab.daemon().start()?;
     let template = Ipv4::new([10, 9, 0, 1].into(), protocol::UDP, udp(0, 53, 30)).frame();
-    let sent = PacketSocket::open(&task.outside)?.send_each(&template, 0..PACKETS, |number, frame| {
-        frame[ipv4_at::SOURCE_PORT].copy_from_slice(&((number % FLOWS) as u16).to_be_bytes());
-    })?;
+    let sent =
+        PacketSocket::open(&task.outside)?.send_each(&template, 0..PACKETS, |number, frame| {
+            frame[ipv4_at::SOURCE_PORT].copy_from_slice(&((number % FLOWS) as u16).to_be_bytes());
+        })?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(
         &task.inside,
@@ -265,7 +276,11 @@ fn packets_of_known_flows_raise_no_event() -> Result<()> {
     );
     let page = &books.metrics;
     assert_eq!(spilled(page), 0, "entries that came by the ring");
-    assert_eq!(page.sum("observer_copied_frames_total", &[]), 0, "frames whose headers were copied");
+    assert_eq!(
+        page.sum("observer_copied_frames_total", &[]),
+        0,
+        "frames whose headers were copied"
+    );
     // Messages to the daemon grow with flows and drains, not with packets.
     let drains = page.sum("observer_drain_duration_seconds_count", &[("phase", "read")]);
     let most = FLOWS * cpus::allowed()?.len() as u64 * drains;
@@ -276,8 +291,8 @@ fn packets_of_known_flows_raise_no_event() -> Result<()> {
 
 #[test]
 fn no_map_of_the_daemon_is_an_lru_that_evicts_by_itself() -> Result<()> {
-    // Values of `enum bpf_map_type` with a bound: hash maps, which refuse entries beyond it (those of the drops),
-    // arrays, per-CPU arrays, arrays of maps and of programs, ring buffers.
+    // Values of `enum bpf_map_type` with a bound: hash maps, which refuse entries beyond it (those
+    // of the drops), arrays, per-CPU arrays, arrays of maps and of programs, ring buffers.
     const KEEPING: [&str; 6] = ["1", "2", "3", "6", "12", "27"];
     let lab = lab!();
     let task = lab.task("task")?;
@@ -291,7 +306,10 @@ fn no_map_of_the_daemon_is_an_lru_that_evicts_by_itself() -> Result<()> {
         types.extend(kind.map(|kind| kind.trim().to_owned()));
     }
     daemon.stop()?;
-    assert!(types.iter().any(|kind| kind == "27"), "the daemon holds maps of the types {types:?} only");
+    assert!(
+        types.iter().any(|kind| kind == "27"),
+        "the daemon holds maps of the types {types:?} only"
+    );
     for kind in types {
         assert!(KEEPING.contains(&kind.as_str()), "a map of type {kind}");
     }
@@ -316,8 +334,9 @@ fn the_loss_counter_itself_loses_nothing_while_it_is_scraped() -> Result<()> {
             }
             anyhow::Ok(scrapes)
         });
-        let sent =
-            cpus::on_each(|_| PacketSocket::open(&task.outside)?.send_each(&frame, 0..EACH, |_, _| {}));
+        let sent = cpus::on_each(|_| {
+            PacketSocket::open(&task.outside)?.send_each(&frame, 0..EACH, |_, _| {})
+        });
         over.store(true, Ordering::Relaxed);
         let scrapes = scraping.join().unwrap_or_else(|it| panic::resume_unwind(it))?;
         let sent: Tally = sent?.into_iter().sum();
@@ -325,7 +344,10 @@ fn the_loss_counter_itself_loses_nothing_while_it_is_scraped() -> Result<()> {
     })?;
     for pair in scrapes.windows(2) {
         let [before, after] = pair else { continue };
-        assert!(after.packets >= before.packets && after.bytes >= before.bytes, "{after} after {before}");
+        assert!(
+            after.packets >= before.packets && after.bytes >= before.bytes,
+            "{after} after {before}"
+        );
     }
     assert_eq!(scrapes.first().copied(), Some(Tally::default()), "lost before anything was sent");
     let books = Books::close(daemon, [&task.inside])?;
@@ -338,7 +360,8 @@ fn the_loss_counter_itself_loses_nothing_while_it_is_scraped() -> Result<()> {
 
 /// CPU time of the daemon in seconds, all threads.
 fn cpu_time(daemon: &Daemon<'_>) -> Result<f64> {
-    // utime and stime are fields 14 and 15. The second field, the name, may contain spaces (proc(5)).
+    // utime and stime are fields 14 and 15. The second field, the name, may contain spaces
+    // (proc(5)).
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid()))?;
     let fields: Vec<&str> = stat.rsplit_once(") ").context("a name")?.1.split(' ').collect();
     let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
@@ -349,7 +372,8 @@ fn cpu_time(daemon: &Daemon<'_>) -> Result<f64> {
 #[test]
 fn overload_costs_the_daemon_a_bounded_share_of_a_cpu_and_it_recovers() -> Result<()> {
     const STORM: Duration = Duration::from_secs(4);
-    /// Flows per CPU: more than fit, and few enough that a window of them is written before the next ends.
+    /// Flows per CPU: more than fit, and few enough that a window of them is written before the
+    /// next ends.
     const FLOWS: u64 = 30_000;
     /// Seconds of CPU per packet with its own flow; measured: 1 µs.
     const DEAREST: f64 = 5e-6;
@@ -357,7 +381,8 @@ fn overload_costs_the_daemon_a_bounded_share_of_a_cpu_and_it_recovers() -> Resul
     let task = lab.task("task")?;
     let daemon = lab.daemon().window(2).set("flow-memory", "4MiB").start()?;
     let (start, before) = (Instant::now(), cpu_time(&daemon)?);
-    // Each CPU sends new flows as fast as possible, so that nearly every packet evicts another flow.
+    // Each CPU sends new flows as fast as possible, so that nearly every packet evicts another
+    // flow.
     let sent = cpus::on_each(|cpu| {
         let mut sent = Tally::default();
         while start.elapsed() < STORM {
@@ -376,7 +401,9 @@ fn overload_costs_the_daemon_a_bounded_share_of_a_cpu_and_it_recovers() -> Resul
     books.assert_conserved(&task.inside, Crossed::ingress(sent));
     let share = used / wall.as_secs_f64();
     let lost = books.lost(&task.inside);
-    println!("{sent} sent in {wall:?}, {lost} lost, {share:.2} of a CPU used; afterwards {idle:.3}");
+    println!(
+        "{sent} sent in {wall:?}, {lost} lost, {share:.2} of a CPU used; afterwards {idle:.3}"
+    );
     // CPU time grows with the packets sent, evicted or not, and ends with them.
     assert!(used < DEAREST * sent.packets as f64, "{used} s of CPU time for {sent}");
     assert!(idle < 0.5, "{idle:.2} of a CPU used two windows after the storm");

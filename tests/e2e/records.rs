@@ -1,5 +1,5 @@
-//! Records in every format: text, Parquet and JSON lines of one run, read by DuckDB, ClickHouse, pyarrow and
-//! flowlogs-reader.
+//! Records in every format: text, Parquet and JSON lines of one run, read by DuckDB, ClickHouse,
+//! pyarrow and flowlogs-reader.
 
 use std::{
     collections::BTreeMap,
@@ -90,15 +90,21 @@ fn every_reader_finds_the_same_rows_in_every_format() -> Result<()> {
         let (header, lines) = text::lines(&out)?;
         let columns = columns(&header);
         assert_eq!(columns.len(), fields, "{format}");
-        let json: Vec<Row> = books.records.all.iter().map(|record| of_json(record, &columns)).collect();
+        let json: Vec<Row> =
+            books.records.all.iter().map(|record| of_json(record, &columns)).collect();
         let expected = sorted(json);
         assert!(expected.len() > 40, "{} rows", expected.len());
-        assert_eq!(sorted(lines.iter().map(|line| of_text(line)).collect()), expected, "{name}: text");
+        assert_eq!(
+            sorted(lines.iter().map(|line| of_text(line)).collect()),
+            expected,
+            "{name}: text"
+        );
         for record in &books.records.all {
             assert_eq!(record.number("version"), Some(version), "{format}");
         }
         let flags = ["--log-format".to_owned(), format.to_owned()];
-        let read = rows::read(&python, &out, &FILES, &columns, &flags, &lab.path(&format!("{name}-sql")))?;
+        let read =
+            rows::read(&python, &out, &FILES, &columns, &flags, &lab.path(&format!("{name}-sql")))?;
         assert_eq!(read.len(), 3 * FILES.len() + 1, "readers and formats");
         for (who, rows) in read {
             let rows = sorted(rows);
@@ -117,8 +123,8 @@ fn a_task_s_records_say_whose_they_are_in_every_format() -> Result<()> {
     let file = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
     let setup = lab.daemon().also_output("text").also_output("parquet").tasks_file(&file);
     let daemon = setup.set("log-format", "all").set("vpc-cidr", "10.0.0.0/8").start()?;
-    let sent =
-        Udp { family: Family::V4, flows: 3, packets: 2, payload: 5 }.send(&task.inside, &task.outside)?;
+    let sent = Udp { family: Family::V4, flows: 3, packets: 2, payload: 5 }
+        .send(&task.inside, &task.outside)?;
     let out = daemon.out().to_path_buf();
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));
@@ -154,7 +160,8 @@ fn a_task_s_records_say_whose_they_are_in_every_format() -> Result<()> {
             ] {
                 assert_eq!(row.get(column), Some(&value), "{who:?}: {column}");
             }
-            for column in ["next_hop_vpc_id", "reject_reason", "instance_tag", "encryption_status"] {
+            for column in ["next_hop_vpc_id", "reject_reason", "instance_tag", "encryption_status"]
+            {
                 assert_eq!(row.get(column), None, "{who:?}: {column}, which no host can know");
             }
         }
@@ -167,9 +174,10 @@ fn filters_keep_records_out_of_all_outputs_and_the_metrics_stay_whole() -> Resul
     let lab = lab!();
     let task = lab.task("task")?;
     let setup = lab.daemon().also_output("text").also_output("stdout");
-    let daemon = setup.set("filter", "keep protocol=icmp").set("filter", "drop protocol!=icmpv6").start()?;
-    let udp =
-        Udp { family: Family::V4, flows: 5, packets: 3, payload: 9 }.send(&task.inside, &task.outside)?;
+    let daemon =
+        setup.set("filter", "keep protocol=icmp").set("filter", "drop protocol!=icmpv6").start()?;
+    let udp = Udp { family: Family::V4, flows: 5, packets: 3, payload: 9 }
+        .send(&task.inside, &task.outside)?;
     let pings = ping(&task.outside, &task.inside, Family::V4, 4, 56)?;
     let sent = Crossed { ingress: pings.each_way, egress: pings.each_way + udp };
     daemon.wait("all is counted", |page| {
@@ -210,7 +218,8 @@ fn what_is_filtered_is_counted() -> Result<()> {
     let dropped: Tally = (0..dropped.flows).map(|_| dropped.per_flow()).sum();
     daemon.wait("what is filtered is counted", |page| {
         let sum = |what: &str| page.sum(&format!("observer_filtered_{what}_total"), &[]);
-        Tally::new(sum("packets"), sum("bytes")) == dropped && page.recorded(&task.inside).egress == sent
+        Tally::new(sum("packets"), sum("bytes")) == dropped
+            && page.recorded(&task.inside).egress == sent
     })?;
     let stopped = daemon.stop()?;
     let written = Records::read(&stopped.out)?.recorded(task.inside.mac()).egress;
@@ -233,8 +242,9 @@ fn like_aws_what_it_never_logs_is_left_out_on_demand() -> Result<()> {
     )?;
     let daemons = [("all", "false"), ("parity", "true")]
         .map(|(name, parity)| lab.daemon().name(name).set("aws-parity", parity).start());
-    let [v4, v6] = Family::ALL
-        .map(|family| Udp { family, flows: 2, packets: 3, payload: 9 }.send(&task.inside, &task.outside));
+    let [v4, v6] = Family::ALL.map(|family| {
+        Udp { family, flows: 2, packets: 3, payload: 9 }.send(&task.inside, &task.outside)
+    });
     let (v4, v6) = (v4?, v6?);
     let mut recorded = Vec::new();
     for daemon in daemons {
@@ -273,7 +283,8 @@ fn a_dictionary_that_grows_too_large_is_given_up_and_every_reader_goes_on() -> R
     let lab = lab!();
     let python = need!(Python::find());
     let packet = |number: u16| {
-        let source = Ipv6Addr::new(0x2001, 0xdb8, 0xabcd, 0xabcd, 0xabcd, 0xabcd, 0xabcd, number.min(FLOWS));
+        let source =
+            Ipv6Addr::new(0x2001, 0xdb8, 0xabcd, 0xabcd, 0xabcd, 0xabcd, 0xabcd, number.min(FLOWS));
         let udp = frames::udp(number, 53, 1);
         let frame = frames::ethernet(
             frames::ether_type::IPV6,
@@ -298,7 +309,8 @@ fn a_dictionary_that_grows_too_large_is_given_up_and_every_reader_goes_on() -> R
         parquet::columns(file)?;
         encodings.extend(parquet::encodings(file, "srcaddr")?);
     }
-    let given_up = |pages: &Vec<String>| pages.iter().collect::<std::collections::BTreeSet<_>>().len() == 2;
+    let given_up =
+        |pages: &Vec<String>| pages.iter().collect::<std::collections::BTreeSet<_>>().len() == 2;
     assert!(
         encodings.iter().any(given_up),
         "no column chunk with a dictionary and plain values: {encodings:?}"
@@ -309,7 +321,8 @@ fn a_dictionary_that_grows_too_large_is_given_up_and_every_reader_goes_on() -> R
     assert_eq!(read.len(), 4, "readers");
     for (who, rows) in read {
         assert_eq!(rows.len(), usize::from(FLOWS), "{who:?}");
-        let packets: u64 = rows.iter().filter_map(|row| row[2].as_deref()?.parse::<u64>().ok()).sum();
+        let packets: u64 =
+            rows.iter().filter_map(|row| row[2].as_deref()?.parse::<u64>().ok()).sum();
         assert_eq!(packets, u64::from(FLOWS) + u64::from(SAME), "{who:?}");
         for row in rows {
             let port: u16 = row[1].as_deref().context("a port")?.parse()?;

@@ -1,5 +1,5 @@
-//! The daemon's programs are removed from an interface under traffic: they are attached again, and the packets in
-//! between are a loss with a reason, exact by the interface's own counters.
+//! The daemon's programs are removed from an interface under traffic: they are attached again, and
+//! the packets in between are a loss with a reason, exact by the interface's own counters.
 
 use std::time::{Instant, SystemTime};
 
@@ -56,8 +56,8 @@ fn wait_counted(daemon: &Daemon<'_>, interface: &Interface, before: [u64; 2]) ->
     Ok(frames(&page))
 }
 
-/// Asserts that the ledger and the loss for this reason add up to the interface's counters, and that no window of this
-/// time has a NODATA record.
+/// Asserts that the ledger and the loss for this reason add up to the interface's counters, and
+/// that no window of this time has a NODATA record.
 fn assert_whole(books: &Books, interface: &Interface, (start, end): (i64, i64)) {
     let missed = books.metrics.uncounted(interface, "hook_removed");
     let counted = books.counters[&interface.mac()].frames;
@@ -74,8 +74,12 @@ fn assert_whole(books: &Books, interface: &Interface, (start, end): (i64, i64)) 
     }
     assert_eq!(books.records.lost(interface.mac()), books.lost(interface), "SKIPDATA and losses");
     let silent = books.records.with_status(interface.mac(), Status::NoData);
-    let silent: Vec<_> = silent.into_iter().filter(|it| it.start >= start && it.end <= end).collect();
-    assert!(silent.is_empty(), "NODATA of an interface that carried packets all the time: {silent:?}");
+    let silent: Vec<_> =
+        silent.into_iter().filter(|it| it.start >= start && it.end <= end).collect();
+    assert!(
+        silent.is_empty(),
+        "NODATA of an interface that carried packets all the time: {silent:?}"
+    );
 }
 
 /// Current time, UNIX seconds.
@@ -116,7 +120,8 @@ impl<'lab> Observed<'lab> {
     }
 }
 
-/// Runs `remove` under traffic in both directions. Packets in the directions `misses` are not counted meanwhile.
+/// Runs `remove` under traffic in both directions. Packets in the directions `misses` are not
+/// counted meanwhile.
 fn comes_back(lab: &Lab, attach: &str, remove: Remove, missed_in: &[Direction]) -> Result<()> {
     let task = lab.task("task")?;
     let observed = Observed::start(lab, attach, &task)?;
@@ -168,7 +173,12 @@ fn a_filter_that_is_removed_comes_back_and_the_other_way_misses_nothing() -> Res
 fn a_tcx_link_that_is_detached_comes_back() -> Result<()> {
     let lab = lab!();
     need!(requires::linux(6, 6));
-    comes_back(&lab, "tcx", |interface| foreign::detach_tcx(interface, &Direction::ALL), &Direction::ALL)
+    comes_back(
+        &lab,
+        "tcx",
+        |interface| foreign::detach_tcx(interface, &Direction::ALL),
+        &Direction::ALL,
+    )
 }
 
 #[test]
@@ -196,7 +206,8 @@ fn an_xdp_link_that_is_detached_comes_back_and_nothing_is_missed() -> Result<()>
         foreign::detach_xdp(&task.inside)?;
         sent += udp.send(&task.outside, &task.inside)?;
         daemon.wait("it is put back", |page| {
-            page.sum("observer_hook_removals_total", &[]) == removals && page.interfaces("attached") == 1
+            page.sum("observer_hook_removals_total", &[]) == removals
+                && page.interfaces("attached") == 1
         })?;
         sent += udp.send(&task.outside, &task.inside)?;
     }
@@ -243,7 +254,10 @@ fn an_interface_without_its_programs_is_never_told_as_silent() -> Result<()> {
     daemon.wait("it is observed again", |page| page.interfaces("attached") == 1)?;
     let books = observed.close(&task)?;
     let missed = books.metrics.uncounted(&task.inside, "hook_removed");
-    ensure!(missed.ingress.packets > 500 && missed.egress.packets > 500, "{missed} in three windows");
+    ensure!(
+        missed.ingress.packets > 500 && missed.egress.packets > 500,
+        "{missed} in three windows"
+    );
     let skipped = books.records.with_status(task.inside.mac(), Status::SkipData);
     ensure!(skipped.len() >= 3, "{} SKIPDATA records of three windows", skipped.len());
     Ok(())
@@ -265,7 +279,8 @@ fn an_interface_with_an_ingress_qdisc_fails_with_the_reason() -> Result<()> {
     let answer = daemon.get("/readyz")?;
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("`ingress`"), "{}", answer.body);
-    let filters = task.inside.namespace().output("tc", &["filter", "show", "dev", device, "ingress"])?;
+    let filters =
+        task.inside.namespace().output("tc", &["filter", "show", "dev", device, "ingress"])?;
     assert!(!filters.contains("bpf"), "filters on the other qdisc: {filters}");
     tc(&task.inside, &format!("qdisc del dev {device} ingress"))?;
     daemon.wait("it is observed", |page| page.interfaces("attached") == 1)?;

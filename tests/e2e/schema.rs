@@ -27,8 +27,10 @@ fn a_fleet_s_folders_are_one_table_to_duckdb() -> Result<()> {
         let mut ecs = FakeTask::new(&task.inside, name, number as u32);
         ecs.account = format!("{:012}", 111_111_111_111 * (number as u64 + 1));
         let file = fake_ecs::write(&lab.path(&format!("{name}.json")), [&ecs])?;
-        let setup = lab.daemon().name(name).tasks_file(&file).also_output("text").also_output("parquet");
-        let setup = setup.set("partition", "hive-hourly").set("log-format", "ecs").set("no-nodata", "true");
+        let setup =
+            lab.daemon().name(name).tasks_file(&file).also_output("text").also_output("parquet");
+        let setup =
+            setup.set("partition", "hive-hourly").set("log-format", "ecs").set("no-nodata", "true");
         let daemon = setup.set("deliver", format!("file://{}", fleet.display())).start()?;
         let udp = Udp { family: Family::V4, flows: 4, packets: 1 + number as u64, payload: 8 };
         sent += Crossed::egress(udp.send(&task.inside, &task.outside)?);
@@ -39,7 +41,8 @@ fn a_fleet_s_folders_are_one_table_to_duckdb() -> Result<()> {
     let flags = ["--log-format", "ecs", "--partition", "hive-hourly"].map(String::from);
     let read = rows::read(&python, &fleet, &FILES, &columns, &flags, &lab.path("sql"))?;
     for (who, rows) in read {
-        let packets: u64 = rows.iter().filter_map(|row| row[2].as_deref()?.parse::<u64>().ok()).sum();
+        let packets: u64 =
+            rows.iter().filter_map(|row| row[2].as_deref()?.parse::<u64>().ok()).sum();
         assert_eq!(packets, sent.egress.packets, "{who:?}");
         for (account, service) in [("111111111111", "one"), ("222222222222", "two")] {
             let of_task = |row: &&rows::Row| row[0].as_deref() == Some(account);
@@ -58,10 +61,12 @@ fn every_json_line_is_what_the_json_schema_says() -> Result<()> {
     let ecs = FakeTask::new(&task.inside, "web", 1);
     let file = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
     let daemon = lab.daemon().window(1).tasks_file(&file).start()?;
-    Udp { family: Family::V6, flows: 4, packets: 1, payload: 8 }.send(&task.inside, &task.outside)?;
+    Udp { family: Family::V6, flows: 4, packets: 1, payload: 8 }
+        .send(&task.inside, &task.outside)?;
     daemon.wait_windows(2)?;
     let out = daemon.stop()?.out;
-    let schema: serde_json::Value = serde_json::from_str(&rows::schema("json", &out, "jsonl", &[])?)?;
+    let schema: serde_json::Value =
+        serde_json::from_str(&rows::schema("json", &out, "jsonl", &[])?)?;
     let properties = &schema["properties"];
     let records = Records::read(&out)?;
     assert!(records.all.len() >= 5, "{} records", records.all.len());
@@ -74,7 +79,8 @@ fn every_json_line_is_what_the_json_schema_says() -> Result<()> {
                 _ => "string",
             };
             let is_it = |it: &serde_json::Value| it == kind;
-            let fits = types.as_array().map_or_else(|| is_it(types), |types| types.iter().any(is_it));
+            let fits =
+                types.as_array().map_or_else(|| is_it(types), |types| types.iter().any(is_it));
             assert!(fits, "{key} is {value}, and not {types}");
         }
         for key in schema["required"].as_array().into_iter().flatten() {

@@ -115,10 +115,12 @@ fn requests_are_signed_with_the_credentials_of_each_place() -> Result<()> {
     let (task, introspection) = here(&lab, &known)?;
     let metadata = metadata(&keys)?;
     let profile = lab.path("credentials");
-    let contents = "[default]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = other\n\n[host]\n";
+    let contents =
+        "[default]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = other\n\n[host]\n";
     let Keys { id, secret, token } = &keys;
-    let keys =
-        format!("aws_access_key_id = {id}\naws_secret_access_key = {secret}\naws_session_token = {token}\n");
+    let keys = format!(
+        "aws_access_key_id = {id}\naws_secret_access_key = {secret}\naws_session_token = {token}\n"
+    );
     fs::write(&profile, format!("{contents}{keys}"))?;
     let profile = profile.to_str().context("a path")?;
     let task_role = format!("{}/task", metadata.url());
@@ -128,11 +130,18 @@ fn requests_are_signed_with_the_credentials_of_each_place() -> Result<()> {
     let places: [(&'static str, &[(&'static str, &str)]); 4] = [
         (
             "environment",
-            &[("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_SESSION_TOKEN", token)],
+            &[
+                ("AWS_ACCESS_KEY_ID", id),
+                ("AWS_SECRET_ACCESS_KEY", secret),
+                ("AWS_SESSION_TOKEN", token),
+            ],
         ),
         ("profile", &[("AWS_SHARED_CREDENTIALS_FILE", profile), ("AWS_PROFILE", "host")]),
         ("task", &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &task_role)]),
-        ("instance", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url), ("AWS_EC2_METADATA_DISABLED", "false")]),
+        (
+            "instance",
+            &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url), ("AWS_EC2_METADATA_DISABLED", "false")],
+        ),
     ];
     for (name, variables) in places {
         let mut setup = asking(&lab, &introspection, &moto.url()).name(name);
@@ -215,7 +224,9 @@ fn without_credentials_nobody_is_asked() -> Result<()> {
     })?;
     let missing = report.missing(&mac);
     assert!(
-        missing.iter().any(|line| line.starts_with("no interface-id") && line.contains("ecs:DescribeTasks")),
+        missing
+            .iter()
+            .any(|line| line.starts_with("no interface-id") && line.contains("ecs:DescribeTasks")),
         "{missing:?}"
     );
     assert_eq!(moto.asked(&lab)?, before);
@@ -240,7 +251,9 @@ fn an_api_that_cannot_be_reached_stops_nobody() -> Result<()> {
         .env("AWS_SECRET_ACCESS_KEY", "test")
         .start()?;
     let sent = UDP.send(&task.inside, &task.outside)?;
-    daemon.wait("it is down", |page| page.get("observer_source_up", &[("source", "api")]) == Some(0.0))?;
+    daemon.wait("it is down", |page| {
+        page.get("observer_source_up", &[("source", "api")]) == Some(0.0)
+    })?;
     daemon.wait_windows(2)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));

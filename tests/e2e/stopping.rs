@@ -1,4 +1,5 @@
-//! Signals, and the time limit of a stop: everything that is not stuck is completed, and losses are reported.
+//! Signals, and the time limit of a stop: everything that is not stuck is completed, and losses are
+//! reported.
 
 use std::{
     path::{Path, PathBuf},
@@ -70,8 +71,10 @@ fn full_stdout<'lab>(lab: &'lab lab::Lab, stop_timeout: &str) -> Result<(FullPip
 
 /// The value of a field in the log line that contains `words`.
 fn field(said: &str, words: &str, name: &str) -> Result<u64> {
-    let line =
-        said.lines().find(|line| line.contains(words)).with_context(|| format!("{words:?} in {said}"))?;
+    let line = said
+        .lines()
+        .find(|line| line.contains(words))
+        .with_context(|| format!("{words:?} in {said}"))?;
     let value = line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     value.and_then(|value| value.parse().ok()).with_context(|| format!("{name} in {line}"))
 }
@@ -293,7 +296,8 @@ fn verbs_end_quietly_when_their_reader_goes() -> Result<()> {
 #[test]
 fn help_names_every_signal() -> Result<()> {
     let lab = lab!();
-    let exit = daemon::run_to_end(daemon::command()?.args(["run", "--help"]), Duration::from_secs(10))?;
+    let exit =
+        daemon::run_to_end(daemon::command()?.args(["run", "--help"]), Duration::from_secs(10))?;
     for signal in ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "ALRM", "PIPE", "TSTP", "CONT"] {
         assert!(exit.stdout.contains(signal), "{signal} in {}", exit.stdout);
     }

@@ -16,7 +16,12 @@ use observer_tests::{
 
 fn run(command: &mut Command) -> Result<String> {
     let exit = run_to_end(command, Duration::from_secs(20))?;
-    ensure!(exit.status.code() == Some(0), "{command:?} ended with {}:\n{}", exit.status, exit.stderr);
+    ensure!(
+        exit.status.code() == Some(0),
+        "{command:?} ended with {}:\n{}",
+        exit.status,
+        exit.stderr
+    );
     Ok(exit.stdout)
 }
 
@@ -46,7 +51,8 @@ fn without_a_daemon_the_sources_are_asked() -> Result<()> {
     let ask = |json: &[&str]| -> Result<String> {
         let mut command = command()?;
         command.args([
-            "tasks", "--source", "netns", "--source", "agent", "--source", "imds", "--listen", &listen,
+            "tasks", "--source", "netns", "--source", "agent", "--source", "imds", "--listen",
+            &listen,
         ]);
         command.arg("--netns-dir").arg(lab.netns_dir()).arg("--agent-data").arg(lab.path("agent"));
         command.args(["--imds-url", &imds.url()]).args(json);
@@ -59,9 +65,13 @@ fn without_a_daemon_the_sources_are_asked() -> Result<()> {
     assert_eq!(report.field(&mac, "instance-id"), (fake_agent::INSTANCE, "imds"));
     assert_eq!(report.interface(&mac).context("the interface")?["attach"], "not observed");
     let missing = report.missing(&mac);
-    let line =
-        missing.iter().find(|line| line.starts_with("no interface-id")).context("a line about the ENI")?;
-    for word in ["agent does not know", "imds does not list this MAC", "--tasks-file", "ecs:DescribeTasks"] {
+    let line = missing
+        .iter()
+        .find(|line| line.starts_with("no interface-id"))
+        .context("a line about the ENI")?;
+    for word in
+        ["agent does not know", "imds does not list this MAC", "--tasks-file", "ecs:DescribeTasks"]
+    {
         assert!(line.contains(word), "{line:?} does not say {word:?}");
     }
     let other = report.task(&absent.id).context("the absent task")?;
@@ -115,7 +125,9 @@ fn a_task_that_is_not_on_this_host_shows_what_sources_tell_of_it() -> Result<()>
     assert_eq!(told["state"], "absent");
     let eni = &told["enis"][0];
     assert_eq!(eni["mac"], mac(&task.inside));
-    let field = |name: &str| (eni["fields"][name]["value"].as_str(), eni["fields"][name]["source"].as_str());
+    let field = |name: &str| {
+        (eni["fields"][name]["value"].as_str(), eni["fields"][name]["source"].as_str())
+    };
     assert_eq!(field("interface-id"), (Some(&*ecs.eni), Some("agent")));
     assert_eq!(field("subnet-id"), (Some(&*ecs.subnet), Some("file")));
     assert_eq!(field("eni-ipv4"), (Some("10.0.4.128"), Some("agent")));
@@ -132,8 +144,8 @@ fn a_task_that_is_not_on_this_host_shows_what_sources_tell_of_it() -> Result<()>
     Ok(())
 }
 
-/// A daemon with `/proc` among its folders of namespaces would observe everything on this machine. The command only
-/// lists it.
+/// A daemon with `/proc` among its folders of namespaces would observe everything on this machine.
+/// The command only lists it.
 #[test]
 fn task_metadata_alone_is_found_by_the_environment_of_a_process() -> Result<()> {
     let lab = lab!();

@@ -58,14 +58,15 @@ fn segments_equal_the_wire(tunnel: Tunnel) -> Result<()> {
     const ATTEMPTS: usize = 4;
     for offloads in [Offloads::VETH, Offloads::NONE, Offloads::MERGED] {
         let mut attempts = (0..ATTEMPTS).map(|_| transfer(tunnel, offloads));
-        let told = attempts.find(|result| !result.as_ref().is_err_and(anyhow::Error::is::<SentTwice>));
+        let told =
+            attempts.find(|result| !result.as_ref().is_err_and(anyhow::Error::is::<SentTwice>));
         told.context("segments were sent twice each time")??;
     }
     Ok(())
 }
 
-/// Checks that this kernel supports such tunnels. The lab is dropped before the transfers: two scenarios that each hold
-/// one and wait for another would deadlock.
+/// Checks that this kernel supports such tunnels. The lab is dropped before the transfers: two
+/// scenarios that each hold one and wait for another would deadlock.
 fn known(lab: Lab, tunnel: Tunnel) -> Result<Result<(), Missing>> {
     let known = tunnel.is_known(&lab.other_namespace("probe")?);
     drop(lab);
@@ -80,7 +81,8 @@ fn super_packets_in_vxlan_count_as_the_segments_on_the_wire() -> Result<()> {
 
 #[test]
 fn super_packets_in_vxlan_over_ipv6_count_as_the_segments_on_the_wire() -> Result<()> {
-    let tunnel = Tunnel { outside: Family::V6, inside: Family::V6, ..tunnel("vxlan id 7 dstport 8472", 16) };
+    let tunnel =
+        Tunnel { outside: Family::V6, inside: Family::V6, ..tunnel("vxlan id 7 dstport 8472", 16) };
     need!(known(lab!(), tunnel)?);
     segments_equal_the_wire(tunnel)
 }

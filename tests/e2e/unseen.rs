@@ -13,7 +13,8 @@ use observer_tests::{
     veth::{Family, Interface},
 };
 
-/// Sends datagrams that bypass the queueing discipline and the hook; returns their layer 3 packets and bytes.
+/// Sends datagrams that bypass the queueing discipline and the hook; returns their layer 3 packets
+/// and bytes.
 fn send_past(interface: &Interface, count: usize) -> Result<Tally> {
     let frame = Ipv4::new([10, 0, 4, 128].into(), protocol::UDP, udp(4000, 4000, 20)).frame();
     let socket = PacketSocket::open(interface)?.bypass_queues()?;
@@ -108,11 +109,16 @@ fn an_interface_with_nothing_but_unseen_frames_has_skipdata() -> Result<()> {
         send_past(&task.inside, 10)?;
         daemon.wait_windows(1)?;
     }
-    daemon.wait("all of it is told", |page| page.uncounted(&task.inside, "unseen").egress.packets == 30)?;
+    daemon.wait("all of it is told", |page| {
+        page.uncounted(&task.inside, "unseen").egress.packets == 30
+    })?;
     daemon.wait_windows(1)?;
     let books = Books::close(daemon, [&task.inside])?;
     let skipped = books.records.with_status(task.inside.mac(), Status::SkipData);
-    assert!(skipped.iter().all(|record| record.tally.packets > 0) && !skipped.is_empty(), "{skipped:?}");
+    assert!(
+        skipped.iter().all(|record| record.tally.packets > 0) && !skipped.is_empty(),
+        "{skipped:?}"
+    );
     assert_eq!(skipped.iter().map(|record| record.tally.packets).sum::<u64>(), 30);
     Ok(())
 }

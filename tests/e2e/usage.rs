@@ -19,8 +19,14 @@ use observer_tests::{
 const USAGE: i32 = 2;
 const HOST: i32 = 3;
 
-/// Starts a daemon misconfigured by `change`. It must exit with `code` and print one line that contains `word`.
-fn refused(lab: &Lab, code: i32, word: &str, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
+/// Starts a daemon misconfigured by `change`. It must exit with `code` and print one line that
+/// contains `word`.
+fn refused(
+    lab: &Lab,
+    code: i32,
+    word: &str,
+    change: impl FnOnce(&mut Command) -> Result<()>,
+) -> Result<()> {
     let (mut command, _) = lab.daemon().command()?;
     change(&mut command)?;
     let exit = run_to_end(&mut command, Duration::from_secs(10))?;
@@ -140,7 +146,8 @@ fn too_little_or_too_much_memory_is_refused_with_what_is_possible() -> Result<()
 #[test]
 fn a_variable_is_checked_like_its_flag() -> Result<()> {
     let lab = lab!();
-    for (name, value) in [("OBSERVER_ATTACH", "glue"), ("OBSERVER_LOG_LEVEL", "loud"), ("OBSERVER_HOOK", "")]
+    for (name, value) in
+        [("OBSERVER_ATTACH", "glue"), ("OBSERVER_LOG_LEVEL", "loud"), ("OBSERVER_HOOK", "")]
     {
         refused(&lab, USAGE, value, |command| {
             command.env(name, value);
@@ -162,14 +169,17 @@ fn a_value_from_a_variable_or_a_file_is_named_as_the_user_wrote_it() -> Result<(
         assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
         Ok(exit.stderr)
     };
-    for name in ["LISTEN", "WINDOW", "TASKS_FILE", "DELIVER", "HOOK", "SOURCE", "FILTER", "NO_NODATA"] {
+    for name in
+        ["LISTEN", "WINDOW", "TASKS_FILE", "DELIVER", "HOOK", "SOURCE", "FILTER", "NO_NODATA"]
+    {
         let name = format!("OBSERVER_{name}");
         let said = said(&|command| {
             command.env(&name, "");
         })?;
         assert!(said.contains(&format!("the variable {name} is empty")), "{said}");
     }
-    for (name, value) in [("LISTEN", "nowhere"), ("WINDOW", "0"), ("SOURCE", "rumour"), ("FILE_SIZE", "lots")]
+    for (name, value) in
+        [("LISTEN", "nowhere"), ("WINDOW", "0"), ("SOURCE", "rumour"), ("FILE_SIZE", "lots")]
     {
         let name = format!("OBSERVER_{name}");
         let said = said(&|command| {
@@ -178,7 +188,9 @@ fn a_value_from_a_variable_or_a_file_is_named_as_the_user_wrote_it() -> Result<(
         assert!(said.contains(&name) && said.contains(value), "{said}");
     }
     // Checked only after all settings are merged.
-    for (name, value) in [("FILTER", "drop ports=1"), ("DELIVER", "ftp://x"), ("LOG_FORMAT", "${bits}")] {
+    for (name, value) in
+        [("FILTER", "drop ports=1"), ("DELIVER", "ftp://x"), ("LOG_FORMAT", "${bits}")]
+    {
         let name = format!("OBSERVER_{name}");
         let said = said(&|command| {
             command.env(&name, value);
@@ -195,7 +207,10 @@ fn a_value_from_a_variable_or_a_file_is_named_as_the_user_wrote_it() -> Result<(
     let said_of_flag = said(&|command| {
         command.args(["--window", "0"]).env("OBSERVER_WINDOW", "9999");
     })?;
-    assert!(said_of_flag.contains("--window") && !said_of_flag.contains("OBSERVER_"), "{said_of_flag}");
+    assert!(
+        said_of_flag.contains("--window") && !said_of_flag.contains("OBSERVER_"),
+        "{said_of_flag}"
+    );
     Ok(())
 }
 
@@ -206,16 +221,26 @@ fn an_address_to_listen_on_may_be_localhost_and_else_says_what_to_give() -> Resu
         let mut command = observer_tests::daemon::command()?;
         run_to_end(command.args(["config", "--listen", listen]), Duration::from_secs(10))
     };
-    for (given, printed) in
-        [("localhost:9810", "127.0.0.1:9810"), ("[::1]:9810", "[::1]:9810"), ("0.0.0.0:1", "0.0.0.0:1")]
-    {
+    for (given, printed) in [
+        ("localhost:9810", "127.0.0.1:9810"),
+        ("[::1]:9810", "[::1]:9810"),
+        ("0.0.0.0:1", "0.0.0.0:1"),
+    ] {
         let exit = config(given)?;
-        assert!(exit.stdout.contains(&format!("listen = \"{printed}\"")), "{given}: {}", exit.stdout);
+        assert!(
+            exit.stdout.contains(&format!("listen = \"{printed}\"")),
+            "{given}: {}",
+            exit.stdout
+        );
     }
     for given in [":9810", "9810", "localhost", "example.com:9810", "127.0.0.1:65536"] {
         let exit = config(given)?;
         assert_eq!(exit.status.code(), Some(USAGE), "{given}");
-        assert!(exit.stderr.contains("such as 127.0.0.1:9810, localhost:9810"), "{given}: {}", exit.stderr);
+        assert!(
+            exit.stderr.contains("such as 127.0.0.1:9810, localhost:9810"),
+            "{given}: {}",
+            exit.stderr
+        );
     }
     drop(lab);
     Ok(())
@@ -225,9 +250,11 @@ fn an_address_to_listen_on_may_be_localhost_and_else_says_what_to_give() -> Resu
 fn files_are_read_with_a_byte_order_mark_and_other_encodings_are_named() -> Result<()> {
     let lab = lab!();
     let ranges = r#"{"prefixes": [{"ip_prefix": "52.95.128.0/21", "service": "S3"}]}"#;
-    for (flag, text) in
-        [("--config", "window = 10\n"), ("--ip-ranges", ranges), ("--tasks-file", "{\"tasks\": []}")]
-    {
+    for (flag, text) in [
+        ("--config", "window = 10\n"),
+        ("--ip-ranges", ranges),
+        ("--tasks-file", "{\"tasks\": []}"),
+    ] {
         let path = lab.path(flag.trim_start_matches('-'));
         let run = |bytes: &[u8]| {
             fs::write(&path, bytes)?;
@@ -242,11 +269,15 @@ fn files_are_read_with_a_byte_order_mark_and_other_encodings_are_named() -> Resu
         };
         let exit = run(&[b"\xef\xbb\xbf", text.as_bytes()].concat())?;
         assert_eq!(exit.status.code(), Some(0), "{flag} with a byte-order mark: {}", exit.stderr);
-        let sixteen: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let sixteen: Vec<u8> =
+            format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
         let exit = run(&sixteen)?;
         assert_eq!(exit.status.code(), Some(USAGE), "{flag} in UTF-16");
         let said = exit.stderr;
-        assert!(said.contains("UTF-16") && said.contains(&*path.to_string_lossy()), "{flag}: {said}");
+        assert!(
+            said.contains("UTF-16") && said.contains(&*path.to_string_lossy()),
+            "{flag}: {said}"
+        );
     }
     Ok(())
 }
@@ -292,8 +323,11 @@ fn a_port_in_use_is_refused() -> Result<()> {
     let lab = lab!();
     let mut taken = None;
     refused(&lab, USAGE, "in use", |command| {
-        let listen =
-            command.get_args().skip_while(|arg| *arg != "--listen").nth(1).map(std::ffi::OsStr::to_owned);
+        let listen = command
+            .get_args()
+            .skip_while(|arg| *arg != "--listen")
+            .nth(1)
+            .map(std::ffi::OsStr::to_owned);
         taken = Some(TcpListener::bind(listen.unwrap_or_default().to_string_lossy().as_ref())?);
         Ok(())
     })
@@ -348,8 +382,11 @@ fn flags_variables_and_file_say_the_same() -> Result<()> {
             By::File => "file",
         };
         let setup = lab.daemon().name(name).by(by).window(600).also_output("text");
-        let daemon =
-            setup.set("attach", "clsact").set("flow-memory", "8MiB").set("log-level", "warn").start()?;
+        let daemon = setup
+            .set("attach", "clsact")
+            .set("flow-memory", "8MiB")
+            .set("log-level", "warn")
+            .start()?;
         let out = daemon.out().to_path_buf();
         daemon.wait_attached(&task.inside)?;
         let stopped = daemon.stop()?;
@@ -367,7 +404,11 @@ fn a_flag_beats_a_variable_and_a_variable_beats_the_file() -> Result<()> {
     let (_, listen) = lab.daemon().by(By::File).window(600).command()?;
     let config = lab.path("daemon-config.toml");
     let mut command = observer_tests::daemon::command()?;
-    command.args(["config", "--config"]).arg(&config).env("OBSERVER_WINDOW", "30").env("OBSERVER_HOOK", "tc");
+    command
+        .args(["config", "--config"])
+        .arg(&config)
+        .env("OBSERVER_WINDOW", "30")
+        .env("OBSERVER_HOOK", "tc");
     let printed = |command: &mut Command| -> Result<String> {
         let exit = run_to_end(command, Duration::from_secs(10))?;
         assert_eq!(exit.status.code(), Some(0), "{}", exit.stderr);
@@ -375,7 +416,10 @@ fn a_flag_beats_a_variable_and_a_variable_beats_the_file() -> Result<()> {
     };
     let by_variable = printed(&mut command)?;
     assert!(by_variable.contains("window = 30\n"), "{by_variable}");
-    assert!(by_variable.contains(&format!("listen = \"{listen}\"\n")), "the file's address in {by_variable}");
+    assert!(
+        by_variable.contains(&format!("listen = \"{listen}\"\n")),
+        "the file's address in {by_variable}"
+    );
     let by_flag = printed(command.args(["--window", "20"]))?;
     assert!(by_flag.contains("window = 20\n"), "{by_flag}");
     Ok(())

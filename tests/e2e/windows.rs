@@ -38,13 +38,17 @@ fn a_silent_interface_has_one_nodata_record_per_window() -> Result<()> {
     Ok(())
 }
 
-/// Asserts that the windows follow each other without gap or overlap, and that all but the first and the last begin and
-/// end at multiples of `seconds`.
+/// Asserts that the windows follow each other without gap or overlap, and that all but the first
+/// and the last begin and end at multiples of `seconds`.
 fn assert_contiguous(windows: &[&Record], seconds: i64) {
     for pair in windows.windows(2) {
         let [before, after] = pair else { continue };
         assert_eq!(before.end, after.start, "the end of a window, and the start of the next");
-        assert_eq!(before.end % seconds, 0, "the edge between two windows of {seconds} s, modulo {seconds}");
+        assert_eq!(
+            before.end % seconds,
+            0,
+            "the edge between two windows of {seconds} s, modulo {seconds}"
+        );
     }
     // A window whose end came while the machine was busy is longer.
     let longest = stretched(Duration::from_secs(seconds as u64)).as_secs() as i64;
@@ -89,7 +93,8 @@ fn a_flow_is_one_record_in_each_window_and_they_add_up() -> Result<()> {
 
     let mac = task.inside.mac();
     for (flow, sum) in books.records.flows(mac) {
-        let records: Vec<_> = books.records.of(mac).filter(|record| record.flow == Some(flow)).collect();
+        let records: Vec<_> =
+            books.records.of(mac).filter(|record| record.flow == Some(flow)).collect();
         assert!(sum.records >= 3, "{} records in at least three windows", sum.records);
         for pair in records.windows(2) {
             let [before, after] = pair else { continue };
@@ -98,7 +103,10 @@ fn a_flow_is_one_record_in_each_window_and_they_add_up() -> Result<()> {
             assert!(end <= start, "two records of one flow overlap: {end} and {start}");
             // A packet within a tick of the edge may be in either window.
             let window = |seconds: i64| seconds.div_euclid(SECONDS);
-            assert!(window(before.start) < window(after.start), "two records of one flow in one window");
+            assert!(
+                window(before.start) < window(after.start),
+                "two records of one flow in one window"
+            );
         }
         for record in records {
             let window = record.start.div_euclid(SECONDS) * SECONDS;
@@ -121,7 +129,8 @@ fn text_files_pass_the_strictest_reader_and_say_what_json_says() -> Result<()> {
     let daemon = lab.daemon().window(1).also_output("text").start()?;
     let mut sent = Tally::default();
     for family in Family::ALL {
-        sent += Udp { family, flows: 20, packets: 2, payload: 1 }.send(&busy.inside, &busy.outside)?;
+        sent +=
+            Udp { family, flows: 20, packets: 2, payload: 1 }.send(&busy.inside, &busy.outside)?;
     }
     daemon.wait_windows(2)?;
     let out = daemon.out().to_path_buf();
@@ -146,8 +155,8 @@ fn text_on_standard_output_says_what_the_files_say() -> Result<()> {
     let lab = lab!();
     let task = lab.task("task")?;
     let daemon = lab.daemon().also_output("stdout").start()?;
-    let sent =
-        Udp { family: Family::V6, flows: 9, packets: 2, payload: 1 }.send(&task.inside, &task.outside)?;
+    let sent = Udp { family: Family::V6, flows: 9, packets: 2, payload: 1 }
+        .send(&task.inside, &task.outside)?;
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::egress(sent));
     let printed = books.stdout.lines().map(text::Line::parse).collect::<Result<Vec<_>>>()?;
@@ -164,13 +173,21 @@ fn ends_in_order(signal: Signal, test: &str) -> Result<()> {
     let lab = lab::Lab::new(test, 1)?;
     let task = lab.task("task")?;
     let daemon = lab.daemon().window(600).also_output("text").start()?;
-    let sent =
-        Udp { family: Family::V4, flows: 7, packets: 3, payload: 9 }.send(&task.inside, &task.outside)?;
-    // At once, so that in most runs no tick has drained any of it. (Egress traffic is counted when it is sent.)
+    let sent = Udp { family: Family::V4, flows: 7, packets: 3, payload: 9 }
+        .send(&task.inside, &task.outside)?;
+    // At once, so that in most runs no tick has drained any of it. (Egress traffic is counted when
+    // it is sent.)
     let stopped = daemon.stop_by(signal)?;
     let records = Records::read(&stopped.out)?;
-    assert_eq!(records.recorded(task.inside.mac()), Crossed::egress(sent), "records after {signal}");
-    assert_eq!(observer_tests::records::unfinished(&stopped.out)?, Vec::<std::path::PathBuf>::new());
+    assert_eq!(
+        records.recorded(task.inside.mac()),
+        Crossed::egress(sent),
+        "records after {signal}"
+    );
+    assert_eq!(
+        observer_tests::records::unfinished(&stopped.out)?,
+        Vec::<std::path::PathBuf>::new()
+    );
     let (lines, _) = text::read(&stopped.out)?;
     assert_eq!(lines.len(), records.all.len(), "lines of text after {signal}");
     Ok(())

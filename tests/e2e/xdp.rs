@@ -1,5 +1,6 @@
-//! XDP as the ingress hook. If attaching it would change the interface, it is refused with the reason, and TC counts.
-//! Otherwise the interface is the same afterwards. The other scenarios run with it too: see [`Hook`].
+//! XDP as the ingress hook. If attaching it would change the interface, it is refused with the
+//! reason, and TC counts. Otherwise the interface is the same afterwards. The other scenarios run
+//! with it too: see [`Hook`].
 
 use std::{collections::BTreeMap, slice};
 
@@ -20,8 +21,8 @@ use observer_tests::{
 };
 use serde_json::Value;
 
-/// State of a pair that others can observe: the output of `ip`, `ethtool` and `tc`, except the link state, which the
-/// kernel reports late.
+/// State of a pair that others can observe: the output of `ip`, `ethtool` and `tc`, except the link
+/// state, which the kernel reports late.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shown(Vec<String>);
 
@@ -158,7 +159,8 @@ fn what_native_xdp_was_allowed_to_switch_off_is_on_again_behind_it() -> Result<(
     Ok(())
 }
 
-/// A refused pair: daemon and `check` report the reason, TC counts, and the interfaces stay unchanged.
+/// A refused pair: daemon and `check` report the reason, TC counts, and the interfaces stay
+/// unchanged.
 fn refused(lab: &Lab, task: &Task, hook: Hook, reason: &str, words: &str) -> Result<()> {
     let before = Shown::of(task)?;
     let why = checked(lab, hook, task.inside.name())?;
@@ -200,7 +202,8 @@ fn checked(lab: &Lab, hook: Hook, interface: &str) -> Result<String> {
     ensure!(exit.status.success(), "{}", exit.stderr);
     let report: Value = serde_json::from_str(&exit.stdout).with_context(|| exit.stdout.clone())?;
     let all = report["interfaces"].as_array().context("interfaces")?;
-    let found = all.iter().find(|it| it["interface"] == interface).with_context(|| exit.stdout.clone())?;
+    let found =
+        all.iter().find(|it| it["interface"] == interface).with_context(|| exit.stdout.clone())?;
     let by = found["hook"].as_str().unwrap_or_default();
     assert!(["tcx", "clsact"].contains(&by), "would be counted by {by}: {found}");
     Ok(found["why"].as_str().context("why")?.to_owned())
@@ -212,7 +215,13 @@ fn native_xdp_is_refused_where_it_would_switch_off_segmentation() -> Result<()> 
     need!(requires::program("ethtool"));
     need!(requires::linux(5, 18));
     let task = lab.task("task")?;
-    refused(&lab, &task, Hook::XdpNative, "offloads", "of the other end (--xdp-changes accept allows it)")
+    refused(
+        &lab,
+        &task,
+        Hook::XdpNative,
+        "offloads",
+        "of the other end (--xdp-changes accept allows it)",
+    )
 }
 
 #[test]
@@ -286,7 +295,8 @@ fn native_xdp_is_refused_on_what_is_neither_card_nor_pair() -> Result<()> {
     Ok(())
 }
 
-/// The task's packets are redirected into its own interface, behind the driver, which bypasses generic XDP.
+/// The task's packets are redirected into its own interface, behind the driver, which bypasses
+/// generic XDP.
 fn redirected(lab: &Lab, hook: Hook) -> Result<()> {
     let task = lab.task("task")?;
     let device = task.inside.name();
@@ -309,7 +319,11 @@ fn redirected(lab: &Lab, hook: Hook) -> Result<()> {
     let both = Crossed { ingress: sent, egress: sent };
     let seen = books.ledger(&task.inside).map(|ledger| ledger.seen);
     assert_eq!(seen, [both.ingress, both.egress], "{hook:?}: ledger, and what was sent");
-    assert_eq!(books.records.recorded(task.inside.mac()), both, "{hook:?}: records, and what was sent");
+    assert_eq!(
+        books.records.recorded(task.inside.mac()),
+        both,
+        "{hook:?}: records, and what was sent"
+    );
     Ok(())
 }
 
@@ -343,7 +357,11 @@ fn packets_in_several_buffers_are_counted_exactly() -> Result<()> {
         let transfer = Transfer { family, request: 1, response: 10_000_000 };
         let connection = exchange(&task.inside, &task.outside, transfer)?;
         let most = u64::from(MTU) * connection.from_server.packets;
-        assert!(connection.from_server.bytes > most / 2, "{} in large packets", connection.from_server);
+        assert!(
+            connection.from_server.bytes > most / 2,
+            "{} in large packets",
+            connection.from_server
+        );
         sent += Crossed { ingress: connection.from_server, egress: connection.from_client };
     }
     let books = Books::close(daemon, [&task.inside])?;
@@ -355,7 +373,8 @@ fn packets_in_several_buffers_are_counted_exactly() -> Result<()> {
 fn costs_nobody_a_packet(lab: &Lab, hook: Hook) -> Result<()> {
     let task = lab.task("task")?;
     segment_before(&task.outside)?;
-    // Adding a qdisc costs packets, for anyone: see `harmless`. Without TCX the daemon would add it.
+    // Adding a qdisc costs packets, for anyone: see `harmless`. Without TCX the daemon would add
+    // it.
     task.inside.namespace().output("tc", &["qdisc", "add", "dev", task.inside.name(), "clsact"])?;
     let before = Shown::of(&task)?;
     let echo = Echo::start(&task.outside, &task.inside, Family::V4)?;
@@ -370,7 +389,11 @@ fn costs_nobody_a_packet(lab: &Lab, hook: Hook) -> Result<()> {
     }
     assert!(echo.goes_on(), "a datagram was lost: {:?}", echo.stop());
     let rounds = echo.stop()?;
-    assert_eq!(task.inside.counters()?.frames.ingress.packets, rounds, "questions that arrived, and asked");
+    assert_eq!(
+        task.inside.counters()?.frames.ingress.packets,
+        rounds,
+        "questions that arrived, and asked"
+    );
     assert_eq!(Shown::of(&task)?, before, "the pair after, and before");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Super-packets of every kind of interface, in transfers that an emulated processor completes in seconds.
+//! Super-packets of every kind of interface, in transfers that an emulated processor completes in
+//! seconds.
 
 use anyhow::Result;
 use observer_tests::{

@@ -1,4 +1,5 @@
-//! A full cache and a full ring, as in `e2e`, with a number of flows that an emulated processor sends in seconds.
+//! A full cache and a full ring, as in `e2e`, with a number of flows that an emulated processor
+//! sends in seconds.
 
 use anyhow::Result;
 use observer_tests::{

@@ -17,7 +17,8 @@ use observer_tests::{
 
 const ID: u16 = 100;
 
-/// A task on a VLAN of a trunk that is in neither its namespace nor the daemon's. Its peer is on the same VLAN.
+/// A task on a VLAN of a trunk that is in neither its namespace nor the daemon's. Its peer is on
+/// the same VLAN.
 fn task_on_a_vlan(lab: &Lab, trunk: &Namespace) -> Result<Task> {
     let task = lab.task("task")?;
     // The former veth pair becomes the trunk.
@@ -60,7 +61,11 @@ fn task_on_a_vlan(lab: &Lab, trunk: &Namespace) -> Result<Task> {
 fn configure(own: &Interface, other: &Interface) -> Result<()> {
     let [v4, v6] = Family::ALL.map(|family| own.address(family));
     let neighbours = Family::ALL.map(|family| {
-        format!("neigh replace {} lladdr {} dev eth0 nud permanent\n", other.address(family), other.mac())
+        format!(
+            "neigh replace {} lladdr {} dev eth0 nud permanent\n",
+            other.address(family),
+            other.mac()
+        )
     });
     let lines = format!(
         "{}\
@@ -81,11 +86,17 @@ fn mixture(task: &Task) -> Result<Crossed> {
         let udp = Udp { family, flows: 5, packets: 50, payload: 200 };
         sent.ingress += udp.send(&task.outside, &task.inside)?;
         sent.egress += udp.send(&task.inside, &task.outside)?;
-        let down =
-            exchange(&task.inside, &task.outside, Transfer { family, request: 1_000, response: 1_000_000 })?;
+        let down = exchange(
+            &task.inside,
+            &task.outside,
+            Transfer { family, request: 1_000, response: 1_000_000 },
+        )?;
         sent += Crossed { ingress: down.from_server, egress: down.from_client };
-        let up =
-            exchange(&task.inside, &task.outside, Transfer { family, request: 1_000_000, response: 1_000 })?;
+        let up = exchange(
+            &task.inside,
+            &task.outside,
+            Transfer { family, request: 1_000_000, response: 1_000 },
+        )?;
         sent += Crossed { ingress: up.from_server, egress: up.from_client };
         let pings = ping(&task.inside, &task.outside, family, 10, 56)?.each_way;
         sent += Crossed { ingress: pings, egress: pings };
@@ -99,7 +110,8 @@ fn counts_exactly(lab: &Lab, attach: &str) -> Result<()> {
     let daemon = lab.daemon().set("attach", attach).start()?;
     let sent = mixture(&task)?;
     let mut books = Books::close(daemon, [&task.inside])?;
-    let counters = books.counters.get_mut(&task.inside.mac()).context("the interface's counters")?;
+    let counters =
+        books.counters.get_mut(&task.inside.mac()).context("the interface's counters")?;
     // A VLAN device counts received bytes without the link header (`vlan_do_receive`).
     counters.frames.ingress.bytes += counters.frames.ingress.packets * LINK_HEADER;
     // Frames have the same length as without a VLAN, because the tag is not counted.

@@ -1,5 +1,5 @@
-//! Randomly generated packets: random layers, mostly valid, then damaged; packets of the corpus, damaged; and random
-//! bytes. A seed and a number identify each packet.
+//! Randomly generated packets: random layers, mostly valid, then damaged; packets of the corpus,
+//! damaged; and random bytes. A seed and a number identify each packet.
 
 use std::ops::RangeInclusive;
 
@@ -11,7 +11,8 @@ use super::{
     test_run::{MOST, least},
 };
 
-/// Maximum payload length: some packets have the length of a link's packets, most are small to save time.
+/// Maximum payload length: some packets have the length of a link's packets, most are small to save
+/// time.
 const MAX_PAYLOAD: usize = 1600;
 
 /// Kinds of packets, according to the code that will read them.
@@ -21,7 +22,8 @@ pub(crate) enum Kind {
     Any,
     /// Complete Ethernet frames that a test run of the kernel accepts.
     Ethernet,
-    /// Bare IP packets that a test run accepts. The kernel reads the bytes at 12 as an EtherType even then.
+    /// Bare IP packets that a test run accepts. The kernel reads the bytes at 12 as an EtherType
+    /// even then.
     Bare,
 }
 
@@ -162,7 +164,8 @@ impl Generator {
         match self.random.u8(..10) {
             0..=3 => 0x0800,
             4..=7 => 0x86dd,
-            8 => [0x0806, 0x8100, 0x88a8, 0x9100, 0x0026, 0x05dd, 0x8847, 0x88cc][self.random.usize(..8)],
+            8 => [0x0806, 0x8100, 0x88a8, 0x9100, 0x0026, 0x05dd, 0x8847, 0x88cc]
+                [self.random.usize(..8)],
             _ => self.random.u16(..),
         }
     }
@@ -309,7 +312,8 @@ impl Generator {
                     4790 => {
                         let next = if ip == inside { 1 + u8::from(is_v6) } else { 3 };
                         self.bytes[header] |= 4;
-                        self.bytes[header + 3] = if self.one_in(10) { self.random.u8(..) } else { next };
+                        self.bytes[header + 3] =
+                            if self.one_in(10) { self.random.u8(..) } else { next };
                     }
                     6081 => {
                         let words = self.random.u8(..4);
@@ -321,8 +325,11 @@ impl Generator {
                 }
             }
             47 => {
-                let flags =
-                    if self.one_in(10) { self.random.u8(..) } else { self.random.u8(..16) << 4 & 0xb0 };
+                let flags = if self.one_in(10) {
+                    self.random.u8(..)
+                } else {
+                    self.random.u8(..16) << 4 & 0xb0
+                };
                 let words = (flags & 0xb0).count_ones() as usize;
                 let version = if self.one_in(10) { self.random.u8(..) } else { 0 };
                 self.bytes.extend([flags, version]);

@@ -1,5 +1,6 @@
-//! Test packets of the parser: a corpus with expected outcomes, a generator, and a second parser for comparison.
-//! Included by the parser's own tests and by those of the programs, so that both use the same packets.
+//! Test packets of the parser: a corpus with expected outcomes, a generator, and a second parser
+//! for comparison. Included by the parser's own tests and by those of the programs, so that both
+//! use the same packets.
 
 #![allow(clippy::panic, reason = "part of tests")]
 #![allow(dead_code, reason = "each of the targets that include this uses a part of it")]
@@ -116,10 +117,15 @@ pub(crate) fn corpus() -> Vec<Sample> {
 impl Sample {
     /// The parser's input.
     pub(crate) fn input(&self) -> Input {
-        let digit =
-            |c: u8| char::from(c).to_digit(16).unwrap_or_else(|| panic!("{}: no hex", self.name)) as u8;
-        let bytes: Vec<u8> =
-            self.hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        let digit = |c: u8| {
+            char::from(c).to_digit(16).unwrap_or_else(|| panic!("{}: no hex", self.name)) as u8
+        };
+        let bytes: Vec<u8> = self
+            .hex
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+            .collect();
         let frame = Frame {
             len: self.length.unwrap_or(bytes.len() as u32),
             link: self.bare.map_or(Link::Ethernet, Link::Bare),
@@ -204,10 +210,16 @@ impl fmt::Display for Outcome {
                 bytes,
                 note,
             } => {
-                write!(f, "outcome = \"flow\", source = \"{source}\", destination = \"{destination}\"")?;
+                write!(
+                    f,
+                    "outcome = \"flow\", source = \"{source}\", destination = \"{destination}\""
+                )?;
                 write!(f, ", protocol = {protocol}, bytes = {bytes}, packets = {packets}")?;
                 if (*source_port, *destination_port) != (0, 0) {
-                    write!(f, ", source_port = {source_port}, destination_port = {destination_port}")?;
+                    write!(
+                        f,
+                        ", source_port = {source_port}, destination_port = {destination_port}"
+                    )?;
                 }
                 if let Some((kind, code)) = icmp {
                     write!(f, ", icmp = [{kind}, {code}]")?;
@@ -219,7 +231,10 @@ impl fmt::Display for Outcome {
             }
             Self::Lost { reason, packets, bytes } => {
                 let reason = reason.as_str();
-                write!(f, "outcome = \"lost\", reason = \"{reason}\", bytes = {bytes}, packets = {packets}")
+                write!(
+                    f,
+                    "outcome = \"lost\", reason = \"{reason}\", bytes = {bytes}, packets = {packets}"
+                )
             }
             Self::NonIp { kind } => write!(f, "outcome = \"non_ip\", kind = \"{}\"", kind.as_str()),
         }

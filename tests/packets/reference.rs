@@ -1,7 +1,9 @@
-//! A second parser, written from the RFCs for clarity instead of speed. It shares no code with the product's parser.
+//! A second parser, written from the RFCs for clarity instead of speed. It shares no code with the
+//! product's parser.
 //!
-//! It works from the front of the frame: every layer passes on the slice behind it, cut to the length in its header, so
-//! that neither padding nor missing bytes can be read. If the two parsers disagree, one of them is wrong.
+//! It works from the front of the frame: every layer passes on the slice behind it, cut to the
+//! length in its header, so that neither padding nor missing bytes can be read. If the two parsers
+//! disagree, one of them is wrong.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -85,13 +87,15 @@ fn nothing(outcome: Outcome) -> Reading {
     Reading { outcome, network_at: 0, fragment: Fragment::None, payload: 0, extensions: 0 }
 }
 
-/// IEEE 802.3, 3.2.6, and 802.1Q, 9: the EtherType behind the addresses and at most three tags, including
-/// `tags_beside`.
+/// IEEE 802.3, 3.2.6, and 802.1Q, 9: the EtherType behind the addresses and at most three tags,
+/// including `tags_beside`.
 fn ethernet(frame: &[u8], tags_beside: u32) -> Result<(u16, &[u8]), NonIpKind> {
     fn typed(bytes: &[u8], tags: u32) -> Result<(u16, &[u8]), NonIpKind> {
         match bytes {
             [0x81, 0x00, ..] | [0x88, 0xa8, ..] if tags == 3 => Err(NonIpKind::VlanDepth),
-            [0x81, 0x00, _, _, behind @ ..] | [0x88, 0xa8, _, _, behind @ ..] => typed(behind, tags + 1),
+            [0x81, 0x00, _, _, behind @ ..] | [0x88, 0xa8, _, _, behind @ ..] => {
+                typed(behind, tags + 1)
+            }
             // A tag is read together with the type behind it.
             [0x81, 0x00, ..] | [0x88, 0xa8, ..] => Err(NonIpKind::Short),
             [high, low, behind @ ..] => Ok((u16::from_be_bytes([*high, *low]), behind)),
@@ -123,7 +127,8 @@ struct Datagram<'a> {
 /// RFC 791, 3.1.
 fn ipv4(packet: &[u8], reported: usize, offload: Offload) -> Result<Datagram<'_>, LossReason> {
     let header: &[u8; 20] = packet.first_chunk().ok_or(LossReason::IpTruncated)?;
-    let &[first, _, t0, t1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = header;
+    let &[first, _, t0, t1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        header;
     let headers = match first {
         0x40..=0x44 => return Err(LossReason::IpHeaderLength),
         0x45..=0x4f => usize::from(first - 0x40) * 4,
@@ -167,7 +172,8 @@ fn ipv6(packet: &[u8], reported: usize, offload: Offload) -> Result<Datagram<'_>
         _ if offload.size != 0 => reported,
         // RFC 8200, 4.7: the packet ends here, and the rest is padding.
         (0, 59) => 40,
-        // RFC 2675, with the length in a hop-by-hop option; or segmentation by the network card, as for IPv4.
+        // RFC 2675, with the length in a hop-by-hop option; or segmentation by the network card, as
+        // for IPv4.
         (0, _) => reported,
         (payload, _) if 40 + payload > reported => return Err(LossReason::IpTotalLength),
         (payload, _) => 40 + payload,
@@ -187,8 +193,8 @@ fn ipv6(packet: &[u8], reported: usize, offload: Offload) -> Result<Datagram<'_>
     Ok(datagram)
 }
 
-/// RFC 8200, 4, and the registry "IPv6 Extension Header Types", except ESP, which encrypts the rest, and the two
-/// experimental numbers.
+/// RFC 8200, 4, and the registry "IPv6 Extension Header Types", except ESP, which encrypts the
+/// rest, and the two experimental numbers.
 fn follow(datagram: &mut Datagram<'_>) {
     let kind = datagram.protocol;
     if !matches!(kind, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140) {
@@ -256,9 +262,11 @@ fn transport(protocol: u8, bytes: &[u8]) -> Transport {
             let ports = ports([s0, s1], [d0, d1]);
             Transport { ports, tcp_flags, length: usize::from(offset >> 4) * 4, ..none }
         }
-        (6, &[s0, s1, d0, d1, ..]) => {
-            Transport { ports: ports([s0, s1], [d0, d1]), note: Some(Note::TransportTruncated), ..none }
-        }
+        (6, &[s0, s1, d0, d1, ..]) => Transport {
+            ports: ports([s0, s1], [d0, d1]),
+            note: Some(Note::TransportTruncated),
+            ..none
+        },
         (17 | 136, &[s0, s1, d0, d1, ..]) => {
             Transport { ports: ports([s0, s1], [d0, d1]), length: 8, ..none }
         }
@@ -266,7 +274,9 @@ fn transport(protocol: u8, bytes: &[u8]) -> Transport {
             Transport { ports: ports([s0, s1], [d0, d1]), length: 12, ..none }
         }
         (1 | 58, &[kind, code, ..]) => Transport { icmp: Some((kind, code)), ..none },
-        (6 | 17 | 136 | 33 | 132 | 1 | 58, _) => Transport { note: Some(Note::TransportTruncated), ..none },
+        (6 | 17 | 136 | 33 | 132 | 1 | 58, _) => {
+            Transport { note: Some(Note::TransportTruncated), ..none }
+        }
         _ => none,
     }
 }
@@ -288,7 +298,8 @@ impl Datagram<'_> {
             let length = self.length.saturating_sub(headers);
             match tunnel(self.protocol, transport.ports.1, behind, length) {
                 None => {}
-                Some(Ok(inside)) if offload.size != 0xffff && inside.length <= offload.size as usize => {}
+                Some(Ok(inside))
+                    if offload.size != 0xffff && inside.length <= offload.size as usize => {}
                 Some(Ok(inside)) => headers += inside.headers,
                 Some(Err(Hidden)) => note = Some(Note::TunnelUnread),
             }
@@ -320,14 +331,21 @@ struct Inside {
 /// The tunnel's headers are unknown or incomplete.
 struct Hidden;
 
-/// RFC 2003, 2473, 4213, 2784 with 2890, 7348, 8926, and draft-ietf-nvo3-vxlan-gpe: tunnels that Linux segments.
-/// `length` is the original length of `payload`.
-fn tunnel(protocol: u8, port: u16, payload: &[u8], length: usize) -> Option<Result<Inside, Hidden>> {
+/// RFC 2003, 2473, 4213, 2784 with 2890, 7348, 8926, and draft-ietf-nvo3-vxlan-gpe: tunnels that
+/// Linux segments. `length` is the original length of `payload`.
+fn tunnel(
+    protocol: u8,
+    port: u16,
+    payload: &[u8],
+    length: usize,
+) -> Option<Result<Inside, Hidden>> {
     const ETHERNET: u16 = 0x6558;
     let header = match (protocol, port, payload) {
         (4, ..) => Some((0x0800, 0)),
         (41, ..) => Some((0x86dd, 0)),
-        (47, _, &[flags, version, high, low, ..]) if flags & 0x40 == 0 && version.trailing_zeros() >= 3 => {
+        (47, _, &[flags, version, high, low, ..])
+            if flags & 0x40 == 0 && version.trailing_zeros() >= 3 =>
+        {
             let words = [0x80, 0x20, 0x10].into_iter().filter(|flag| flags & flag != 0).count();
             Some((u16::from_be_bytes([high, low]), 4 + 4 * words))
         }
@@ -360,8 +378,9 @@ fn tunnel(protocol: u8, port: u16, payload: &[u8], length: usize) -> Option<Resu
         let datagram = datagram.map_err(|_| Hidden)?;
         let inner = transport(datagram.protocol, datagram.payload);
         // Chains of inner headers are not followed.
-        let is_whole =
-            datagram.fragment == Fragment::None && datagram.note.is_none() && datagram.extensions == 0;
+        let is_whole = datagram.fragment == Fragment::None
+            && datagram.note.is_none()
+            && datagram.extensions == 0;
         if !is_whole || inner.note.is_some() || inner.length == 0 {
             return Err(Hidden);
         }

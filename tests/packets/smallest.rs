@@ -15,7 +15,8 @@ pub(crate) fn smallest(mut input: Input, mut wrong: impl FnMut(&Input) -> bool) 
     }
 }
 
-/// Slightly smaller variants of `input`: fewer bytes, or fewer bytes that are not 0, so that the search ends.
+/// Slightly smaller variants of `input`: fewer bytes, or fewer bytes that are not 0, so that the
+/// search ends.
 fn smaller(input: &Input) -> impl Iterator<Item = Input> {
     let len = input.bytes.len();
     let ends = [len / 2, len.saturating_sub(8), len.saturating_sub(1)];

@@ -3,8 +3,8 @@
 /// Maximum length of a frame for a test run: a page, less the kernel's overhead.
 pub(crate) const MOST: usize = 3500;
 
-/// Minimum length of a frame: recent kernels require a whole IP header behind its EtherType, except behind a VLAN tag.
-/// Live interfaces do not.
+/// Minimum length of a frame: recent kernels require a whole IP header behind its EtherType, except
+/// behind a VLAN tag. Live interfaces do not.
 pub(crate) fn least(bytes: &[u8]) -> usize {
     match bytes.get(12..14) {
         Some([0x08, 0x00]) => 14 + 20,

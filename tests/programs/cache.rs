@@ -53,20 +53,27 @@ fn flows_between_two_networks_with_the_same_ports_find_room_beside_each_other() 
     for _ in 0..3 {
         let mut loaded = Loaded::new(Load { sizes: sizes(4096, 1 << 20), ..Load::default() });
         let mut frame = template();
-        for (source, target) in (0..SOURCES).flat_map(|source| (0..TARGETS).map(move |it| (source, it))) {
+        for (source, target) in
+            (0..SOURCES).flat_map(|source| (0..TARGETS).map(move |it| (source, it)))
+        {
             frame[ipv4_at::SOURCE].copy_from_slice(&[10, 0, 0, source]);
             frame[ipv4_at::DESTINATION].copy_from_slice(&[10, 0, 1, target]);
             send(&mut loaded, &frame);
         }
         let ledger = loaded.ledger(Direction::Egress);
         assert_eq!(ledger.packets, u64::from(SOURCES) * u64::from(TARGETS));
-        assert!(ledger.spilled < 616, "{} of {} flows found no room", ledger.spilled, ledger.packets);
+        assert!(
+            ledger.spilled < 616,
+            "{} of {} flows found no room",
+            ledger.spilled,
+            ledger.packets
+        );
     }
     Ok(())
 }
 
-/// Sends colliding flows, about 47 to each set of four, with 1 to 3 packets in turns; the ring is read after every
-/// `stride` packets. Returns sent and recorded counts of each flow.
+/// Sends colliding flows, about 47 to each set of four, with 1 to 3 packets in turns; the ring is
+/// read after every `stride` packets. Returns sent and recorded counts of each flow.
 fn collide(loaded: &mut Loaded, stride: Option<u64>) -> BTreeMap<u16, (Tally, Tally)> {
     const FLOWS: u16 = 3_000;
     let mut flows = BTreeMap::<u16, (Tally, Tally)>::new();
@@ -102,7 +109,12 @@ fn flows_that_collide_on_purpose_are_exact_while_the_ring_is_read() -> Result<()
         assert_eq!(recorded, sent, "flow {flow}");
     }
     let ledger = loaded.ledger(Direction::Egress);
-    assert!(ledger.spilled > ledger.packets / 2, "{} of {} packets", ledger.spilled, ledger.packets);
+    assert!(
+        ledger.spilled > ledger.packets / 2,
+        "{} of {} packets",
+        ledger.spilled,
+        ledger.packets
+    );
     assert_eq!(ledger.lost, [Loss::default(); LossReason::ALL.len()]);
     Ok(())
 }
@@ -132,8 +144,9 @@ fn produced(pin: &Path) -> Result<u64> {
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.unwrap_or(4096);
     let len = NonZeroUsize::new(8).unwrap();
     // SAFETY: a fresh mapping at an address of the kernel's choice.
-    let position =
-        unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, map.fd().as_fd(), page)? };
+    let position = unsafe {
+        mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, map.fd().as_fd(), page)?
+    };
     // SAFETY: just mapped, and aligned to a page. It stays mapped until this program ends.
     Ok(unsafe { position.cast::<u64>().read_volatile() })
 }
@@ -145,7 +158,8 @@ fn a_million_packets_of_a_known_flow_touch_no_ring_and_no_log() -> Result<()> {
     let mut loaded = Loaded::new(Load { sizes: sizes(64, 4096), ..Load::default() });
     let rings = [names::SPILL, names::LOGS].map(|name| loaded.pins.path().join(name));
     let frame = template();
-    let options = TestRunOptions { data_in: Some(&frame), repeat: 1_000_000, ..TestRunOptions::new() };
+    let options =
+        TestRunOptions { data_in: Some(&frame), repeat: 1_000_000, ..TestRunOptions::new() };
     loaded.programs.get_mut(Direction::Egress)?.test_run(options)?;
     for ring in &rings {
         assert_eq!(produced(ring)?, 0, "bytes in {}", ring.display());

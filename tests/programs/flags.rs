@@ -1,4 +1,5 @@
-//! TCP flags of many packets in one flow: both masks, of every pair of the 256 combinations that one packet can carry.
+//! TCP flags of many packets in one flow: both masks, of every pair of the 256 combinations that
+//! one packet can carry.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -12,7 +13,8 @@ use crate::{
     packets::Input,
 };
 
-/// The `tcp-flags` of VPC Flow Logs for these packets: FIN, SYN and RST, SYN-ACK as 18, ACK alone never.
+/// The `tcp-flags` of VPC Flow Logs for these packets: FIN, SYN and RST, SYN-ACK as 18, ACK alone
+/// never.
 fn aws(packets: &[u8]) -> u8 {
     packets.iter().fold(0, |mask, flags| {
         let fin_syn_rst = flags & (0x01 | 0x02 | 0x04);
@@ -30,9 +32,12 @@ fn packet(is_v6: bool, flow: u16, flags: u8) -> Input {
         bytes.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low]);
         bytes.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
     } else {
-        bytes.extend([8, 0, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, high, low, 10, 1, 0, 2]);
+        bytes.extend([
+            8, 0, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, high, low, 10, 1, 0, 2,
+        ]);
     }
-    bytes.extend([0x9c, 0x40, 0x01, 0xbb, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+    bytes
+        .extend([0x9c, 0x40, 0x01, 0xbb, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
     Input::whole(bytes)
 }
 

@@ -1,8 +1,8 @@
-//! Generated packets through the loaded programs: the verified code in the kernel must give the same result as the
-//! parser on the host.
+//! Generated packets through the loaded programs: the verified code in the kernel must give the
+//! same result as the parser on the host.
 //!
-//! Ledgers are compared after each packet, flows after a batch, because reading flows waits for a grace period. Numbers
-//! in the addresses distinguish the packets.
+//! Ledgers are compared after each packet, flows after a batch, because reading flows waits for a
+//! grace period. Numbers in the addresses distinguish the packets.
 
 use std::{collections::HashMap, net::IpAddr, time::Instant};
 
@@ -42,14 +42,15 @@ struct Counts {
 struct Comparison {
     loaded: Loaded,
     expected: HashMap<Key, (Counts, Input)>,
-    /// Later fragments without a first fragment that got the ports of another packet: the program identifies a first
-    /// fragment by 37 bits of a hash, whose factors differ from load to load.
+    /// Later fragments without a first fragment that got the ports of another packet: the program
+    /// identifies a first fragment by 37 bits of a hash, whose factors differ from load to load.
     strangers: u64,
 }
 
 impl Comparison {
     fn new(kind: Kind) -> Self {
-        let load = Load { ethernet: kind == Kind::Ethernet, sizes: sizes(64 << 20), ..Load::default() };
+        let load =
+            Load { ethernet: kind == Kind::Ethernet, sizes: sizes(64 << 20), ..Load::default() };
         Self { loaded: Loaded::new(load), expected: HashMap::new(), strangers: 0 }
     }
 
@@ -61,11 +62,16 @@ impl Comparison {
         let expected_account = self::account(input, expected);
         if account != expected_account {
             let without_note = Ledger { notes: account.notes, ..expected_account };
-            if expected_account.notes[Note::LaterFragment as usize] == 1 && account == without_note {
+            if expected_account.notes[Note::LaterFragment as usize] == 1 && account == without_note
+            {
                 self.strangers += 1;
                 return;
             }
-            self.disagree(direction, input, &format!("{{ {expected} }} by the parser, {account:?}"));
+            self.disagree(
+                direction,
+                input,
+                &format!("{{ {expected} }} by the parser, {account:?}"),
+            );
         }
         let &Outcome::Flow {
             source,
@@ -83,7 +89,8 @@ impl Comparison {
             return;
         };
         let key = (direction, source, destination, protocol, source_port, destination_port);
-        let (counts, _) = self.expected.entry(key).or_insert_with(|| (Counts::default(), input.clone()));
+        let (counts, _) =
+            self.expected.entry(key).or_insert_with(|| (Counts::default(), input.clone()));
         counts.packets += packets;
         counts.bytes += bytes;
         counts.tcp_flags |= tcp_flags;
@@ -99,7 +106,11 @@ impl Comparison {
         for (key, (expected, input)) in std::mem::take(&mut self.expected) {
             let counted = flows.remove(&key);
             if counted != Some(expected) {
-                self.disagree(key.0, &input, &format!("{key:?}: {expected:?} by the parser, {counted:?}"));
+                self.disagree(
+                    key.0,
+                    &input,
+                    &format!("{key:?}: {expected:?} by the parser, {counted:?}"),
+                );
             }
         }
         assert!(flows.len() as u64 <= self.strangers, "flows of no packet: {flows:?}");
@@ -113,8 +124,9 @@ impl Comparison {
             let (flows, ledger) = self.loaded.count(direction, input);
             outcome(&flows, &ledger)
         };
-        let smallest =
-            smallest(input.clone(), |input| is_taken(&input.bytes) && counted(input) != input.parsed());
+        let smallest = smallest(input.clone(), |input| {
+            is_taken(&input.bytes) && counted(input) != input.parsed()
+        });
         let counted = counted(&smallest);
         panic!("{what} by the program\nsmallest, of which came {{ {counted} }}:\n{smallest}");
     }
@@ -138,7 +150,8 @@ fn add(counts: &mut Counts, delta: &Delta) {
 
 /// The expected ledger of one packet.
 fn account(input: &Input, outcome: &Outcome) -> Ledger {
-    let mut account = Ledger { frames: 1, frame_bytes: input.bytes.len() as u64, ..Ledger::default() };
+    let mut account =
+        Ledger { frames: 1, frame_bytes: input.bytes.len() as u64, ..Ledger::default() };
     match *outcome {
         Outcome::Flow { packets, bytes, note, .. } => {
             (account.packets, account.bytes) = (packets, bytes);
@@ -156,13 +169,14 @@ fn account(input: &Input, outcome: &Outcome) -> Ledger {
     account
 }
 
-/// Gives the packet unique addresses, if it has addresses: the end of the source is the lower half of `number`, the end
-/// of the destination depends on the upper half.
+/// Gives the packet unique addresses, if it has addresses: the end of the source is the lower half
+/// of `number`, the end of the destination depends on the upper half.
 pub(super) fn stamp(input: &mut Input, number: u64) -> Fragment {
     let reading = reference::read(input);
     if let Outcome::Flow { .. } = reading.outcome {
         let (network, bytes) = (reading.network_at, &mut input.bytes);
-        let (source_end, destination_end) = if bytes[network] >> 4 == 4 { (16, 20) } else { (24, 40) };
+        let (source_end, destination_end) =
+            if bytes[network] >> 4 == 4 { (16, 20) } else { (24, 40) };
         bytes[..network + source_end]
             .last_chunk_mut::<2>()
             .unwrap()
@@ -174,11 +188,13 @@ pub(super) fn stamp(input: &mut Input, number: u64) -> Fragment {
     reading.fragment
 }
 
-/// A later fragment of the packet that `first` begins, with its expected outcome: it belongs to the flow of the first.
+/// A later fragment of the packet that `first` begins, with its expected outcome: it belongs to the
+/// flow of the first.
 fn later(first: &Input, field: usize, random: u64) -> (Input, Outcome) {
     let mut later = first.clone();
     let at = reference::read(first).network_at + field;
-    // 13 bits, at the lower end of the field in IPv4 and at the upper end in IPv6. The other three stay.
+    // 13 bits, at the lower end of the field in IPv4 and at the upper end in IPv6. The other three
+    // stay.
     let offset = (random % 0x1fff + 1) as u16;
     let old = u16::from_be_bytes([later.bytes[at], later.bytes[at + 1]]);
     let new = if field == 6 { old & 0xe000 | offset } else { offset << 3 | old & 7 };

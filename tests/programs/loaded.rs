@@ -4,8 +4,8 @@ use aya::programs::{TestRun, TestRunOptions};
 use observer::{
     flow::{Delta, Icmp, InterfaceNumber},
     kernel::{
-        Drain, KernelError, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace,
-        preflight,
+        Drain, KernelError, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory,
+        grace::Grace, preflight,
     },
 };
 use observer_ebpf::{
@@ -70,10 +70,14 @@ impl Loaded {
         assert!(!input.is_snapped(), "a packet in the kernel is whole");
         let before = self.ledger(direction);
         let context = context(frame.offload);
-        let options =
-            TestRunOptions { data_in: Some(bytes), ctx_in: Some(&context), ..TestRunOptions::new() };
+        let options = TestRunOptions {
+            data_in: Some(bytes),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
         let result = self.programs.get_mut(direction).unwrap().test_run(options);
-        let result = result.unwrap_or_else(|error| panic!("{error}: {} bytes\n{input}", bytes.len()));
+        let result =
+            result.unwrap_or_else(|error| panic!("{error}: {} bytes\n{input}", bytes.len()));
         assert_eq!(result.return_value as i32, -1, "the chain must go on\n{input}");
         self.ledger(direction).since(&before)
     }
@@ -109,7 +113,8 @@ fn context(offload: Offload) -> [u8; 192] {
 
 /// The result of a program for one packet, in the terms of the corpus.
 pub(crate) fn outcome(flows: &[Delta], ledger: &Ledger) -> Outcome {
-    let reason = LossReason::ALL.into_iter().find(|reason| ledger.lost[*reason as usize].packets != 0);
+    let reason =
+        LossReason::ALL.into_iter().find(|reason| ledger.lost[*reason as usize].packets != 0);
     let kind = NonIpKind::ALL.into_iter().find(|kind| ledger.non_ip[*kind as usize] != 0);
     match (flows, reason, kind) {
         ([flow], None, None) => {

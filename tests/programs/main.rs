@@ -1,5 +1,5 @@
-//! The loaded programs, run by `BPF_PROG_TEST_RUN`: the kernel's verifier accepts them, and for every packet of the
-//! corpus they give the same result as the parser on the host.
+//! The loaded programs, run by `BPF_PROG_TEST_RUN`: the kernel's verifier accepts them, and for
+//! every packet of the corpus they give the same result as the parser on the host.
 //!
 //! Needs root. Uses only the kernel room of the daemon.
 
@@ -21,7 +21,9 @@ use aya::programs::{TestRun, TestRunOptions};
 use loaded::{INTERFACE, Load, Loaded, outcome};
 use observer::{
     flow::InterfaceNumber,
-    kernel::{Drain, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace, preflight},
+    kernel::{
+        Drain, Loader, LoaderOptions, Programs, Sizes, bpffs::PinDirectory, grace::Grace, preflight,
+    },
     linux::clock,
 };
 use observer_ebpf::{
@@ -31,7 +33,13 @@ use observer_ebpf::{
 use observer_tests::{need, requires};
 use packets::{Input, Outcome, Sample, corpus, test_run::is_taken};
 
-fn check(loaded: &mut Loaded, direction: Direction, sample: &Sample, input: &Input, expected: &Outcome) {
+fn check(
+    loaded: &mut Loaded,
+    direction: Direction,
+    sample: &Sample,
+    input: &Input,
+    expected: &Outcome,
+) {
     let (flows, ledger) = loaded.count(direction, input);
     let bytes = &input.bytes;
     let place = format!("{} ({}, {} bytes)", sample.name, sample.about, bytes.len());
@@ -73,7 +81,9 @@ fn programs_count_cut_frames_as_the_parser_does() -> Result<()> {
     need!(requires::root());
     let mut loaded = Loaded::new(Load::default());
     for (sample, whole) in samples() {
-        for len in (15..whole.bytes.len().min(140)).step_by(3).filter(|len| is_taken(&whole.bytes[..*len])) {
+        for len in
+            (15..whole.bytes.len().min(140)).step_by(3).filter(|len| is_taken(&whole.bytes[..*len]))
+        {
             let cut = whole.shortened(len);
             check(&mut loaded, Direction::Ingress, &sample, &cut, &cut.parsed());
         }
@@ -85,7 +95,8 @@ fn programs_count_cut_frames_as_the_parser_does() -> Result<()> {
 fn later_fragments_belong_to_the_flow_of_their_first() -> Result<()> {
     need!(requires::root());
     let mut loaded = Loaded::new(Load::default());
-    let sample = |name: &str| corpus().into_iter().find(|sample| sample.name == name).unwrap().input();
+    let sample =
+        |name: &str| corpus().into_iter().find(|sample| sample.name == name).unwrap().input();
     for (first, later, id) in [
         (sample("ipv4_first_fragment"), sample("ipv4_later_fragment"), 18..20),
         (sample("ipv6_first_fragment"), sample("ipv6_later_fragment"), 58..62),
@@ -135,7 +146,8 @@ fn times_of_a_flow_are_those_of_its_packets() -> Result<()> {
             thread::sleep(pause);
             // A time is that of the last timer tick, up to 10 ms earlier, in milliseconds.
             let is_of = |ms, (from, to)| (from - 21..=to + 1).contains(&ms);
-            let fits = is_of(counters.first_ms, (before, between)) && is_of(counters.last_ms, (then, after));
+            let fits = is_of(counters.first_ms, (before, between))
+                && is_of(counters.last_ms, (then, after));
             if !fits {
                 println!("{before} to {between}, {then} to {after}: {counters:?}");
             }
@@ -154,7 +166,8 @@ fn a_flow_of_many_packets_is_one_entry_and_either_grace_period_is_waited_for() -
     let Input { bytes, .. } = corpus().swap_remove(0).input();
     for grace in [Grace::new().unwrap(), Grace::map_in_map().unwrap()] {
         grace.wait().unwrap();
-        let options = TestRunOptions { data_in: Some(&bytes), repeat: 1000, ..TestRunOptions::new() };
+        let options =
+            TestRunOptions { data_in: Some(&bytes), repeat: 1000, ..TestRunOptions::new() };
         loaded.programs.get_mut(Direction::Egress).unwrap().test_run(options).unwrap();
         let flows = loaded.flows();
         assert_eq!(flows.len(), 1);
@@ -186,12 +199,14 @@ fn noise_of_an_interface_costs_its_neighbour_no_record() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let pins = PinDirectory::create(&directory.path().join("pins"), directory.path())?;
     let sizes = Sizes::from_budget(2 << 20, preflight::possible_cpus())?;
-    let mut loader = Loader::new(LoaderOptions { sizes, log_level: 0, clock: Clock::Ticks }, pins.path())?;
+    let mut loader =
+        Loader::new(LoaderOptions { sizes, log_level: 0, clock: Clock::Ticks }, pins.path())?;
     let (mut noisy, mut quiet) = (loader.load(INTERFACE, true)?, loader.load(QUIET, true)?);
     let mut drain = Drain::new(&mut noisy, sizes, Grace::new()?)?;
     drain.share_among(2);
 
-    // Test runs stay on this CPU, which has its own part of the cache; the ring takes at most this many.
+    // Test runs stay on this CPU, which has its own part of the cache; the ring takes at most this
+    // many.
     let each = (sizes.flows() / u64::from(sizes.cpus) + u64::from(sizes.ring_bytes) / 64) as u16;
     send(&mut noisy, 0..each);
     send(&mut quiet, 0..100);

@@ -41,7 +41,9 @@ fn parsed(bytes: &[u8]) -> Outcome {
 
 /// The frames of the corpus that XDP can be run on.
 fn frames() -> impl Iterator<Item = (Sample, Vec<u8>)> {
-    samples().map(|(sample, input)| (sample, input.bytes)).filter(|(_, bytes)| bytes.len() >= LINK_HEADER)
+    samples()
+        .map(|(sample, input)| (sample, input.bytes))
+        .filter(|(_, bytes)| bytes.len() >= LINK_HEADER)
 }
 
 /// Counts during `run`.
@@ -71,7 +73,8 @@ fn send(programs: &mut Programs, bytes: &[u8], linear: Option<usize>) {
         ..TestRunOptions::new()
     };
     let result = programs.xdp_mut().unwrap().test_run(options);
-    let result = result.unwrap_or_else(|error| panic!("{} bytes, {linear:?}: {error}", bytes.len()));
+    let result =
+        result.unwrap_or_else(|error| panic!("{} bytes, {linear:?}: {error}", bytes.len()));
     assert_eq!(result.return_value, XDP_PASS);
     let written = &out[..result.data_size_out as usize];
     assert!(written.ends_with(bytes), "the packet is another one behind the program");
@@ -122,8 +125,13 @@ impl Totals {
     fn counted(flows: &[Delta], ledger: &Ledger) -> Self {
         let mut totals = Self { frames: (ledger.frames, ledger.frame_bytes), ..Self::default() };
         for Delta { key, counters } in flows {
-            let key =
-                (key.source(), key.destination(), key.protocol(), key.source_port(), key.destination_port());
+            let key = (
+                key.source(),
+                key.destination(),
+                key.protocol(),
+                key.source_port(),
+                key.destination_port(),
+            );
             let flow = totals.flows.entry(key).or_default();
             *flow = (flow.0 + counters.packets, flow.1 + counters.bytes);
         }

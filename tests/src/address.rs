@@ -1,4 +1,5 @@
-//! Addresses of interfaces: IP versions, MAC addresses, and the pairs of addresses of a link's two ends.
+//! Addresses of interfaces: IP versions, MAC addresses, and the pairs of addresses of a link's two
+//! ends.
 
 use std::{
     fmt,
@@ -54,7 +55,8 @@ impl FromStr for Mac {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<Vec<_>, _>>();
+        let bytes =
+            text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<Vec<_>, _>>();
         let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
         Ok(Self(bytes.with_context(|| format!("{text:?} is no link address"))?))
     }

@@ -1,4 +1,5 @@
-//! Comparison of records, ledger, metrics, interface counters and generated traffic. They must agree to the last byte.
+//! Comparison of records, ledger, metrics, interface counters and generated traffic. They must
+//! agree to the last byte.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -31,9 +32,11 @@ pub struct Books<R = Records> {
 }
 
 impl Books {
-    /// Waits until the daemon has drained all traffic of `interfaces`, stops it, and reads its files.
+    /// Waits until the daemon has drained all traffic of `interfaces`, stops it, and reads its
+    /// files.
     ///
-    /// No traffic may cross the interfaces any more. If the accounts never agree, the assertions report it.
+    /// No traffic may cross the interfaces any more. If the accounts never agree, the assertions
+    /// report it.
     pub fn close<'a>(
         daemon: Daemon<'_>,
         interfaces: impl IntoIterator<Item = &'a Interface>,
@@ -63,8 +66,11 @@ impl<R: Sums> Books<R> {
             .iter()
             .map(|interface| Ok((interface.mac(), interface.counters()?)))
             .collect::<Result<BTreeMap<_, _>>>()?;
-        // A drain that begins now includes all traffic; the page shows its result after the next drain at the latest.
-        let drains = |page: &Metrics| page.sum("observer_drain_duration_seconds_count", &[("phase", "read")]);
+        // A drain that begins now includes all traffic; the page shows its result after the next
+        // drain at the latest.
+        let drains = |page: &Metrics| {
+            page.sum("observer_drain_duration_seconds_count", &[("phase", "read")])
+        };
         let enough = drains(&daemon.metrics()?) + 2;
         let settled = |page: &Metrics| {
             drains(page) >= enough
@@ -73,13 +79,17 @@ impl<R: Sums> Books<R> {
                     let recorded = page.recorded(interface);
                     Direction::ALL.into_iter().zip(ledger).all(|(direction, ledger)| {
                         let counted = counters[&interface.mac()].frames.get(direction).packets;
-                        let counted = !comparable(interface, direction) || ledger.frames.packets >= counted;
-                        counted && recorded.get(direction) + ledger.lost == ledger.seen + ledger.stopped
+                        let counted =
+                            !comparable(interface, direction) || ledger.frames.packets >= counted;
+                        counted
+                            && recorded.get(direction) + ledger.lost == ledger.seen + ledger.stopped
                     })
                 })
         };
         // A page that never settles is kept for the assertions.
-        let _ = poll::until_true("the daemon has drained all", PATIENCE, || Ok(settled(&daemon.metrics()?)));
+        let _ = poll::until_true("the daemon has drained all", PATIENCE, || {
+            Ok(settled(&daemon.metrics()?))
+        });
         let metrics = daemon.metrics()?;
         if let Some((_, label)) = daemon.hook().xdp() {
             for interface in &interfaces {
@@ -110,7 +120,8 @@ impl<R: Sums> Books<R> {
         Crossed { ingress, egress }
     }
 
-    /// Asserts that every account of the daemon equals `sent`, the generated traffic of `interface`, with no losses.
+    /// Asserts that every account of the daemon equals `sent`, the generated traffic of
+    /// `interface`, with no losses.
     pub fn assert_exact(&self, interface: &Interface, sent: Crossed) {
         self.assert_conserved(interface, sent);
         let unseen = self.metrics.uncounted(interface, "unseen");
@@ -118,10 +129,15 @@ impl<R: Sums> Books<R> {
         assert_eq!(self.lost(interface), Tally::default(), "lost on {}", interface.id());
     }
 
-    /// Asserts that recorded and lost packets add up to `sent` and the stopped packets, to the last byte.
+    /// Asserts that recorded and lost packets add up to `sent` and the stopped packets, to the last
+    /// byte.
     pub fn assert_conserved(&self, interface: &Interface, sent: Crossed) {
         let (id, mac) = (interface.id(), interface.mac());
-        assert!(self.metrics.ledger(interface).is_some(), "{id} is on no page:\n{}", self.metrics.text);
+        assert!(
+            self.metrics.ledger(interface).is_some(),
+            "{id} is on no page:\n{}",
+            self.metrics.text
+        );
         let ledger = self.ledger(interface);
         let (recorded, series) = (self.records.recorded(mac), self.metrics.recorded(interface));
         for (direction, ledger) in Direction::ALL.into_iter().zip(ledger) {
@@ -134,7 +150,11 @@ impl<R: Sums> Books<R> {
                 "{id} {direction}: {recorded} in records and {} lost, and what was sent or stopped before it was",
                 ledger.lost
             );
-            assert_eq!(recorded, series.get(direction), "{id} {direction}: records, and series of flows");
+            assert_eq!(
+                recorded,
+                series.get(direction),
+                "{id} {direction}: records, and series of flows"
+            );
             if comparable(interface, direction) {
                 self.assert_frames(interface, direction, ledger.frames);
             }
@@ -165,8 +185,9 @@ impl<R: Sums> Books<R> {
     }
 }
 
-/// True if the hook sees the same frames as the interface counts: not if frames are merged before the hook or segmented
-/// behind it. Since Linux 4.17 TCP makes super-packets for every interface (kernel commit 0a6b2a1dc2a2).
+/// True if the hook sees the same frames as the interface counts: not if frames are merged before
+/// the hook or segmented behind it. Since Linux 4.17 TCP makes super-packets for every interface
+/// (kernel commit 0a6b2a1dc2a2).
 fn comparable(interface: &Interface, direction: Direction) -> bool {
     let offloads = interface.offloads();
     match direction {

@@ -1,4 +1,5 @@
-//! Records without names and metadata: a million of them take as much memory as ten thousand complete ones.
+//! Records without names and metadata: a million of them take as much memory as ten thousand
+//! complete ones.
 
 use std::{fs, net::IpAddr, path::Path};
 
@@ -82,7 +83,8 @@ impl Brief {
 
 impl Line<'_> {
     fn flow(&self) -> Option<(Direction, Flow)> {
-        let direction = Direction::ALL.into_iter().find(|it| Some(it.as_str()) == self.flow_direction)?;
+        let direction =
+            Direction::ALL.into_iter().find(|it| Some(it.as_str()) == self.flow_direction)?;
         let flow = Flow {
             source: self.srcaddr?,
             destination: self.dstaddr?,
@@ -131,7 +133,10 @@ impl Sums for Briefs {
     }
 
     fn lost(&self, mac: Mac) -> Tally {
-        self.of(mac).filter(|record| record.status == Status::SkipData).map(|record| record.tally).sum()
+        self.of(mac)
+            .filter(|record| record.status == Status::SkipData)
+            .map(|record| record.tally)
+            .sum()
     }
 }
 

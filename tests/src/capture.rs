@@ -134,9 +134,15 @@ pub fn pcapng(order: Order, interfaces: &[Description], packets: &[Packet]) -> V
         file.extend(block(order, INTERFACE, &body));
     }
     for packet in packets {
-        let ticks = interfaces.get(packet.interface as usize).map_or(0, |it| it.ticks(packet.time_ns));
-        let words =
-            [packet.interface, (ticks >> 32) as u32, ticks as u32, packet.bytes.len() as u32, packet.len];
+        let ticks =
+            interfaces.get(packet.interface as usize).map_or(0, |it| it.ticks(packet.time_ns));
+        let words = [
+            packet.interface,
+            (ticks >> 32) as u32,
+            ticks as u32,
+            packet.bytes.len() as u32,
+            packet.len,
+        ];
         let mut body = words.map(|word| order.u32(word)).concat();
         body.extend(padded(&packet.bytes));
         if let Some(direction) = packet.direction {
@@ -178,7 +184,8 @@ impl Recorder {
         let index = interface.index() as libc::c_int;
         interface.namespace().run(|| {
             // SAFETY: no pointers are passed.
-            let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+            let fd =
+                unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
             ensure!(fd >= 0, "a packet socket: {}", io::Error::last_os_error());
             // SAFETY: a descriptor that the kernel has just given us.
             let recorder = Self { socket: unsafe { OwnedFd::from_raw_fd(fd) } };
@@ -197,7 +204,8 @@ impl Recorder {
         })
     }
 
-    /// Stops, and returns all frames, each truncated to `snap_length` bytes. A missing frame is an error.
+    /// Stops, and returns all frames, each truncated to `snap_length` bytes. A missing frame is an
+    /// error.
     pub fn finish(self, snap_length: usize) -> Result<Vec<Packet>> {
         let mut packets = Vec::new();
         let mut room = vec![0; 1 << 18];
@@ -207,7 +215,8 @@ impl Recorder {
             let whole = Packet::new(time_ns, room[..len].to_vec());
             packets.push(Packet { direction, ..whole }.cut(snap_length));
         }
-        let mut statistics: libc::tpacket_stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+        let mut statistics: libc::tpacket_stats =
+            libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
         let mut len = size_of_val(&statistics) as libc::socklen_t;
         // SAFETY: the option is as long as stated and outlives the call.
         let got = unsafe {

@@ -49,10 +49,13 @@ impl ControlGroup {
     pub fn with_memory(bytes: u64) -> Result<Result<Self, Missing>> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let Some((root, file)) = hierarchy() else {
-            return Ok(Err(Missing::new("a mounted hierarchy of control groups that limits memory")));
+            return Ok(Err(Missing::new(
+                "a mounted hierarchy of control groups that limits memory",
+            )));
         };
         if file == "memory.max" {
-            fs::write(root.join("cgroup.subtree_control"), "+memory").context("the controller of memory")?;
+            fs::write(root.join("cgroup.subtree_control"), "+memory")
+                .context("the controller of memory")?;
         }
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = root.join(format!("{PREFIX}{}-{number}", std::process::id()));
@@ -70,7 +73,8 @@ impl ControlGroup {
     /// Makes a command start in the group.
     pub fn place(&self, command: &mut Command) -> Result<()> {
         let processes = File::options().write(true).open(self.folder.join("cgroup.procs"))?;
-        // SAFETY: between fork and exec only a system call is made. 0 stands for the process that writes.
+        // SAFETY: between fork and exec only a system call is made. 0 stands for the process that
+        // writes.
         unsafe {
             command.pre_exec(move || Ok(nix::unistd::write(&processes, b"0").map(drop)?));
         }
@@ -87,7 +91,8 @@ impl ControlGroup {
 
     /// Peak memory use in bytes; `None` if the kernel does not report it.
     pub fn peak(&self) -> Option<u64> {
-        let file = if self.file == "memory.max" { "memory.peak" } else { "memory.max_usage_in_bytes" };
+        let file =
+            if self.file == "memory.max" { "memory.peak" } else { "memory.max_usage_in_bytes" };
         fs::read_to_string(self.folder.join(file)).ok()?.trim().parse().ok()
     }
 }
@@ -95,6 +100,7 @@ impl ControlGroup {
 impl Drop for ControlGroup {
     fn drop(&mut self) {
         let remove = |folder: &Path| fs::remove_dir(folder).is_ok() || !folder.exists();
-        let _ = poll::until_true("the control group is empty", PATIENCE, || Ok(remove(&self.folder)));
+        let _ =
+            poll::until_true("the control group is empty", PATIENCE, || Ok(remove(&self.folder)));
     }
 }

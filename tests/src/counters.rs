@@ -35,7 +35,9 @@ impl Counters {
     }
 
     fn in_table(table: &str, name: &str) -> Option<Self> {
-        let line = table.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
+        let line = table
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
         let numbers: Vec<u64> =
             line.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
         let number = |at: usize| numbers.get(at).copied();
@@ -65,13 +67,18 @@ impl TcpCounters {
     pub fn read(namespace: &Namespace) -> Result<Self> {
         let table = namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")?))?;
         let mut lines = table.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-        let (names, values) = (lines.next().context("no Tcp names")?, lines.next().context("no Tcp values")?);
+        let (names, values) =
+            (lines.next().context("no Tcp names")?, lines.next().context("no Tcp values")?);
         let values: BTreeMap<&str, &str> = names.split(' ').zip(values.split(' ')).collect();
         let value = |name| -> Result<u64> {
             let text = values.get(name).with_context(|| format!("no Tcp counter {name}"))?;
             Ok(text.parse()?)
         };
-        Ok(Self { sent: value("OutSegs")?, received: value("InSegs")?, retransmitted: value("RetransSegs")? })
+        Ok(Self {
+            sent: value("OutSegs")?,
+            received: value("InSegs")?,
+            retransmitted: value("RetransSegs")?,
+        })
     }
 
     /// Number of transmitted segments, retransmissions included.
@@ -90,7 +97,8 @@ impl TcpCounters {
     }
 }
 
-/// True if every TCP connection of a namespace is finished: only listeners and `TIME_WAIT` are left.
+/// True if every TCP connection of a namespace is finished: only listeners and `TIME_WAIT` are
+/// left.
 pub fn tcp_is_silent(namespace: &Namespace) -> Result<bool> {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";

@@ -1,4 +1,5 @@
-//! A private Docker Engine: its folders, socket and network namespace differ from the machine's own.
+//! A private Docker Engine: its folders, socket and network namespace differ from the machine's
+//! own.
 
 use std::{
     fs::{self, File},
@@ -28,7 +29,8 @@ const IMAGE: &str = "busybox";
 
 /// Programs that it needs on `PATH`.
 pub fn required() -> Result<(), Missing> {
-    for program in ["dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc", "busybox"] {
+    for program in ["dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc", "busybox"]
+    {
         requires::program(program)?;
     }
     Ok(())
@@ -68,7 +70,8 @@ impl Docker {
     /// Starts the engine with the state of an earlier one.
     pub fn start_engine(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.root.join("log"))?;
-        let mut command = Command::new(requires::program("dockerd").map_err(|it| anyhow::anyhow!("{it}"))?);
+        let mut command =
+            Command::new(requires::program("dockerd").map_err(|it| anyhow::anyhow!("{it}"))?);
         command
             .arg("--data-root")
             .arg(self.root.join("data"))
@@ -78,7 +81,13 @@ impl Docker {
             .arg(self.root.join("pid"))
             .arg("-H")
             .arg(format!("unix://{}", self.socket().display()))
-            .args(["--storage-driver", "vfs", "--iptables=false", "--ip-forward=false", "--ip-masq=false"])
+            .args([
+                "--storage-driver",
+                "vfs",
+                "--iptables=false",
+                "--ip-forward=false",
+                "--ip-masq=false",
+            ])
             .args(["--bridge=none", "--userland-proxy=false", "--live-restore"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -102,7 +111,8 @@ impl Docker {
     pub fn kill_engine(&mut self) {
         self.engine = None;
         let _ = fs::remove_file(self.root.join("pid"));
-        // Its containerd dies with it. If the zombie is not reaped, a new engine takes it for alive.
+        // Its containerd dies with it. If the zombie is not reaped, a new engine takes it for
+        // alive.
         let file = self.exec_root().join("containerd/containerd.pid");
         let pid = fs::read_to_string(&file).unwrap_or_default();
         let ended = || {
@@ -142,7 +152,10 @@ impl Docker {
     }
 
     /// Runs a client command and returns its output.
-    pub fn output<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+    pub fn output<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<String> {
         let mut command = self.command();
         command.args(args);
         let output = command.output().context("starting docker")?;
@@ -177,7 +190,8 @@ impl Docker {
 
     /// Removes containers, running or not.
     pub fn remove<'a>(&self, containers: impl IntoIterator<Item = &'a Container>) -> Result<()> {
-        let ids: Vec<&str> = containers.into_iter().map(|container| container.id.as_str()).collect();
+        let ids: Vec<&str> =
+            containers.into_iter().map(|container| container.id.as_str()).collect();
         self.output(["rm", "-f", "-v"].into_iter().chain(ids))?;
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! An ECS container instance: a Docker Engine whose task containers are started and labelled as by the ECS agent.
+//! An ECS container instance: a Docker Engine whose task containers are started and labelled as by
+//! the ECS agent.
 
 use std::net::IpAddr;
 
@@ -70,9 +71,12 @@ impl<'lab> EcsHost<'lab> {
         ecs.containers.clear();
         let mut containers = Vec::new();
         for number in 0..count {
-            let endpoint =
-                format!("ECS_CONTAINER_METADATA_URI_V4=http://169.254.170.2/v4/{}", ecs.endpoint_id(number));
-            let more = ["--network", network, "-e", "PASSWORD=s3cret", "-e", &endpoint].map(String::from);
+            let endpoint = format!(
+                "ECS_CONTAINER_METADATA_URI_V4=http://169.254.170.2/v4/{}",
+                ecs.endpoint_id(number)
+            );
+            let more =
+                ["--network", network, "-e", "PASSWORD=s3cret", "-e", &endpoint].map(String::from);
             let container = self.container(ecs, &FakeTask::container_name(number), &more)?;
             ecs.containers.push(container.id.clone());
             containers.push(container);
@@ -85,18 +89,28 @@ impl<'lab> EcsHost<'lab> {
         self.container(ecs, PAUSE, &["--network", "none"].map(String::from))
     }
 
-    /// Starts a task in awsvpc mode with `count` containers: the pause container first, then the ENI, then the others.
+    /// Starts a task in awsvpc mode with `count` containers: the pause container first, then the
+    /// ENI, then the others.
     pub fn awsvpc(&self, mut ecs: FakeTask, mac: Mac, count: usize) -> Result<(RunningTask, Task)> {
         let pause = self.pause(&ecs)?;
-        let task = self.attach(&ecs, &pause, mac, Addresses { ipv6: false, ..Addresses::default() })?;
+        let task =
+            self.attach(&ecs, &pause, mac, Addresses { ipv6: false, ..Addresses::default() })?;
         let containers = self.apps(&mut ecs, count, &format!("container:{}", pause.id))?;
         Ok((RunningTask { ecs, containers, pause: Some(pause) }, task))
     }
 
     /// Moves an ENI into the namespace of a pause container.
-    pub fn attach(&self, ecs: &FakeTask, pause: &Container, mac: Mac, addresses: Addresses) -> Result<Task> {
-        let inside =
-            Namespace::of_process(pause.pid, &self.lab.path("peers").join(format!("in-{}", pause.id)))?;
+    pub fn attach(
+        &self,
+        ecs: &FakeTask,
+        pause: &Container,
+        mac: Mac,
+        addresses: Addresses,
+    ) -> Result<Task> {
+        let inside = Namespace::of_process(
+            pause.pid,
+            &self.lab.path("peers").join(format!("in-{}", pause.id)),
+        )?;
         let outside = self.lab.other_namespace(&format!("out-{}-{}", ecs.id, pause.id))?;
         let task = Task::attach(inside, outside, mac, addresses)?;
         quiet(std::slice::from_ref(&task))?;
@@ -112,7 +126,15 @@ impl<'lab> EcsHost<'lab> {
     pub fn bridge(&self, mut ecs: FakeTask, count: usize) -> Result<RunningTask> {
         if self.docker.output(["network", "inspect", BRIDGE]).is_err() {
             let name = format!("com.docker.network.bridge.name={BRIDGE}");
-            self.docker.output(["network", "create", "--subnet", "10.77.0.0/24", "-o", &name, BRIDGE])?;
+            self.docker.output([
+                "network",
+                "create",
+                "--subnet",
+                "10.77.0.0/24",
+                "-o",
+                &name,
+                BRIDGE,
+            ])?;
             // A fixed address; otherwise it changes with the bridge's ports.
             ip_batch(&self.host, &format!("link set {BRIDGE} address {BRIDGE_MAC}\n"))?;
         }
@@ -130,7 +152,10 @@ impl<'lab> EcsHost<'lab> {
 
     /// The namespace of a container, bound to a file until it is dropped.
     pub fn namespace(&self, container: &Container) -> Result<Namespace> {
-        Namespace::of_process(container.pid, &self.lab.path("peers").join(format!("of-{}", container.id)))
+        Namespace::of_process(
+            container.pid,
+            &self.lab.path("peers").join(format!("of-{}", container.id)),
+        )
     }
 
     /// Kills the pause container of a task.

@@ -1,5 +1,5 @@
-//! Stand-ins for the ECS agent and EC2, with their status codes: introspection, task metadata, instance metadata, and
-//! the agent's state on disk.
+//! Stand-ins for the ECS agent and EC2, with their status codes: introspection, task metadata,
+//! instance metadata, and the agent's state on disk.
 
 use std::{
     collections::BTreeMap,
@@ -89,7 +89,10 @@ pub fn tmds(tasks: &Shared<Vec<FakeTask>>) -> Result<Tmds> {
         let tasks = tasks.lock();
         match tasks.iter().find(|task| id.is_some_and(|id| task.endpoint(id))) {
             Some(task) => Reply::ok(task.metadata().to_string()),
-            None => Reply::Answer(404, "V4 metadata handler: unable to get task arn from request".into()),
+            None => Reply::Answer(
+                404,
+                "V4 metadata handler: unable to get task arn from request".into(),
+            ),
         }
     })?;
     Ok(Tmds { http, throttled })
@@ -141,7 +144,8 @@ impl Instance {
         if request.headers.contains_key("x-forwarded-for") {
             return Reply::status(403);
         }
-        let header = |name: &str| request.headers.get(name).and_then(|value| value.parse::<u32>().ok());
+        let header =
+            |name: &str| request.headers.get(name).and_then(|value| value.parse::<u32>().ok());
         if request.path == "/latest/api/token" {
             let ttl = header("x-aws-ec2-metadata-token-ttl-seconds");
             return match (request.method.as_str(), ttl) {
@@ -188,7 +192,9 @@ impl Instance {
             }
             "meta-data/mac" => self.enis.first()?.0.to_string(),
             "meta-data/placement/availability-zone-id" => AZ.into(),
-            MACS => self.enis.iter().map(|(mac, _)| format!("{mac}/")).collect::<Vec<_>>().join("\n"),
+            MACS => {
+                self.enis.iter().map(|(mac, _)| format!("{mac}/")).collect::<Vec<_>>().join("\n")
+            }
             _ => return None,
         })
     }
@@ -201,30 +207,47 @@ pub fn imds(instance: &Shared<Instance>) -> Result<FakeHttp> {
 }
 
 /// Writes the agent's database, as one transaction leaves it.
-pub fn write_state<'a>(folder: &Path, tasks: impl IntoIterator<Item = &'a FakeTask>) -> Result<PathBuf> {
+pub fn write_state<'a>(
+    folder: &Path,
+    tasks: impl IntoIterator<Item = &'a FakeTask>,
+) -> Result<PathBuf> {
     let path = folder.join("agent.db");
     std::fs::create_dir_all(folder)?;
     let tasks: Vec<&FakeTask> = tasks.into_iter().collect();
-    let mut metadata =
-        BTreeMap::from([("agent-version", "1.105.1".to_owned()), ("ec2-instance-id", INSTANCE.to_owned())]);
+    let mut metadata = BTreeMap::from([
+        ("agent-version", "1.105.1".to_owned()),
+        ("ec2-instance-id", INSTANCE.to_owned()),
+    ]);
     if let Some(task) = tasks.first() {
         metadata.insert("cluster-name", task.cluster.clone());
         metadata.insert("container-instance-arn", task.instance_arn());
     }
-    let mut database = DBBuilder::new(&path).build().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let mut database =
+        DBBuilder::new(&path).build().map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let mut transaction = database.begin_rw_tx().map_err(|error| anyhow::anyhow!("{error:?}"))?;
     for (bucket, pairs) in [
-        ("tasks", tasks.iter().map(|task| (task.id.clone(), task.state().to_string())).collect::<Vec<_>>()),
+        (
+            "tasks",
+            tasks
+                .iter()
+                .map(|task| (task.id.clone(), task.state().to_string()))
+                .collect::<Vec<_>>(),
+        ),
         (
             "metadata",
-            metadata.iter().map(|(key, value)| ((*key).to_owned(), json!(value).to_string())).collect(),
+            metadata
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), json!(value).to_string()))
+                .collect(),
         ),
     ] {
         let mut bucket = transaction
             .create_bucket_if_not_exists(bucket.as_bytes())
             .map_err(|error| anyhow::anyhow!("{error:?}"))?;
         for (key, value) in pairs {
-            bucket.put(key.as_bytes(), value.into_bytes()).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            bucket
+                .put(key.as_bytes(), value.into_bytes())
+                .map_err(|error| anyhow::anyhow!("{error:?}"))?;
         }
     }
     transaction.commit().map_err(|error| anyhow::anyhow!("{error:?}"))?;

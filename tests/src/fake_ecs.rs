@@ -60,7 +60,10 @@ impl FakeTask {
             id: format!("{number:032x}"),
             eni: format!("eni-{number:017x}"),
             subnet: "subnet-08c4050330714ed3d".into(),
-            containers: vec![format!("{number:032x}-1111111111"), format!("{number:032x}-2222222222")],
+            containers: vec![
+                format!("{number:032x}-1111111111"),
+                format!("{number:032x}-2222222222"),
+            ],
             mode: "awsvpc".into(),
             status: "RUNNING".into(),
             mac: mac.to_string(),

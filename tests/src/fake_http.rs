@@ -73,7 +73,8 @@ impl FakeHttp {
                 if ended.load(Ordering::Relaxed) {
                     return;
                 }
-                let (log, ended, answer) = (Arc::clone(&log), Arc::clone(&ended), Arc::clone(&answer));
+                let (log, ended, answer) =
+                    (Arc::clone(&log), Arc::clone(&ended), Arc::clone(&answer));
                 thread::spawn(move || serve(&stream, &log, &ended, &*answer));
             }
         });

@@ -31,6 +31,7 @@ pub fn add_rule(namespace: &Namespace, hook: &str, rule: &str) -> Result<()> {
 
 /// Adds a rule to a device hook: `ingress`, or `egress` (Linux 5.16).
 pub fn add_device_rule(namespace: &Namespace, hook: &str, device: &str, rule: &str) -> Result<()> {
-    let chain = format!("type filter hook {hook} device {device} priority filter; policy accept; {rule}");
+    let chain =
+        format!("type filter hook {hook} device {device} priority filter; policy accept; {rule}");
     set_rules(namespace, &format!("table netdev test {{ chain {hook} {{ {chain}; }}\n}}\n"))
 }

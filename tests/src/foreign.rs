@@ -44,7 +44,8 @@ const fn instruction(operation: u8, registers: u8, offset: i16, constant: i32) -
     operation as u64 | (registers as u64) << 8 | offset << 16 | constant << 32
 }
 
-/// A program that returns `length > limit ? over : below`. The instructions `length` load the length into `r2`.
+/// A program that returns `length > limit ? over : below`. The instructions `length` load the
+/// length into `r2`.
 fn program(length: &[u64], limit: i32, over: i32, below: i32) -> Vec<u64> {
     const MOVE: u8 = 0xb7;
     const JUMP_GREATER: u8 = 0x25;
@@ -73,7 +74,9 @@ pub fn drop_longer(lab: &Lab, on: &Interface, hook: Hook, limit: i32) -> Result<
     const XDP_DROP: i32 = 1;
     const XDP_PASS: i32 = 2;
     let (kind, code) = match hook {
-        Hook::TcIngress | Hook::TcEgress => (SCHED_CLS, program(&BUFFER_LENGTH, limit, SHOT, UNSPECIFIED)),
+        Hook::TcIngress | Hook::TcEgress => {
+            (SCHED_CLS, program(&BUFFER_LENGTH, limit, SHOT, UNSPECIFIED))
+        }
         Hook::Xdp { .. } => (XDP, program(&FRAME_LENGTH, limit, XDP_DROP, XDP_PASS)),
     };
     let folder = lab.path("foreign");
@@ -92,7 +95,8 @@ pub fn drop_longer(lab: &Lab, on: &Interface, hook: Hook, limit: i32) -> Result<
             let side = if hook == Hook::TcIngress { "ingress" } else { "egress" };
             // The qdisc may exist already.
             let _ = run("tc", &["qdisc", "add", "dev", name, "clsact"]);
-            let filter = ["filter", "add", "dev", name, side, "prio", "9", "bpf", "da", "pinned", pin];
+            let filter =
+                ["filter", "add", "dev", name, side, "prio", "9", "bpf", "da", "pinned", pin];
             run("tc", &filter)
         }
         Hook::Xdp { mode } => run("ip", &["link", "set", "dev", name, mode, "pinned", pin]),
@@ -119,9 +123,12 @@ pub fn detach_xdp(interface: &Interface) -> Result<()> {
     /// Leading words of `struct bpf_link_info`: type, ID, program.
     const WORDS: usize = 3;
     const PROGRAM: usize = 2;
-    let text = interface.namespace().output("ip", &["-json", "link", "show", "dev", interface.name()])?;
+    let text =
+        interface.namespace().output("ip", &["-json", "link", "show", "dev", interface.name()])?;
     let links: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
-    let wanted = links[0]["xdp"]["prog"]["id"].as_u64().with_context(|| format!("no XDP program: {text}"))?;
+    let wanted = links[0]["xdp"]["prog"]["id"]
+        .as_u64()
+        .with_context(|| format!("no XDP program: {text}"))?;
     // `start_id`, and `next_id`, which the kernel writes.
     let next = [const { Cell::new(0_u32) }; 3];
     while bpf(LINK_GET_NEXT_ID, &next).is_ok() {
@@ -214,7 +221,8 @@ impl Group {
 
     /// Makes `command` start in it.
     pub fn place(&self, command: &mut Command) -> Result<()> {
-        let mut members = fs::OpenOptions::new().write(true).open(self.folder.join("cgroup.procs"))?;
+        let mut members =
+            fs::OpenOptions::new().write(true).open(self.folder.join("cgroup.procs"))?;
         // SAFETY: between fork and exec only a system call is made.
         unsafe { command.pre_exec(move || members.write_all(b"0")) };
         Ok(())
@@ -281,7 +289,8 @@ impl Loaded {
     fn pin(&self, path: &Path) -> Result<()> {
         let text = CString::new(path.as_os_str().as_bytes())?;
         let attributes = [text.as_ptr() as u64, u64::from(self.0.as_raw_fd() as u32)];
-        bpf(OBJ_PIN, &attributes).with_context(|| format!("pinning a program to {}", path.display()))?;
+        bpf(OBJ_PIN, &attributes)
+            .with_context(|| format!("pinning a program to {}", path.display()))?;
         Ok(())
     }
 }
@@ -302,7 +311,8 @@ fn load(kind: u32, expected_attach_type: u32, code: &[u64]) -> Result<Loaded> {
 
 fn bpf<T>(command: libc::c_long, attributes: &T) -> Result<libc::c_int> {
     // SAFETY: the attributes are those of the command, and what they point to outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
     ensure!(result >= 0, "bpf({command}): {}", io::Error::last_os_error());
     Ok(result as libc::c_int)
 }

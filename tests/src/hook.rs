@@ -1,5 +1,5 @@
-//! Hooks that scenarios run with. A scenario that chooses no hook uses the one in `OBSERVER_TEST_HOOK`, so that every
-//! hook is held to the same sums.
+//! Hooks that scenarios run with. A scenario that chooses no hook uses the one in
+//! `OBSERVER_TEST_HOOK`, so that every hook is held to the same sums.
 
 use std::env;
 
@@ -32,7 +32,8 @@ impl Hook {
         }
     }
 
-    /// The value of `--xdp-mode` and the label `hook` of an interface; `None` for TC, whose label varies.
+    /// The value of `--xdp-mode` and the label `hook` of an interface; `None` for TC, whose label
+    /// varies.
     pub const fn xdp(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Tc => None,
@@ -46,6 +47,8 @@ impl Hook {
         const VARIABLE: &str = "OBSERVER_TEST_HOOK";
         let Ok(name) = env::var(VARIABLE) else { return Ok(Self::Tc) };
         let known = Self::ALL.into_iter().find(|hook| hook.as_str() == name);
-        known.with_context(|| format!("{VARIABLE}={name}: there are {:?}", Self::ALL.map(Self::as_str)))
+        known.with_context(|| {
+            format!("{VARIABLE}={name}: there are {:?}", Self::ALL.map(Self::as_str))
+        })
     }
 }

@@ -30,7 +30,12 @@ const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=observer/20260101/us-east-1/s3
                       Signature=0";
 
 /// Sends a request with a body from the host; returns status and body of the response.
-pub fn request(method: &str, address: SocketAddr, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+pub fn request(
+    method: &str,
+    address: SocketAddr,
+    path: &str,
+    body: &[u8],
+) -> Result<(u16, Vec<u8>)> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -45,9 +50,11 @@ pub fn request(method: &str, address: SocketAddr, path: &str, body: &[u8]) -> Re
     stream.write_all(body)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
-    let end = answer.windows(4).position(|part| part == b"\r\n\r\n").context("an answer with headers")?;
+    let end =
+        answer.windows(4).position(|part| part == b"\r\n\r\n").context("an answer with headers")?;
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a status code")?;
+    let status =
+        head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a status code")?;
     Ok((status, answer.split_off(end + 4)))
 }
 
@@ -58,11 +65,19 @@ pub fn get(address: SocketAddr, path: &str, from: Option<&Namespace>) -> Result<
         Some(namespace) => namespace.run(connect)?,
         None => connect()?,
     };
-    exchange(stream, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
+    exchange(
+        stream,
+        &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"),
+    )
 }
 
 /// Sends `POST path` from the host.
-pub fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Answer> {
+pub fn post(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<Answer> {
     let mut request = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         let _ = write!(request, "{name}: {value}\r\n");
@@ -78,7 +93,8 @@ fn exchange(mut stream: TcpStream, request: &str) -> Result<Answer> {
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8(answer).context("an answer in UTF-8")?;
     let (headers, body) = answer.split_once("\r\n\r\n").context("an answer with headers")?;
-    let status = headers.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a status code")?;
+    let status =
+        headers.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a status code")?;
     let body = if headers.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         unchunked(body)?
     } else {

@@ -1,4 +1,5 @@
-//! The private environment of a scenario: directories, namespaces, a daemon. Everything is removed when it is dropped.
+//! The private environment of a scenario: directories, namespaces, a daemon. Everything is removed
+//! when it is dropped.
 
 use std::{
     env, fs,
@@ -41,7 +42,8 @@ impl Lab {
         let root = env::temp_dir().join(format!("{PREFIX}{}-{number}-{name}", process::id()));
         for folder in ["tasks", "peers"] {
             let folder = root.join(folder);
-            fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("creating {}", folder.display()))?;
         }
         Ok(Self { root, _turn: turn })
     }
@@ -73,12 +75,14 @@ impl Lab {
 
     /// [`task`](Self::task) with chosen addresses.
     pub fn task_with(&self, name: &str, addresses: Addresses) -> Result<Task> {
-        let task = Task::join(self.observed_namespace(name)?, self.other_namespace(name)?, addresses)?;
+        let task =
+            Task::join(self.observed_namespace(name)?, self.other_namespace(name)?, addresses)?;
         quiet(slice::from_ref(&task))?;
         Ok(task)
     }
 
-    /// A task without IPv6, so that it sends nothing by itself. It may be created while a daemon runs.
+    /// A task without IPv6, so that it sends nothing by itself. It may be created while a daemon
+    /// runs.
     pub fn late_task(&self, name: &str) -> Result<Task> {
         self.task_with(name, Addresses { ipv6: false, ..Addresses::default() })
     }
@@ -122,7 +126,9 @@ impl Drop for Lab {
 fn remove_leftovers() {
     for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
         if owner.is_some_and(|process: u32| !Path::new(&format!("/proc/{process}")).exists()) {
             remove(&entry.path());
         }

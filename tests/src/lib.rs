@@ -1,18 +1,23 @@
-//! The harness of the scenarios in `e2e`: it drives the `observer` binary from outside, on a real kernel.
+//! The harness of the scenarios in `e2e`: it drives the `observer` binary from outside, on a real
+//! kernel.
 //!
-//! Owns: a lab for each scenario, namespaces and interfaces that stand for tasks, generators that know exactly how much
-//! they sent, and readers of the daemon's output (records, text files, metrics). In: the binary's path. Out: sums that
-//! can be compared. It uses only the daemon's public interfaces.
+//! Owns: a lab for each scenario, namespaces and interfaces that stand for tasks, generators that
+//! know exactly how much they sent, and readers of the daemon's output (records, text files,
+//! metrics). In: the binary's path. Out: sums that can be compared. It uses only the daemon's
+//! public interfaces.
 //!
 //! - [`lab`], [`netns`], [`veth`], [`address`], [`tunnel`], [`offloads`]: the environment
 //! - [`firewall`], [`foreign`]: rules and programs that drop packets
 //! - [`control_group`]: memory limits of the daemon
-//! - [`traffic`]: the generators; [`cpus`]: their CPUs; [`counters`]: the kernel's own counters; [`capture`]: captures
+//! - [`traffic`]: the generators; [`cpus`]: their CPUs; [`counters`]: the kernel's own counters;
+//!   [`capture`]: captures
 //!   of an interface
 //! - [`docker`], [`ecs_host`]: tasks in containers, as the ECS agent starts them
-//! - [`daemon`], [`hook`], [`http`], [`pipe`]: the daemon; [`fake_ecs`], [`fake_agent`], [`fake_http`], [`moto`]: its
+//! - [`daemon`], [`hook`], [`http`], [`pipe`]: the daemon; [`fake_ecs`], [`fake_agent`],
+//!   [`fake_http`], [`moto`]: its
 //!   sources of task metadata
-//! - [`records`], [`record_files`], [`briefs`], [`text`], [`parquet`], [`metrics`], [`report`]: its output; [`sums`], [`books`]:
+//! - [`records`], [`record_files`], [`briefs`], [`text`], [`parquet`], [`metrics`], [`report`]: its
+//!   output; [`sums`], [`books`]:
 //!   comparison of all accounts
 //! - [`python`], [`rows`]: other readers of the files; [`store`]: S3, for delivery
 //! - [`requires`], [`poll`], [`tally`]: the rest

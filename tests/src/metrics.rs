@@ -64,7 +64,8 @@ impl Metrics {
         let mut page = Self { text: text.to_owned(), ..Self::default() };
         for line in text.lines().filter(|line| !line.is_empty()) {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = rest.split_once(' ').with_context(|| format!("type in {line:?}"))?;
+                let (name, kind) =
+                    rest.split_once(' ').with_context(|| format!("type in {line:?}"))?;
                 let before = page.types.insert(name.to_owned(), kind.to_owned());
                 ensure!(before.is_none(), "{name} has two types");
             } else if !line.starts_with('#') {
@@ -126,12 +127,14 @@ impl Metrics {
         self.all(name, labels).map(|sample| sample.value).next()
     }
 
-    /// The info sample of an interface, found by its MAC address, which is unique in a scenario, and its namespace.
+    /// The info sample of an interface, found by its MAC address, which is unique in a scenario,
+    /// and its namespace.
     pub fn info(&self, interface: &Interface) -> Option<&Sample> {
         let mac = interface.mac().to_string();
         let inode = interface.namespace().inode().to_string();
         self.samples.iter().find(|sample| {
-            sample.name == "observer_interface_info" && sample.has(&[("mac", &mac), ("netns", &inode)])
+            sample.name == "observer_interface_info"
+                && sample.has(&[("mac", &mac), ("netns", &inode)])
         })
     }
 
@@ -141,7 +144,8 @@ impl Metrics {
         Some(Direction::ALL.map(|direction| {
             let tally = |name: &str| {
                 let labels = [("interface", id.as_str()), ("direction", direction.as_str())];
-                let sum = |unit| self.sum(&format!("observer_interface_{name}{unit}_total"), &labels);
+                let sum =
+                    |unit| self.sum(&format!("observer_interface_{name}{unit}_total"), &labels);
                 match name {
                     "frame" => Tally::new(sum("s"), sum("_bytes")),
                     _ => Tally::new(sum("packets"), sum("bytes")),
@@ -184,7 +188,8 @@ impl Metrics {
         let id = self.info(interface).map_or("", |info| info.label("interface"));
         Crossed::of(|direction| {
             let labels = [("interface", id), ("direction", direction.as_str())];
-            let sum = |unit| self.sum(&format!("observer_interface_recorded_{unit}_total"), &labels);
+            let sum =
+                |unit| self.sum(&format!("observer_interface_recorded_{unit}_total"), &labels);
             Tally::new(sum("packets"), sum("bytes"))
         })
     }
@@ -274,7 +279,9 @@ mod tests {
 
     #[test]
     fn what_is_no_page_is_refused() {
-        for text in ["a", "a{x=\"1\" 5", "a{x=1} 5", "1a 5", "a 5\na 6", "a five", "a{x=\"1\",x=\"2\"} 1"] {
+        for text in
+            ["a", "a{x=\"1\" 5", "a{x=1} 5", "1a 5", "a 5\na 6", "a five", "a{x=\"1\",x=\"2\"} 1"]
+        {
             assert!(Metrics::parse(text).is_err(), "{text:?}");
         }
     }

@@ -67,10 +67,12 @@ impl Moto {
         let log = File::create(lab.path("moto.log"))?;
         let python = Python::find().map_err(|missing| anyhow!("{missing}"))?;
         let (host, port) = (address.ip().to_string(), address.port().to_string());
-        let mut command = python.script("ecs_api.py", ["-H", &host, "-p", &port].map(OsString::from));
+        let mut command =
+            python.script("ecs_api.py", ["-H", &host, "-p", &port].map(OsString::from));
         command.stdout(log.try_clone()?).stderr(log);
         let server = Guard::spawn(&mut command)?;
-        let mut moto = Self { address, subnet: String::new(), instance: String::new(), _server: server };
+        let mut moto =
+            Self { address, subnet: String::new(), instance: String::new(), _server: server };
         poll::until_true("moto answers", PATIENCE, || {
             Ok(http::get(address, "/moto-api/", None).is_ok_and(|answer| answer.status == 200))
         })?;
@@ -79,10 +81,12 @@ impl Moto {
             &format!("Action=ModifyVpcAttribute&VpcId={vpc}&EnableDnsHostnames.Value=true"),
             "requestId",
         )?;
-        moto.subnet =
-            moto.ec2(&format!("Action=CreateSubnet&VpcId={vpc}&CidrBlock=10.0.4.0/24"), "subnetId")?;
-        let run =
-            format!("Action=RunInstances&ImageId={IMAGE}&MinCount=1&MaxCount=1&SubnetId={}", moto.subnet);
+        moto.subnet = moto
+            .ec2(&format!("Action=CreateSubnet&VpcId={vpc}&CidrBlock=10.0.4.0/24"), "subnetId")?;
+        let run = format!(
+            "Action=RunInstances&ImageId={IMAGE}&MinCount=1&MaxCount=1&SubnetId={}",
+            moto.subnet
+        );
         moto.instance = moto.ec2(&run, "instanceId")?;
         moto.ecs("CreateCluster", &json!({"clusterName": CLUSTER}))?;
         let document = json!({"instanceId": moto.instance}).to_string();
@@ -107,7 +111,8 @@ impl Moto {
 
     /// Runs a task of a service.
     pub fn run_task(&self, service: &str) -> Result<MotoTask> {
-        let network = json!({"awsvpcConfiguration": {"subnets": [self.subnet], "securityGroups": []}});
+        let network =
+            json!({"awsvpcConfiguration": {"subnets": [self.subnet], "securityGroups": []}});
         let answer = self.ecs(
             "RunTask",
             &json!({
@@ -118,7 +123,8 @@ impl Moto {
         let task = &answer["tasks"][0];
         let detail = |name: &str| -> Result<String> {
             let details = task["attachments"][0]["details"].as_array().context("an ENI")?;
-            let detail = details.iter().find(|detail| detail["name"] == name).context("a detail")?;
+            let detail =
+                details.iter().find(|detail| detail["name"] == name).context("a detail")?;
             Ok(detail["value"].as_str().context("a value")?.to_owned())
         };
         Ok(MotoTask {
@@ -149,9 +155,13 @@ impl Moto {
     pub fn require_signatures(&self) -> Result<Keys> {
         const POLICY: &str = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%7B%22Effect%22%3A%22Allow%22%2C\
                               %22Action%22%3A%22ecs%3A%2A%22%2C%22Resource%22%3A%22%2A%22%7D%5D%7D";
-        let role = self
-            .iam(&format!("Action=CreateRole&RoleName=observer&AssumeRolePolicyDocument={POLICY}"), "Arn")?;
-        let policy = format!("Action=PutRolePolicy&RoleName=observer&PolicyName=ecs&PolicyDocument={POLICY}");
+        let role = self.iam(
+            &format!("Action=CreateRole&RoleName=observer&AssumeRolePolicyDocument={POLICY}"),
+            "Arn",
+        )?;
+        let policy = format!(
+            "Action=PutRolePolicy&RoleName=observer&PolicyName=ecs&PolicyDocument={POLICY}"
+        );
         self.iam(&policy, "RequestId")?;
         let assume = format!("Action=AssumeRole&RoleSessionName=observer&RoleArn={role}");
         let answer = self.query("sts", "2011-06-15", &assume)?;

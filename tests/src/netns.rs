@@ -43,7 +43,8 @@ impl Namespace {
         Ok(Self { path: path.to_path_buf(), inode: born? })
     }
 
-    /// The namespace of a process, bound to a private file. It lives as long as this value or the process.
+    /// The namespace of a process, bound to a private file. It lives as long as this value or the
+    /// process.
     pub fn of_process(pid: u32, path: &Path) -> Result<Self> {
         File::create_new(path).with_context(|| format!("creating {}", path.display()))?;
         let of = format!("/proc/{pid}/ns/net");
@@ -68,9 +69,11 @@ impl Namespace {
         self.inode
     }
 
-    /// Runs `work` inside, on a temporary thread. Sockets created there stay in the namespace and keep it alive.
+    /// Runs `work` inside, on a temporary thread. Sockets created there stay in the namespace and
+    /// keep it alive.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let file = File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
+        let file =
+            File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
         on_a_thread(move || {
             setns(file.as_fd(), CloneFlags::CLONE_NEWNET).context("setns")?;
             drop(file);
@@ -103,8 +106,9 @@ impl Namespace {
         const NETNSA_NSID: u16 = 1;
         const NETNSA_FD: u16 = 3;
         let file = File::open(&other.path)?;
-        let attribute =
-            |kind: u16, value: [u8; 4]| [&8_u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value].concat();
+        let attribute = |kind: u16, value: [u8; 4]| {
+            [&8_u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value].concat()
+        };
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
         let message = [
             &36_u32.to_ne_bytes()[..],
@@ -123,7 +127,11 @@ impl Namespace {
             let mut answer = [0; 64];
             let len = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
             // Error 0 behind the header is an acknowledgement.
-            ensure!(len >= 20 && answer[16..20] == [0; 4], "RTM_NEWNSID is answered by {:?}", &answer[..len]);
+            ensure!(
+                len >= 20 && answer[16..20] == [0; 4],
+                "RTM_NEWNSID is answered by {:?}",
+                &answer[..len]
+            );
             Ok(())
         })
     }
@@ -167,5 +175,7 @@ pub(crate) fn output(path: &Path, program: &str, args: &[&str]) -> Result<String
 
 /// Runs `work` on a thread, which may leave its namespace and end; the test's own thread must not.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+    thread::scope(|scope| {
+        scope.spawn(work).join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+    })
 }

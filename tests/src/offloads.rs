@@ -21,10 +21,11 @@ pub struct Offloads {
 impl Offloads {
     /// Defaults of a veth.
     pub const VETH: Self = Self { tso: true, gso: true, gro: false };
-    /// No super-packets on the wire and at the ingress hook. The egress hook still sees TCP super-packets, which are
-    /// segmented behind it.
+    /// No super-packets on the wire and at the ingress hook. The egress hook still sees TCP
+    /// super-packets, which are segmented behind it.
     pub const NONE: Self = Self { tso: false, gso: false, gro: false };
-    /// The same as [`Self::NONE`], except that protocols other than TCP pass super-packets to the interface.
+    /// The same as [`Self::NONE`], except that protocols other than TCP pass super-packets to the
+    /// interface.
     pub const SOFTWARE: Self = Self { tso: false, gso: true, gro: false };
     /// Segments on the wire, super-packets at the ingress hook of the receiver.
     pub const MERGED: Self = Self { tso: false, gso: false, gro: true };
@@ -34,8 +35,8 @@ impl Offloads {
         self.gro && requires::linux(5, 13).is_ok()
     }
 
-    /// True if a veth sends UDP super-packets unsegmented: since Linux 5.11 with [`Self::VETH`]. No `ethtool` flag
-    /// shows it.
+    /// True if a veth sends UDP super-packets unsegmented: since Linux 5.11 with [`Self::VETH`]. No
+    /// `ethtool` flag shows it.
     pub fn veth_takes_udp() -> bool {
         requires::linux(5, 11).is_ok()
     }
@@ -49,7 +50,9 @@ impl Offloads {
             for (command, on) in [(SET_GSO, self.gso), (SET_TSO, self.tso), (SET_GRO, self.gro)] {
                 ethtool(name, command, on)?;
             }
-            for (command, on) in [(SET_GSO - 1, self.gso), (SET_TSO - 1, self.tso), (SET_GRO - 1, self.gro)] {
+            for (command, on) in
+                [(SET_GSO - 1, self.gso), (SET_TSO - 1, self.tso), (SET_GRO - 1, self.gro)]
+            {
                 let is = ethtool(name, command, false)?;
                 ensure!(is == on, "ethtool command {command:#x} of {name}: is {is}, not {on}");
             }
@@ -58,8 +61,8 @@ impl Offloads {
     }
 }
 
-/// True if the interface in this thread's namespace is running. Asking for the link makes the kernel notice the carrier
-/// at once instead of within a second.
+/// True if the interface in this thread's namespace is running. Asking for the link makes the
+/// kernel notice the carrier at once instead of within a second.
 pub(crate) fn is_running(name: &str) -> Result<bool> {
     const GET_LINK: u32 = 0x0a;
     ethtool(name, GET_LINK, false)?;

@@ -1,7 +1,8 @@
 //! Parquet files, checked against the combined restrictions of their strictest readers.
 //!
-//! `flowlogs-reader` supports gzip, data pages of version 1, and values in plain encoding or a plain dictionary. Athena
-//! trusts a column's declared type. Vector and Filebeat refuse unknown columns.
+//! `flowlogs-reader` supports gzip, data pages of version 1, and values in plain encoding or a
+//! plain dictionary. Athena trusts a column's declared type. Vector and Filebeat refuse unknown
+//! columns.
 
 use std::{fs::File, path::Path};
 
@@ -19,7 +20,8 @@ pub fn sum(path: &Path, column: &str) -> Result<u64> {
     let mut sum = 0;
     for row in reader.get_row_iter(None)? {
         let row = row?;
-        let (_, value) = row.get_column_iter().find(|(name, _)| *name == column).context("the column")?;
+        let (_, value) =
+            row.get_column_iter().find(|(name, _)| *name == column).context("the column")?;
         sum += match value {
             Field::Null => 0,
             Field::Int(number) => u64::try_from(*number)?,
@@ -52,12 +54,20 @@ pub fn encodings(path: &Path, column: &str) -> Result<Vec<Vec<String>>> {
 pub fn columns(path: &Path) -> Result<Vec<(String, Type)>> {
     let reader = SerializedFileReader::new(File::open(path)?)?;
     let metadata = reader.metadata();
-    ensure!(metadata.file_metadata().version() == 1, "format {}", metadata.file_metadata().version());
+    ensure!(
+        metadata.file_metadata().version() == 1,
+        "format {}",
+        metadata.file_metadata().version()
+    );
     for number in 0..metadata.num_row_groups() {
         let group = reader.get_row_group(number)?;
         for (at, column) in group.metadata().columns().iter().enumerate() {
             let name = column.column_path();
-            ensure!(matches!(column.compression(), Compression::GZIP(_)), "{name}: {}", column.compression());
+            ensure!(
+                matches!(column.compression(), Compression::GZIP(_)),
+                "{name}: {}",
+                column.compression()
+            );
             let mut pages = group.get_column_page_reader(at)?;
             while let Some(page) = pages.get_next_page()? {
                 let encoding = match &page {

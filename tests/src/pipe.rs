@@ -33,7 +33,10 @@ impl FullPipe {
                 break error;
             }
         };
-        anyhow::ensure!(full.raw_os_error() == Some(Errno::EAGAIN as i32), "filling a pipe: {full}");
+        anyhow::ensure!(
+            full.raw_os_error() == Some(Errno::EAGAIN as i32),
+            "filling a pipe: {full}"
+        );
         fcntl(&write, FcntlArg::F_SETFL(OFlag::empty()))?;
         Ok((Self(File::from(read)), write.into()))
     }

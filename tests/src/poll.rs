@@ -21,8 +21,13 @@ pub fn stretched(limit: Duration) -> Duration {
     limit * *SLOWNESS
 }
 
-/// Calls `attempt` until it returns a value. An error ends the wait at once. `patience` is [`stretched`].
-pub fn until<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+/// Calls `attempt` until it returns a value. An error ends the wait at once. `patience` is
+/// [`stretched`].
+pub fn until<T>(
+    what: &str,
+    patience: Duration,
+    mut attempt: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let (patience, start) = (stretched(patience), Instant::now());
     loop {
         if let Some(value) = attempt().with_context(|| format!("while waiting until {what}"))? {
@@ -36,6 +41,10 @@ pub fn until<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -> Res
 }
 
 /// [`until`], for a boolean condition.
-pub fn until_true(what: &str, patience: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+pub fn until_true(
+    what: &str,
+    patience: Duration,
+    mut condition: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     until(what, patience, || Ok(condition()?.then_some(())))
 }

@@ -1,4 +1,5 @@
-//! Python programs that read our files or stand in for AWS: DuckDB, ClickHouse, pyarrow, flowlogs-reader, moto.
+//! Python programs that read our files or stand in for AWS: DuckDB, ClickHouse, pyarrow,
+//! flowlogs-reader, moto.
 
 use std::{
     env,
@@ -23,8 +24,8 @@ pub struct Python {
 }
 
 impl Python {
-    /// The packages that `cargo xtask setup` has installed: `OBSERVER_READERS`, or the folder below the target
-    /// directory.
+    /// The packages that `cargo xtask setup` has installed: `OBSERVER_READERS`, or the folder below
+    /// the target directory.
     pub fn find() -> Result<Self, Missing> {
         let program = requires::program("python3")?;
         let packages = env::var_os("OBSERVER_READERS").map_or_else(usual_place, PathBuf::from);
@@ -51,7 +52,11 @@ impl Python {
     }
 
     /// Runs a script to completion and returns its output.
-    pub fn run(&self, script: &str, arguments: impl IntoIterator<Item = OsString>) -> Result<String> {
+    pub fn run(
+        &self,
+        script: &str,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<String> {
         const PATIENCE: Duration = Duration::from_mins(2);
         let mut command = self.script(script, arguments);
         let Exit { status, stdout, stderr } = run_to_end(&mut command, PATIENCE)?;
@@ -62,6 +67,7 @@ impl Python {
 
 fn usual_place() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let target =
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
     target.join("toolchain/readers")
 }

@@ -37,7 +37,11 @@ fn all_files(directory: &Path) -> Result<Vec<PathBuf>> {
         }
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() { folders.push(entry.path()) } else { files.push(entry.path()) }
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path())
+            } else {
+                files.push(entry.path())
+            }
         }
     }
     files.sort();
@@ -56,7 +60,8 @@ pub struct FileName {
 }
 
 impl FileName {
-    /// Parses `AWSLogs/<account>/vpcflowlogs/<region>/<Y>/<M>/<D>/<account>_vpcflowlogs_<region>_<id>_<time>_<hash>`.
+    /// Parses
+    /// `AWSLogs/<account>/vpcflowlogs/<region>/<Y>/<M>/<D>/<account>_vpcflowlogs_<region>_<id>_<time>_<hash>`.
     pub fn parse(base: &Path, file: &Path) -> Result<Self> {
         let hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let path = file.strip_prefix(base)?.to_str().context("a name in UTF-8")?;
@@ -68,19 +73,27 @@ impl FileName {
             account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()),
             "account {account}"
         );
-        let region_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let region_byte =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         ensure!(!region.is_empty() && region.bytes().all(region_byte), "region {region}");
         let (stem, _) = name.split_once('.').context("an ending")?;
         let parts: Vec<&str> = stem.split('_').collect();
         let [name_account, "vpcflowlogs", name_region, id, time, hash] = parts[..] else {
             bail!("{name} has other parts than AWS's");
         };
-        ensure!((name_account, name_region) == (account, region), "{name} lies in the wrong folder");
+        ensure!(
+            (name_account, name_region) == (account, region),
+            "{name} lies in the wrong folder"
+        );
         let id = id.strip_prefix("fl-").context("a flow log id")?;
         ensure!((8..=17).contains(&id.len()) && hex(id), "flow log id fl-{id}");
         ensure!(hash.len() == 8 && hex(hash), "hash {hash}");
-        let moment = DateTime::strptime("%Y%m%dT%H%MZ", time).with_context(|| format!("time {time}"))?;
-        ensure!(moment.strftime("%Y/%m/%d").to_string() == format!("{year}/{month}/{day}"), "{path}");
+        let moment =
+            DateTime::strptime("%Y%m%dT%H%MZ", time).with_context(|| format!("time {time}"))?;
+        ensure!(
+            moment.strftime("%Y/%m/%d").to_string() == format!("{year}/{month}/{day}"),
+            "{path}"
+        );
         ensure!(moment.minute() % 5 == 0, "{time} is not at five minutes");
         let time = moment.to_zoned(TimeZone::UTC)?.timestamp().as_second();
         Ok(Self { account: account.to_owned(), region: region.to_owned(), time })
@@ -88,7 +101,10 @@ impl FileName {
 
     /// Returns an error unless a record that ends at `end` belongs to the file.
     pub fn check(&self, end: i64) -> Result<()> {
-        ensure!((self.time..self.time + 300).contains(&end), "{end} is outside of the file's five minutes");
+        ensure!(
+            (self.time..self.time + 300).contains(&end),
+            "{end} is outside of the file's five minutes"
+        );
         Ok(())
     }
 }

@@ -113,10 +113,16 @@ impl Record {
         for key in DEFAULT_FIELDS {
             ensure!(fields.contains_key(key), "{key} is missing");
         }
-        let status = Status::parse(fields["log_status"].as_str().context("log_status is no text")?)?;
-        let number = |key: &str| fields[key].as_u64().with_context(|| format!("{key} is no number"));
+        let status =
+            Status::parse(fields["log_status"].as_str().context("log_status is no text")?)?;
+        let number =
+            |key: &str| fields[key].as_u64().with_context(|| format!("{key} is no number"));
         for key in OF_FLOWS {
-            ensure!(fields[key].is_null() != (status == Status::Ok), "{key} of {status:?}: {}", fields[key]);
+            ensure!(
+                fields[key].is_null() != (status == Status::Ok),
+                "{key} of {status:?}: {}",
+                fields[key]
+            );
         }
         let mut record = Self {
             status,
@@ -131,20 +137,30 @@ impl Record {
             Status::Ok => {
                 record.tally = Tally::new(number("packets")?, number("bytes")?);
                 ensure!(record.tally.packets > 0, "a flow without packets");
-                ensure!(fields["action"] == "ACCEPT" || fields["action"] == "REJECT", "{}", fields["action"]);
+                ensure!(
+                    fields["action"] == "ACCEPT" || fields["action"] == "REJECT",
+                    "{}",
+                    fields["action"]
+                );
                 let reason = fields.get("drop_reason");
-                ensure!(reason.is_some() == (fields["action"] == "REJECT"), "drop_reason is {reason:?}");
+                ensure!(
+                    reason.is_some() == (fields["action"] == "REJECT"),
+                    "drop_reason is {reason:?}"
+                );
                 record.flow = Some(flow_of(&fields)?);
             }
             Status::NoData => {}
             Status::SkipData => {
-                record.tally =
-                    Tally::new(number_of(&fields, "lost_packets")?, number_of(&fields, "lost_bytes")?);
+                record.tally = Tally::new(
+                    number_of(&fields, "lost_packets")?,
+                    number_of(&fields, "lost_bytes")?,
+                );
             }
         }
-        if let (Some(first), Some(last)) =
-            (fields.get("start_ms").and_then(Value::as_i64), fields.get("end_ms").and_then(Value::as_i64))
-        {
+        if let (Some(first), Some(last)) = (
+            fields.get("start_ms").and_then(Value::as_i64),
+            fields.get("end_ms").and_then(Value::as_i64),
+        ) {
             ensure!(first <= last, "its last packet came before its first");
             let seconds = (first.div_euclid(1000), last.div_euclid(1000));
             ensure!(
@@ -173,7 +189,10 @@ fn number_of(fields: &Map<String, Value>, key: &str) -> Result<u64> {
 
 fn flow_of(fields: &Map<String, Value>) -> Result<(Direction, Flow)> {
     let text = |key: &str| {
-        fields.get(key).and_then(Value::as_str).with_context(|| format!("{key} is missing or no text"))
+        fields
+            .get(key)
+            .and_then(Value::as_str)
+            .with_context(|| format!("{key} is missing or no text"))
     };
     let direction = match text("flow_direction")? {
         "ingress" => Direction::Ingress,
@@ -188,7 +207,11 @@ fn flow_of(fields: &Map<String, Value>) -> Result<(Direction, Flow)> {
         protocol: number_of(fields, "protocol")?.try_into()?,
     };
     // RFC 5952 defines one text for each address, which the standard library prints.
-    ensure!(text("srcaddr")? == flow.source.to_string(), "srcaddr {} is not canonical", text("srcaddr")?);
+    ensure!(
+        text("srcaddr")? == flow.source.to_string(),
+        "srcaddr {} is not canonical",
+        text("srcaddr")?
+    );
     ensure!(
         text("dstaddr")? == flow.destination.to_string(),
         "dstaddr {} is not canonical",
@@ -227,15 +250,24 @@ impl Records {
         let files = finished(directory, "jsonl")?;
         let mut all = Vec::new();
         for file in &files {
-            let name = FileName::parse(directory, file).with_context(|| format!("{}", file.display()))?;
+            let name =
+                FileName::parse(directory, file).with_context(|| format!("{}", file.display()))?;
             let text = fs::read_to_string(file)?;
-            ensure!(text.is_empty() || text.ends_with('\n'), "{} ends inside a line", file.display());
+            ensure!(
+                text.is_empty() || text.ends_with('\n'),
+                "{} ends inside a line",
+                file.display()
+            );
             for (number, line) in text.lines().enumerate() {
                 let place = || format!("{}, line {}: {line}", file.display(), number + 1);
                 let record = Record::parse(line).with_context(place)?;
                 name.check(record.end).with_context(place)?;
                 let account = record.text("account_id");
-                ensure!(account.is_empty() || account == name.account, "{}: another account", place());
+                ensure!(
+                    account.is_empty() || account == name.account,
+                    "{}: another account",
+                    place()
+                );
                 all.push(record);
             }
         }
@@ -256,7 +288,8 @@ impl Records {
     /// Totals of the flow records of an interface, per direction.
     pub fn recorded(&self, mac: Mac) -> Crossed {
         Crossed::of(|direction| {
-            let flows = self.of(mac).filter(|record| record.flow.is_some_and(|(it, _)| it == direction));
+            let flows =
+                self.of(mac).filter(|record| record.flow.is_some_and(|(it, _)| it == direction));
             flows.map(|record| record.tally).sum()
         })
     }

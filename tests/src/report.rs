@@ -29,7 +29,8 @@ impl Report {
 
     /// An interface of any task, by its MAC address.
     pub fn interface(&self, mac: &str) -> Option<&Value> {
-        let of_tasks = Self::list(&self.0, "tasks").iter().flat_map(|task| Self::list(task, "interfaces"));
+        let of_tasks =
+            Self::list(&self.0, "tasks").iter().flat_map(|task| Self::list(task, "interfaces"));
         of_tasks.chain(Self::list(&self.0, "interfaces")).find(|interface| interface["mac"] == mac)
     }
 
@@ -47,7 +48,8 @@ impl Report {
 
     /// Messages about missing fields of an interface.
     pub fn missing(&self, mac: &str) -> Vec<&str> {
-        let lines = self.interface(mac).map_or(&[][..], |interface| Self::list(interface, "missing"));
+        let lines =
+            self.interface(mac).map_or(&[][..], |interface| Self::list(interface, "missing"));
         lines.iter().filter_map(Value::as_str).collect()
     }
 }

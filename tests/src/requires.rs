@@ -35,8 +35,10 @@ pub fn root() -> Result<(), Missing> {
 
 /// Linux of this version or later.
 pub fn linux(major: u32, minor: u32) -> Result<(), Missing> {
-    let release = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
+    let release =
+        uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
     let running = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if running >= (major, minor) {
         Ok(())
@@ -68,8 +70,8 @@ pub fn drop_reasons() -> Result<(), Missing> {
 /// A kernel that knows this drop reason.
 pub fn drop_reason(name: &str) -> Result<(), Missing> {
     let known = format!("SKB_DROP_REASON_{name}\0");
-    let types =
-        fs::read("/sys/kernel/btf/vmlinux").map_err(|_| Missing("the kernel's types (BTF)".into()))?;
+    let types = fs::read("/sys/kernel/btf/vmlinux")
+        .map_err(|_| Missing("the kernel's types (BTF)".into()))?;
     let told = types.windows(known.len()).any(|window| window == known.as_bytes());
     if told { Ok(()) } else { Err(Missing(format!("a kernel that drops packets for {name}"))) }
 }
@@ -117,7 +119,8 @@ macro_rules! need {
     };
 }
 
-/// A [`Lab`](crate::lab::Lab) for the calling test. If there can be none, the test prints a skip and returns.
+/// A [`Lab`](crate::lab::Lab) for the calling test. If there can be none, the test prints a skip
+/// and returns.
 #[macro_export]
 macro_rules! lab {
     () => {{
@@ -130,7 +133,8 @@ macro_rules! lab {
     }};
 }
 
-/// Number of scenarios that may run at once, for any number of test threads: they share CPUs and packet queues.
+/// Number of scenarios that may run at once, for any number of test threads: they share CPUs and
+/// packet queues.
 pub const TURNS: usize = 2;
 
 static FREE: Mutex<usize> = Mutex::new(TURNS);
@@ -144,7 +148,8 @@ impl Turn {
     /// Waits for `count` turns.
     pub fn take(count: usize) -> Self {
         let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = FREED.wait_while(free, |free| *free < count).unwrap_or_else(PoisonError::into_inner);
+        let mut free =
+            FREED.wait_while(free, |free| *free < count).unwrap_or_else(PoisonError::into_inner);
         *free -= count;
         Self(count)
     }

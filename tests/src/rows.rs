@@ -23,9 +23,9 @@ struct Answer {
     rows: Vec<Row>,
 }
 
-/// Rows of these columns below `directory`, by reader and output: read by DuckDB, ClickHouse and pyarrow, and for
-/// Parquet by flowlogs-reader. DuckDB and ClickHouse use table definitions from `observer schema` with `flags`, which
-/// are kept in `scratch`.
+/// Rows of these columns below `directory`, by reader and output: read by DuckDB, ClickHouse and
+/// pyarrow, and for Parquet by flowlogs-reader. DuckDB and ClickHouse use table definitions from
+/// `observer schema` with `flags`, which are kept in `scratch`.
 pub fn read(
     python: &Python,
     directory: &Path,
@@ -50,7 +50,8 @@ pub fn read(
     answers
         .lines()
         .map(|line| {
-            let Answer { reader, format, rows } = serde_json::from_str(line).context("a line of rows.py")?;
+            let Answer { reader, format, rows } =
+                serde_json::from_str(line).context("a line of rows.py")?;
             Ok(((reader, format), rows))
         })
         .collect()

@@ -62,7 +62,10 @@ impl Store {
             request("GET", self.address, &format!("/{BUCKET}?list-type=2&max-keys=1000"), b"")?;
         ensure!(status == 200, "listing: {status}");
         let body = String::from_utf8(body)?;
-        ensure!(body.contains("<IsTruncated>false</IsTruncated>"), "more than a page of objects: {body}");
+        ensure!(
+            body.contains("<IsTruncated>false</IsTruncated>"),
+            "more than a page of objects: {body}"
+        );
         let keys = body.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next());
         let mut keys: Vec<String> = keys.map(str::to_owned).collect();
         keys.sort();
@@ -71,13 +74,18 @@ impl Store {
 
     /// Number of parts of a multipart upload; `None` for an object uploaded as a whole.
     pub fn parts(&self, key: &str) -> Result<Option<usize>> {
-        let (_, body) = request("GET", self.address, &format!("/{BUCKET}?list-type=2&prefix={key}"), b"")?;
+        let (_, body) =
+            request("GET", self.address, &format!("/{BUCKET}?list-type=2&prefix={key}"), b"")?;
         let body = String::from_utf8(body)?;
         // The ETag of a multipart upload is a hash, a hyphen and the number of parts.
-        let tag =
-            body.split_once("<ETag>").and_then(|(_, rest)| rest.split_once("</ETag>")).context("a tag")?;
-        let number =
-            tag.0.rsplit_once('-').map(|(_, number)| number.trim_end_matches("&quot;").trim_matches('"'));
+        let tag = body
+            .split_once("<ETag>")
+            .and_then(|(_, rest)| rest.split_once("</ETag>"))
+            .context("a tag")?;
+        let number = tag
+            .0
+            .rsplit_once('-')
+            .map(|(_, number)| number.trim_end_matches("&quot;").trim_matches('"'));
         Ok(number.map(str::parse).transpose()?)
     }
 
@@ -213,13 +221,13 @@ fn carry(mut from: TcpStream, store: SocketAddr, fault: Fault) {
         }
         Fault::Error => {
             let _ = from.read(&mut [0; 4096]);
-            let answer =
-                "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let answer = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
             let _ = from.write_all(answer.as_bytes());
             let _ = from.shutdown(Shutdown::Both);
         }
         Fault::Page => {
-            // Reads the whole request: a response before its end, followed by a close, would be lost.
+            // Reads the whole request: a response before its end, followed by a close, would be
+            // lost.
             let _ = from.set_read_timeout(Some(Duration::from_millis(200)));
             while matches!(from.read(&mut [0; 4096]), Ok(1..)) {}
             let page = "<html>sign in</html>";

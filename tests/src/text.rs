@@ -1,8 +1,8 @@
 //! Text record files, checked against the combined restrictions of their strictest readers.
 //!
-//! Vector splits at every single space and reads two spaces as an empty field. The `OpenTelemetry` collector discards a
-//! whole file because of one bad number or a header that is not the first line. Filebeat recognises formats by their
-//! number of fields. `flowlogs-reader` requires gzip.
+//! Vector splits at every single space and reads two spaces as an empty field. The `OpenTelemetry`
+//! collector discards a whole file because of one bad number or a header that is not the first
+//! line. Filebeat recognises formats by their number of fields. `flowlogs-reader` requires gzip.
 
 use std::{
     fs::File,
@@ -49,24 +49,33 @@ impl Line {
         else {
             bail!("{} fields", fields.len());
         };
-        ensure!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "a byte outside of printable ASCII");
+        ensure!(
+            line.bytes().all(|byte| matches!(byte, b' '..=b'~')),
+            "a byte outside of printable ASCII"
+        );
         ensure!(fields.iter().all(|field| !field.is_empty()), "an empty field");
         ensure!(version == "2", "version {version}");
-        let account_digits = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+        let account_digits =
+            account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
         ensure!(account_digits || account == "-" || account == "unknown", "account {account}");
         ensure!(interface != "-", "no interface");
         let (start, end): (u32, u32) = (start.parse()?, end.parse()?);
         ensure!(start <= end, "it ends before it starts");
-        let of_flow = [source, destination, source_port, destination_port, protocol, packets, bytes, action];
+        let of_flow =
+            [source, destination, source_port, destination_port, protocol, packets, bytes, action];
         match status {
             "OK" => {
-                let (source, destination): (IpAddr, IpAddr) = (source.parse()?, destination.parse()?);
+                let (source, destination): (IpAddr, IpAddr) =
+                    (source.parse()?, destination.parse()?);
                 ensure!(source.is_ipv4() == destination.is_ipv4(), "addresses of two families");
                 source_port.parse::<u16>()?;
                 destination_port.parse::<u16>()?;
                 protocol.parse::<u8>()?;
                 // AWS uses a signed 64-bit number.
-                ensure!(packets.parse::<i64>()? > 0 && bytes.parse::<i64>()? > 0, "a flow of nothing");
+                ensure!(
+                    packets.parse::<i64>()? > 0 && bytes.parse::<i64>()? > 0,
+                    "a flow of nothing"
+                );
                 ensure!(action == "ACCEPT" || action == "REJECT", "action {action}");
             }
             "NODATA" | "SKIPDATA" => {
@@ -87,7 +96,8 @@ pub fn read(directory: &Path) -> Result<(Vec<Line>, Vec<PathBuf>)> {
     let files = finished(directory, "log.gz")?;
     let mut lines = Vec::new();
     for file in &files {
-        let name = FileName::parse(directory, file).with_context(|| format!("{}", file.display()))?;
+        let name =
+            FileName::parse(directory, file).with_context(|| format!("{}", file.display()))?;
         let text = unpacked(file).with_context(|| format!("{}", file.display()))?;
         let (header, rest) = text.split_once('\n').context("a first line")?;
         ensure!(header == HEADER, "{}: the header is {header:?}", file.display());

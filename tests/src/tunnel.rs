@@ -59,48 +59,55 @@ impl Tunnel {
     fn ends(&self, local: Option<IpAddr>, remote: Option<IpAddr>) -> String {
         // Geneve has no local address.
         let local = local.filter(|_| !self.words.starts_with("geneve"));
-        let part =
-            |name, address: Option<IpAddr>| address.map_or(String::new(), |it| format!(" {name} {it}"));
+        let part = |name, address: Option<IpAddr>| {
+            address.map_or(String::new(), |it| format!(" {name} {it}"))
+        };
         format!("{}{}{}", self.words, part("local", local), part("remote", remote))
     }
 
     /// Creates a tunnel over a task's link. No packet has crossed it yet.
     pub fn through(&self, lab: &Lab, task: &Task) -> Result<Task> {
         let macs = [Mac::fresh(), Mac::fresh()];
-        let end = |number: usize, name: &str, own: (Ipv4Addr, Ipv6Addr), other: (Ipv4Addr, Ipv6Addr)| {
-            let mut ends = task.ends();
-            ends.rotate_left(number);
-            let [here, there] = ends;
-            let ends = self.ends(Some(here.address(self.outside)), Some(there.address(self.outside)));
-            let (tunnel, mtu) = (Self::NAME, Self::MTU - self.overhead());
-            let (mac, other_mac) = (macs[number], macs[1 - number]);
-            let address = if self.ethernet { format!("address {mac} ") } else { String::new() };
-            let neighbour = |to: IpAddr| {
-                if !self.ethernet {
-                    return String::new();
-                }
-                format!("neigh replace {to} lladdr {other_mac} dev {tunnel} nud permanent\n")
+        let end =
+            |number: usize, name: &str, own: (Ipv4Addr, Ipv6Addr), other: (Ipv4Addr, Ipv6Addr)| {
+                let mut ends = task.ends();
+                ends.rotate_left(number);
+                let [here, there] = ends;
+                let ends =
+                    self.ends(Some(here.address(self.outside)), Some(there.address(self.outside)));
+                let (tunnel, mtu) = (Self::NAME, Self::MTU - self.overhead());
+                let (mac, other_mac) = (macs[number], macs[1 - number]);
+                let address = if self.ethernet { format!("address {mac} ") } else { String::new() };
+                let neighbour = |to: IpAddr| {
+                    if !self.ethernet {
+                        return String::new();
+                    }
+                    format!("neigh replace {to} lladdr {other_mac} dev {tunnel} nud permanent\n")
+                };
+                let lines = [
+                    format!("link add {tunnel} {address}mtu {mtu} type {ends}\n"),
+                    if self.ethernet { silence(tunnel) } else { String::new() },
+                    match self.inside {
+                        Family::V4 => format!("addr add {}/24 dev {tunnel}\n", own.0),
+                        Family::V6 => format!("addr add {}/64 dev {tunnel} nodad\n", own.1),
+                    },
+                    format!("link set {tunnel} up\n"),
+                    match self.inside {
+                        Family::V4 => neighbour(other.0.into()),
+                        Family::V6 => neighbour(other.1.into()),
+                    },
+                ];
+                ip_batch(here.namespace(), &lines.concat())?;
+                let namespace =
+                    here.namespace().also(&lab.path("peers").join(format!("tunnel-{name}")))?;
+                let other = there.namespace().path().to_path_buf();
+                Interface::new(namespace, tunnel, own, mac, other).map(Interface::into_tunnel)
             };
-            let lines = [
-                format!("link add {tunnel} {address}mtu {mtu} type {ends}\n"),
-                if self.ethernet { silence(tunnel) } else { String::new() },
-                match self.inside {
-                    Family::V4 => format!("addr add {}/24 dev {tunnel}\n", own.0),
-                    Family::V6 => format!("addr add {}/64 dev {tunnel} nodad\n", own.1),
-                },
-                format!("link set {tunnel} up\n"),
-                match self.inside {
-                    Family::V4 => neighbour(other.0.into()),
-                    Family::V6 => neighbour(other.1.into()),
-                },
-            ];
-            ip_batch(here.namespace(), &lines.concat())?;
-            let namespace = here.namespace().also(&lab.path("peers").join(format!("tunnel-{name}")))?;
-            let other = there.namespace().path().to_path_buf();
-            Interface::new(namespace, tunnel, own, mac, other).map(Interface::into_tunnel)
-        };
         let Addresses { inside, outside, .. } = Self::ADDRESSES;
-        Ok(Task { inside: end(0, "inside", inside, outside)?, outside: end(1, "outside", outside, inside)? })
+        Ok(Task {
+            inside: end(0, "inside", inside, outside)?,
+            outside: end(1, "outside", outside, inside)?,
+        })
     }
 
     /// Layer 3 bytes that the tunnel adds to a packet.

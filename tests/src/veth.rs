@@ -1,4 +1,5 @@
-//! veth pairs that stand for a task's ENI, with chosen addresses, and silent except for generated traffic.
+//! veth pairs that stand for a task's ENI, with chosen addresses, and silent except for generated
+//! traffic.
 
 use std::{
     fs,
@@ -47,7 +48,17 @@ impl Interface {
         let index = namespace.run(|| Ok(nix::net::if_::if_nametoindex(name)?))?;
         let offloads = Offloads::VETH;
         let sinks = Vec::new();
-        Ok(Self { namespace, name, mac, index, addresses, offloads, sinks, other, is_tunnel: false })
+        Ok(Self {
+            namespace,
+            name,
+            mac,
+            index,
+            addresses,
+            offloads,
+            sinks,
+            other,
+            is_tunnel: false,
+        })
     }
 
     /// Marks it as one end of a tunnel.
@@ -55,7 +66,8 @@ impl Interface {
         Self { is_tunnel: true, ..self }
     }
 
-    /// True if its packets leave through another interface, so that its counters are not those of a wire.
+    /// True if its packets leave through another interface, so that its counters are not those of a
+    /// wire.
     pub fn is_tunnel(&self) -> bool {
         self.is_tunnel
     }
@@ -115,8 +127,8 @@ impl Interface {
     }
 }
 
-/// Frames that a veth received in its poll. With GRO or native XDP it counts their bytes without link headers, on both
-/// ends (`veth_xdp_rcv`).
+/// Frames that a veth received in its poll. With GRO or native XDP it counts their bytes without
+/// link headers, on both ends (`veth_xdp_rcv`).
 fn polled(namespace: &Path, name: &str) -> Result<u64> {
     let text = match netns::output(namespace, "ethtool", &["-S", name]) {
         // Not a veth.
@@ -124,7 +136,8 @@ fn polled(namespace: &Path, name: &str) -> Result<u64> {
         text => text?,
     };
     let counts = text.lines().filter_map(|line| line.trim().split_once(": "));
-    let counts = counts.filter(|(name, _)| name.starts_with("rx_queue_") && name.ends_with("_xdp_packets"));
+    let counts =
+        counts.filter(|(name, _)| name.starts_with("rx_queue_") && name.ends_with("_xdp_packets"));
     counts.map(|(_, count)| Ok(count.parse::<u64>()?)).sum()
 }
 
@@ -154,9 +167,15 @@ impl Task {
         Self::joined(inside, outside, macs, addresses)
     }
 
-    /// Attaches an ENI with this MAC address to a task in the steps of the CNI plugin: the interface exists under
-    /// another name, is moved into the namespace, and is renamed and configured.
-    pub fn attach(inside: Namespace, outside: Namespace, mac: Mac, addresses: Addresses) -> Result<Self> {
+    /// Attaches an ENI with this MAC address to a task in the steps of the CNI plugin: the
+    /// interface exists under another name, is moved into the namespace, and is renamed and
+    /// configured.
+    pub fn attach(
+        inside: Namespace,
+        outside: Namespace,
+        mac: Mac,
+        addresses: Addresses,
+    ) -> Result<Self> {
         for namespace in [&inside, &outside] {
             namespace.run(|| hush(addresses.ipv6))?;
         }
@@ -185,10 +204,15 @@ impl Task {
         ip_batch(&outside, &configured(theirs, ours))?;
         let ipv6 = addresses.ipv6;
         let paths = [outside.path().to_path_buf(), inside.path().to_path_buf()];
-        let end = |namespace: Namespace, addresses: (Ipv4Addr, Ipv6Addr), mac, other| -> Result<Interface> {
+        let end = |namespace: Namespace,
+                   addresses: (Ipv4Addr, Ipv6Addr),
+                   mac,
+                   other|
+         -> Result<Interface> {
             let (v4, v6) = addresses;
             let bound = [Some(v4.into()), ipv6.then(|| v6.into())].into_iter().flatten();
-            let sinks = bound.map(|address| Sink::open(&namespace, address)).collect::<Result<_>>()?;
+            let sinks =
+                bound.map(|address| Sink::open(&namespace, address)).collect::<Result<_>>()?;
             Ok(Interface { sinks, ..Interface::new(namespace, name, addresses, mac, other)? })
         };
         let [others, ours] = paths;
@@ -220,8 +244,8 @@ impl Task {
     }
 }
 
-/// Configures a namespace so that future interfaces send nothing by themselves, and limits the TCP window, so that
-/// segments in flight fit into a receiver's packet queue.
+/// Configures a namespace so that future interfaces send nothing by themselves, and limits the TCP
+/// window, so that segments in flight fit into a receiver's packet queue.
 pub(crate) fn hush(ipv6: bool) -> Result<()> {
     let settings = [
         ("ipv6/conf/default/disable_ipv6", if ipv6 { "0" } else { "1" }),
@@ -238,8 +262,8 @@ pub(crate) fn hush(ipv6: bool) -> Result<()> {
     Ok(())
 }
 
-/// Lines that set the addresses of one end, with the other end as permanent neighbour: no ARP and no neighbour
-/// discovery.
+/// Lines that set the addresses of one end, with the other end as permanent neighbour: no ARP and
+/// no neighbour discovery.
 fn configure(
     name: &str,
     ipv6: bool,
@@ -261,10 +285,12 @@ fn configure(
     if ipv6 { first + &second } else { first }
 }
 
-/// A line for `ip` that keeps an interface from sending anything by itself. It must come before all others.
+/// A line for `ip` that keeps an interface from sending anything by itself. It must come before all
+/// others.
 ///
-/// An IPv6 address joins a multicast group for neighbour discovery, which sends a report that cannot be switched off
-/// (`mld_ifc_event`). With `arp off` there is no such group (`addrconf_join_solict`).
+/// An IPv6 address joins a multicast group for neighbour discovery, which sends a report that
+/// cannot be switched off (`mld_ifc_event`). With `arp off` there is no such group
+/// (`addrconf_join_solict`).
 pub fn silence(name: &str) -> String {
     format!("link set {name} arp off\n")
 }
@@ -272,7 +298,11 @@ pub fn silence(name: &str) -> String {
 /// Runs lines of `ip -batch` in a namespace.
 pub fn ip_batch(namespace: &Namespace, lines: &str) -> Result<()> {
     let mut command = Command::new("ip");
-    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     namespace.place(&mut command)?;
     let mut child = command.spawn().context("starting ip")?;
     drop(command);
@@ -281,7 +311,11 @@ pub fn ip_batch(namespace: &Namespace, lines: &str) -> Result<()> {
     }
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip: {}, in lines that begin with:\n{lines:.1000}", said.trim());
+    ensure!(
+        output.status.success(),
+        "ip: {}, in lines that begin with:\n{lines:.1000}",
+        said.trim()
+    );
     Ok(())
 }
 
@@ -290,7 +324,11 @@ pub fn quiet(tasks: &[Task]) -> Result<()> {
     for end in tasks.iter().flat_map(Task::ends) {
         poll::until_true("the link runs", PATIENCE, || end.namespace.run(|| is_running(end.name)))?;
         let counters = end.counters()?;
-        ensure!(counters == Counters::default(), "{} is new, and has counted {counters:?}", end.id());
+        ensure!(
+            counters == Counters::default(),
+            "{} is new, and has counted {counters:?}",
+            end.id()
+        );
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Debian packages: queries, installation into the system, and private unpacking that leaves the system unchanged.
+//! Debian packages: queries, installation into the system, and private unpacking that leaves the
+//! system unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,8 @@ use crate::{host, process, progress::Step};
 /// Name of the file that lists an unpacked tree's packages with their versions. It is written last.
 pub(crate) const STAMP: &str = ".packages";
 
-/// An apt with the system's sources, or with sources of its own. The free functions use the system's.
+/// An apt with the system's sources, or with sources of its own. The free functions use the
+/// system's.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Apt {
     /// Options in front of the arguments of every call; they override the system's settings.
@@ -117,9 +119,12 @@ pub(crate) fn install(step: &Step, packages: &[&str]) -> Result<()> {
         bail!("apt knows no package {}: look at apt's sources", packages.join(" or "));
     }
     let mut apt_get = apt_get_as_root()?;
-    apt_get.args(["-q", "-o", "Dpkg::Use-Pty=0", "install", "-y", "--no-install-recommends"]).args(packages);
+    apt_get
+        .args(["-q", "-o", "Dpkg::Use-Pty=0", "install", "-y", "--no-install-recommends"])
+        .args(packages);
     step.detail("apt-get install");
-    step.run(&mut apt_get).with_context(|| format!("{} could not be installed", packages.join(", ")))
+    step.run(&mut apt_get)
+        .with_context(|| format!("{} could not be installed", packages.join(", ")))
 }
 
 /// The packages that `package` depends on.
@@ -134,7 +139,8 @@ pub(crate) fn missing_libraries(packages: &[&str]) -> Result<Vec<String>> {
     Ok(missing)
 }
 
-/// Packages that must be installed for these packages to run, these included; development packages excluded.
+/// Packages that must be installed for these packages to run, these included; development packages
+/// excluded.
 pub(crate) fn missing(packages: &[&str]) -> Result<Vec<String>> {
     let mut args = vec!["-q", "--simulate", "install", "--no-install-recommends"];
     args.extend(packages);
@@ -147,7 +153,9 @@ pub(crate) fn unpack(step: &Step, packages: &[String], tree: &Path) -> Result<()
 }
 
 fn knows(packages: &[&str]) -> bool {
-    Apt::default().versions(packages).is_ok_and(|known| packages.iter().all(|name| known.contains_key(*name)))
+    Apt::default()
+        .versions(packages)
+        .is_ok_and(|known| packages.iter().all(|name| known.contains_key(*name)))
 }
 
 fn depends_in(answer: &str) -> Vec<String> {
@@ -192,13 +200,15 @@ fn replace(new: &Path, place: &Path) -> Result<()> {
     if place.exists() {
         fs::rename(place, &old)?;
     }
-    fs::rename(new, place).with_context(|| format!("{} could not be put in place", place.display()))?;
+    fs::rename(new, place)
+        .with_context(|| format!("{} could not be put in place", place.display()))?;
     remove(&old)
 }
 
 fn remove(tree: &Path) -> Result<()> {
     if tree.exists() {
-        fs::remove_dir_all(tree).with_context(|| format!("{} cannot be removed", tree.display()))?;
+        fs::remove_dir_all(tree)
+            .with_context(|| format!("{} cannot be removed", tree.display()))?;
     }
     Ok(())
 }

@@ -34,7 +34,8 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
         "observer-bench",
         "--features",
         "bench",
-        // The benchmarks compile with the optimisation of a release; the tests' profile favours compile time.
+        // The benchmarks compile with the optimisation of a release; the tests' profile favours
+        // compile time.
         "--config",
         "profile.release.package.observer-tests.opt-level=3",
     ]))?;

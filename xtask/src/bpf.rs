@@ -12,7 +12,8 @@ pub(crate) fn steps(paths: &Paths) -> usize {
     }
 }
 
-/// Installs the compiler and the linker if one of them is missing; prints nothing if both are present.
+/// Installs the compiler and the linker if one of them is missing; prints nothing if both are
+/// present.
 pub(crate) fn bring(paths: &Paths) -> Result<BpfToolchain> {
     if let Some(ready) = found(paths) {
         return Ok(ready);

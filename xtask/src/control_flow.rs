@@ -1,8 +1,9 @@
-//! Loops that kernels before 6.7 refuse, found in the finished object instead of by booting such a kernel.
+//! Loops that kernels before 6.7 refuse, found in the finished object instead of by booting such a
+//! kernel.
 //!
-//! The verifier of those kernels accepts a back edge as a loop only if it is a jump (`check_cfg`; kernel commit
-//! 10e14e9652bf lifted this). If the last instruction of a loop falls through into the first one, Linux 5.10 and 6.1
-//! refuse the program: "back-edge from insn 830 to 831".
+//! The verifier of those kernels accepts a back edge as a loop only if it is a jump (`check_cfg`;
+//! kernel commit 10e14e9652bf lifted this). If the last instruction of a loop falls through into
+//! the first one, Linux 5.10 and 6.1 refuse the program: "back-edge from insn 830 to 831".
 
 use anyhow::{Context as _, Result};
 
@@ -51,7 +52,8 @@ fn edges(code: &[u8], at: usize) -> [Option<Edge>; 2] {
         return [None; 2];
     };
     let next = |jump| Some(Edge { to: at + 1, jump });
-    let jump = |distance: isize| Some(Edge { to: (at + 1).wrapping_add_signed(distance), jump: true });
+    let jump =
+        |distance: isize| Some(Edge { to: (at + 1).wrapping_add_signed(distance), jump: true });
     let near = i16::from_le_bytes([low, high]) as isize;
     let far = i32::from_le_bytes([a, b, c, d]) as isize;
     match (opcode & CLASS, opcode & OPERATION) {
@@ -134,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_loop_whose_last_instruction_runs_on_into_its_first_is_found() {
-        // into the middle; then the condition, whose way back leads in front of the first instruction
+        // into the middle; then the condition, whose way back leads in front of the first
+        // instruction
         for last in [MOVE, HELPER] {
             assert_eq!(heads(&[goto(1), last, goto_if(-2), LEAVE].concat()), [2], "{last:x?}");
         }

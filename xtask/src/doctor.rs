@@ -19,7 +19,8 @@ struct Finding {
     part: String,
     /// Version or path of the part; `None` if it is missing.
     found: Option<String>,
-    /// True for parts that building and running need. The others serve the tests or a single feature.
+    /// True for parts that building and running need. The others serve the tests or a single
+    /// feature.
     needed: bool,
     remedy: String,
 }
@@ -41,7 +42,9 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
     }
     match findings.iter().filter(|it| it.needed && it.found.is_none()).count() {
         0 => Ok(()),
-        missing => bail!("{missing} needed parts are missing; the lines above tell how to get them"),
+        missing => {
+            bail!("{missing} needed parts are missing; the lines above tell how to get them")
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Functions of a finished eBPF object, and their calls of the compiler's memory routines.
 //!
-//! LLVM turns the copy of a large struct into a call of `memcpy`, which is a loop over bytes on this target.
+//! LLVM turns the copy of a large struct into a call of `memcpy`, which is a loop over bytes on
+//! this target.
 
 use std::iter;
 
@@ -39,8 +40,10 @@ pub(crate) fn memory_calls(object: &[u8]) -> Result<Vec<MemoryCall>> {
         if section.flags & EXECUTABLE == 0 {
             continue;
         }
-        let code =
-            object.bytes.get(section.offset..section.offset + section.size).context("a section is cut")?;
+        let code = object
+            .bytes
+            .get(section.offset..section.offset + section.size)
+            .context("a section is cut")?;
         for call in calls(code).filter(|call| call.of_function) {
             let (target_section, target) = object.target(index, &call);
             let routine = object.function_at(target_section, target);
@@ -66,7 +69,10 @@ pub(crate) fn functions(object: &[u8]) -> Option<Vec<Function<'_>>> {
     functions
         .map(|symbol| {
             let start = object.sections.get(symbol.section)?.offset + symbol.value;
-            Some(Function { name: symbol.name, code: object.bytes.get(start..start + symbol.size)? })
+            Some(Function {
+                name: symbol.name,
+                code: object.bytes.get(start..start + symbol.size)?,
+            })
         })
         .collect()
 }
@@ -92,7 +98,8 @@ fn calls(code: &[u8]) -> impl Iterator<Item = Call> {
     let mut next = 0;
     let instructions = iter::from_fn(move || {
         let offset = next;
-        let &[opcode, registers, _, _, a, b, c, d] = code.get(offset..offset + INSTRUCTION_LEN)? else {
+        let &[opcode, registers, _, _, a, b, c, d] = code.get(offset..offset + INSTRUCTION_LEN)?
+        else {
             return None;
         };
         next += if opcode == LOAD_WIDE { 2 * INSTRUCTION_LEN } else { INSTRUCTION_LEN };
@@ -130,9 +137,11 @@ impl<'a> Object<'a> {
         if !bytes.starts_with(b"\x7fELF\x02\x01") {
             return None;
         }
-        let (table, len, count) = (u64_at(bytes, 0x28)?, u16_at(bytes, 0x3a)?, u16_at(bytes, 0x3c)?);
-        let sections: Vec<Section> =
-            (0..count).map(|index| Section::read(bytes, table + index * len)).collect::<Option<_>>()?;
+        let (table, len, count) =
+            (u64_at(bytes, 0x28)?, u16_at(bytes, 0x3a)?, u16_at(bytes, 0x3c)?);
+        let sections: Vec<Section> = (0..count)
+            .map(|index| Section::read(bytes, table + index * len))
+            .collect::<Option<_>>()?;
         let table = sections.iter().find(|section| section.kind == SECTION_SYMBOLS)?;
         let names = sections.get(table.link)?.offset;
         let symbols = (0..table.size / SYMBOL_LEN)
@@ -141,7 +150,8 @@ impl<'a> Object<'a> {
         Some(Self { bytes, sections, symbols })
     }
 
-    /// Section and offset of a call's target: relative to the call, or to a symbol if there is a relocation.
+    /// Section and offset of a call's target: relative to the call, or to a symbol if there is a
+    /// relocation.
     fn target(&self, section: usize, call: &Call) -> (usize, usize) {
         let (section, base) = match self.relocation(section, call.offset) {
             Some(symbol) => (symbol.section, symbol.value),
@@ -152,9 +162,12 @@ impl<'a> Object<'a> {
     }
 
     fn relocation(&self, section: usize, offset: usize) -> Option<&Symbol<'a>> {
-        let table =
-            self.sections.iter().find(|table| table.kind == SECTION_RELOCATIONS && table.info == section)?;
-        let mut places = (0..table.size / RELOCATION_LEN).map(|index| table.offset + index * RELOCATION_LEN);
+        let table = self
+            .sections
+            .iter()
+            .find(|table| table.kind == SECTION_RELOCATIONS && table.info == section)?;
+        let mut places =
+            (0..table.size / RELOCATION_LEN).map(|index| table.offset + index * RELOCATION_LEN);
         let place = places.find(|place| u64_at(self.bytes, *place) == Some(offset))?;
         self.symbols.get(u32_at(self.bytes, place + 12)?)
     }
@@ -163,7 +176,9 @@ impl<'a> Object<'a> {
         self.symbols
             .iter()
             .find(|it| {
-                it.function && it.section == section && (it.value..it.value + it.size).contains(&offset)
+                it.function
+                    && it.section == section
+                    && (it.value..it.value + it.size).contains(&offset)
             })
             .map_or("an unnamed function", |symbol| symbol.name)
     }
@@ -223,8 +238,9 @@ mod tests {
         [CALL, 0, 0, 0, number, 0, 0, 0]
     }
 
-    /// An object with `.text` = `lost` (one instruction, given), an exit, `memcpy`; and a program section (given)
-    /// whose first instruction has a relocation against the section symbol of `.text`.
+    /// An object with `.text` = `lost` (one instruction, given), an exit, `memcpy`; and a program
+    /// section (given) whose first instruction has a relocation against the section symbol of
+    /// `.text`.
     fn object(lost: [u8; 8], program: &[[u8; 8]]) -> Vec<u8> {
         let names = b"\0lost\0memcpy\0observe\0";
         let text = [lost, EXIT, EXIT].concat();
@@ -309,7 +325,9 @@ mod tests {
     fn a_program_that_goes_on_and_has_functions_is_found() {
         let mixed = |program: &[[u8; 8]]| mixed_calls(&object(EXIT, program)).unwrap();
         assert_eq!(mixed(&[call(-1), helper(12), EXIT]), ["observe"]);
-        assert!(mixed(&[helper(12), EXIT]).is_empty() && mixed(&[call(-1), helper(1), EXIT]).is_empty());
+        assert!(
+            mixed(&[helper(12), EXIT]).is_empty() && mixed(&[call(-1), helper(1), EXIT]).is_empty()
+        );
     }
 
     #[test]

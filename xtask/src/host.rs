@@ -46,7 +46,10 @@ pub(crate) fn search_path() -> Vec<PathBuf> {
 
 /// Finds a program by name in a tree of unpacked Debian packages.
 pub(crate) fn find_program_in(tree: &Path, name: &str) -> Option<PathBuf> {
-    program_folders(tree).map(|folder| folder.join(name)).into_iter().find(|program| is_program(program))
+    program_folders(tree)
+        .map(|folder| folder.join(name))
+        .into_iter()
+        .find(|program| is_program(program))
 }
 
 /// Folders for programs in a tree of unpacked Debian packages.
@@ -64,8 +67,9 @@ mod tests {
 
     #[test]
     fn distribution_is_the_id_not_the_name_or_the_version() {
-        let check =
-            |text: &str, expected: Option<&str>| assert_eq!(distribution_in(text).as_deref(), expected);
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(distribution_in(text).as_deref(), expected)
+        };
         check("NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n", Some("debian"));
         check("ID=\"amzn\"\nID_LIKE=\"fedora\"\n", Some("amzn"));
         check("ID='arch'\n", Some("arch"));

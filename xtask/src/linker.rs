@@ -1,4 +1,5 @@
-//! bpf-linker, built against the LLVM of the BPF compiler, because it reads that compiler's bitcode.
+//! bpf-linker, built against the LLVM of the BPF compiler, because it reads that compiler's
+//! bitcode.
 
 use std::{fs, path::PathBuf};
 
@@ -11,19 +12,23 @@ pub(crate) const VERSION: &str = "0.13.0";
 /// The installed linker that builds use.
 pub(crate) fn found(paths: &Paths, toolchain: BpfToolchain) -> Option<PathBuf> {
     let own = paths.linker().join("bin/bpf-linker");
-    if fs::read_to_string(stamp(paths)).is_ok_and(|stamp| stamp == contents(toolchain)) && own.exists() {
+    if fs::read_to_string(stamp(paths)).is_ok_and(|stamp| stamp == contents(toolchain))
+        && own.exists()
+    {
         return Some(own);
     }
     match toolchain {
         BpfToolchain::Debian { .. } => None,
-        // With rustup's compiler, bpf-linker's authors recommend their prebuilt binary, which is on PATH.
+        // With rustup's compiler, bpf-linker's authors recommend their prebuilt binary, which is on
+        // PATH.
         BpfToolchain::Nightly { .. } => host::find_program("bpf-linker"),
     }
 }
 
 pub(crate) fn install(paths: &Paths, toolchain: BpfToolchain) -> Result<()> {
     let llvm = toolchain.llvm();
-    let step = Step::begin(&format!("compiling bpf-linker {VERSION}, which links the eBPF programs"));
+    let step =
+        Step::begin(&format!("compiling bpf-linker {VERSION}, which links the eBPF programs"));
     let build = paths.toolchain().join("linker-build");
     let mut cargo = paths.cargo();
     cargo

@@ -23,12 +23,20 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
 /// Runs in the release profile, so that builds and tests reuse its results.
 fn clippy(paths: &Paths) -> Result<()> {
     let mut cargo = paths.cargo();
-    cargo.args(["clippy", "--workspace", "--all-targets", "--features", "observer-tests/bench", "--release"]);
+    cargo.args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        "observer-tests/bench",
+        "--release",
+    ]);
     cargo.args(["--", "-D", "warnings"]);
     process::check(&mut cargo)
 }
 
-/// Searches the text, because clippy does not see the eBPF programs and other code that is not compiled for the host.
+/// Searches the text, because clippy does not see the eBPF programs and other code that is not
+/// compiled for the host.
 fn unfinished(paths: &Paths) -> Result<()> {
     let mut git = Command::new("git");
     git.args(["grep", "--untracked", "-nE", r"\b(todo|unimplemented)!\(", "--", "*.rs"])

@@ -38,7 +38,11 @@ mod walls;
 use paths::Paths;
 
 #[derive(Parser)]
-#[command(bin_name = "cargo xtask", about = "Everything that is done with this repository", version)]
+#[command(
+    bin_name = "cargo xtask",
+    about = "Everything that is done with this repository",
+    version
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -46,7 +50,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Install missing tools of the demo and the tests; `--only bpf`: the compiler and linker of the eBPF programs
+    /// Install missing tools of the demo and the tests; `--only bpf`: the compiler and linker of
+    /// the eBPF programs
     Setup(setup::Args),
     /// Show installed and missing tools, with the command that installs each
     Doctor,

@@ -1,4 +1,5 @@
-//! The eBPF objects: kept in the repository, rebuilt when their sources change, and verified by `lint`.
+//! The eBPF objects: kept in the repository, rebuilt when their sources change, and verified by
+//! `lint`.
 //!
 //! ```text
 //! observer-ebpf/src ─▶ compiler, bpf-linker ─▶ strip ─▶ checks ─▶ observer-ebpf/objects ─▶ observer/build.rs
@@ -150,7 +151,8 @@ pub(crate) fn prove(paths: &Paths) -> Result<()> {
     }
 }
 
-/// Compares only in CI, which has the compiler that built the objects. Another compiler gives other bytes.
+/// Compares only in CI, which has the compiler that built the objects. Another compiler gives other
+/// bytes.
 fn other_compiler(names: &str, there: &str, here: &str) -> Result<()> {
     let text = format!("{names} was built by {there}, and here is {here}");
     if env::var_os("CI").is_some() {
@@ -161,24 +163,41 @@ fn other_compiler(names: &str, there: &str, here: &str) -> Result<()> {
 }
 
 /// Builds an object below the target directory and returns its bytes.
-fn build(paths: &Paths, toolchain: BpfToolchain, object: Object, warnings: Warnings) -> Result<Vec<u8>> {
+fn build(
+    paths: &Paths,
+    toolchain: BpfToolchain,
+    object: Object,
+    warnings: Warnings,
+) -> Result<Vec<u8>> {
     let step = Step::begin(match object {
         Object::Product => "compiling the eBPF programs",
         Object::Bench => "compiling the eBPF programs of the benchmarks",
     });
     let mut cargo = toolchain.cargo(paths)?;
     cargo
-        .args(["build", "--profile", "bpf", "-p", PACKAGE, "--bin", object.target(), "--target", TARGET])
+        .args([
+            "build",
+            "--profile",
+            "bpf",
+            "-p",
+            PACKAGE,
+            "--bin",
+            object.target(),
+            "--target",
+            TARGET,
+        ])
         .arg("--target-dir")
         .arg(paths.ebpf_build());
     match warnings {
         Warnings::Allowed => step.cargo(&mut cargo)?,
         Warnings::Denied => {
-            // Cargo repeats the warnings of cached builds, so this reuses the build's results. `-D warnings` would be a
-            // second build.
+            // Cargo repeats the warnings of cached builds, so this reuses the build's results. `-D
+            // warnings` would be a second build.
             cargo.arg("--message-format=json").stderr(Stdio::inherit());
-            let child =
-                cargo.stdout(Stdio::piped()).output().map_err(|it| process::cannot_start(&cargo, &it))?;
+            let child = cargo
+                .stdout(Stdio::piped())
+                .output()
+                .map_err(|it| process::cannot_start(&cargo, &it))?;
             let count = show_diagnostics(&String::from_utf8_lossy(&child.stdout));
             process::succeeded(&cargo, child.status)?;
             if count > 0 {
@@ -205,7 +224,8 @@ pub(crate) fn unstripped(paths: &Paths, object: Object) -> PathBuf {
 
 /// The record of sources, compiler and flags that `fresh.rs` compares.
 fn record(paths: &Paths, toolchain: BpfToolchain) -> Result<String> {
-    let sources = fresh::sources(&paths.root).context("the sources of the eBPF programs cannot be read")?;
+    let sources =
+        fresh::sources(&paths.root).context("the sources of the eBPF programs cannot be read")?;
     Ok(format!(
         "# Written by `cargo xtask build`, which builds the objects in this folder whenever their sources have changed.\n\
          # `cargo xtask lint` builds them anew and refuses any other bytes.\n\
@@ -223,7 +243,8 @@ fn record(paths: &Paths, toolchain: BpfToolchain) -> Result<String> {
 /// A value of the record in the repository.
 fn value(paths: &Paths, key: &str) -> Result<Option<String>> {
     let file = folder(paths).join(fresh::RECORD);
-    let record = fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let record =
+        fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
     Ok(fresh::value(&record, key).map(str::to_owned))
 }
 
@@ -249,8 +270,8 @@ fn refuse_memory_calls(object: &[u8]) -> Result<()> {
     )
 }
 
-/// Refuses fall-through loops. The `-disable-block-placement` flag in `toolchain.rs` keeps the compiler from making
-/// them.
+/// Refuses fall-through loops. The `-disable-block-placement` flag in `toolchain.rs` keeps the
+/// compiler from making them.
 fn refuse_silent_loops(object: &[u8]) -> Result<()> {
     let loops = control_flow::silent_loops(object)?;
     let Some(first) = loops.first() else { return Ok(()) };
@@ -264,7 +285,8 @@ fn refuse_silent_loops(object: &[u8]) -> Result<()> {
     )
 }
 
-/// Refuses programs that mix tail calls and function calls. x86 loads them, so no test on this machine would fail.
+/// Refuses programs that mix tail calls and function calls. x86 loads them, so no test on this
+/// machine would fail.
 fn refuse_mixed_calls(object: &[u8]) -> Result<()> {
     let programs = elf::mixed_calls(object)?;
     let Some(first) = programs.first() else { return Ok(()) };
@@ -312,7 +334,8 @@ mod tests {
     #[test]
     fn warnings_count_and_their_sum_does_not() {
         let check = |line: &str, expected: Option<(&str, bool)>| {
-            let expected = expected.map(|(text, warns)| Diagnostic { text: text.to_owned(), warns });
+            let expected =
+                expected.map(|(text, warns)| Diagnostic { text: text.to_owned(), warns });
             assert_eq!(Diagnostic::in_line(line), expected);
         };
         check(

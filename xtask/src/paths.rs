@@ -21,7 +21,8 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// Asks `cargo metadata`, which respects `CARGO_TARGET_DIR`, the user's settings and the workspace.
+    /// Asks `cargo metadata`, which respects `CARGO_TARGET_DIR`, the user's settings and the
+    /// workspace.
     pub(crate) fn find() -> Result<Self> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut metadata = Command::new(&cargo);
@@ -37,7 +38,11 @@ impl Paths {
                 .map(PathBuf::from)
                 .with_context(|| format!("`cargo metadata` names no {key}"))
         };
-        Ok(Self { root: directory("workspace_root")?, target: directory("target_directory")?, cargo })
+        Ok(Self {
+            root: directory("workspace_root")?,
+            target: directory("target_directory")?,
+            cargo,
+        })
     }
 
     /// The user's cargo, which builds everything except the eBPF programs.
@@ -50,8 +55,8 @@ impl Paths {
     /// Sets the working directory and the target directory that all cargo children share.
     pub(crate) fn place(&self, command: &mut Command) {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
-        // `cargo run` describes the package `xtask` in these variables. Build scripts that watch them would run again
-        // whenever cargo is called once directly and once by `cargo xtask`.
+        // `cargo run` describes the package `xtask` in these variables. Build scripts that watch
+        // them would run again whenever cargo is called once directly and once by `cargo xtask`.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -101,7 +106,8 @@ impl Paths {
 
 /// The library folders of a tree of unpacked Debian packages.
 pub(crate) fn libraries(tree: &Path) -> [PathBuf; 2] {
-    // Debian's triplets use Rust's architecture names for x86_64 and aarch64, the two architectures of ECS.
+    // Debian's triplets use Rust's architecture names for x86_64 and aarch64, the two architectures
+    // of ECS.
     let triplet = format!("{}-linux-gnu", env::consts::ARCH);
     [tree.join("usr/lib").join(&triplet), tree.join("lib").join(&triplet)]
 }

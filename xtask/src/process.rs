@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::host;
 
-/// Runs a child with inherited input and output. An unsuccessful exit is an error that names the command.
+/// Runs a child with inherited input and output. An unsuccessful exit is an error that names the
+/// command.
 pub(crate) fn check(command: &mut Command) -> Result<()> {
     let status = command.status().map_err(|error| cannot_start(command, &error))?;
     succeeded(command, status)
@@ -28,7 +29,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("`{}` failed: {}", shown(command), said.trim());
     }
-    String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", shown(command)))
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("`{}` printed no UTF-8", shown(command)))
 }
 
 pub(crate) fn succeeded(command: &Command, status: ExitStatus) -> Result<()> {
@@ -47,7 +49,9 @@ pub(crate) fn cannot_start(command: &Command, error: &std::io::Error) -> anyhow:
 /// Lets sudo ask for its password if it needs one, before a step draws over the terminal.
 pub(crate) fn authorise() -> Result<()> {
     match host::find_program("sudo").filter(|_| !host::is_root()) {
-        Some(sudo) => check(Command::new(sudo).arg("-v")).context("sudo does not let this user run as root"),
+        Some(sudo) => {
+            check(Command::new(sudo).arg("-v")).context("sudo does not let this user run as root")
+        }
         None => Ok(()),
     }
 }
@@ -68,7 +72,8 @@ pub(crate) fn as_root(program: &Path, variables: &[(&str, OsString)]) -> Result<
 fn through_sudo(sudo: &Path, program: &Path, variables: &[(&str, OsString)]) -> Command {
     let mut command = Command::new(sudo);
     if !variables.is_empty() {
-        // sudo resets PATH and drops LD_LIBRARY_PATH whatever its options, so `env` sets them behind it.
+        // sudo resets PATH and drops LD_LIBRARY_PATH whatever its options, so `env` sets them
+        // behind it.
         command.args(["-E", "env"]);
         for (name, value) in variables {
             let mut pair = OsString::from(name);
@@ -106,7 +111,10 @@ mod tests {
             );
         };
         check(&[], "sudo /t/e2e");
-        check(&[("PATH", "/t:/bin".into()), ("A", "b c".into())], "sudo -E env PATH=/t:/bin A=b c /t/e2e");
+        check(
+            &[("PATH", "/t:/bin".into()), ("A", "b c".into())],
+            "sudo -E env PATH=/t:/bin A=b c /t/e2e",
+        );
     }
 
     #[test]

@@ -26,7 +26,8 @@ use crate::process;
 const REDRAW: Duration = Duration::from_millis(500);
 /// Interval between updates elsewhere, such as in a CI log.
 const HEARTBEAT: Duration = Duration::from_mins(1);
-/// Longest line, in columns. A longer one would wrap on a narrow terminal and could not be overwritten.
+/// Longest line, in columns. A longer one would wrap on a narrow terminal and could not be
+/// overwritten.
 const WIDTH: usize = 79;
 
 static BEGUN: AtomicUsize = AtomicUsize::new(0);
@@ -164,7 +165,11 @@ impl Drop for Step {
     fn drop(&mut self) {
         if self.drawing.is_some() {
             self.stop();
-            print(&format!("{}: failed after {}", self.shared.name, lasted(self.shared.began.elapsed())));
+            print(&format!(
+                "{}: failed after {}",
+                self.shared.name,
+                lasted(self.shared.began.elapsed())
+            ));
         }
     }
 }
@@ -281,11 +286,11 @@ mod tests {
     #[test]
     fn output_is_kept_for_a_failure_and_progress_is_not() {
         let step = Step::begin("test");
-        let script =
-            "printf '   Compiling a\\n  Building [=> ] 3/20: b\\r\\033[Kerror: c\\n' >&2; echo d; exit 1";
+        let script = "printf '   Compiling a\\n  Building [=> ] 3/20: b\\r\\033[Kerror: c\\n' >&2; echo d; exit 1";
         let error = step.run(Command::new("sh").args(["-c", script])).unwrap_err();
         assert!(error.to_string().contains("failed"), "{error}");
-        let output = step.capture(Command::new("sh").args(["-c", &script.replace("exit 1", "")])).unwrap();
+        let output =
+            step.capture(Command::new("sh").args(["-c", &script.replace("exit 1", "")])).unwrap();
         let mut lines: Vec<_> = output.lines().collect();
         lines.sort_unstable();
         assert_eq!(lines, ["   Compiling a", "d", "error: c"]);
@@ -295,7 +300,9 @@ mod tests {
 
     #[test]
     fn times_are_as_exact_as_they_are_long() {
-        let check = |millis: u64, expected: &str| assert_eq!(lasted(Duration::from_millis(millis)), expected);
+        let check = |millis: u64, expected: &str| {
+            assert_eq!(lasted(Duration::from_millis(millis)), expected)
+        };
         check(1_234, "1.2 s");
         check(42_900, "42 s");
         check(70_000, "1 min 10 s");

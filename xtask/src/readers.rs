@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{host, paths::Paths, progress::Step};
 
-/// Pinned, because a test result holds for one version of a reader. `chdb` is ClickHouse; `parquet` is the reader
-/// inside flowlogs-reader; flask and flask-cors make moto a server.
+/// Pinned, because a test result holds for one version of a reader. `chdb` is ClickHouse; `parquet`
+/// is the reader inside flowlogs-reader; flask and flask-cors make moto a server.
 const PACKAGES: [&str; 8] = [
     "duckdb==2.0.0",
     "chdb-core-lite==26.5.0",
@@ -39,12 +39,14 @@ fn stamped() -> String {
 
 /// Installs them; the folder appears when it is complete.
 pub(crate) fn install(paths: &Paths) -> Result<()> {
-    let step = Step::begin("fetching the readers of the tests: DuckDB, ClickHouse, pyarrow, moto …");
+    let step =
+        Step::begin("fetching the readers of the tests: DuckDB, ClickHouse, pyarrow, moto …");
     let folder = folder(paths);
     let partial = folder.with_extension("partial");
     for old in [&partial, &folder] {
         if old.exists() {
-            fs::remove_dir_all(old).with_context(|| format!("{} cannot be removed", old.display()))?;
+            fs::remove_dir_all(old)
+                .with_context(|| format!("{} cannot be removed", old.display()))?;
         }
     }
     let mut pip = Command::new(host::find_program("python3").unwrap_or_else(|| "python3".into()));

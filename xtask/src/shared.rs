@@ -1,5 +1,5 @@
-//! Check that the daemon, xtask and the tests share compiled dependencies: with different features, a dependency and
-//! everything above it is compiled twice.
+//! Check that the daemon, xtask and the tests share compiled dependencies: with different features,
+//! a dependency and everything above it is compiled twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +14,12 @@ const OTHERS: [(&str, &[&str]); 3] = [
     ("the tests", &["-p", "observer-tests", "-e", "normal,build,dev"]),
 ];
 
-/// Packages that xtask compiles apart, in seconds: the check of rooms parses Rust with features that derive macros do
-/// without.
+/// Packages that xtask compiles apart, in seconds: the check of rooms parses Rust with features
+/// that derive macros do without.
 const APART: [&str; 2] = ["proc-macro2", "syn"];
 
-/// The features of each package: several sets if it is built for the programs and for build scripts.
+/// The features of each package: several sets if it is built for the programs and for build
+/// scripts.
 type Packages = BTreeMap<String, BTreeSet<String>>;
 
 pub(crate) fn check(paths: &Paths) -> Result<()> {
@@ -48,7 +49,9 @@ fn packages(paths: &Paths, arguments: &[&str]) -> Result<Packages> {
 fn packages_in(tree: &str) -> Packages {
     let mut packages = Packages::new();
     for line in tree.lines() {
-        let Some((package, features)) = line.trim_end_matches(" (*)").split_once('\t') else { continue };
+        let Some((package, features)) = line.trim_end_matches(" (*)").split_once('\t') else {
+            continue;
+        };
         // Packages of the workspace are printed with their path.
         if !package.contains('/') {
             packages.entry(package.to_owned()).or_default().insert(features.to_owned());
@@ -63,7 +66,8 @@ fn differences<'a>(daemon: &'a Packages, other: &'a Packages) -> Vec<(&'a str, &
     for (package, sets) in other {
         let is_apart = package.split_once(' ').is_some_and(|(name, _)| APART.contains(&name));
         let Some(known) = daemon.get(package).filter(|_| !is_apart) else { continue };
-        differences.extend(sets.difference(known).map(|features| (package.as_str(), features.as_str())));
+        differences
+            .extend(sets.difference(known).map(|features| (package.as_str(), features.as_str())));
     }
     differences
 }

@@ -1,4 +1,5 @@
-//! Skipped tests. A skipped test prints `SKIP name: reason`; CI fails on a skip that is not expected.
+//! Skipped tests. A skipped test prints `SKIP name: reason`; CI fails on a skip that is not
+//! expected.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 

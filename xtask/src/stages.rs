@@ -36,10 +36,17 @@ impl Stages {
     pub(crate) fn finish(self) -> Result<()> {
         println!("==> summary");
         for Stage { name, passed, seconds } in &self.done {
-            println!("    {name:<22} {:<6} {seconds:>7.1} s", if *passed { "passed" } else { "FAILED" });
+            println!(
+                "    {name:<22} {:<6} {seconds:>7.1} s",
+                if *passed { "passed" } else { "FAILED" }
+            );
         }
-        let failed: Vec<&str> =
-            self.done.iter().filter(|stage| !stage.passed).map(|stage| stage.name.as_str()).collect();
+        let failed: Vec<&str> = self
+            .done
+            .iter()
+            .filter(|stage| !stage.passed)
+            .map(|stage| stage.name.as_str())
+            .collect();
         if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
     }
 }

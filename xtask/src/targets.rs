@@ -1,4 +1,5 @@
-//! The test targets of the tests' package: how cargo builds them, their programs, and the tests in each program.
+//! The test targets of the tests' package: how cargo builds them, their programs, and the tests in
+//! each program.
 
 use std::{
     path::{Path, PathBuf},
@@ -30,7 +31,9 @@ pub(crate) fn programs(paths: &Paths) -> Result<Vec<(String, PathBuf)>> {
 fn programs_in(messages: &str) -> Vec<(String, PathBuf)> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages
-        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["kind"][0] == "test")
+        .filter(|message| {
+            message["reason"] == "compiler-artifact" && message["target"]["kind"][0] == "test"
+        })
         .filter_map(|message| {
             let name = message["target"]["name"].as_str()?.to_owned();
             Some((name, message["executable"].as_str()?.into()))

@@ -1,5 +1,5 @@
-//! `test`: the test stages, their preparation, and one summary. Tests that need root run through sudo; compilers do
-//! not.
+//! `test`: the test stages, their preparation, and one summary. Tests that need root run through
+//! sudo; compilers do not.
 
 use std::{
     ffi::OsString,
@@ -80,7 +80,8 @@ impl Hook {
         }
     }
 
-    /// Scenarios to run if no filter is given. XDP repeats the conservation scenarios, except the longest.
+    /// Scenarios to run if no filter is given. XDP repeats the conservation scenarios, except the
+    /// longest.
     const fn scenarios(self) -> &'static [&'static str] {
         match self {
             Self::Tc => &[],
@@ -143,8 +144,8 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
         stages.run("kernels", || Err(error));
     }
     let finished = stages.finish();
-    let lists =
-        ["tests/expected-skips.txt", "tests/guest/expected-skips.txt"].map(|list| paths.root.join(list));
+    let lists = ["tests/expected-skips.txt", "tests/guest/expected-skips.txt"]
+        .map(|list| paths.root.join(list));
     let judged = skips::judge(&skips, &lists);
     match (finished, judged) {
         (Err(failed), Err(skipped)) => Err(anyhow!("{failed:#}; {skipped:#}")),
@@ -217,7 +218,8 @@ fn end_to_end(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut Ve
     };
     for hook in hooks {
         let scenarios = if args.hook.is_some() { &[] } else { hook.scenarios() };
-        let name = if hook == Hook::Tc { "e2e".to_owned() } else { format!("e2e {}", hook.as_str()) };
+        let name =
+            if hook == Hook::Tc { "e2e".to_owned() } else { format!("e2e {}", hook.as_str()) };
         stages.run(&name, || with_root(paths, "e2e", args, (hook, scenarios), skips));
     }
 }
@@ -233,7 +235,11 @@ fn with_root(
     let mut variables = test_environment(paths, args)?;
     variables.push(("OBSERVER_TEST_HOOK", hook.as_str().into()));
     let mut test = process::as_root(&program(paths, name)?, &variables)?;
-    watch(test.args(scenarios).args(&args.filter).current_dir(paths.root.join("tests")), Search::Both, skips)
+    watch(
+        test.args(scenarios).args(&args.filter).current_dir(paths.root.join("tests")),
+        Search::Both,
+        skips,
+    )
 }
 
 /// Environment of a program of the tests' package, as cargo would set it.
@@ -263,8 +269,13 @@ fn program(paths: &Paths, name: &str) -> Result<PathBuf> {
 }
 
 /// Boots other kernels. A kernel that was named and cannot be booted is an error.
-fn other_kernels(paths: &Paths, args: &Args, (stages, skips): (&mut Stages, &mut Vec<Skip>)) -> Result<()> {
-    let filter: Vec<String> = args.filter.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+fn other_kernels(
+    paths: &Paths,
+    args: &Args,
+    (stages, skips): (&mut Stages, &mut Vec<Skip>),
+) -> Result<()> {
+    let filter: Vec<String> =
+        args.filter.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let extent = match args.stage {
         _ if !filter.is_empty() => Extent::Named(&filter),
         Stage::Kernels => Extent::Whole,

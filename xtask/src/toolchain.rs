@@ -18,21 +18,23 @@ use crate::{
 /// Packages that Debian's compiler consists of: rustc, and `core` for the BPF target.
 const DEBIAN: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 
-/// Flags for both compilers. Kernel 5.10, the oldest supported, accepts `v3` and misaligned access to packets.
+/// Flags for both compilers. Kernel 5.10, the oldest supported, accepts `v3` and misaligned access
+/// to packets.
 const FLAGS: [&str; 6] = [
     "-Clinker=bpf-linker",
     "-Clink-arg=--btf",
     "-Cdebuginfo=2",
     "-Ctarget-cpu=v3",
-    // With block placement, LLVM lets the last block of a loop fall through into its first, which Linux before 6.7
-    // refuses (`control_flow.rs`). The packet path costs the same without it.
+    // With block placement, LLVM lets the last block of a loop fall through into its first, which
+    // Linux before 6.7 refuses (`control_flow.rs`). The packet path costs the same without it.
     "-Clink-arg=--llvm-args=-disable-block-placement",
-    // Passed to the linker, which generates the code: rustc would warn at each build that it does not know this
-    // feature.
+    // Passed to the linker, which generates the code: rustc would warn at each build that it does
+    // not know this feature.
     "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 
-/// The flags in one line. Path remappings are left out: they depend on the machine and do not change the object.
+/// The flags in one line. Path remappings are left out: they depend on the machine and do not
+/// change the object.
 pub(crate) fn flags() -> String {
     FLAGS.join(" ")
 }
@@ -40,7 +42,8 @@ pub(crate) fn flags() -> String {
 /// An installed compiler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BpfToolchain {
-    /// Debian's rustc, which has a prebuilt `core` for the target, unpacked privately next to its LLVM.
+    /// Debian's rustc, which has a prebuilt `core` for the target, unpacked privately next to its
+    /// LLVM.
     Debian { llvm: u32 },
     /// rustup's nightly, which builds `core` itself.
     Nightly { llvm: u32 },
@@ -56,13 +59,16 @@ impl BpfToolchain {
         {
             return Some(Self::Debian { llvm });
         }
-        llvm_in_rustc(&fs::read_to_string(nightly_stamp(paths)).ok()?).map(|llvm| Self::Nightly { llvm })
+        llvm_in_rustc(&fs::read_to_string(nightly_stamp(paths)).ok()?)
+            .map(|llvm| Self::Nightly { llvm })
     }
 
     /// Chooses a compiler and installs it.
     pub(crate) fn install(paths: &Paths) -> Result<Self> {
         let step = Step::begin("fetching the BPF compiler (1.1 GB, below target/)");
-        let toolchain = if host::distribution().as_deref() == Some("debian") && apt::learn(&step, &DEBIAN)? {
+        let toolchain = if host::distribution().as_deref() == Some("debian")
+            && apt::learn(&step, &DEBIAN)?
+        {
             install_debian(&step, &paths.sysroot())?
         } else if host::find_program("rustup").is_some() {
             install_nightly(&step, paths)?
@@ -88,7 +94,9 @@ impl BpfToolchain {
             }
             Self::Nightly { .. } => {
                 let mut command = Command::new("rustup");
-                command.args(["run", "nightly", "cargo", "-Z", "build-std=core"]).env_remove("RUSTC");
+                command
+                    .args(["run", "nightly", "cargo", "-Z", "build-std=core"])
+                    .env_remove("RUSTC");
                 command
             }
         };
@@ -98,7 +106,8 @@ impl BpfToolchain {
         for wrapper in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"] {
             command.env_remove(wrapper);
         }
-        let flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).chain(remaps(paths)?).collect();
+        let flags: Vec<String> =
+            FLAGS.iter().map(|&flag| flag.to_owned()).chain(remaps(paths)?).collect();
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         Ok(command)
     }
@@ -123,10 +132,12 @@ impl BpfToolchain {
             Self::Nightly { .. } => nightly_rustc(),
         };
         self.with_llvm(paths, &mut rustc)?;
-        version_in(&process::output(rustc.arg("-vV"))?).context("`rustc -vV` names no version of LLVM")
+        version_in(&process::output(rustc.arg("-vV"))?)
+            .context("`rustc -vV` names no version of LLVM")
     }
 
-    /// Puts this LLVM's programs and libraries, and this bpf-linker, first in a command's search paths.
+    /// Puts this LLVM's programs and libraries, and this bpf-linker, first in a command's search
+    /// paths.
     pub(crate) fn with_llvm(self, paths: &Paths, command: &mut Command) -> Result<()> {
         let mut programs = vec![paths.linker().join("bin")];
         if let Self::Debian { llvm } = self {
@@ -147,12 +158,13 @@ impl BpfToolchain {
     }
 }
 
-/// Unpacks the compiler privately: its packages conflict with installed compilers, and unpacking needs no root.
+/// Unpacks the compiler privately: its packages conflict with installed compilers, and unpacking
+/// needs no root.
 fn install_debian(step: &Step, sysroot: &Path) -> Result<BpfToolchain> {
     let std = dependency("libstd-rust-web-dev", "libstd-rust-web-")?;
     let libllvm = dependency(&std, "libllvm")?;
-    let major =
-        number_after(&libllvm, "libllvm").with_context(|| format!("{libllvm} has no version in its name"))?;
+    let major = number_after(&libllvm, "libllvm")
+        .with_context(|| format!("{libllvm} has no version in its name"))?;
     let [llvm, dev, tools, polly] = [
         format!("llvm-{major}"),
         format!("llvm-{major}-dev"),
@@ -171,24 +183,27 @@ fn install_debian(step: &Step, sysroot: &Path) -> Result<BpfToolchain> {
 
 /// The dependency of `package` whose name is `prefix` and a version.
 fn dependency(package: &str, prefix: &str) -> Result<String> {
-    apt::depends(package)?.into_iter().find(|name| number_after(name, prefix).is_some()).with_context(|| {
-        format!("{package} depends on no {prefix}VERSION: its packages have changed their names")
-    })
+    apt::depends(package)?
+        .into_iter()
+        .find(|name| number_after(name, prefix).is_some())
+        .with_context(|| {
+            format!(
+                "{package} depends on no {prefix}VERSION: its packages have changed their names"
+            )
+        })
 }
 
 /// Installs the compiler as aya's documentation recommends, into rustup's usual folder.
 fn install_nightly(step: &Step, paths: &Paths) -> Result<BpfToolchain> {
     step.detail("rustup's nightly with rust-src");
     step.run(
-        Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]).args([
-            "--component",
-            "rust-src",
-            "--component",
-            "llvm-tools",
-        ]),
+        Command::new("rustup")
+            .args(["toolchain", "install", "nightly", "--profile", "minimal"])
+            .args(["--component", "rust-src", "--component", "llvm-tools"]),
     )?;
     let version = process::output(nightly_rustc().arg("-vV"))?;
-    let llvm = llvm_in_rustc(&version).context("`rustc -vV` of the nightly names no LLVM version")?;
+    let llvm =
+        llvm_in_rustc(&version).context("`rustc -vV` of the nightly names no LLVM version")?;
     fs::write(nightly_stamp(paths), version)?;
     Ok(BpfToolchain::Nightly { llvm })
 }
@@ -262,7 +277,10 @@ mod tests {
 
     #[test]
     fn llvm_is_read_from_the_compiler() {
-        assert_eq!(llvm_in_rustc("rustc 1.97.0-nightly\nhost: x86_64\nLLVM version: 22.1.4\n"), Some(22));
+        assert_eq!(
+            llvm_in_rustc("rustc 1.97.0-nightly\nhost: x86_64\nLLVM version: 22.1.4\n"),
+            Some(22)
+        );
         assert_eq!(llvm_in_rustc("rustc 1.97.0-nightly\n"), None);
         assert_eq!(
             version_in("rustc 1.97.0-nightly (a 2026-01-02)\nhost: x86_64\nLLVM version: 22.1.4\n")

@@ -201,8 +201,10 @@ pub(crate) fn environment(paths: &Paths) -> Result<Vec<(&'static str, OsString)>
         ("OBSERVER_OBJECT", Object::Product.path(paths).into()),
         ("PATH", join(host::program_folders(&tools).into_iter().chain(host::search_path()))?),
     ];
-    variables.extend(readers::found(paths).map(|folder| ("OBSERVER_READERS", folder.into_os_string())));
-    let libraries: Vec<PathBuf> = libraries(&tools).into_iter().filter(|folder| folder.exists()).collect();
+    variables
+        .extend(readers::found(paths).map(|folder| ("OBSERVER_READERS", folder.into_os_string())));
+    let libraries: Vec<PathBuf> =
+        libraries(&tools).into_iter().filter(|folder| folder.exists()).collect();
     if !libraries.is_empty() {
         variables.push(("LD_LIBRARY_PATH", prepend(&libraries, "LD_LIBRARY_PATH")?));
     }

@@ -20,11 +20,13 @@ pub struct DropCountKey {
     pub direction: u8,
     /// Explicit padding to a multiple of 4, 0.
     pub reserved: u8,
-    /// The kernel's drop reason; for reasons of a subsystem, the subsystem only; or [`UNKNOWN_REASON`].
+    /// The kernel's drop reason; for reasons of a subsystem, the subsystem only; or
+    /// [`UNKNOWN_REASON`].
     pub reason: u32,
 }
 
-/// Dropped packets of a [`DropCountKey`]. Monotone. Atomic, because programs on several CPUs share an entry.
+/// Dropped packets of a [`DropCountKey`]. Monotone. Atomic, because programs on several CPUs share
+/// an entry.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropCount {
@@ -43,7 +45,8 @@ pub struct DropKey {
     pub flow: FlowKey,
     /// The kernel's drop reason; 0 without a policy.
     pub reason: u32,
-    /// TCP flags of the packets; 0 without a policy. Part of the key, because old kernels have no atomic "or".
+    /// TCP flags of the packets; 0 without a policy. Part of the key, because old kernels have no
+    /// atomic "or".
     pub tcp_flags: u32,
 }
 
@@ -57,7 +60,8 @@ pub struct DropSlot {
     pub bytes: u64,
     /// Time of the first drop, in ticks of [`TICK_SHIFT`](super::TICK_SHIFT).
     pub first: u32,
-    /// Time of the last drop, in the same ticks. Written without ordering, so it may be before `first`.
+    /// Time of the last drop, in the same ticks. Written without ordering, so it may be before
+    /// `first`.
     pub last: u32,
 }
 
@@ -65,8 +69,8 @@ pub struct DropSlot {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropState {
-    /// Not 0 if that half of [`DROPS`](super::names::DROPS) or [`UNDELIVERED`](super::names::UNDELIVERED) has entries.
-    /// The daemon resets it.
+    /// Not 0 if that half of [`DROPS`](super::names::DROPS) or
+    /// [`UNDELIVERED`](super::names::UNDELIVERED) has entries. The daemon resets it.
     pub used: [u64; 2],
     /// Not 0 if [`DROP_COUNTS`](super::names::DROP_COUNTS) has changed. The daemon resets it.
     pub counted: u64,
@@ -89,8 +93,8 @@ pub enum Verdict {
     Delivered = 0,
     /// Missed.
     Undelivered = 1,
-    /// Missed unless the packet is empty: a TCP segment without SYN and payload, as at the end of a connection, or an
-    /// echo reply, which raw sockets have already received.
+    /// Missed unless the packet is empty: a TCP segment without SYN and payload, as at the end of a
+    /// connection, or an echo reply, which raw sockets have already received.
     UnlessEmpty = 2,
     /// Missed unless it is multicast, for a group that this host has not joined.
     UnlessGroup = 3,
@@ -124,7 +128,8 @@ macro_rules! words {
 }
 
 words! {
-    /// Byte offsets of the fields of kernel structures that the drops program reads. They depend on the kernel.
+    /// Byte offsets of the fields of kernel structures that the drops program reads. They depend on
+    /// the kernel.
     KernelLayout {
         /// `sk_buff.dev`
         skb_dev,
@@ -176,8 +181,8 @@ words! {
 }
 
 words! {
-    /// Numbers of the drop reasons that the drops program handles. They depend on the kernel; [`UNKNOWN_REASON`] for a
-    /// missing one.
+    /// Numbers of the drop reasons that the drops program handles. They depend on the kernel;
+    /// [`UNKNOWN_REASON`] for a missing one.
     DropReasons {
         /// `NETFILTER_DROP`: nftables, iptables.
         netfilter,
@@ -191,7 +196,8 @@ words! {
         cgroup_egress,
         /// `SOCKET_FILTER`: a program of the receiving socket, or of its control group.
         socket_filter,
-        /// `CPU_BACKLOG`: not a policy, but at this place the buffer does not show that it is incoming.
+        /// `CPU_BACKLOG`: not a policy, but at this place the buffer does not show that it is
+        /// incoming.
         cpu_backlog,
     }
 }

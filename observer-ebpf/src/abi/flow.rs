@@ -26,8 +26,8 @@ impl Direction {
 
 /// The address family of a packet.
 ///
-/// Part of the flow's key: the addresses of IPv6 packets in `::ffff:0:0/96` are stored in the same 16 bytes as IPv4
-/// addresses.
+/// Part of the flow's key: the addresses of IPv6 packets in `::ffff:0:0/96` are stored in the same
+/// 16 bytes as IPv4 addresses.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
@@ -40,8 +40,8 @@ pub enum Family {
 
 /// The key of a flow: the 40 bytes that the cache compares.
 ///
-/// Addresses are in network byte order, IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2); [`family`](Self::family)
-/// distinguishes it from IPv6 packets with such addresses.
+/// Addresses are in network byte order, IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2);
+/// [`family`](Self::family) distinguishes it from IPv6 packets with such addresses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowKey {
@@ -51,7 +51,8 @@ pub struct FlowKey {
     pub destination: [u64; 2],
     /// Source port in network byte order; type and code for ICMP and ICMPv6; otherwise 0.
     pub source_port_be: u16,
-    /// Destination port in network byte order; for ICMP and ICMPv6 not 0 if type and code were read; otherwise 0.
+    /// Destination port in network byte order; for ICMP and ICMPv6 not 0 if type and code were
+    /// read; otherwise 0.
     pub destination_port_be: u16,
     /// IANA protocol number; for IPv6 the one behind the extension headers.
     pub protocol: u8,
@@ -66,7 +67,8 @@ impl FlowKey {
     /// Number of words. The last one holds ports, protocol, tag and interface.
     pub const WORDS: usize = 5;
 
-    /// Maps the four bytes of an IPv4 address in network byte order to the 16 bytes of an IPv4-mapped IPv6 address.
+    /// Maps the four bytes of an IPv4 address in network byte order to the 16 bytes of an
+    /// IPv4-mapped IPv6 address.
     #[inline(always)]
     pub const fn mapped(address: [u8; 4]) -> [u64; 2] {
         [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, address[0], address[1], address[2], address[3]])]
@@ -110,11 +112,13 @@ pub struct FlowSlot {
     pub key: FlowKey,
     /// Bytes of layer 3, IP headers included, as on the wire.
     pub bytes: u64,
-    /// Bits 0 to 47: packets as on the wire. Bits 48 to 55: every TCP flag seen. Bit 56: SYN and ACK in one packet.
+    /// Bits 0 to 47: packets as on the wire. Bits 48 to 55: every TCP flag seen. Bit 56: SYN and
+    /// ACK in one packet.
     pub packets_and_flags: u64,
     /// Time of the first packet, in ticks: the low half of [`Clock`](super::Clock).
     ///
-    /// Wraps after 49 days at 1000 ticks per second. A reader completes it from its own clock within 24 days.
+    /// Wraps after 49 days at 1000 ticks per second. A reader completes it from its own clock
+    /// within 24 days.
     pub first: u32,
     /// Time of the last packet, in ticks.
     pub last: u32,
@@ -143,7 +147,8 @@ impl FlowSlot {
         (self.packets_and_flags >> Self::FLAGS_SHIFT) as u8
     }
 
-    /// The `tcp-flags` mask of VPC Flow Logs: FIN, SYN and RST, and ACK only if it was in one packet with SYN.
+    /// The `tcp-flags` mask of VPC Flow Logs: FIN, SYN and RST, and ACK only if it was in one
+    /// packet with SYN.
     pub const fn tcp_flags_aws(&self) -> u8 {
         let flags = self.packets_and_flags >> Self::FLAGS_SHIFT;
         (flags & 0x07) as u8 | if flags & 0x100 == 0 { 0 } else { 0x12 }
@@ -207,8 +212,10 @@ mod tests {
         for generation in [0, 1, 62, 63, 64, u64::MAX] {
             for direction in Direction::ALL {
                 for family in [Family::V4, Family::V6] {
-                    let key =
-                        FlowKey { tag: FlowKey::tag(generation, direction, family), ..FlowKey::default() };
+                    let key = FlowKey {
+                        tag: FlowKey::tag(generation, direction, family),
+                        ..FlowKey::default()
+                    };
                     assert_eq!((key.direction(), key.family()), (direction, family));
                     assert_eq!(u64::from(key.generation()), generation & 0x3f);
                 }

@@ -2,7 +2,8 @@
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LossReason {
-    /// The flow's set in the cache and the spill ring were both full; the counts are those of the evicted flow.
+    /// The flow's set in the cache and the spill ring were both full; the counts are those of the
+    /// evicted flow.
     TableFull = 0,
     /// The frame ends inside the IP header.
     IpTruncated = 1,
@@ -14,8 +15,8 @@ pub enum LossReason {
     IpTotalLength = 4,
     /// A map lookup failed that must not fail: a bug in the programs or their loader.
     Internal = 5,
-    /// Dropped by host policy before the hook, and not in the table of drops: it was full, or the headers were
-    /// unreadable.
+    /// Dropped by host policy before the hook, and not in the table of drops: it was full, or the
+    /// headers were unreadable.
     DropUnbooked = 6,
 }
 
@@ -80,13 +81,16 @@ impl NonIpKind {
 pub enum Note {
     /// The packet ends inside its transport header: ports are 0.
     TransportTruncated = 0,
-    /// The packet ends inside its IPv6 extension headers: the protocol is the last one named, ports are 0.
+    /// The packet ends inside its IPv6 extension headers: the protocol is the last one named, ports
+    /// are 0.
     ExtensionTruncated = 1,
-    /// More IPv6 extension headers than the parser follows: the protocol is the last one named, ports are 0.
+    /// More IPv6 extension headers than the parser follows: the protocol is the last one named,
+    /// ports are 0.
     ExtensionLimit = 2,
     /// A later fragment whose first fragment was not seen: ports are 0.
     LaterFragment = 3,
-    /// A super-packet in a tunnel with unreadable inner headers: they are counted in one segment only.
+    /// A super-packet in a tunnel with unreadable inner headers: they are counted in one segment
+    /// only.
     TunnelUnread = 4,
 }
 
@@ -124,9 +128,10 @@ pub struct Loss {
 
 /// Counters of one interface, direction and CPU since the program was loaded.
 ///
-/// Monotone and never reset: readers take differences. Only its own CPU writes it, with bottom halves off, except the
-/// fields of the drops program (`stopped`, and losses for [`LossReason::DropUnbooked`]), which are atomic. Summed over
-/// all CPUs, once drained: `packets` + `stopped` = packets in records + `lost`, and the same for bytes.
+/// Monotone and never reset: readers take differences. Only its own CPU writes it, with bottom
+/// halves off, except the fields of the drops program (`stopped`, and losses for
+/// [`LossReason::DropUnbooked`]), which are atomic. Summed over all CPUs, once drained: `packets` +
+/// `stopped` = packets in records + `lost`, and the same for bytes.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -148,9 +153,11 @@ pub struct Ledger {
     pub copied: u64,
     /// Evicted entries that went to the spill ring.
     pub spilled: u64,
-    /// Entries made in the cache in one generation: see [`Ledger::entries`]. Used by the programs, and not a sum.
+    /// Entries made in the cache in one generation: see [`Ledger::entries`]. Used by the programs,
+    /// and not a sum.
     pub entries_of_generation: u64,
-    /// IP packets that host policy dropped before the hook, recorded or lost. `packets` does not include them.
+    /// IP packets that host policy dropped before the hook, recorded or lost. `packets` does not
+    /// include them.
     pub stopped: Loss,
 }
 
@@ -176,8 +183,10 @@ impl Ledger {
     }
 
     fn combined(&self, other: &Self, with: fn(u64, u64) -> u64) -> Self {
-        let loss =
-            |a: Loss, b: Loss| Loss { packets: with(a.packets, b.packets), bytes: with(a.bytes, b.bytes) };
+        let loss = |a: Loss, b: Loss| Loss {
+            packets: with(a.packets, b.packets),
+            bytes: with(a.bytes, b.bytes),
+        };
         Self {
             frames: with(self.frames, other.frames),
             frame_bytes: with(self.frame_bytes, other.frame_bytes),

@@ -2,8 +2,9 @@
 //!
 //! Owns: layout and names. In: nothing. Out: plain integers only.
 //!
-//! Rules: `repr(C)`; no `bool` and no enum as a field (the other side could write an invalid value); explicit padding
-//! only; an assertion of each type's size, so that a layout never changes by accident.
+//! Rules: `repr(C)`; no `bool` and no enum as a field (the other side could write an invalid
+//! value); explicit padding only; an assertion of each type's size, so that a layout never changes
+//! by accident.
 
 mod clock;
 mod control;
@@ -17,8 +18,8 @@ mod replay;
 pub use clock::Clock;
 pub use control::Control;
 pub use drop::{
-    DROP_VERDICTS, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, KernelLayout,
-    UNKNOWN_REASON, Verdict, WatchKey,
+    DROP_VERDICTS, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState,
+    KernelLayout, UNKNOWN_REASON, Verdict, WatchKey,
 };
 pub use flow::{Direction, Family, FlowKey, FlowSet, FlowSlot, WAYS};
 pub use fragment::{FRAGMENT_SETS, FRAGMENT_WAYS, Fragments};

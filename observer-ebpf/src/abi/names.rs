@@ -2,7 +2,8 @@
 
 /// `Array<Control>` of one element. Daemon writes, programs read.
 pub const CONTROL: &str = "CONTROL";
-/// `Array<FlowSet>`: halves × CPUs × sets. Programs write the active half, the daemon reads and clears the other.
+/// `Array<FlowSet>`: halves × CPUs × sets. Programs write the active half, the daemon reads and
+/// clears the other.
 pub const FLOWS: &str = "FLOWS";
 /// `Array<u64>`: a bit for each non-empty set of [`FLOWS`]. Written and cleared like it.
 pub const USED: &str = "USED";
@@ -10,33 +11,35 @@ pub const USED: &str = "USED";
 pub const LEDGER: &str = "LEDGER";
 /// Ring buffer of [`FlowSlot`](super::FlowSlot): evicted entries.
 pub const SPILL: &str = "SPILL";
-/// Per-CPU array of one element: an interface program's arguments for its [`Continuation`], and a buffer for the
-/// headers of a packet. Valid during one packet.
+/// Per-CPU array of one element: an interface program's arguments for its [`Continuation`], and a
+/// buffer for the headers of a packet. Valid during one packet.
 pub const HEADERS: &str = "HEADERS";
 /// `Array<Fragments>`: ports of recent first fragments. Used by the programs only.
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// `Array<Replay>` of one element. A replay writes, its programs read.
 pub const REPLAY: &str = "REPLAY";
-/// `HashMap<FlowKey, u64>`: the control group (version 2) that sends a flow on a shared interface. Programs write when
-/// they make an entry of [`FLOWS`], the daemon reads and clears.
+/// `HashMap<FlowKey, u64>`: the control group (version 2) that sends a flow on a shared interface.
+/// Programs write when they make an entry of [`FLOWS`], the daemon reads and clears.
 pub const OWNERS: &str = "OWNERS";
-/// `HashMap<WatchKey, u32>`: numbers of the interfaces whose drops are counted, 0 for a namespace with several. The
-/// daemon writes, the drops program reads.
+/// `HashMap<WatchKey, u32>`: numbers of the interfaces whose drops are counted, 0 for a namespace
+/// with several. The daemon writes, the drops program reads.
 pub const WATCHED: &str = "WATCHED";
-/// Two `HashMap<DropKey, DropSlot>`, one for each half of [`FLOWS`]. The drops program writes the active half, the
-/// daemon reads and clears the other.
+/// Two `HashMap<DropKey, DropSlot>`, one for each half of [`FLOWS`]. The drops program writes the
+/// active half, the daemon reads and clears the other.
 pub const DROPS: [&str; 2] = ["DROPS_EVEN", "DROPS_ODD"];
-/// The same for drops without a policy. Separate maps, so that a storm of them cannot fill those of rejected flows.
+/// The same for drops without a policy. Separate maps, so that a storm of them cannot fill those of
+/// rejected flows.
 pub const UNDELIVERED: [&str; 2] = ["UNDELIVERED_EVEN", "UNDELIVERED_ODD"];
-/// `HashMap<DropCountKey, DropCount>`: monotone. The drops program writes; the daemon reads, and deletes entries of
-/// removed interfaces.
+/// `HashMap<DropCountKey, DropCount>`: monotone. The drops program writes; the daemon reads, and
+/// deletes entries of removed interfaces.
 pub const DROP_COUNTS: &str = "DROP_COUNTS";
 /// `Array<DropState>` of one element.
 pub const DROP_STATE: &str = "DROP_STATE";
 /// Ring buffer of diagnostics, laid out by aya-log.
 pub const LOGS: &str = "AYA_LOGS";
 
-/// A program that all interfaces share, and the program array of one element through which interface programs call it.
+/// A program that all interfaces share, and the program array of one element through which
+/// interface programs call it.
 #[derive(Clone, Copy, Debug)]
 pub struct Continuation {
     /// Name of the array. The loader fills it.
@@ -50,7 +53,8 @@ pub const UNUSUAL: Continuation = Continuation { array: "UNUSUAL", program: "obs
 /// TC: the segments of a super-packet that generic XDP counted as one packet.
 pub const SEGMENTS: Continuation = Continuation { array: "SEGMENTS", program: "add_segments" };
 /// XDP: packets that are not plain.
-pub const UNUSUAL_XDP: Continuation = Continuation { array: "UNUSUAL_XDP", program: "observe_unusual_xdp" };
+pub const UNUSUAL_XDP: Continuation =
+    Continuation { array: "UNUSUAL_XDP", program: "observe_unusual_xdp" };
 /// XDP: packets in several buffers that are not plain.
 pub const UNUSUAL_XDP_FRAGS: Continuation =
     Continuation { array: "UNUSUAL_XDP_FRAGS", program: "observe_unusual_xdp_frags" };
@@ -95,7 +99,8 @@ pub const HASH_FACTORS: &str = "HASH_FACTORS";
 pub const RING_PRESSED: &str = "RING_PRESSED";
 /// `u32`: a [`Clock`](super::Clock).
 pub const CLOCK: &str = "CLOCK";
-/// `u32`: time for which the ports of a first IPv4 fragment are remembered, in ticks. IPv6 has twice the time.
+/// `u32`: time for which the ports of a first IPv4 fragment are remembered, in ticks. IPv6 has
+/// twice the time.
 pub const FRAGMENT_TICKS: &str = "FRAGMENT_TICKS";
 /// `u32`: length of the link header: 14 for Ethernet, 0 for interfaces that carry bare IP.
 pub const LINK_HEADER: &str = "LINK_HEADER";
@@ -105,12 +110,14 @@ pub const SHARED: &str = "SHARED";
 pub const LAYOUT: &str = "LAYOUT";
 /// [`DropReasons`](super::DropReasons) as words.
 pub const REASONS: &str = "REASONS";
-/// `[u8; DROP_VERDICTS]`: a [`Verdict`](super::Verdict) for each of the kernel's reasons, by its number.
+/// `[u8; DROP_VERDICTS]`: a [`Verdict`](super::Verdict) for each of the kernel's reasons, by its
+/// number.
 pub const VERDICTS: &str = "VERDICTS";
-/// `u32`: number of arguments of the tracepoint `kfree_skb`: 2 without a reason, 3 with one, 4 with the receiving
-/// socket.
+/// `u32`: number of arguments of the tracepoint `kfree_skb`: 2 without a reason, 3 with one, 4 with
+/// the receiving socket.
 pub const DROP_ARGUMENTS: &str = "DROP_ARGUMENTS";
-/// `u32`: mark by which the TC program behind XDP recognises packets that XDP has counted; 0 without XDP.
+/// `u32`: mark by which the TC program behind XDP recognises packets that XDP has counted; 0
+/// without XDP.
 pub const XDP_MARK: &str = "XDP_MARK";
 /// `u32`: not 0 if XDP sees super-packets without their segments: in generic mode.
 pub const XDP_GENERIC: &str = "XDP_GENERIC";

@@ -9,8 +9,8 @@ pub trait PacketBytes {
     /// The `N` bytes at `offset`; `None` if they cannot all be read.
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]>;
 
-    /// Returns `value`. In the kernel, the verifier loses its history: otherwise it verifies every path to a header of
-    /// a chain separately, and each header doubles their number.
+    /// Returns `value`. In the kernel, the verifier loses its history: otherwise it verifies every
+    /// path to a header of a chain separately, and each header doubles their number.
     #[inline(always)]
     fn forget(&self, value: u32) -> u32 {
         value
@@ -31,8 +31,8 @@ impl PacketBytes for [u8] {
     }
 }
 
-/// The `N` bytes at `offset`; `None` if they cannot all be read or reach beyond `end`, the end of the packet. Bytes
-/// after it are padding of the frame.
+/// The `N` bytes at `offset`; `None` if they cannot all be read or reach beyond `end`, the end of
+/// the packet. Bytes after it are padding of the frame.
 #[inline(always)]
 pub(super) fn within<const N: usize, B: PacketBytes + ?Sized>(
     bytes: &B,

@@ -10,7 +10,8 @@ pub struct Frame {
     pub len: u32,
     /// The layer below IP.
     pub link: Link,
-    /// Number of VLAN tags outside of its bytes: 1 if the kernel has moved the outer one to `skb->vlan_tci`.
+    /// Number of VLAN tags outside of its bytes: 1 if the kernel has moved the outer one to
+    /// `skb->vlan_tci`.
     pub tags_beside: u32,
     /// Segmentation of a GSO or GRO super-packet, whose IP header does not give its length.
     pub offload: Offload,
@@ -21,7 +22,8 @@ pub struct Frame {
 pub enum Link {
     /// An Ethernet header, with optional VLAN tags.
     Ethernet,
-    /// None: the interface carries bare IP of this EtherType (`skb->protocol`), as tun and WireGuard do.
+    /// None: the interface carries bare IP of this EtherType (`skb->protocol`), as tun and
+    /// WireGuard do.
     Bare(u16),
 }
 
@@ -36,7 +38,8 @@ pub struct Packet {
     pub destination: [u64; 2],
     /// Source port in network byte order; type and code for ICMP and ICMPv6; otherwise 0.
     pub source_port_be: u16,
-    /// Destination port in network byte order; for ICMP and ICMPv6 not 0 if type and code were read; otherwise 0.
+    /// Destination port in network byte order; for ICMP and ICMPv6 not 0 if type and code were
+    /// read; otherwise 0.
     pub destination_port_be: u16,
     /// IANA protocol number of the transport header.
     pub protocol: u8,
@@ -46,7 +49,8 @@ pub struct Packet {
     pub headers: u32,
     /// Packets and bytes as on the wire.
     pub wire: Wire,
-    /// The difference between `wire` and one packet with the bytes of the frame: not 0 for super-packets only.
+    /// The difference between `wire` and one packet with the bytes of the frame: not 0 for
+    /// super-packets only.
     pub beyond_frame: Wire,
     /// Its place in a fragmented packet.
     pub fragment: Fragment,
@@ -56,14 +60,14 @@ pub struct Packet {
 
 /// Position of a packet in a fragmented one.
 ///
-/// Not an enum with data: for the undefined bytes of an enum the compiler reads registers that were never written,
-/// which the verifier refuses.
+/// Not an enum with data: for the undefined bytes of an enum the compiler reads registers that were
+/// never written, which the verifier refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fragment {
     /// First, later, or not fragmented.
     pub part: Part,
-    /// Identification, the same in all fragments of a packet and unique between two addresses; for IPv4 it includes the
-    /// protocol. 0 for a whole packet.
+    /// Identification, the same in all fragments of a packet and unique between two addresses; for
+    /// IPv4 it includes the protocol. 0 for a whole packet.
     pub id: u32,
 }
 

@@ -19,7 +19,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     l3: u32,
     extent: Extent,
 ) -> Result<Network, Unreadable> {
-    let header = bytes.at::<{ MIN_HEADER as usize }>(l3).ok_or(Unreadable::Lost(LossReason::IpTruncated))?;
+    let header =
+        bytes.at::<{ MIN_HEADER as usize }>(l3).ok_or(Unreadable::Lost(LossReason::IpTruncated))?;
     let [version_and_length] = field(header, 0);
     if version_and_length >> 4 != 4 {
         return Err(Unreadable::Lost(LossReason::IpVersion));
@@ -30,7 +31,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     }
     let total_len = u32::from(u16::from_be_bytes(field(header, 2)));
     let claimed = match total_len {
-        // A super-packet beyond 64 KiB (BIG TCP, kernel commit b1a78b9b9886), also in captures without GSO data.
+        // A super-packet beyond 64 KiB (BIG TCP, kernel commit b1a78b9b9886), also in captures
+        // without GSO data.
         0 => None,
         total_len if total_len < header_len => {
             return Err(Unreadable::Lost(LossReason::IpTotalLength));
@@ -42,8 +44,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     let mut fragment = Fragment::default();
     let mut note = None;
     if flags_and_offset & (MORE | OFFSET) != 0 {
-        // The identification is unique between two addresses for one protocol (RFC 791, 3.2), so the protocol is
-        // included.
+        // The identification is unique between two addresses for one protocol (RFC 791, 3.2), so
+        // the protocol is included.
         let id = u32::from(protocol) << 16 | u32::from(u16::from_be_bytes(field(header, 4)));
         fragment = Fragment { part: Part::First, id };
         if flags_and_offset & OFFSET != 0 {

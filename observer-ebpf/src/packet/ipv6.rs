@@ -24,7 +24,8 @@ const OFFSET: u16 = 0xfff8;
 /// "More fragments" follow.
 const MORE: u16 = 1;
 
-/// Number of extension headers that are followed. RFC 8200 names six kinds, one of which may occur twice.
+/// Number of extension headers that are followed. RFC 8200 names six kinds, one of which may occur
+/// twice.
 pub const MAX_EXTENSION_HEADERS: u32 = 8;
 
 #[inline(always)]
@@ -33,7 +34,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     l3: u32,
     extent: Extent,
 ) -> Result<Network, Unreadable> {
-    let header = bytes.at::<{ HEADER as usize }>(l3).ok_or(Unreadable::Lost(LossReason::IpTruncated))?;
+    let header =
+        bytes.at::<{ HEADER as usize }>(l3).ok_or(Unreadable::Lost(LossReason::IpTruncated))?;
     let [version_and_class] = field(header, 0);
     if version_and_class >> 4 != 6 {
         return Err(Unreadable::Lost(LossReason::IpVersion));
@@ -41,8 +43,9 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     let payload_len = u32::from(u16::from_be_bytes(field(header, 4)));
     let [next] = field(header, 6);
     let claimed = match payload_len {
-        // A jumbogram (RFC 2675), a super-packet beyond 64 KiB (BIG TCP), or a packet captured before segmentation: as
-        // for IPv4, only the frame gives the length. Without a next header the packet is empty.
+        // A jumbogram (RFC 2675), a super-packet beyond 64 KiB (BIG TCP), or a packet captured
+        // before segmentation: as for IPv4, only the frame gives the length. Without a next header
+        // the packet is empty.
         0 if next != NO_NEXT_HEADER => None,
         payload_len => Some(HEADER + payload_len),
     };
@@ -65,7 +68,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(
     Ok(network)
 }
 
-/// True for headers whose first byte is the next header's protocol. ESP encrypts the rest, so it ends the chain.
+/// True for headers whose first byte is the next header's protocol. ESP encrypts the rest, so it
+/// ends the chain.
 #[inline(always)]
 const fn is_extension(protocol: u8) -> bool {
     matches!(
@@ -111,7 +115,8 @@ fn walk<B: PacketBytes + ?Sized>(bytes: &B, network: &mut Network, l3: u32) {
                 *note = Some(Note::LaterFragment);
                 return;
             }
-            // A fragment with offset 0 and no more fragments is whole: an atomic fragment (RFC 6946).
+            // A fragment with offset 0 and no more fragments is whole: an atomic fragment (RFC
+            // 6946).
             if offset_and_more & MORE != 0 {
                 *fragment = Fragment { part: Part::First, id };
             }

@@ -1,10 +1,11 @@
 //! The packet parser, generic over the source of bytes.
 //!
-//! Owns: finding a frame's flow. In: bytes behind [`PacketBytes`], and the kernel's metadata of the frame ([`Frame`]).
-//! Out: a [`Packet`] to account, or a [`Skip`] to count. It never guesses: unreadable parts are reported.
+//! Owns: finding a frame's flow. In: bytes behind [`PacketBytes`], and the kernel's metadata of the
+//! frame ([`Frame`]). Out: a [`Packet`] to account, or a [`Skip`] to count. It never guesses:
+//! unreadable parts are reported.
 //!
-//! Every read is bounded and nothing is allocated, so that the kernel's verifier accepts the same code that the unit
-//! tests and the fuzzer run.
+//! Every read is bounded and nothing is allocated, so that the kernel's verifier accepts the same
+//! code that the unit tests and the fuzzer run.
 
 mod bytes;
 mod ethernet;
@@ -26,8 +27,8 @@ use crate::abi::{NonIpKind, Note};
 use network::{Extent, Network, Unreadable};
 use tunnel::Tunnel;
 
-/// Parses a plain frame: Ethernet, a whole IP packet, no chains of headers, no super-packet. Nearly every packet is
-/// plain, and this path is short. [`parse`] handles all others.
+/// Parses a plain frame: Ethernet, a whole IP packet, no chains of headers, no super-packet. Nearly
+/// every packet is plain, and this path is short. [`parse`] handles all others.
 #[inline(always)]
 pub fn parse_plain<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Option<Packet> {
     if frame.offload.size != 0 || frame.link != Link::Ethernet {
@@ -35,7 +36,9 @@ pub fn parse_plain<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Option<P
     }
     let offload = Offload { size: 0, segments: 0 };
     let plain = Frame { len: frame.len, link: Link::Ethernet, tags_beside: 0, offload };
-    parse(bytes, plain).ok().filter(|packet| packet.note.is_none() && packet.fragment.part == Part::Whole)
+    parse(bytes, plain)
+        .ok()
+        .filter(|packet| packet.note.is_none() && packet.fragment.part == Part::Whole)
 }
 
 /// Parses a frame.
@@ -83,7 +86,8 @@ fn network<B: PacketBytes + ?Sized>(bytes: &B, frame: Frame) -> Result<(Network,
     };
     let l3 = bytes.forget(l3);
     let lost = |reason| Skip::Lost(reason, frame.offload.unparsed(frame.len.saturating_sub(l3)));
-    let extent = Extent { behind_link: frame.len.wrapping_sub(l3), is_super: frame.offload.size != 0 };
+    let extent =
+        Extent { behind_link: frame.len.wrapping_sub(l3), is_super: frame.offload.size != 0 };
     let network = match ether_type {
         ethernet::IPV4 => ipv4::read(bytes, l3, extent),
         ethernet::IPV6 => ipv6::read(bytes, l3, extent),
@@ -108,13 +112,15 @@ pub struct Layout {
     pub payload: u32,
 }
 
-/// Offsets of the headers of a packet that [`parse`] accepts. For readers in user space that need further fields.
+/// Offsets of the headers of a packet that [`parse`] accepts. For readers in user space that need
+/// further fields.
 pub fn layout(bytes: &[u8], link: Link) -> Option<Layout> {
     let (ether_type, l3) = match link {
         Link::Ethernet => ethernet::payload(bytes, 0, 0).ok()?,
         Link::Bare(ether_type) => (ether_type, 0),
     };
-    // The header's length is ignored: a super-packet has another one, and a capture may have truncated the packet.
+    // The header's length is ignored: a super-packet has another one, and a capture may have
+    // truncated the packet.
     let extent = Extent { behind_link: (bytes.len() as u32).saturating_sub(l3), is_super: true };
     let network = match ether_type {
         ethernet::IPV4 => ipv4::read(bytes, l3, extent),
@@ -123,14 +129,16 @@ pub fn layout(bytes: &[u8], link: Link) -> Option<Layout> {
     };
     let network = network.ok()?;
     let payload = match network.note {
-        None => transport::read(bytes, network.protocol, network.transport, l3 + network.l3_bytes).end,
+        None => {
+            transport::read(bytes, network.protocol, network.transport, l3 + network.l3_bytes).end
+        }
         Some(_) => network.transport,
     };
     Some(Layout { network: l3, transport: network.transport, payload })
 }
 
-/// Offset of the end of the headers that each segment of a super-packet in a tunnel repeats; `None` outside of tunnels,
-/// or if [`parse`] cannot read the tunnel. For estimates of the segments' size.
+/// Offset of the end of the headers that each segment of a super-packet in a tunnel repeats; `None`
+/// outside of tunnels, or if [`parse`] cannot read the tunnel. For estimates of the segments' size.
 pub fn end_in_tunnel(bytes: &[u8], frame: Frame) -> Option<u32> {
     let outer = network(bytes, frame).ok()?;
     match tunnel::look(bytes, (&outer.0, outer.1), frame.offload.size) {

@@ -28,7 +28,8 @@ impl Network {
             _ => Family::V6,
         };
         self.source = [bytes.forget_long(self.source[0]), bytes.forget_long(self.source[1])];
-        self.destination = [bytes.forget_long(self.destination[0]), bytes.forget_long(self.destination[1])];
+        self.destination =
+            [bytes.forget_long(self.destination[0]), bytes.forget_long(self.destination[1])];
         self.protocol = bytes.forget(self.protocol.into()) as u8;
         self.transport = bytes.forget(self.transport);
         self.l3_bytes = bytes.forget(self.l3_bytes);
@@ -45,11 +46,13 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    /// Bytes of layer 3. `claimed` is the length in the IP header, or [`None`] if only the frame gives it.
+    /// Bytes of layer 3. `claimed` is the length in the IP header, or [`None`] if only the frame
+    /// gives it.
     #[inline(always)]
     pub(super) fn l3_bytes(self, claimed: Option<u32>) -> Result<u32, Unreadable> {
         match claimed {
-            // A packet shorter than the frame has Ethernet padding. One longer than the frame is refused by the stack.
+            // A packet shorter than the frame has Ethernet padding. One longer than the frame is
+            // refused by the stack.
             Some(claimed) if !self.is_super => {
                 if claimed > self.behind_link {
                     return Err(Unreadable::Lost(LossReason::IpTotalLength));

@@ -1,9 +1,11 @@
 //! Packets and bytes of a GSO or GRO super-packet, as on the wire.
 
-/// Segmentation of a socket buffer, by its `gso_size` and `gso_segs`. Both are 0 for an ordinary packet.
+/// Segmentation of a socket buffer, by its `gso_size` and `gso_segs`. Both are 0 for an ordinary
+/// packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offload {
-    /// Payload bytes per segment; 0 for an ordinary packet; 0xffff if the segments differ in size (SCTP).
+    /// Payload bytes per segment; 0 for an ordinary packet; 0xffff if the segments differ in size
+    /// (SCTP).
     pub size: u32,
     /// Number of segments; 0 if a driver or a tap leaves it to be computed.
     pub segments: u32,
@@ -23,11 +25,15 @@ impl Wire {
     #[inline(always)]
     #[must_use]
     pub const fn beyond(self, l3_bytes: u32) -> Self {
-        Self { packets: self.packets.saturating_sub(1), bytes: self.bytes.saturating_sub(l3_bytes as u64) }
+        Self {
+            packets: self.packets.saturating_sub(1),
+            bytes: self.bytes.saturating_sub(l3_bytes as u64),
+        }
     }
 }
 
-/// `gso_size` of a packet whose segments are its fragments (`GSO_BY_FRAGS`, kernel commit 3953c46c3ac7).
+/// `gso_size` of a packet whose segments are its fragments (`GSO_BY_FRAGS`, kernel commit
+/// 3953c46c3ac7).
 pub(super) const BY_FRAGMENTS: u32 = 0xffff;
 
 impl Offload {
@@ -38,7 +44,9 @@ impl Offload {
             return Wire { packets: 1, bytes: u64::from(l3_bytes) };
         }
         let packets = match self.segments {
-            0 if self.size != BY_FRAGMENTS => l3_bytes.saturating_sub(headers).div_ceil(self.size).max(1),
+            0 if self.size != BY_FRAGMENTS => {
+                l3_bytes.saturating_sub(headers).div_ceil(self.size).max(1)
+            }
             segments => segments.max(1),
         };
         Wire { packets, bytes: u64::from(l3_bytes) + u64::from(packets - 1) * u64::from(headers) }

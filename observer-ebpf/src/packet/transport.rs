@@ -16,8 +16,8 @@ pub(super) struct Transport {
     pub(super) source_port_be: u16,
     pub(super) destination_port_be: u16,
     pub(super) tcp_flags: u8,
-    /// Offset of the end of the headers in the frame, inner headers of a tunnel included: each segment of a
-    /// super-packet repeats all of them.
+    /// Offset of the end of the headers in the frame, inner headers of a tunnel included: each
+    /// segment of a super-packet repeats all of them.
     pub(super) end: u32,
     pub(super) note: Option<Note>,
 }
@@ -47,7 +47,12 @@ impl Transport {
 
 /// Reads the header of `protocol` at `offset`, in a packet that ends at `end`.
 #[inline(always)]
-pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32, end: u32) -> Transport {
+pub(super) fn read<B: PacketBytes + ?Sized>(
+    bytes: &B,
+    protocol: u8,
+    offset: u32,
+    end: u32,
+) -> Transport {
     match protocol {
         TCP => {
             let Some(header) = within::<14, B>(bytes, offset, end) else {
@@ -69,7 +74,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32
             let Some(header) = within::<2, B>(bytes, offset, end) else {
                 return Transport::unread(offset, Note::TransportTruncated);
             };
-            // The destination port marks that the source port is set: type 0, code 0 is an echo reply.
+            // The destination port marks that the source port is set: type 0, code 0 is an echo
+            // reply.
             Transport {
                 source_port_be: u16::from_ne_bytes(*header),
                 destination_port_be: 1,
@@ -80,7 +86,8 @@ pub(super) fn read<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, offset: u32
     }
 }
 
-/// Reads the two ports at the beginning of TCP, UDP, UDP-Lite, DCCP and SCTP, of a header of `len` bytes.
+/// Reads the two ports at the beginning of TCP, UDP, UDP-Lite, DCCP and SCTP, of a header of `len`
+/// bytes.
 ///
 /// A header that is truncated behind its ports still has them.
 #[inline(always)]

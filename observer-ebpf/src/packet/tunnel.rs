@@ -1,7 +1,9 @@
-//! Super-packets in a tunnel: the kernel repeats the inner headers in every segment (`skb_udp_tunnel_segment`,
-//! `gre_gso_segment`, `ipip_gso_segment`; counted so by `qdisc_pkt_len_init`).
+//! Super-packets in a tunnel: the kernel repeats the inner headers in every segment
+//! (`skb_udp_tunnel_segment`, `gre_gso_segment`, `ipip_gso_segment`; counted so by
+//! `qdisc_pkt_len_init`).
 //!
-//! A socket buffer has offsets for the headers of one tunnel only, so a super-packet is never in two.
+//! A socket buffer has offsets for the headers of one tunnel only, so a super-packet is never in
+//! two.
 
 use super::{
     bytes::{PacketBytes, field, within},
@@ -32,8 +34,8 @@ const ETHERNET: u16 = 0x6558;
 const UDP_HEADER: u32 = 8;
 const VXLAN_HEADER: u32 = 8;
 
-/// The headers that a super-packet in a tunnel repeats in each segment beyond its outer headers. An integer, so that
-/// for the verifier all paths to a value are equal.
+/// The headers that a super-packet in a tunnel repeats in each segment beyond its outer headers. An
+/// integer, so that for the verifier all paths to a value are equal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tunnel(u32);
 
@@ -51,14 +53,24 @@ impl Tunnel {
 
 /// Finds the tunnel of a super-packet with segments of `size` bytes.
 #[inline(always)]
-pub(super) fn look<B: PacketBytes + ?Sized>(bytes: &B, (outer, l3): (&Network, u32), size: u32) -> Tunnel {
+pub(super) fn look<B: PacketBytes + ?Sized>(
+    bytes: &B,
+    (outer, l3): (&Network, u32),
+    size: u32,
+) -> Tunnel {
     let tunnel = inside(bytes, outer.protocol, (outer.transport, l3 + outer.l3_bytes), size);
     Tunnel(bytes.forget(tunnel.0))
 }
 
-/// Finds the tunnel behind the transport header of `protocol`, at `begin`, of a packet that ends at `end`.
+/// Finds the tunnel behind the transport header of `protocol`, at `begin`, of a packet that ends at
+/// `end`.
 #[inline(always)]
-fn inside<B: PacketBytes + ?Sized>(bytes: &B, protocol: u8, (begin, end): (u32, u32), size: u32) -> Tunnel {
+fn inside<B: PacketBytes + ?Sized>(
+    bytes: &B,
+    protocol: u8,
+    (begin, end): (u32, u32),
+    size: u32,
+) -> Tunnel {
     let inside = match protocol {
         IP_IN_IP => Some((ethernet::IPV4, begin)),
         IPV6 => Some((ethernet::IPV6, begin)),
@@ -94,8 +106,9 @@ fn gre<B: PacketBytes + ?Sized>(bytes: &B, begin: u32, end: u32) -> Option<(u16,
     const OTHER: u16 = 0x4007;
     let header = within::<4, B>(bytes, begin, end)?;
     let flags = u16::from_be_bytes(field(header, 0));
-    let options =
-        u32::from(flags & CHECKSUM != 0) + u32::from(flags & KEY != 0) + u32::from(flags & SEQUENCE != 0);
+    let options = u32::from(flags & CHECKSUM != 0)
+        + u32::from(flags & KEY != 0)
+        + u32::from(flags & SEQUENCE != 0);
     let ether_type = u16::from_be_bytes(field(header, 2));
     (flags & OTHER == 0).then_some((ether_type, begin + 4 + options * 4))
 }
@@ -110,7 +123,8 @@ fn geneve<B: PacketBytes + ?Sized>(bytes: &B, begin: u32, end: u32) -> Option<(u
     (version_and_options >> 6 == 0).then_some((ether_type, begin + 8 + options))
 }
 
-/// VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe, 3.1: VXLAN with an optional protocol of the inner packet in its header.
+/// VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe, 3.1: VXLAN with an optional protocol of the inner packet
+/// in its header.
 #[inline(always)]
 fn vxlan_gpe<B: PacketBytes + ?Sized>(bytes: &B, begin: u32, end: u32) -> Option<(u16, u32)> {
     const NEXT_PROTOCOL: u8 = 0x04;
@@ -137,10 +151,17 @@ struct Inner {
 
 /// Headers of the inner packet of this EtherType at an offset; `None` if they cannot all be read.
 #[inline(always)]
-fn headers<B: PacketBytes + ?Sized>(bytes: &B, (ether_type, begin): (u16, u32), end: u32) -> Option<Inner> {
+fn headers<B: PacketBytes + ?Sized>(
+    bytes: &B,
+    (ether_type, begin): (u16, u32),
+    end: u32,
+) -> Option<Inner> {
     let (ether_type, begin) = (bytes.forget(ether_type.into()) as u16, bytes.forget(begin));
-    let (ether_type, l3) =
-        if ether_type == ETHERNET { ethernet::payload(bytes, begin, 0).ok()? } else { (ether_type, begin) };
+    let (ether_type, l3) = if ether_type == ETHERNET {
+        ethernet::payload(bytes, begin, 0).ok()?
+    } else {
+        (ether_type, begin)
+    };
     let extent = Extent { behind_link: end.checked_sub(l3)?, is_super: false };
     let network = match ether_type {
         ethernet::IPV4 => ipv4::read(bytes, l3, extent),
@@ -160,8 +181,8 @@ fn headers<B: PacketBytes + ?Sized>(bytes: &B, (ether_type, begin): (u16, u32), 
     Some(Inner { l3_bytes: network.l3_bytes, end: transport.end })
 }
 
-/// A reader that follows no chains: the kernel's own super-packets have no inner extension headers, and a second walk
-/// would multiply the verifier's work.
+/// A reader that follows no chains: the kernel's own super-packets have no inner extension headers,
+/// and a second walk would multiply the verifier's work.
 struct Short<'a, B: ?Sized>(&'a B);
 
 impl<B: PacketBytes + ?Sized> PacketBytes for Short<'_, B> {

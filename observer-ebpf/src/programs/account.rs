@@ -1,8 +1,8 @@
 //! The path of every packet: ledger, parser, flow cache.
 //!
-//! It has two programs. Each interface has a small one, quickly loaded for a new task, that handles plain packets,
-//! nearly all of them. For all others it makes a tail call into a program that is loaded once, and passes the packet's
-//! origin in a map.
+//! It has two programs. Each interface has a small one, quickly loaded for a new task, that handles
+//! plain packets, nearly all of them. For all others it makes a tail call into a program that is
+//! loaded once, and passes the packet's origin in a map.
 
 use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id, maps::ProgramArray};
 use aya_log_ebpf::debug;
@@ -56,8 +56,8 @@ impl Account {
         Some(Self { ledger, cpu, interface, direction, owner })
     }
 
-    /// The account of a frame that [`Self::go_on`] passed on, the buffer for its headers, and the length of its link
-    /// header.
+    /// The account of a frame that [`Self::go_on`] passed on, the buffer for its headers, and the
+    /// length of its link header.
     #[inline(always)]
     pub(super) fn handed_over() -> Option<(Self, *mut Headers, u32)> {
         let headers = HEADERS.get_ptr_mut(0)?;
@@ -74,8 +74,8 @@ impl Account {
 
     /// Makes a tail call into the shared program. Returns only if that program is missing.
     ///
-    /// The calling program must not call functions: before Linux 6.0, only x86 supports both (kernel commit
-    /// d4609a5d8c70).
+    /// The calling program must not call functions: before Linux 6.0, only x86 supports both
+    /// (kernel commit d4609a5d8c70).
     #[inline(always)]
     pub(super) fn go_on<C: EbpfContext>(&self, ctx: &C, program: &ProgramArray) {
         let Some(headers) = HEADERS.get_ptr_mut(0) else { return };
@@ -95,7 +95,10 @@ impl Account {
         self.ledger().copied += 1;
     }
 
-    #[expect(clippy::mut_from_ref, reason = "the map's value, of which this is the one user on this CPU")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the map's value, of which this is the one user on this CPU"
+    )]
     #[inline(always)]
     fn ledger(&self) -> &mut Ledger {
         // SAFETY: see `open`.
@@ -117,8 +120,12 @@ impl Account {
             Err(Skip::Lost(reason, wire)) => {
                 self.seen(wire);
                 self.lost(reason, wire);
-                // Only here: a log line becomes a function, and programs that make tail calls may have none.
-                debug!(self.ledger, "interface {}: packet lost, reason {}", self.interface, reason as u8);
+                // Only here: a log line becomes a function, and programs that make tail calls may
+                // have none.
+                debug!(
+                    self.ledger,
+                    "interface {}: packet lost, reason {}", self.interface, reason as u8
+                );
             }
             Err(Skip::Chain) => self.unreadable(frame),
         }

@@ -1,10 +1,12 @@
 //! The flow cache: per CPU, set-associative, in two halves.
 //!
-//! A row (one CPU's part of one half) has one writer, which runs with bottom halves off. The daemon reads and clears a
-//! row only when no program can be running on it. So there are no atomics and no locks.
+//! A row (one CPU's part of one half) has one writer, which runs with bottom halves off. The daemon
+//! reads and clears a row only when no program can be running on it. So there are no atomics and no
+//! locks.
 //!
-//! Interfaces share the rows and the ring. The last part of the ring is reserved for interfaces that have made no more
-//! entries than their share, so that a noisy interface costs others no records: entries that it evicts still have room.
+//! Interfaces share the rows and the ring. The last part of the ring is reserved for interfaces
+//! that have made no more entries than their share, so that a noisy interface costs others no
+//! records: entries that it evicts still have room.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
@@ -36,8 +38,8 @@ pub(super) struct Row {
 
 const WORDS: usize = size_of::<FlowSlot>() / 8;
 
-/// Adds to the flow `key` in `row`; returns true if it made an entry. `None` if a map is smaller than the loader
-/// claimed.
+/// Adds to the flow `key` in `row`; returns true if it made an entry. `None` if a map is smaller
+/// than the loader claimed.
 #[inline(always)]
 pub(super) fn add(key: &FlowKey, count: Count, row: Row, ledger: *mut Ledger) -> Option<bool> {
     let words = core::ptr::from_ref(key).cast::<u64>();
@@ -70,11 +72,19 @@ struct Place {
     now: u32,
 }
 
-/// Handles a miss: takes a free slot, or else one chosen by the hash, whose flow goes to the spill ring.
+/// Handles a miss: takes a free slot, or else one chosen by the hash, whose flow goes to the spill
+/// ring.
 ///
-/// Evicting the flow with the fewest packets would let old entries starve new ones, each evicted by the next.
+/// Evicting the flow with the fewest packets would let old entries starve new ones, each evicted by
+/// the next.
 #[inline(always)]
-fn insert(key: &FlowKey, count: Count, slots: *mut FlowSet, place: Place, ledger: *mut Ledger) -> Option<()> {
+fn insert(
+    key: &FlowKey,
+    count: Count,
+    slots: *mut FlowSet,
+    place: Place,
+    ledger: *mut Ledger,
+) -> Option<()> {
     let mut chosen = None;
     for way in 0..WAYS {
         // SAFETY: as in `add`.
@@ -113,7 +123,8 @@ fn insert(key: &FlowKey, count: Count, slots: *mut FlowSet, place: Place, ledger
     Some(())
 }
 
-/// Sends an entry to the daemon. If the ring is full, its counts become a loss of its own interface.
+/// Sends an entry to the daemon. If the ring is full, its counts become a loss of its own
+/// interface.
 #[inline(always)]
 fn spill(slot: &FlowSlot, ledger: *mut Ledger) {
     let is_pressed = SPILL.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(RING_PRESSED.load());
@@ -143,7 +154,9 @@ fn lose(slot: &FlowSlot) {
 fn has_had_its_share(slot: &FlowSlot) -> bool {
     match (ledger_of(slot), CONTROL.get(0)) {
         // SAFETY: a map value.
-        (Some(ledger), Some(control)) => unsafe { (*ledger).entries(slot.key.generation()) > control.share },
+        (Some(ledger), Some(control)) => unsafe {
+            (*ledger).entries(slot.key.generation()) > control.share
+        },
         _ => false,
     }
 }
@@ -156,14 +169,19 @@ fn ledger_of(slot: &FlowSlot) -> Option<*mut Ledger> {
     LEDGER.get_ptr_mut(ledger_index(slot.key.interface, slot.key.direction(), cpu))
 }
 
-/// Compares the word with ports, protocol, direction and interface first, because it differs most often.
+/// Compares the word with ports, protocol, direction and interface first, because it differs most
+/// often.
 #[inline(always)]
 fn same(a: &FlowKey, b: &FlowKey) -> bool {
     let (a, b) = (core::ptr::from_ref(a).cast::<u64>(), core::ptr::from_ref(b).cast::<u64>());
     // SAFETY: both are five words long.
     unsafe {
         *a.add(4) == *b.add(4)
-            && ((*a ^ *b) | (*a.add(1) ^ *b.add(1)) | (*a.add(2) ^ *b.add(2)) | (*a.add(3) ^ *b.add(3))) == 0
+            && ((*a ^ *b)
+                | (*a.add(1) ^ *b.add(1))
+                | (*a.add(2) ^ *b.add(2))
+                | (*a.add(3) ^ *b.add(3)))
+                == 0
     }
 }
 
@@ -173,7 +191,8 @@ fn split(packets_and_flags: u64) -> (u64, u64) {
     (packets_and_flags ^ packets, packets)
 }
 
-/// Updates the times for a packet. The kernel's clocks do not go back; packets of a capture may be out of order.
+/// Updates the times for a packet. The kernel's clocks do not go back; packets of a capture may be
+/// out of order.
 #[inline(always)]
 fn touch(slot: &mut FlowSlot, now: u32) {
     if !clock_is(Clock::Replay) {

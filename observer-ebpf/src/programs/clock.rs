@@ -1,7 +1,8 @@
 //! Packet times: the kernel's timer ticks.
 //!
-//! The JIT compiler makes it a load from memory (kernel commit 5576b991e9c1, Linux 5.6). The coarse clock has the same
-//! resolution, but needs a call of 12 ns, which was the most expensive part of the packet path.
+//! The JIT compiler makes it a load from memory (kernel commit 5576b991e9c1, Linux 5.6). The coarse
+//! clock has the same resolution, but needs a call of 12 ns, which was the most expensive part of
+//! the packet path.
 
 use aya_ebpf::{helpers::bpf_jiffies64, macros::classifier, programs::TcContext};
 use observer_ebpf::abi::Clock;

@@ -1,10 +1,11 @@
 //! Drops by the kernel before, behind and beside the hooks: the tracepoint `skb:kfree_skb`.
 //!
-//! It fires for every dropped buffer of the host. Buffers of unwatched interfaces leave after one lookup. For the
-//! others the reason is counted. Packets dropped by host policy are kept by flow, in halves like those of the flow
-//! cache. Incoming packets that did not reach their receiver, according to the reason ([`Verdict`]), are kept
-//! separately. Packets are dropped on any CPU with bottom halves on: so counts are added by atomics, and headers are
-//! copied to the stack instead of a buffer that an interrupt could overwrite.
+//! It fires for every dropped buffer of the host. Buffers of unwatched interfaces leave after one
+//! lookup. For the others the reason is counted. Packets dropped by host policy are kept by flow,
+//! in halves like those of the flow cache. Incoming packets that did not reach their receiver,
+//! according to the reason ([`Verdict`]), are kept separately. Packets are dropped on any CPU with
+//! bottom halves on: so counts are added by atomics, and headers are copied to the stack instead of
+//! a buffer that an interrupt could overwrite.
 
 use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
 
@@ -17,8 +18,9 @@ use aya_ebpf::{
 };
 use observer_ebpf::{
     abi::{
-        DROP_VERDICTS, Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, Family,
-        FlowKey, KernelLayout, Loss, LossReason, Note, UNKNOWN_REASON, Verdict, WatchKey,
+        DROP_VERDICTS, Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot,
+        DropState, Family, FlowKey, KernelLayout, Loss, LossReason, Note, UNKNOWN_REASON, Verdict,
+        WatchKey,
     },
     packet::{Frame, Link, Offload, Packet, PacketBytes, Part, Skip, Wire, parse},
 };
@@ -28,17 +30,19 @@ use super::{
     fragments,
     ledger::ledger_index,
     maps::{
-        CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER, UNDELIVERED_EVEN,
-        UNDELIVERED_ODD, WATCHED,
+        CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER,
+        UNDELIVERED_EVEN, UNDELIVERED_ODD, WATCHED,
     },
     settings::{DROP_ARGUMENTS, LAYOUT, REASONS, VERDICTS},
 };
 
-/// One word of a structure that the loader sets, by field name: `word!(LAYOUT, KernelLayout, skb_dev)`.
+/// One word of a structure that the loader sets, by field name: `word!(LAYOUT, KernelLayout,
+/// skb_dev)`.
 macro_rules! word {
     ($from:ident, $of:ident, $field:ident) => {{
         const AT: usize = core::mem::offset_of!($of, $field) / size_of::<u32>();
-        // SAFETY: in bounds; volatile, because the loader changes the value behind the compiler's back.
+        // SAFETY: in bounds; volatile, because the loader changes the value behind the compiler's
+        // back.
         unsafe { core::ptr::read_volatile((&raw const $from).cast::<u32>().add(AT)) }
     }};
 }
@@ -87,8 +91,8 @@ struct Cause {
 enum Policy {
     /// No host policy, and the hook may not have seen the packet.
     None,
-    /// No policy, behind the hook on ingress, and the receiver missed the packet: nobody listens, no route, an invalid
-    /// packet, a full queue.
+    /// No policy, behind the hook on ingress, and the receiver missed the packet: nobody listens,
+    /// no route, an invalid packet, a full queue.
     Undelivered,
     /// By policy, and the hook has counted the packet.
     Behind,
@@ -134,8 +138,9 @@ impl Cause {
     }
 }
 
-/// True if a socket has no filter of its own, so that its control group's filter dropped the packet. A socket's own
-/// filter belongs to the task, and a raw socket's filter drops copies of packets that are delivered.
+/// True if a socket has no filter of its own, so that its control group's filter dropped the
+/// packet. A socket's own filter belongs to the task, and a raw socket's filter drops copies of
+/// packets that are delivered.
 #[inline(always)]
 fn is_without_filter(socket: u64) -> bool {
     let socket = forget(socket);
@@ -156,16 +161,20 @@ impl Skb {
     #[inline(always)]
     fn at_device(&self, device: *const u8) -> (WatchKey, Direction) {
         let net: *const u8 = member(device, offset!(dev_net));
-        let place =
-            WatchKey { netns: member(net, offset!(net_inum)), ifindex: member(device, offset!(dev_ifindex)) };
-        // The incoming interface stays in the buffer, also while it is forwarded. A buffer made on this host has none.
+        let place = WatchKey {
+            netns: member(net, offset!(net_inum)),
+            ifindex: member(device, offset!(dev_ifindex)),
+        };
+        // The incoming interface stays in the buffer, also while it is forwarded. A buffer made on
+        // this host has none.
         let came_from: u32 = self.field(offset!(skb_iif));
-        let direction = if came_from == place.ifindex { Direction::Ingress } else { Direction::Egress };
+        let direction =
+            if came_from == place.ifindex { Direction::Ingress } else { Direction::Egress };
         (place, direction)
     }
 
-    /// The place of a buffer between devices. On egress its route has the device it will leave by; on ingress TCP has
-    /// cleared its device.
+    /// The place of a buffer between devices. On egress its route has the device it will leave by;
+    /// on ingress TCP has cleared its device.
     #[inline(always)]
     fn without_device(&self, receiver: u64) -> Option<(WatchKey, Direction)> {
         let came_from: u32 = self.field(offset!(skb_iif));
@@ -196,7 +205,8 @@ impl Skb {
         let cause = forget(cause);
         let head: u64 = self.field(offset!(skb_head));
         let network = u64::from(self.field::<u16>(offset!(skb_network_header)));
-        let (len, paged): (u32, u32) = (self.field(offset!(skb_len)), self.field(offset!(skb_data_len)));
+        let (len, paged): (u32, u32) =
+            (self.field(offset!(skb_len)), self.field(offset!(skb_data_len)));
         // The data may begin at the link header, at the network header or behind it.
         let behind = (self.field::<u64>(offset!(skb_data)).wrapping_sub(head + network)) as u32;
         let len = len.wrapping_add(behind);
@@ -206,7 +216,8 @@ impl Skb {
             room: UnsafeCell::new(MaybeUninit::uninit()),
         };
         let protocol = u16::from_be(self.field(offset!(skb_protocol)));
-        let frame = Frame { len, link: Link::Bare(protocol), tags_beside: 0, offload: self.offload(head) };
+        let frame =
+            Frame { len, link: Link::Bare(protocol), tags_beside: 0, offload: self.offload(head) };
         let parsed = parse(&headers, frame);
         let wire = match &parsed {
             Ok(packet)
@@ -221,8 +232,12 @@ impl Skb {
             Err(Skip::NonIp(_) | Skip::Chain) => Wire { packets: 1, bytes: u64::from(len) },
         };
 
-        let key =
-            DropCountKey { interface, direction: cause.direction as u8, reserved: 0, reason: cause.reason };
+        let key = DropCountKey {
+            interface,
+            direction: cause.direction as u8,
+            reserved: 0,
+            reason: cause.reason,
+        };
         let first = DropCount { packets: wire.packets.into(), bytes: wire.bytes };
         // SAFETY: map values.
         unsafe {
@@ -243,9 +258,12 @@ impl Skb {
             Ok(packet) if is_expected(&packet, cause.verdict) => return None,
             Ok(mut packet) => {
                 fragments::resolve(&mut packet, interface, cause.direction);
-                // A header that ends at the end of the buffer's linear part continues in another part, which cannot be
-                // read.
-                let cut = matches!(packet.note, Some(Note::TransportTruncated | Note::ExtensionTruncated));
+                // A header that ends at the end of the buffer's linear part continues in another
+                // part, which cannot be read.
+                let cut = matches!(
+                    packet.note,
+                    Some(Note::TransportTruncated | Note::ExtensionTruncated)
+                );
                 if cut && paged != 0 {
                     Booked::Unread
                 } else if book(&packet, wire, interface, &cause, state).is_some() {
@@ -261,13 +279,13 @@ impl Skb {
         account(booked, wire, interface, &cause, state)
     }
 
-    /// Packets and bytes of a reassembled packet: the fragments that the hook has counted. `None` for a packet that was
-    /// not fragmented.
+    /// Packets and bytes of a reassembled packet: the fragments that the hook has counted. `None`
+    /// for a packet that was not fragmented.
     ///
-    /// The size of its largest fragment is in the control block while the IP layer uses it: for a packet with a route,
-    /// or one longer than the interface could have received. Senders make all fragments but the last of that size, and
-    /// then the number of fragments follows from it. Otherwise there were more, and the daemon finds the headers of the
-    /// others.
+    /// The size of its largest fragment is in the control block while the IP layer uses it: for a
+    /// packet with a route, or one longer than the interface could have received. Senders make all
+    /// fragments but the last of that size, and then the number of fragments follows from it.
+    /// Otherwise there were more, and the daemon finds the headers of the others.
     #[inline(always)]
     fn fragments(&self, headers: &Headers, whole: Wire, cause: &Cause) -> Option<Wire> {
         const IPV6_HEADER: u32 = 40;
@@ -323,7 +341,8 @@ fn verdict(reason: u32) -> u8 {
     if reason as usize >= DROP_VERDICTS {
         return 0;
     }
-    // SAFETY: within the array; volatile, because the loader changes the value behind the compiler's back.
+    // SAFETY: within the array; volatile, because the loader changes the value behind the
+    // compiler's back.
     unsafe { (&raw const VERDICTS).cast::<u8>().add(reason as usize).read_volatile() }
 }
 
@@ -355,7 +374,13 @@ enum Booked {
 
 /// Adds to the flow's entry in the active half.
 #[inline(always)]
-fn book(packet: &Packet, wire: Wire, interface: u16, cause: &Cause, state: *mut DropState) -> Option<()> {
+fn book(
+    packet: &Packet,
+    wire: Wire,
+    interface: u16,
+    cause: &Cause,
+    state: *mut DropState,
+) -> Option<()> {
     let generation = CONTROL.get(0)?.generation;
     let rejected = cause.policy != Policy::Undelivered;
     let key = DropKey {
@@ -391,10 +416,16 @@ fn book(packet: &Packet, wire: Wire, interface: u16, cause: &Cause, state: *mut 
     Some(())
 }
 
-/// Keeps the ledger complete: packets that never reached the hook have their own counts, and unreadable ones are
-/// counted too.
+/// Keeps the ledger complete: packets that never reached the hook have their own counts, and
+/// unreadable ones are counted too.
 #[inline(always)]
-fn account(booked: Booked, wire: Wire, interface: u16, cause: &Cause, state: *mut DropState) -> Option<()> {
+fn account(
+    booked: Booked,
+    wire: Wire,
+    interface: u16,
+    cause: &Cause,
+    state: *mut DropState,
+) -> Option<()> {
     if cause.policy == Policy::Undelivered {
         if booked != Booked::Yes {
             // SAFETY: a map value.
@@ -446,8 +477,8 @@ impl PacketBytes for Headers {
             return None;
         }
         let room = self.room.get().cast::<u8>();
-        // SAFETY: the room is long enough, and no reference to it is used after the next call; the helper fails where
-        // the address is not mapped.
+        // SAFETY: the room is long enough, and no reference to it is used after the next call; the
+        // helper fails where the address is not mapped.
         unsafe {
             let from = (self.start + u64::from(offset)) as *const _;
             if bpf_probe_read_kernel(room.cast(), N as u32, from) != 0 {
@@ -468,8 +499,9 @@ impl PacketBytes for Headers {
     }
 }
 
-/// Returns `value` without type and history for the verifier, because it comes from a helper. The helper's result is
-/// not checked, because each outcome would be verified separately; on the stack it does not fail.
+/// Returns `value` without type and history for the verifier, because it comes from a helper. The
+/// helper's result is not checked, because each outcome would be verified separately; on the stack
+/// it does not fail.
 #[inline(always)]
 fn forget<T: Copy>(value: T) -> T {
     let mut forgotten = MaybeUninit::<T>::uninit();
@@ -481,7 +513,8 @@ fn forget<T: Copy>(value: T) -> T {
     }
 }
 
-/// A field of a structure whose type the verifier knows. It checks the offset; a load from a stale address gives 0.
+/// A field of a structure whose type the verifier knows. It checks the offset; a load from a stale
+/// address gives 0.
 #[inline(always)]
 fn member<T: Copy>(of: *const u8, offset: u32) -> T {
     // SAFETY: as described.
@@ -494,8 +527,11 @@ fn read<T: Copy>(address: u64) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: room for the value; the helper fails where the address is not mapped.
     unsafe {
-        let failed =
-            bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _) != 0;
+        let failed = bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            address as *const _,
+        ) != 0;
         if failed { None } else { Some(value.assume_init()) }
     }
 }
@@ -523,7 +559,8 @@ unsafe fn add_wire(to: *mut Loss, wire: Wire) {
     }
 }
 
-/// Adds atomically. Core's atomics for this target return the old value, which old kernels do not support.
+/// Adds atomically. Core's atomics for this target return the old value, which old kernels do not
+/// support.
 #[inline(always)]
 unsafe fn add(to: *mut u64, value: u64) {
     // SAFETY: the caller's: an aligned word of a map's value.

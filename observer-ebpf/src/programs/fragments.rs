@@ -1,11 +1,13 @@
 //! Ports of fragmented packets.
 //!
-//! Only the first fragment has a transport header. Its ports are remembered as long as the kernel waits for the other
-//! fragments: 30 s for IPv4 (`net.ipv4.ipfrag_time`), 60 s for IPv6 (RFC 8200, 4.5).
+//! Only the first fragment has a transport header. Its ports are remembered as long as the kernel
+//! waits for the other fragments: 30 s for IPv4 (`net.ipv4.ipfrag_time`), 60 s for IPv6 (RFC 8200,
+//! 4.5).
 //!
-//! The table is bounded and shared by all CPUs without a lock. A hash selects a set of four entries; a new entry
-//! replaces the oldest. An entry is two words, each written atomically and each with bits of the hash, so that words
-//! written by two CPUs at once are not taken for one entry.
+//! The table is bounded and shared by all CPUs without a lock. A hash selects a set of four
+//! entries; a new entry replaces the oldest. An entry is two words, each written atomically and
+//! each with bits of the hash, so that words written by two CPUs at once are not taken for one
+//! entry.
 
 use observer_ebpf::{
     abi::{Direction, FRAGMENT_SETS, FRAGMENT_WAYS, Family, Fragments},
@@ -26,7 +28,8 @@ const CHECK_SHIFT: u32 = 32;
 /// Bits of the hash that select a set.
 const SET_BITS: u32 = FRAGMENT_SETS.ilog2();
 
-/// Remembers the ports of a first fragment; gives a later fragment those of its first, if that was seen.
+/// Remembers the ports of a first fragment; gives a later fragment those of its first, if that was
+/// seen.
 #[inline(always)]
 pub(super) fn resolve(packet: &mut Packet, interface: u16, direction: Direction) {
     let Fragment { part, id } = packet.fragment;
@@ -79,12 +82,14 @@ fn recall(packet: &mut Packet, place: &Place, set: *const Fragments) {
     for way in 0..FRAGMENT_WAYS {
         // SAFETY: a map value; `way` is within it.
         let [first, second] = unsafe { (&raw const (*set)[way]).read_volatile() };
-        // Packets of a capture may be out of order: a first fragment may be later than the fragment that follows it.
+        // Packets of a capture may be out of order: a first fragment may be later than the fragment
+        // that follows it.
         let is_in_time = now.wrapping_sub(second as u32).wrapping_add(limit) <= 2 * limit;
         if first >> TAG_SHIFT == place.tag && second >> CHECK_SHIFT == place.check && is_in_time {
             packet.source_port_be = (first >> 16) as u16;
             packet.destination_port_be = first as u16;
-            // For IPv6, the first fragment has the protocol; a later one may name an extension header.
+            // For IPv6, the first fragment has the protocol; a later one may name an extension
+            // header.
             packet.protocol = (first >> PROTOCOL_SHIFT) as u8;
             packet.note = None;
             return;

@@ -1,12 +1,13 @@
-//! The maps. Sizes here are placeholders: the loader sets `max_entries` from `--flow-memory` and the number of CPUs.
+//! The maps. Sizes here are placeholders: the loader sets `max_entries` from `--flow-memory` and
+//! the number of CPUs.
 
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use observer_ebpf::abi::{
-    Control, DropCount, DropCountKey, DropKey, DropSlot, DropState, FRAGMENT_SETS, FlowKey, FlowSet,
-    Fragments, Ledger, Replay, WatchKey,
+    Control, DropCount, DropCountKey, DropKey, DropSlot, DropState, FRAGMENT_SETS, FlowKey,
+    FlowSet, Fragments, Ledger, Replay, WatchKey,
 };
 
 /// `BPF_F_MMAPABLE` (Linux 5.5): the daemon reads the map without system calls.

@@ -1,7 +1,8 @@
-//! The owner of a flow on an interface that the tasks of a host share: the control group of the sending socket.
+//! The owner of a flow on an interface that the tasks of a host share: the control group of the
+//! sending socket.
 //!
-//! Used on the host's own interfaces only. Incoming packets have no socket yet; the daemon derives their owner from the
-//! flow of the replies.
+//! Used on the host's own interfaces only. Incoming packets have no socket yet; the daemon derives
+//! their owner from the flow of the replies.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_cgroup_id};
 use observer_ebpf::abi::{Direction, FlowKey};
@@ -11,7 +12,8 @@ use super::{maps::OWNERS, settings::SHARED};
 /// The root control group, which belongs to no task.
 pub(super) const ROOT: u64 = 1;
 
-/// The control group (version 2) of the sending socket; 0 if this load does not need it, or without a socket.
+/// The control group (version 2) of the sending socket; 0 if this load does not need it, or without
+/// a socket.
 #[inline(always)]
 pub(super) fn of(skb: *mut __sk_buff, direction: Direction) -> u64 {
     match direction {

@@ -1,4 +1,5 @@
-//! Constants that the loader sets before the verifier sees the program. See `abi::names` for their meaning.
+//! Constants that the loader sets before the verifier sees the program. See `abi::names` for their
+//! meaning.
 
 use aya_ebpf::Global;
 use observer_ebpf::{
@@ -57,6 +58,9 @@ pub(super) fn interface() -> u16 {
 /// The hash of five words with the factors of this load.
 #[inline(always)]
 pub(super) fn hash(word: impl Fn(usize) -> u64) -> u64 {
-    // SAFETY: the factor is within the array; volatile, because the loader changes the value behind the compiler's back.
-    keyed(word, |factor| unsafe { (&raw const HASH_FACTORS).cast::<u64>().add(factor).read_volatile() })
+    // SAFETY: the factor is within the array; volatile, because the loader changes the value behind
+    // the compiler's back.
+    keyed(word, |factor| unsafe {
+        (&raw const HASH_FACTORS).cast::<u64>().add(factor).read_volatile()
+    })
 }

@@ -1,4 +1,5 @@
-//! Prefixes of the packet path for benchmarks: each program adds one step, to show the cost of each.
+//! Prefixes of the packet path for benchmarks: each program adds one step, to show the cost of
+//! each.
 
 use core::arch::asm;
 

@@ -1,6 +1,8 @@
 //! TC on ingress and egress of a task's interface.
 
-use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes, macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    bindings::__sk_buff, helpers::bpf_skb_load_bytes, macros::classifier, programs::TcContext,
+};
 use observer_ebpf::{
     abi::{Clock, Direction},
     packet::{Frame, Link, Offload, PacketBytes, parse_plain},
@@ -35,7 +37,8 @@ pub(crate) fn observe_unusual(ctx: TcContext) -> i32 {
     if let Some((account, headers, link_header)) = Account::handed_over() {
         let frame = frame(skb, link_header);
         account.copied();
-        // SAFETY: the context of the program. The buffer of a replayed frame may be shorter than the frame.
+        // SAFETY: the context of the program. The buffer of a replayed frame may be shorter than
+        // the frame.
         let len = unsafe { (*skb).len };
         match Copied::new(Buffer(skb), headers, len) {
             Some(bytes) => account.frame(&bytes, frame),
@@ -70,14 +73,15 @@ impl PacketBytes for InPlace {
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         let mut start = self.data + offset as usize;
-        // The verifier proves bounds for a register, not for the sum it came from: keep the compiler from computing the
-        // sum again after the comparison. (An empty template would break the line information in the BTF.) SAFETY: a
-        // move of a register to itself.
+        // The verifier proves bounds for a register, not for the sum it came from: keep the
+        // compiler from computing the sum again after the comparison. (An empty template would
+        // break the line information in the BTF.) SAFETY: a move of a register to itself.
         unsafe { core::arch::asm!("{0} = {0}", inout(reg) start, options(pure, nomem, nostack)) };
         if start + N > self.end {
             return None;
         }
-        // SAFETY: the verifier has just seen that these bytes lie before `data_end`; a packet is never at address 0.
+        // SAFETY: the verifier has just seen that these bytes lie before `data_end`; a packet is
+        // never at address 0.
         unsafe {
             core::hint::assert_unchecked(start != 0);
             Some(&*(start as *const [u8; N]))
@@ -122,8 +126,8 @@ impl<P: Source> Copied<P> {
         if near == 0 {
             return Some(Self { packet, headers, near });
         }
-        // The verifier of Linux 6.1 does not derive `near >= 1` from `near != 0`. The mask tells it; the compiler must
-        // not notice that the mask changes nothing.
+        // The verifier of Linux 6.1 does not derive `near >= 1` from `near != 0`. The mask tells
+        // it; the compiler must not notice that the mask changes nothing.
         const { assert!(NEAR.is_power_of_two()) };
         let mut last = near - 1;
         // SAFETY: a move of a register to itself.
@@ -141,7 +145,8 @@ impl<P: Source> Copied<P> {
 impl<P: Source> PacketBytes for Copied<P> {
     const FOLLOWS_CHAINS: bool = true;
 
-    /// The result is valid until the next header is read. The parser finishes with each header before the next.
+    /// The result is valid until the next header is read. The parser finishes with each header
+    /// before the next.
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         const { assert!(N <= HEADER_LEN) };
@@ -149,7 +154,8 @@ impl<P: Source> PacketBytes for Copied<P> {
         let room = unsafe { (&raw mut (*self.headers).bytes).cast::<u8>() };
         let mut place = offset;
         if offset + N as u32 > self.near {
-            // SAFETY: this CPU's own room, which is long enough; the helper fails where the frame is not.
+            // SAFETY: this CPU's own room, which is long enough; the helper fails where the frame
+            // is not.
             if !unsafe { self.packet.copy(offset, room.add(NEAR), N as u32) } {
                 return None;
             }
@@ -175,7 +181,8 @@ impl<P: Source> PacketBytes for Copied<P> {
     }
 }
 
-/// Returns `value` without its history for the verifier. 32 bits throughout, as older verifiers require for bounds.
+/// Returns `value` without its history for the verifier. 32 bits throughout, as older verifiers
+/// require for bounds.
 #[inline(always)]
 pub(super) fn forget(headers: *mut Headers, value: u32) -> u32 {
     // SAFETY: as below.
@@ -199,7 +206,9 @@ pub(super) fn forget_long(headers: *mut Headers, value: u64) -> u64 {
 pub(super) fn observe(ctx: &TcContext, direction: Direction) {
     let skb = ctx.skb.skb;
     let frame = frame(skb, LINK_HEADER.load());
-    let Some(account) = Account::open(direction, owners::of(skb, direction), frame.len) else { return };
+    let Some(account) = Account::open(direction, owners::of(skb, direction), frame.len) else {
+        return;
+    };
     if let Some(packet) = parse_plain(&InPlace::new(ctx), frame) {
         account.packet(&packet);
     } else {
@@ -212,9 +221,13 @@ pub(super) fn observe(ctx: &TcContext, direction: Direction) {
 pub(super) fn frame(skb: *mut __sk_buff, link_header: u32) -> Frame {
     // SAFETY: the context of the program; the verifier rewrites these reads.
     let (len, protocol, size) = unsafe { ((*skb).len, (*skb).protocol, (*skb).gso_size) };
-    let len =
-        if clock_is(Clock::Replay) { REPLAY.get(0).map_or(len, |replay| replay.frame_len) } else { len };
-    let link = if link_header == 0 { Link::Bare(u16::from_be(protocol as u16)) } else { Link::Ethernet };
+    let len = if clock_is(Clock::Replay) {
+        REPLAY.get(0).map_or(len, |replay| replay.frame_len)
+    } else {
+        len
+    };
+    let link =
+        if link_header == 0 { Link::Bare(u16::from_be(protocol as u16)) } else { Link::Ethernet };
     // SAFETY: as above. Read only for super-packets.
     let segments = if size == 0 { 0 } else { unsafe { (*skb).gso_segs } };
     // SAFETY: as above. The compiler removes it for packets without tags.

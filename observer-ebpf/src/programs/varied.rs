@@ -1,5 +1,5 @@
-//! Packets of many flows for benchmarks: a test run repeats the same bytes, so the source address is varied after
-//! parsing. All programs here do the same, so that their costs can be compared.
+//! Packets of many flows for benchmarks: a test run repeats the same bytes, so the source address
+//! is varied after parsing. All programs here do the same, so that their costs can be compared.
 
 use aya_ebpf::{
     Global,

@@ -1,8 +1,9 @@
 //! XDP on a task's interface, instead of TC on ingress.
 //!
-//! XDP does not see everything: a super-packet comes without its segments, and packets that others redirect into the
-//! interface bypass it. So a TC program behind it counts the rest. XDP marks packets in the metadata in front of the
-//! packet (`data_meta`): of a marked packet TC counts only the segments, an unmarked packet it counts whole.
+//! XDP does not see everything: a super-packet comes without its segments, and packets that others
+//! redirect into the interface bypass it. So a TC program behind it counts the rest. XDP marks
+//! packets in the metadata in front of the packet (`data_meta`): of a marked packet TC counts only
+//! the segments, an unmarked packet it counts whole.
 //!
 //! As with TC, packets that are not plain are handled by programs that all interfaces share.
 
@@ -116,7 +117,8 @@ impl Source for Buffers {
     }
 }
 
-/// A packet in one buffer, read in place at any offset: before Linux 5.18 no helper copies from an XDP buffer.
+/// A packet in one buffer, read in place at any offset: before Linux 5.18 no helper copies from an
+/// XDP buffer.
 struct Anywhere {
     place: InPlace,
     headers: *mut Headers,
@@ -159,8 +161,8 @@ fn frame<const FRAGS: bool>(ctx: *mut xdp_md) -> Frame {
     } else {
         let InPlace { data, end } = in_place(ctx);
         let mut len = end - data;
-        // The compiler must not move this behind a call: it would spill half of a pointer, which the verifier refuses.
-        // SAFETY: a move of a register to itself.
+        // The compiler must not move this behind a call: it would spill half of a pointer, which
+        // the verifier refuses. SAFETY: a move of a register to itself.
         unsafe { asm!("{0} = {0}", inout(reg) len, options(nomem, nostack)) };
         len as u32
     };
@@ -169,8 +171,8 @@ fn frame<const FRAGS: bool>(ctx: *mut xdp_md) -> Frame {
 
 const MARK_LEN: usize = size_of::<u32>();
 
-/// Marks the packet as counted if a TC program is behind; returns false if it cannot be marked and is left to that
-/// program.
+/// Marks the packet as counted if a TC program is behind; returns false if it cannot be marked and
+/// is left to that program.
 #[inline(always)]
 fn mark(ctx: *mut xdp_md) -> bool {
     let mark = XDP_MARK.load();
@@ -191,7 +193,8 @@ fn mark(ctx: *mut xdp_md) -> bool {
     true
 }
 
-/// True if XDP on this interface has counted the packet. A forwarded packet may have the mark of another interface.
+/// True if XDP on this interface has counted the packet. A forwarded packet may have the mark of
+/// another interface.
 #[inline(always)]
 fn is_marked(skb: *mut __sk_buff) -> bool {
     // SAFETY: the context of the program, and a read between the bounds that it gives.

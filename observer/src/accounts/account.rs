@@ -5,8 +5,8 @@ use crate::flow::Traffic;
 
 /// Packets and bytes of one interface, by direction, from all that counts them.
 ///
-/// The kernel's ledgers are never reset, so an account that is opened under a number that another interface had before
-/// starts from a base.
+/// The kernel's ledgers are never reset, so an account that is opened under a number that another
+/// interface had before starts from a base.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Account {
     base: [Ledger; 2],
@@ -24,7 +24,8 @@ pub struct Account {
 
 /// The equation of one interface and direction.
 ///
-/// It holds once a drain has brought all that the programs have counted; until then `recorded` is behind.
+/// It holds once a drain has brought all that the programs have counted; until then `recorded` is
+/// behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statement {
     /// Traffic that the hook saw.
@@ -75,7 +76,8 @@ impl Account {
         self.refused[direction as usize] += traffic;
     }
 
-    /// Adds traffic that crossed the interface and that its programs did not count. No ledger has seen it.
+    /// Adds traffic that crossed the interface and that its programs did not count. No ledger has
+    /// seen it.
     pub fn miss(&mut self, reason: Uncounted, missed: [Traffic; 2]) {
         self.uncounted.add(reason, missed);
     }
@@ -118,7 +120,9 @@ impl Account {
             .into_iter()
             .flat_map(|direction| Protocol::ALL.map(|protocol| (direction, protocol)));
         sums.filter_map(move |(direction, protocol)| {
-            let of = |sums: &[[Traffic; Protocol::ALL.len()]; 2]| sums[direction as usize][protocol as usize];
+            let of = |sums: &[[Traffic; Protocol::ALL.len()]; 2]| {
+                sums[direction as usize][protocol as usize]
+            };
             let new = of(&recorded) - of(&before);
             (!new.is_none()).then_some((direction, protocol, new))
         })
@@ -126,8 +130,9 @@ impl Account {
 
     /// Losses that no window has reported yet; from now on they are reported.
     pub fn report_losses(&mut self) -> Traffic {
-        let ever = Direction::ALL.into_iter().map(|direction| self.lost(direction)).sum::<Traffic>()
-            + self.uncounted.total();
+        let ever =
+            Direction::ALL.into_iter().map(|direction| self.lost(direction)).sum::<Traffic>()
+                + self.uncounted.total();
         ever - std::mem::replace(&mut self.reported, ever)
     }
 
@@ -215,7 +220,10 @@ mod tests {
         account.record(IN, 6, traffic(2));
         account.record(Direction::Egress, 17, traffic(1));
         let taken: Vec<_> = account.take_recorded().collect();
-        assert_eq!(taken, [(IN, Protocol::Tcp, traffic(2)), (Direction::Egress, Protocol::Udp, traffic(1))]);
+        assert_eq!(
+            taken,
+            [(IN, Protocol::Tcp, traffic(2)), (Direction::Egress, Protocol::Udp, traffic(1))]
+        );
         account.record(IN, 6, traffic(3));
         assert_eq!(account.take_recorded().collect::<Vec<_>>(), [(IN, Protocol::Tcp, traffic(3))]);
         assert_eq!(account.take_recorded().count(), 0);

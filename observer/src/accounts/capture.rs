@@ -1,8 +1,9 @@
 //! The windows of a capture. Pure.
 //!
-//! Each interface of a capture has a clock of its own. Its packets may be out of order by a little, and then one before
-//! a window's edge comes after one behind it: so a window stays open for some seconds of the capture's time. What comes
-//! even later opens it once more, and its flows have a second record; nothing is left out.
+//! Each interface of a capture has a clock of its own. Its packets may be out of order by a little,
+//! and then one before a window's edge comes after one behind it: so a window stays open for some
+//! seconds of the capture's time. What comes even later opens it once more, and its flows have a
+//! second record; nothing is left out.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -56,8 +57,8 @@ impl CaptureWindows {
         Self { seconds: seconds.into(), interfaces: Vec::new(), reopened: 0 }
     }
 
-    /// Whether a packet of this time is for another window than the one before it: then all that was counted must be
-    /// added before [`enter`](Self::enter).
+    /// Whether a packet of this time is for another window than the one before it: then all that
+    /// was counted must be added before [`enter`](Self::enter).
     pub fn is_other(&self, interface: InterfaceNumber, unix_ms: i64) -> bool {
         self.place(interface).is_none_or(|clocked| clocked.current != Some(self.start(unix_ms)))
     }
@@ -76,12 +77,14 @@ impl CaptureWindows {
             self.reopened += u64::from(clocked.closed_to.is_some_and(|end| start < end));
         }
         // Far behind; or far ahead, where the clock was set back.
-        let is_over = |other: i64| other + seconds + PATIENCE <= start || other >= start + seconds + PATIENCE;
+        let is_over =
+            |other: i64| other + seconds + PATIENCE <= start || other >= start + seconds + PATIENCE;
         let over: Vec<i64> = clocked.open.keys().copied().filter(|other| is_over(*other)).collect();
         over.into_iter().filter_map(|start| clocked.close(interface, start, seconds)).collect()
     }
 
-    /// Adds what was counted of a flow of the current window; its times are milliseconds modulo 2^32.
+    /// Adds what was counted of a flow of the current window; its times are milliseconds modulo
+    /// 2^32.
     pub fn add(&mut self, mut delta: Delta) {
         let Some((start, open)) = self.current(delta.key.interface()) else { return };
         let start_ms = start * 1000;
@@ -136,7 +139,12 @@ impl CaptureWindows {
 }
 
 impl Clocked {
-    fn close(&mut self, interface: InterfaceNumber, start: i64, seconds: i64) -> Option<ClosedWindow> {
+    fn close(
+        &mut self,
+        interface: InterfaceNumber,
+        start: i64,
+        seconds: i64,
+    ) -> Option<ClosedWindow> {
         let Open { flows, lost } = self.open.remove(&start)?;
         let window = Window { start, end: start + seconds };
         self.closed_to = self.closed_to.max(Some(window.end));
@@ -155,11 +163,21 @@ mod tests {
     const T: i64 = 1_700_000_040_000;
 
     fn packet(windows: &mut CaptureWindows, interface: InterfaceNumber, unix_ms: i64) -> Vec<i64> {
-        let closed =
-            if windows.is_other(interface, unix_ms) { windows.enter(interface, unix_ms) } else { vec![] };
+        let closed = if windows.is_other(interface, unix_ms) {
+            windows.enter(interface, unix_ms)
+        } else {
+            vec![]
+        };
         let now = i64::from(unix_ms as u32);
         windows.add(Delta {
-            key: FlowKey::new(interface, Direction::Ingress, Family::V6, 17, ([0, 1], [0, 2]), (1, 2)),
+            key: FlowKey::new(
+                interface,
+                Direction::Ingress,
+                Family::V6,
+                17,
+                ([0, 1], [0, 2]),
+                (1, 2),
+            ),
             counters: Counters {
                 packets: 1,
                 bytes: 100,

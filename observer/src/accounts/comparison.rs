@@ -24,7 +24,10 @@ pub struct Reading {
 impl Reading {
     /// Both accounts of each direction.
     pub fn balance(&self) -> [Balance; 2] {
-        std::array::from_fn(|side| Balance { carried: self.carried[side], seen: self.seen[side].frames })
+        std::array::from_fn(|side| Balance {
+            carried: self.carried[side],
+            seen: self.seen[side].frames,
+        })
     }
 }
 
@@ -42,8 +45,9 @@ pub struct Comparison {
 impl Comparison {
     /// Begins when the hooks do, with a reading of that time.
     pub fn new(counting: Counting, now_ms: i64, reading: Reading) -> Self {
-        let unseen =
-            |direction: Direction| Unseen::new(direction, counting, now_ms, reading.seen[direction as usize]);
+        let unseen = |direction: Direction| {
+            Unseen::new(direction, counting, now_ms, reading.seen[direction as usize])
+        };
         Self {
             unseen: Direction::ALL.map(unseen),
             first: reading,
@@ -62,8 +66,8 @@ impl Comparison {
         }
     }
 
-    /// Whether the interface's own counters are to be read: every few seconds while frames are seen, and where none are
-    /// at the end of each window.
+    /// Whether the interface's own counters are to be read: every few seconds while frames are
+    /// seen, and where none are at the end of each window.
     pub const fn is_due(&self, now_ms: i64, window_started_ms: i64, window_ends: bool) -> bool {
         self.moved && now_ms - self.compared_ms >= BUSY_MS
             || window_ends && self.compared_ms < window_started_ms
@@ -100,8 +104,8 @@ impl Comparison {
         }
     }
 
-    /// Whether the interface has carried frames since its last reading and the hooks saw none, in one direction: the
-    /// hooks may be gone.
+    /// Whether the interface has carried frames since its last reading and the hooks saw none, in
+    /// one direction: the hooks may be gone.
     pub fn is_suspicious(&self, reading: &Reading) -> bool {
         (0..2).any(|side| {
             reading.carried[side].count > self.last.carried[side].count

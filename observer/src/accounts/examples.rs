@@ -23,7 +23,8 @@ pub(super) fn named(name: &str) -> Named {
     Named { subject: Arc::new(subject), awaits_identity: false, older: false }
 }
 
-/// So many packets of 100 bytes of one flow, towards the interface, in the second after the window of a test begins.
+/// So many packets of 100 bytes of one flow, towards the interface, in the second after the window
+/// of a test begins.
 pub(super) fn delta(interface: u16, flow: u64, packets: u64) -> Delta {
     Delta {
         key: FlowKey::new(

@@ -2,7 +2,8 @@ use observer_ebpf::abi::{Direction, Ledger};
 
 use crate::flow::Traffic;
 
-/// Frames and bytes of one direction, by the interface's own counters or by the ledger, with link headers.
+/// Frames and bytes of one direction, by the interface's own counters or by the ledger, with link
+/// headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
     /// How many.
@@ -31,7 +32,8 @@ impl Frames {
 /// Length of an Ethernet header.
 const ETHERNET: u64 = 14;
 
-/// The ledger's account of one direction, as far as an interface's own counters can be compared with it.
+/// The ledger's account of one direction, as far as an interface's own counters can be compared
+/// with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Socket buffers, super-packets as one.
@@ -41,7 +43,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// That of a ledger. On ingress, what was dropped before the hook came across the interface; on egress it did not.
+    /// That of a ledger. On ingress, what was dropped before the hook came across the interface; on
+    /// egress it did not.
     pub fn of(ledger: &Ledger, direction: Direction) -> Self {
         let stopped = if direction == Direction::Ingress { ledger.stopped.packets } else { 0 };
         Self {

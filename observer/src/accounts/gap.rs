@@ -25,12 +25,13 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// Frames that passed while the programs were not there: those that the interface counted since the last reading,
-    /// less those that the programs saw.
+    /// Frames that passed while the programs were not there: those that the interface counted since
+    /// the last reading, less those that the programs saw.
     ///
-    /// Where the interface counts as the hook does, this is exact. Where it does not (frames that are merged on their
-    /// way to the hook, or segmented behind it), the difference says nothing, and two bounds hold: it is no less than
-    /// passed between noticing and the end, and no more than passed since the last reading.
+    /// Where the interface counts as the hook does, this is exact. Where it does not (frames that
+    /// are merged on their way to the hook, or segmented behind it), the difference says nothing,
+    /// and two bounds hold: it is no less than passed between noticing and the end, and no more
+    /// than passed since the last reading.
     pub fn frames(&self) -> Frames {
         let carried = self.after.carried.since(self.before.carried);
         let unseen = carried.since(self.after.seen.since(self.before.seen));
@@ -92,8 +93,12 @@ mod tests {
             after: balance(110, 90),
         };
         assert_eq!(dropped.frames(), frames(8));
-        let reset =
-            Gap { before: balance(100, 40), noticed: frames(1), ending: frames(5), after: balance(5, 40) };
+        let reset = Gap {
+            before: balance(100, 40),
+            noticed: frames(1),
+            ending: frames(5),
+            after: balance(5, 40),
+        };
         assert_eq!(reset.frames(), frames(4), "counters that began anew");
     }
 }

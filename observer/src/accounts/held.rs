@@ -11,11 +11,16 @@ pub(super) struct Held(Batch);
 
 impl Held {
     /// Takes the records of these interfaces out of a batch.
-    pub(super) fn split(batch: &mut Batch, waiting: &BTreeSet<InterfaceNumber>, room: &Room) -> Self {
+    pub(super) fn split(
+        batch: &mut Batch,
+        waiting: &BTreeSet<InterfaceNumber>,
+        room: &Room,
+    ) -> Self {
         let (mut ready, mut held) = (Table::new(), Table::new());
         // Memory has no room for all of them twice.
         for flow in mem::take(&mut batch.flows).into_flows() {
-            let table = if waiting.contains(&flow.key.interface()) { &mut held } else { &mut ready };
+            let table =
+                if waiting.contains(&flow.key.interface()) { &mut held } else { &mut ready };
             table.add(&flow);
         }
         let of_owners = batch.room.1.clone();

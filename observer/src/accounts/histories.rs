@@ -1,7 +1,8 @@
-//! Random histories: whatever the order of drains, ring reads, registrations, renames, retirements, late ticks and clock
-//! changes, every packet is in one record or in one loss.
+//! Random histories: whatever the order of drains, ring reads, registrations, renames, retirements,
+//! late ticks and clock changes, every packet is in one record or in one loss.
 //!
-//! A [`Kernel`] that counts as the programs do stands beside the accounts. Its own sums are the truth.
+//! A [`Kernel`] that counts as the programs do stands beside the accounts. Its own sums are the
+//! truth.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,7 +13,9 @@ use super::{
     Accounts, Annex, Event, Frames, Limits, Named, Outcome, Turn,
     examples::{delta, key, named, number},
 };
-use crate::flow::{Action, Delta, DropReason, Family, FlowKey, InterfaceNumber, Room, Traffic, Window};
+use crate::flow::{
+    Action, Delta, DropReason, Family, FlowKey, InterfaceNumber, Room, Traffic, Window,
+};
 
 const NUMBERS: u16 = 4;
 const HISTORIES: u64 = 100_000;
@@ -77,7 +80,11 @@ impl Kernel {
         let packets = if rng.u8(..4) == 0 { rng.u64(1..9) } else { 0 };
         let missed = Traffic { packets, bytes: packets * 100 };
         *self.carried.entry(self.born).or_default() += missed;
-        self.events.push_back(Event::Attached { number, hook: "tc", missed: [missed, Traffic::NONE] });
+        self.events.push_back(Event::Attached {
+            number,
+            hook: "tc",
+            missed: [missed, Traffic::NONE],
+        });
     }
 
     fn named(netns: u64) -> Named {
@@ -113,7 +120,11 @@ impl Kernel {
         let number = number(one);
         if rng.bool() {
             self.events.push_back(Event::Removed { number });
-            self.events.push_back(Event::Restored { number, hook: "tc", missed: [Traffic::NONE, missed] });
+            self.events.push_back(Event::Restored {
+                number,
+                hook: "tc",
+                missed: [Traffic::NONE, missed],
+            });
         } else {
             let carried = [Frames::default(); 2];
             let unseen = [missed, Traffic::NONE];
@@ -127,13 +138,20 @@ impl Kernel {
         let mut delta = delta(one, rng.u64(..6), rng.u64(1..4));
         (delta.counters.first_ms, delta.counters.last_ms) = (now_ms, now_ms);
         let direction = if rng.bool() { Direction::Ingress } else { Direction::Egress };
-        delta.key =
-            FlowKey::new(number(one), direction, Family::V6, 17, ([0, rng.u64(..6)], [0, 1]), (7, 53));
+        delta.key = FlowKey::new(
+            number(one),
+            direction,
+            Family::V6,
+            17,
+            ([0, rng.u64(..6)], [0, 1]),
+            (7, 53),
+        );
         let traffic = Traffic { packets: delta.counters.packets, bytes: delta.counters.bytes };
         let loss = Loss { packets: traffic.packets, bytes: traffic.bytes };
         let ledger = &mut self.ledgers[usize::from(one)][direction as usize];
         *self.carried.entry(netns).or_default() += traffic;
-        let rejected = |reason| Delta { key: delta.key.with_action(Action::Reject(reason)), ..delta };
+        let rejected =
+            |reason| Delta { key: delta.key.with_action(Action::Reject(reason)), ..delta };
         let fate = rng.u8(..16);
         if fate == 0 {
             // Dropped by host policy before the hook.
@@ -287,7 +305,8 @@ impl History {
             for flow in batch.flows.flows() {
                 let interface = flow.key.interface();
                 heard.insert(interface);
-                let traffic = Traffic { packets: flow.counters.packets, bytes: flow.counters.bytes };
+                let traffic =
+                    Traffic { packets: flow.counters.packets, bytes: flow.counters.bytes };
                 *self.written.entry(netns(interface)).or_default() += traffic;
                 let Window { start, .. } = batch.window;
                 assert!(flow.counters.first_ms >= start * 1000, "a flow begins before its window");
@@ -304,8 +323,10 @@ impl History {
 
     /// Whether every interface's traffic is written, and no more.
     fn is_exact(&self) -> bool {
-        let of = |sums: &BTreeMap<u64, Traffic>, netns| sums.get(&netns).copied().unwrap_or_default();
-        (1..=self.kernel.born).all(|netns| of(&self.kernel.carried, netns) == of(&self.written, netns))
+        let of =
+            |sums: &BTreeMap<u64, Traffic>, netns| sums.get(&netns).copied().unwrap_or_default();
+        (1..=self.kernel.born)
+            .all(|netns| of(&self.kernel.carried, netns) == of(&self.written, netns))
     }
 }
 
@@ -329,7 +350,8 @@ fn a_count_that_is_dropped_doubled_or_late_is_found() {
         let mut made = 0;
         for seed in 0..1000 {
             let mut history = History::new(seed, fault);
-            let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| history.live())).is_err();
+            let found =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| history.live())).is_err();
             if history.fault == Fault::None {
                 made += 1;
                 assert!(found || !history.is_exact(), "seed {seed}: {fault:?} is not found");

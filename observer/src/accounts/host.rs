@@ -20,7 +20,8 @@ use crate::{
 pub struct Limits {
     /// Seconds per window.
     pub window_seconds: u32,
-    /// Flows in a window. An interface within its share may make more, so a window can hold twice as many.
+    /// Flows in a window. An interface within its share may make more, so a window can hold twice
+    /// as many.
     pub max_flows: usize,
     /// Room in memory for the flows of all windows that are open or not written yet.
     pub room: Room,
@@ -32,9 +33,10 @@ pub struct Limits {
 
 /// The accounts of all interfaces of a host.
 ///
-/// Between two ticks, [`handle`](Self::handle) takes events and [`add`](Self::add) entries of the spill ring. A tick is
-/// [`begin`](Self::begin), [`add_drained`](Self::add_drained) for all that the drain brings, [`read`](Self::read), and
-/// [`end`](Self::end); the last one of a run ends by [`finish`](Self::finish).
+/// Between two ticks, [`handle`](Self::handle) takes events and [`add`](Self::add) entries of the
+/// spill ring. A tick is [`begin`](Self::begin), [`add_drained`](Self::add_drained) for all that
+/// the drain brings, [`read`](Self::read), and [`end`](Self::end); the last one of a run ends by
+/// [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct Accounts {
     limits: Limits,
@@ -46,7 +48,8 @@ pub struct Accounts {
     refused_packets: u64,
     /// Traffic that programs did not count, since the last tick.
     uncounted: UncountedLosses,
-    /// Interfaces older than the daemon whose gap was reported: one may leave a namespace and come back to it.
+    /// Interfaces older than the daemon whose gap was reported: one may leave a namespace and come
+    /// back to it.
     gaps_reported: BTreeSet<InterfaceKey>,
 }
 
@@ -86,7 +89,8 @@ pub struct Outcome {
     pub recorded: Vec<(Arc<Subject>, Direction, Protocol, Traffic)>,
     /// Traffic that the window had no room for, since the last tick.
     pub refused: Traffic,
-    /// Packets rejected behind the hook that had no room for a flow of their own, since the last tick.
+    /// Packets rejected behind the hook that had no room for a flow of their own, since the last
+    /// tick.
     pub rejects_refused: u64,
     /// Packets that the window that was closed had no room for.
     pub refused_in_window: u64,
@@ -106,7 +110,10 @@ impl Accounts {
     pub fn new(limits: Limits, now_ms: i64) -> Self {
         Self {
             window: Window::holding(now_ms, limits.window_seconds),
-            register: Register::new(limits.interfaces, Shares::new(limits.max_flows, limits.room.clone())),
+            register: Register::new(
+                limits.interfaces,
+                Shares::new(limits.max_flows, limits.room.clone()),
+            ),
             limits,
             flows: Table::new(),
             held: Vec::new(),
@@ -202,7 +209,8 @@ impl Accounts {
         self.share();
     }
 
-    /// Adds counts whose interface was not registered when they came: to be called once all waiting events are handled.
+    /// Adds counts whose interface was not registered when they came: to be called once all waiting
+    /// events are handled.
     pub fn add_early(&mut self) {
         for delta in self.register.take_early() {
             self.register.add(&mut self.flows, self.window, delta);
@@ -234,7 +242,8 @@ impl Accounts {
         }
     }
 
-    /// Adds a count that the drain brought; `after_flip` where it was counted after the flip of this tick.
+    /// Adds a count that the drain brought; `after_flip` where it was counted after the flip of
+    /// this tick.
     pub fn add_drained(&mut self, turn: &mut Turn, after_flip: bool, delta: Delta) {
         match turn.next {
             // A late tick finds flows that began when the window was over.
@@ -245,7 +254,8 @@ impl Accounts {
         }
     }
 
-    /// Notes on an accepted flow that so many of its packets were not delivered; false where no window has it.
+    /// Notes on an accepted flow that so many of its packets were not delivered; false where no
+    /// window has it.
     pub fn note_undelivered(&mut self, turn: &mut Turn, key: &FlowKey, packets: u64) -> bool {
         self.flows.note_undelivered(key, packets) || turn.next_flows.note_undelivered(key, packets)
     }
@@ -277,7 +287,8 @@ impl Accounts {
         self.complete(&retired, &next_flows);
         let mut outcome = self.outcome();
         if let Some(next) = next {
-            let mut batch = self.close_window(self.window, annex, next_flows.in_memory(), &mut outcome);
+            let mut batch =
+                self.close_window(self.window, annex, next_flows.in_memory(), &mut outcome);
             let waiting = self.waiting(now_ms);
             if !waiting.is_empty() {
                 self.held.push(Held::split(&mut batch, &waiting, &self.limits.room));
@@ -302,8 +313,8 @@ impl Accounts {
         outcome
     }
 
-    /// The drain has brought all counts of interfaces that were retired before the flip. One with flows in the next
-    /// window stays until that is closed.
+    /// The drain has brought all counts of interfaces that were retired before the flip. One with
+    /// flows in the next window stays until that is closed.
     fn complete(&mut self, retired: &[InterfaceNumber], next_flows: &Table) {
         let in_next: BTreeSet<_> = next_flows.flows().map(|delta| delta.key.interface()).collect();
         for number in retired.iter().filter(|number| !in_next.contains(number)) {
@@ -325,7 +336,8 @@ impl Accounts {
         }
     }
 
-    /// All records of the open window, which ended as `window` says. The next one holds `next_flows` already.
+    /// All records of the open window, which ended as `window` says. The next one holds
+    /// `next_flows` already.
     fn close_window(
         &mut self,
         window: Window,
@@ -345,7 +357,8 @@ impl Accounts {
             mark,
             ..Batch::new(window)
         };
-        for interface in self.register.all().filter(|interface| interface.stage() != Stage::Closed) {
+        for interface in self.register.all().filter(|interface| interface.stage() != Stage::Closed)
+        {
             batch.subjects.insert(interface.number, Arc::clone(&interface.named.subject));
             let (line, gap_until) = interface.end_window();
             match line {
@@ -364,7 +377,8 @@ impl Accounts {
         batch
     }
 
-    /// Opens a window that holds these flows already. Their packets were counted for the window before it.
+    /// Opens a window that holds these flows already. Their packets were counted for the window
+    /// before it.
     fn open_window(&mut self, window: Window, flows: Table) {
         self.window = window;
         for delta in flows.flows() {
@@ -383,8 +397,8 @@ impl Accounts {
         self.register.all().filter(|it| it.is_waiting(now_ms)).map(|it| it.number).collect()
     }
 
-    /// Releases held records that need not wait for one of these interfaces, and frees the numbers of closed accounts
-    /// that no held record needs.
+    /// Releases held records that need not wait for one of these interfaces, and frees the numbers
+    /// of closed accounts that no held record needs.
     fn release(&mut self, waiting: &BTreeSet<InterfaceNumber>, outcome: &mut Outcome) {
         let (held, ready): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.held).into_iter().partition(|held| held.is_for(waiting));
@@ -408,17 +422,17 @@ impl Accounts {
         }
     }
 
-    /// Takes newly recorded traffic for totals that outlive its interface. Not while an identity is awaited: totals
-    /// cannot be moved to another one.
+    /// Takes newly recorded traffic for totals that outlive its interface. Not while an identity is
+    /// awaited: totals cannot be moved to another one.
     fn total(&mut self, waiting: &BTreeSet<InterfaceNumber>, outcome: &mut Outcome) {
-        for interface in self.register.all().filter(|interface| !waiting.contains(&interface.number)) {
+        for interface in
+            self.register.all().filter(|interface| !waiting.contains(&interface.number))
+        {
             let subject = &interface.named.subject;
             let recorded = interface.account.take_recorded();
-            outcome.recorded.extend(
-                recorded.map(|(direction, protocol, traffic)| {
-                    (Arc::clone(subject), direction, protocol, traffic)
-                }),
-            );
+            outcome.recorded.extend(recorded.map(|(direction, protocol, traffic)| {
+                (Arc::clone(subject), direction, protocol, traffic)
+            }));
         }
     }
 

@@ -36,8 +36,8 @@ pub(super) struct Interface {
     stage: Stage,
     /// Short name in the metrics.
     id: Arc<str>,
-    /// Name of the hook that counts ingress; `None` until both directions are attached. From then on the interface is
-    /// in the metrics.
+    /// Name of the hook that counts ingress; `None` until both directions are attached. From then
+    /// on the interface is in the metrics.
     hook: Option<&'static str>,
     /// All that it carried was missed, and the kernel no longer tells how much that was.
     is_unseen: bool,
@@ -58,7 +58,8 @@ pub(super) struct Interface {
 pub struct Figures {
     /// Its number in the programs.
     pub number: InterfaceNumber,
-    /// A short id that stays with the interface as long as it is observed, also over restarts of the daemon.
+    /// A short id that stays with the interface as long as it is observed, also over restarts of
+    /// the daemon.
     pub id: Arc<str>,
     /// Its identity.
     pub subject: Arc<Subject>,
@@ -129,7 +130,8 @@ impl Interface {
         self.is_removed = true;
     }
 
-    /// Notes drops that may have happened before the hook: what they explain did not pass the programs by.
+    /// Notes drops that may have happened before the hook: what they explain did not pass the
+    /// programs by.
     pub(super) const fn explain(&mut self, explained: [Traffic; 2]) {
         self.explained = explained;
     }
@@ -155,7 +157,8 @@ impl Interface {
         self.named.awaits_identity && unix_ms < self.patience_ms
     }
 
-    /// Ends the open window: the line that stands in it, and the end of a gap to report. A complete account is closed.
+    /// Ends the open window: the line that stands in it, and the end of a gap to report. A complete
+    /// account is closed.
     pub(super) fn end_window(&mut self) -> (Line, Option<i64>) {
         let lost = self.account.report_losses();
         let line = if !lost.is_none() || self.is_unseen || self.is_removed {
@@ -230,16 +233,20 @@ mod tests {
                 "with traffic from before it was attached",
                 |it| {
                     it.attached("tc");
-                    it.account
-                        .miss(Uncounted::BeforeAttach, [Traffic { packets: 2, bytes: 80 }, Traffic::NONE]);
+                    it.account.miss(
+                        Uncounted::BeforeAttach,
+                        [Traffic { packets: 2, bytes: 80 }, Traffic::NONE],
+                    );
                 },
                 Line::Lossy(lost),
             ),
             (
                 "with a refused flow",
                 |it| {
-                    it.account
-                        .refuse(observer_ebpf::abi::Direction::Ingress, Traffic { packets: 2, bytes: 80 });
+                    it.account.refuse(
+                        observer_ebpf::abi::Direction::Ingress,
+                        Traffic { packets: 2, bytes: 80 },
+                    );
                 },
                 Line::Lossy(lost),
             ),

@@ -17,7 +17,8 @@ pub enum Protocol {
 
 impl Protocol {
     /// All of them, in the order of their numbers here.
-    pub const ALL: [Self; 6] = [Self::Tcp, Self::Udp, Self::Icmp, Self::Icmpv6, Self::Sctp, Self::Other];
+    pub const ALL: [Self; 6] =
+        [Self::Tcp, Self::Udp, Self::Icmp, Self::Icmpv6, Self::Sctp, Self::Other];
 
     /// The class of an IANA protocol number.
     pub const fn of(number: u8) -> Self {

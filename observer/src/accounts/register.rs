@@ -57,9 +57,16 @@ impl Register {
     }
 
     /// Opens an account under a number.
-    pub(super) fn put(&mut self, number: InterfaceNumber, key: InterfaceKey, named: Named, patience_ms: i64) {
+    pub(super) fn put(
+        &mut self,
+        number: InterfaceNumber,
+        key: InterfaceKey,
+        named: Named,
+        patience_ms: i64,
+    ) {
         if let Some(place) = self.places.get_mut(usize::from(number.get())) {
-            place.interface = Some(Box::new(Interface::new(number, key, named, patience_ms, &place.base)));
+            place.interface =
+                Some(Box::new(Interface::new(number, key, named, patience_ms, &place.base)));
         }
     }
 
@@ -87,7 +94,8 @@ impl Register {
         std::mem::take(&mut self.early)
     }
 
-    /// The window is closed, and the next one holds so many flows already. True where memory had no room for a flow.
+    /// The window is closed, and the next one holds so many flows already. True where memory had no
+    /// room for a flow.
     pub(super) fn close_window(&mut self, next_flows: usize) -> bool {
         self.shares.close(next_flows)
     }
@@ -104,7 +112,8 @@ impl Register {
             self.early.push(delta);
             return;
         };
-        // The coarse clock lags by up to 10 ms, so a packet after a window's edge may carry a time before it.
+        // The coarse clock lags by up to 10 ms, so a packet after a window's edge may carry a time
+        // before it.
         delta.counters.begin_no_earlier_than(window.start * 1000);
         let traffic = Traffic { packets: delta.counters.packets, bytes: delta.counters.bytes };
         // Counted as accepted too: `Table::settle` divides the two.

@@ -28,7 +28,8 @@ pub(super) enum Growth {
 }
 
 impl Shares {
-    /// Of a window with up to `max_flows` flows, and as many more as are within the shares of their interfaces.
+    /// Of a window with up to `max_flows` flows, and as many more as are within the shares of their
+    /// interfaces.
     pub(super) fn new(max_flows: usize, room: Room) -> Self {
         let mut shares = Self { max_flows, room, share: 0, open: 0, out_of_memory: false };
         shares.divide(1);
@@ -40,7 +41,8 @@ impl Shares {
         self.share = self.max_flows.min(self.room.left() / KEPT) / interfaces.max(1);
     }
 
-    /// Whether a table with `flows` flows, of which `own` are of one interface, may take another one of this interface.
+    /// Whether a table with `flows` flows, of which `own` are of one interface, may take another
+    /// one of this interface.
     pub(super) fn growth(&self, flows: usize, own: usize) -> Growth {
         let left = self.room.left();
         let within = own < self.share;
@@ -61,7 +63,8 @@ impl Shares {
         self.out_of_memory |= growth == Growth::OutOfMemory;
     }
 
-    /// The window is closed; the next one holds `flows` flows already. Says whether memory had no room for a flow.
+    /// The window is closed; the next one holds `flows` flows already. Says whether memory had no
+    /// room for a flow.
     pub(super) fn close(&mut self, flows: usize) -> bool {
         self.open = flows;
         std::mem::take(&mut self.out_of_memory)

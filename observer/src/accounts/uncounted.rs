@@ -1,6 +1,7 @@
 use crate::flow::Traffic;
 
-/// The reasons of losses that the programs did not count: they were not on the interface, or the frames passed them by.
+/// The reasons of losses that the programs did not count: they were not on the interface, or the
+/// frames passed them by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uncounted {
     /// Before the programs were put on a new interface.

@@ -1,18 +1,22 @@
-//! Frames that an interface carried and its hooks never saw: sent past the queueing discipline (`PACKET_QDISC_BYPASS`,
-//! `AF_XDP`), or taken by XDP before the hook.
+//! Frames that an interface carried and its hooks never saw: sent past the queueing discipline
+//! (`PACKET_QDISC_BYPASS`, `AF_XDP`), or taken by XDP before the hook.
 //!
-//! Only a part that is certain is told. The two accounts are not read at one moment and do not count alike: the
-//! interface counts a super-packet as one frame or as its segments, whatever its driver does, and frames are on their way
-//! from one account to the other while both are read. So the interface's count is compared with the most that it can
-//! have counted for the frames that were seen ([`Seen::wire`]), and the ledger is taken from a time at which all that
-//! could be on its way has arrived:
+//! Only a part that is certain is told. The two accounts are not read at one moment and do not
+//! count alike: the interface counts a super-packet as one frame or as its segments, whatever its
+//! driver does, and frames are on their way from one account to the other while both are read. So
+//! the interface's count is compared with the most that it can have counted for the frames that
+//! were seen ([`Seen::wire`]), and the ledger is taken from a time at which all that could be on
+//! its way has arrived:
 //!
-//! - Frames that the interface has counted until t were seen until t + [`LAG_MS`] (ingress), or before they were counted
+//! - Frames that the interface has counted until t were seen until t + [`LAG_MS`] (ingress), or
+//!   before they were counted
 //!   (egress). What is counted beyond those seen by then was never seen.
-//! - Frames that were seen until t - [`LAG_MS`] are counted by t, or never will be. This is the base of the next
+//! - Frames that were seen until t - [`LAG_MS`] are counted by t, or never will be. This is the
+//!   base of the next
 //!   comparison, and holds where nothing keeps frames for longer ([`Counting::rebase`]).
 //!
-//! Each comparison is over a time of its own, and none of these overlap, so their sum is certain too.
+//! Each comparison is over a time of its own, and none of these overlap, so their sum is certain
+//! too.
 
 use std::collections::VecDeque;
 
@@ -21,7 +25,8 @@ use observer_ebpf::abi::Direction;
 use super::{Frames, Seen};
 use crate::flow::Traffic;
 
-/// No frame is longer on its way between the interface's counter and the hook, where [`Counting::rebase`] says so.
+/// No frame is longer on its way between the interface's counter and the hook, where
+/// [`Counting::rebase`] says so.
 pub const LAG_MS: i64 = 2000;
 /// Drivers of network cards bring their counters up to date within this time.
 const STALE_MS: i64 = 10_000;
@@ -33,9 +38,10 @@ const MOST_FRAMING: i64 = 64;
 /// The way in which an interface counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counting {
-    /// The kernel counts each frame as it passes, and no queue lies between the hook and the count. Not so for network
-    /// cards and behind a queueing discipline: there the first comparison's base is kept, and what is counted twice by
-    /// the hook's measure (super-packets, frames that are dropped behind it) hides as many that were never seen.
+    /// The kernel counts each frame as it passes, and no queue lies between the hook and the count.
+    /// Not so for network cards and behind a queueing discipline: there the first comparison's base
+    /// is kept, and what is counted twice by the hook's measure (super-packets, frames that are
+    /// dropped behind it) hides as many that were never seen.
     pub rebase: bool,
     /// The device is a network card.
     pub card: bool,
@@ -43,11 +49,12 @@ pub struct Counting {
     pub ethernet: bool,
 }
 
-/// Drops that may have happened before the hook on ingress, by the kernel's names: what they explain was not unseen.
+/// Drops that may have happened before the hook on ingress, by the kernel's names: what they
+/// explain was not unseen.
 const BEFORE_INGRESS: [&str; 4] = ["unknown", "XDP", "CPU_BACKLOG", "NOMEM"];
 
-/// Whether a packet that the kernel dropped for this reason may have been dropped before the hook saw it. On egress such
-/// a packet was not counted by the interface either.
+/// Whether a packet that the kernel dropped for this reason may have been dropped before the hook
+/// saw it. On egress such a packet was not counted by the interface either.
 pub fn may_precede_hook(direction: Direction, reason: &str) -> bool {
     direction == Direction::Ingress && BEFORE_INGRESS.contains(&reason)
 }
@@ -137,14 +144,15 @@ impl Unseen {
         self.pending.is_some()
     }
 
-    /// Takes the interface's own counters, and the ledger as it was just after they were read. Returns what is certain
-    /// by now, and new.
+    /// Takes the interface's own counters, and the ledger as it was just after they were read.
+    /// Returns what is certain by now, and new.
     pub fn compare(&mut self, now_ms: i64, carried: Frames, seen: Seen) -> Traffic {
         self.note(now_ms, seen);
         let is_less = |last: Frames| carried.count < last.count || carried.bytes < last.bytes;
         if self.last.replace(carried).is_some_and(is_less) {
             // The counters began anew.
-            *self = Self { last: self.last, ..Self::new(self.direction, self.counting, now_ms, seen) };
+            *self =
+                Self { last: self.last, ..Self::new(self.direction, self.counting, now_ms, seen) };
             return Traffic::NONE;
         }
         if self.counting.card && now_ms - self.since_ms < STALE_MS {
@@ -163,7 +171,8 @@ impl Unseen {
         }
     }
 
-    /// Decides about the reading that waits, if it has waited long enough. `seen` is the ledger as it is now.
+    /// Decides about the reading that waits, if it has waited long enough. `seen` is the ledger as
+    /// it is now.
     pub fn settle(&mut self, now_ms: i64, seen: Seen) -> Traffic {
         self.note(now_ms, seen);
         match self.pending {
@@ -181,8 +190,8 @@ impl Unseen {
         until.map_or(self.first, |(_, seen)| *seen)
     }
 
-    /// One comparison: `arrived` had been seen so long before that the interface has counted it, `seen` is all that the
-    /// interface can have counted.
+    /// One comparison: `arrived` had been seen so long before that the interface has counted it,
+    /// `seen` is all that the interface can have counted.
     fn step(&mut self, carried: Frames, arrived: Seen, seen: Seen) -> Traffic {
         let (beyond, base) = (self.difference(carried, seen), self.difference(carried, arrived));
         let Some(before) = self.base else {
@@ -194,7 +203,8 @@ impl Unseen {
             let bytes = (beyond.bytes - before.bytes - self.told.bytes).max(0);
             self.told.frames += frames;
             self.told.bytes += bytes;
-            return Frames { count: frames as u64, bytes: bytes as u64 }.as_loss(self.counting.ethernet);
+            return Frames { count: frames as u64, bytes: bytes as u64 }
+                .as_loss(self.counting.ethernet);
         }
         if self.counting.rebase && base.frames < before.frames + self.told.frames {
             (self.base, self.told) = (Some(base), Difference::default());
@@ -237,7 +247,8 @@ mod tests {
     #[derive(Debug)]
     struct Model {
         random: fastrand::Rng,
-        /// Frames that were seen, until each second: the count that the interface makes of them, and the ledger.
+        /// Frames that were seen, until each second: the count that the interface makes of them,
+        /// and the ledger.
         counted: Vec<Frames>,
         ledgers: Vec<Seen>,
         unseen: Vec<Frames>,
@@ -256,8 +267,8 @@ mod tests {
             *all.last().unwrap()
         }
 
-        /// A second of traffic: super-packets, which the interface counts as one, as some, or not at all, and unseen
-        /// frames.
+        /// A second of traffic: super-packets, which the interface counts as one, as some, or not
+        /// at all, and unseen frames.
         fn second(&mut self) {
             let (mut counted, mut ledger) = (Self::last(&self.counted), Self::last(&self.ledgers));
             let mut unseen = Self::last(&self.unseen);
@@ -294,7 +305,8 @@ mod tests {
                 Direction::Egress => (late, second),
             };
             let (counted, unseen) = (self.counted[counted], self.unseen[second]);
-            let carried = Frames { count: counted.count + unseen.count, bytes: counted.bytes + unseen.bytes };
+            let carried =
+                Frames { count: counted.count + unseen.count, bytes: counted.bytes + unseen.bytes };
             (carried, self.ledgers[ledger])
         }
     }
@@ -307,7 +319,8 @@ mod tests {
                 .flat_map(|direction| [PAIR, QUEUED, CARD].map(|it| (direction, it)))
             {
                 // A queue may keep frames for as long as it likes.
-                let delay = (seed % 3) as usize + if counting.rebase { 0 } else { (seed % 20) as usize };
+                let delay =
+                    (seed % 3) as usize + if counting.rebase { 0 } else { (seed % 20) as usize };
                 let delay = if direction == Direction::Ingress { delay.min(2) } else { delay };
                 let mut model = Model::new(seed, delay);
                 let mut unseen = Unseen::new(direction, counting, 0, Seen::default());
@@ -330,7 +343,10 @@ mod tests {
                         "{direction:?} {counting:?} {seed}: {told:?} of {truly:?}"
                     );
                     // A frame shorter than a link header is counted as one that has one.
-                    assert!(told.bytes <= truly.bytes + told.count * 14, "{seed}: {told:?} of {truly:?}");
+                    assert!(
+                        told.bytes <= truly.bytes + told.count * 14,
+                        "{seed}: {told:?} of {truly:?}"
+                    );
                 }
             }
         }
@@ -345,9 +361,14 @@ mod tests {
         assert_eq!(unseen.compare(62_000, frames(151), seen(7)), loss(1));
 
         let mut unseen = Unseen::new(Direction::Ingress, PAIR, 0, seen(7));
-        for (now, carried, told) in [(0, 100, 0), (10_000, 150, 0), (20_000, 150, 50), (30_000, 160, 0)] {
+        for (now, carried, told) in
+            [(0, 100, 0), (10_000, 150, 0), (20_000, 150, 50), (30_000, 160, 0)]
+        {
             let settled = unseen.settle(now, seen(7));
-            assert_eq!((settled, unseen.compare(now, frames(carried), seen(7))), (loss(told), loss(0)));
+            assert_eq!(
+                (settled, unseen.compare(now, frames(carried), seen(7))),
+                (loss(told), loss(0))
+            );
         }
         assert!(unseen.is_pending());
         assert_eq!(unseen.settle(31_000, seen(7)), loss(0), "they may still be on their way");
@@ -373,7 +394,11 @@ mod tests {
             let bulk = Seen { frames: frames(10), wire: 400 };
             for (now, carried) in [(1000, 0), (2000, 8), (9000, 8)] {
                 assert_eq!(
-                    unseen.compare(now, frames(carried), if now == 1000 { Seen::default() } else { bulk }),
+                    unseen.compare(
+                        now,
+                        frames(carried),
+                        if now == 1000 { Seen::default() } else { bulk }
+                    ),
                     loss(0)
                 );
             }
@@ -398,7 +423,10 @@ mod tests {
         // Drops that become known later take nothing back, and pay for what comes.
         assert_eq!(claim.add(loss(3), loss(9)), loss(0));
         assert_eq!(claim.add(loss(5), loss(9)), loss(3));
-        assert!(may_precede_hook(Direction::Ingress, "XDP") && !may_precede_hook(Direction::Egress, "XDP"));
+        assert!(
+            may_precede_hook(Direction::Ingress, "XDP")
+                && !may_precede_hook(Direction::Egress, "XDP")
+        );
         assert!(!may_precede_hook(Direction::Ingress, "NO_SOCKET"));
     }
 

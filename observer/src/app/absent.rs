@@ -16,8 +16,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Absent {
     pub(super) missing: Missing,
-    /// The directions in which packets pass uncounted: not that of XDP where a TC program behind it counts what XDP has
-    /// not.
+    /// The directions in which packets pass uncounted: not that of XDP where a TC program behind it
+    /// counts what XDP has not.
     pub(super) uncounted: [bool; 2],
     /// The last reading before.
     pub(super) before: [Balance; 2],
@@ -36,7 +36,12 @@ impl Absent {
     }
 
     /// What passed meanwhile, by direction.
-    pub(super) fn missed(&self, ending: [Frames; 2], after: [Balance; 2], ethernet: bool) -> [Traffic; 2] {
+    pub(super) fn missed(
+        &self,
+        ending: [Frames; 2],
+        after: [Balance; 2],
+        ethernet: bool,
+    ) -> [Traffic; 2] {
         std::array::from_fn(|side| {
             if !self.uncounted[side] {
                 return Traffic::NONE;

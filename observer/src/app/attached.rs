@@ -7,8 +7,8 @@ use crate::{
     accounts::Event,
     flow::InterfaceNumber,
     kernel::{
-        Attachment, Hook, KernelError, Loader, Programs, Reading, XdpPlan, gap::Gap, ledger::Ledgers,
-        xdp::Refusal,
+        Attachment, Hook, KernelError, Loader, Programs, Reading, XdpPlan, gap::Gap,
+        ledger::Ledgers, xdp::Refusal,
     },
     tasks::{Interface, Observed},
     telemetry::Metrics,
@@ -34,7 +34,11 @@ pub(super) struct Loaded {
 
 impl Loaded {
     /// Loads them anew.
-    pub(super) fn load(self, loader: &mut Loader, number: InterfaceNumber) -> Result<Programs, KernelError> {
+    pub(super) fn load(
+        self,
+        loader: &mut Loader,
+        number: InterfaceNumber,
+    ) -> Result<Programs, KernelError> {
         let number = number.get();
         let programs = match self.xdp {
             plan if self.shared => loader.load_shared(number, self.ethernet, plan),
@@ -76,14 +80,16 @@ impl Begun {
         let Self { number, programs, loaded, tick } = self;
         let Interface { netns, ifindex, ethernet, .. } = &observed.interface;
         let account = (ledgers, number);
-        let gap =
-            observed.appeared.and_then(|appeared| Gap::open(appeared.carried, netns, *ifindex, account));
+        let gap = observed
+            .appeared
+            .and_then(|appeared| Gap::open(appeared.carried, netns, *ifindex, account));
         let (attachment, refusal) = Attachment::attach(programs, hook, netns.clone(), *ifindex)
             .inspect_err(|_| drop(tick.send(Event::Retire { number }.into())))?;
         if let Some(appeared) = observed.appeared {
             metrics.attached_after(appeared.at.elapsed());
         }
-        let missed = gap.map_or_else(Default::default, |gap| gap.close(netns, *ifindex, *ethernet, account));
+        let missed =
+            gap.map_or_else(Default::default, |gap| gap.close(netns, *ifindex, *ethernet, account));
         let hook = attachment.ingress().as_str();
         let _ = tick.send(Event::Attached { number, hook, missed }.into());
         let reading = Reading::take(netns, *ifindex, account);

@@ -20,7 +20,8 @@ pub(super) enum Change {
     Stop,
 }
 
-/// Stops the thread when dropped. Its channel alone does not: other senders of the channel live as long as the thread.
+/// Stops the thread when dropped. Its channel alone does not: other senders of the channel live as
+/// long as the thread.
 pub(super) struct StopOnDrop(pub(super) Sender<Change>);
 
 impl Drop for StopOnDrop {

@@ -9,7 +9,8 @@ use crate::{
     config::Config,
     failure::Failure,
     kernel::{
-        Drain, DropsMode, Hook, Loader, LoaderOptions, Sizes, XdpMode, XdpPlan, XdpWish, diagnostics,
+        Drain, DropsMode, Hook, Loader, LoaderOptions, Sizes, XdpMode, XdpPlan, XdpWish,
+        diagnostics,
         drops::{self, Drops, Sight, Watchlist},
         grace::Grace,
         preflight,
@@ -28,17 +29,19 @@ pub(super) struct Engine {
     pub(super) watchlist: Option<Watchlist>,
     pub(super) hook: Hook,
     pub(super) xdp: Option<XdpWish>,
-    /// Control groups of version 2, if the programs can report the sender's: they name tasks in host mode.
+    /// Control groups of version 2, if the programs can report the sender's: they name tasks in
+    /// host mode.
     pub(super) cgroups: Option<Cgroups>,
 }
 
 impl Engine {
-    /// Loads the programs of each kind once, for no interface. That makes the maps, and shows that the verifier of this
-    /// kernel accepts the programs.
+    /// Loads the programs of each kind once, for no interface. That makes the maps, and shows that
+    /// the verifier of this kernel accepts the programs.
     pub(super) fn load(config: &Config, pins: &Path, flow_memory: u64) -> Result<Self, Failure> {
         let sizes = Sizes::from_budget(flow_memory, preflight::possible_cpus())?;
         let log_level = options::programs_level(config.settings.host.log_level);
-        let mut loader = Loader::new(LoaderOptions { sizes, log_level, clock: Clock::Ticks }, pins)?;
+        let mut loader =
+            Loader::new(LoaderOptions { sizes, log_level, clock: Clock::Ticks }, pins)?;
         if config.settings.kernel.drops == DropsMode::Auto {
             loader.make_room_for_drops();
         }
@@ -57,7 +60,16 @@ impl Engine {
         if log_level != 0 {
             diagnostics::start(&mut first)?;
         }
-        Ok(Self { loader, drain, sizes, drops: seen, watchlist, hook: options::hook(config), xdp, cgroups })
+        Ok(Self {
+            loader,
+            drain,
+            sizes,
+            drops: seen,
+            watchlist,
+            hook: options::hook(config),
+            xdp,
+            cgroups,
+        })
     }
 
     /// Name of the preferred hook for packets towards a task.

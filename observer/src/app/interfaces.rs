@@ -56,8 +56,8 @@ pub(super) struct Interfaces {
     /// How often somebody has since the last report.
     pub(super) removals: u64,
     failed: BTreeMap<InterfaceKey, Failed>,
-    /// Interfaces that have left, whose records may still wait for a name. One that was missed has no number if there
-    /// was none left.
+    /// Interfaces that have left, whose records may still wait for a name. One that was missed has
+    /// no number if there was none left.
     departed: BTreeMap<InterfaceKey, (Option<InterfaceNumber>, Observed)>,
     numbers: Numbers,
     leaving: Leaving,
@@ -191,7 +191,9 @@ impl Interfaces {
             .attached
             .keys()
             .map(|key| (*key, self.absent.get(key).map_or(AttachState::Observed, Absent::state)))
-            .chain(self.failed.iter().map(|(key, it)| (*key, AttachState::Failed(it.reason.clone()))))
+            .chain(
+                self.failed.iter().map(|(key, it)| (*key, AttachState::Failed(it.reason.clone()))),
+            )
             .collect();
         let line = |observed: &Observed| {
             let interface = &observed.interface;
@@ -200,7 +202,11 @@ impl Interfaces {
                 AttachState::Detached(reason) => ("detached", reason),
                 AttachState::Failed(reason) => ("failed", reason),
             };
-            Some(format!("{} in {}: {state}: {reason}", interface.name, interface.netns.path.display()))
+            Some(format!(
+                "{} in {}: {state}: {reason}",
+                interface.name,
+                interface.netns.path.display()
+            ))
         };
         self.health.set_unobserved(desired.present.iter().filter_map(line).collect());
         self.board.set_attached(states);
@@ -217,9 +223,10 @@ impl Interfaces {
                 let _ = self.tick.send(Event::rename(attached.number, observed).into());
             }
         }
-        // An interface that was renumbered, or moved, is to be counted once: first off, then on. For the others a new
-        // interface does not wait.
-        let mac_of = |key: &InterfaceKey| self.attached.get(key).and_then(|it| it.observed.interface.mac);
+        // An interface that was renumbered, or moved, is to be counted once: first off, then on.
+        // For the others a new interface does not wait.
+        let mac_of =
+            |key: &InterfaceKey| self.attached.get(key).and_then(|it| it.observed.interface.mac);
         let renumbered = |key: &InterfaceKey| {
             let mac = mac_of(key);
             plan.attach.iter().any(|it| {
@@ -233,7 +240,8 @@ impl Interfaces {
         self.failed.retain(|key, _| plan.attach.iter().any(|observed| observed.key == *key));
         let now = Instant::now();
         let due = |key| self.failed.get(key).is_none_or(|failed| failed.again <= now);
-        let attach: Vec<_> = plan.attach.iter().copied().filter(|observed| due(&observed.key)).collect();
+        let attach: Vec<_> =
+            plan.attach.iter().copied().filter(|observed| due(&observed.key)).collect();
         // As many at once as there are programs for.
         for together in attach.chunks(self.at_once) {
             self.attach(together);
@@ -243,7 +251,8 @@ impl Interfaces {
         self.leaving.take_off_soon(last);
     }
 
-    /// What becomes known only now of interfaces that have left, and which of them left too early to be observed.
+    /// What becomes known only now of interfaces that have left, and which of them left too early
+    /// to be observed.
     fn follow_departed(&mut self, departed: &[Observed]) {
         self.departed.retain(|key, _| departed.iter().any(|observed| observed.key == *key));
         for observed in departed {
@@ -278,10 +287,12 @@ impl Interfaces {
         self.departed.insert(observed.key, (number, observed.clone()));
     }
 
-    /// Attaches these at the same time: the kernel attaches one after the other and waits for a grace period each time,
-    /// but all of them queue for their first direction before any does for its second.
+    /// Attaches these at the same time: the kernel attaches one after the other and waits for a
+    /// grace period each time, but all of them queue for their first direction before any does for
+    /// its second.
     fn attach(&mut self, together: &[&Observed]) {
-        let (hook, ledgers, metrics) = (self.hook, Arc::clone(&self.ledgers), Arc::clone(&self.metrics));
+        let (hook, ledgers, metrics) =
+            (self.hook, Arc::clone(&self.ledgers), Arc::clone(&self.metrics));
         let (ledgers, metrics) = (&*ledgers, &*metrics);
         let begun: Vec<_> = together.iter().map(|_| Mutex::new(None)).collect();
         let attach = |observed: &Observed, begun: &Mutex<Option<Result<Begun, KernelError>>>| {
@@ -305,7 +316,9 @@ impl Interfaces {
             });
             done.collect()
         });
-        for (observed, done) in done.into_iter().filter_map(|(observed, done)| Some((observed, done?))) {
+        for (observed, done) in
+            done.into_iter().filter_map(|(observed, done)| Some((observed, done?)))
+        {
             let attached = done.map(|done| self.complete(observed, done));
             self.note(observed, attached);
         }
@@ -380,7 +393,13 @@ impl Interfaces {
             (number, attachment.presence()),
             reading.as_ref(),
         );
-        Attached { observed: observed.clone(), number, attachment, loaded, restored: Restored::default() }
+        Attached {
+            observed: observed.clone(),
+            number,
+            attachment,
+            loaded,
+            restored: Restored::default(),
+        }
     }
 
     /// Programs that nothing is counted under yet.
@@ -427,13 +446,15 @@ impl Interfaces {
         self.metrics.xdp_refused(refusal.reason());
     }
 
-    /// Drops are watched while the hooks are on: the ones of packets that no hook has counted would be taken from others.
+    /// Drops are watched while the hooks are on: the ones of packets that no hook has counted would
+    /// be taken from others.
     pub(super) fn watch_drops(
         &mut self,
         observed: &Observed,
         change: impl FnOnce(&mut Watchlist, &InterfaceKey) -> Result<(), KernelError>,
     ) {
-        let changed = self.watchlist.as_mut().map_or(Ok(()), |watchlist| change(watchlist, &observed.key));
+        let changed =
+            self.watchlist.as_mut().map_or(Ok(()), |watchlist| change(watchlist, &observed.key));
         if let Err(error) = changed {
             let interface = &*observed.interface.name;
             tracing::warn!(interface, %error, "whether drops of an interface are watched could not be changed");
@@ -442,7 +463,8 @@ impl Interfaces {
 
     /// These are to be left alone from now on.
     fn leave(&mut self, keys: &[InterfaceKey]) -> Vec<Attached> {
-        let mut leaving: Vec<_> = keys.iter().filter_map(|key| self.attached.remove_entry(key)).collect();
+        let mut leaving: Vec<_> =
+            keys.iter().filter_map(|key| self.attached.remove_entry(key)).collect();
         let mut xdp = false;
         for (key, attached) in &mut leaving {
             self.witness.remove(key);

@@ -1,5 +1,5 @@
-//! Taking the programs off, on a thread of its own: the kernel waits for a grace period each time, and a new interface
-//! shall not wait for one that leaves.
+//! Taking the programs off, on a thread of its own: the kernel waits for a grace period each time,
+//! and a new interface shall not wait for one that leaves.
 
 use std::{
     io,

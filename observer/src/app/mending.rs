@@ -16,10 +16,11 @@ use crate::{
     tasks::{Interface, InterfaceKey, mac_of},
 };
 
-/// An interface whose programs are gone may be leaving itself: that is looked at once more after this time.
+/// An interface whose programs are gone may be leaving itself: that is looked at once more after
+/// this time.
 const LEAVING: Duration = Duration::from_millis(500);
-/// Programs that somebody removes again and again are put back this often: each time the kernel stops the interface's
-/// queues for a moment.
+/// Programs that somebody removes again and again are put back this often: each time the kernel
+/// stops the interface's queues for a moment.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Of such an interface it is logged this often.
 const LOGGED: Duration = Duration::from_mins(1);
@@ -38,7 +39,8 @@ impl Interfaces {
         }
     }
 
-    /// Programs are gone from an interface: somebody has removed them, or the interface leaves, which the watch says.
+    /// Programs are gone from an interface: somebody has removed them, or the interface leaves,
+    /// which the watch says.
     pub(super) fn removed(&mut self, key: InterfaceKey, missing: Missing) {
         if self.absent.contains_key(&key) {
             return;
@@ -57,7 +59,8 @@ impl Interfaces {
         let now = Instant::now();
         let Some(attached) = self.attached.get_mut(&key) else { return };
         let again = attached.restored.at.map_or(now, |at| now.max(at + AGAIN));
-        let logged = attached.restored.logged.is_none_or(|logged| now.duration_since(logged) >= LOGGED);
+        let logged =
+            attached.restored.logged.is_none_or(|logged| now.duration_since(logged) >= LOGGED);
         if logged {
             attached.restored.logged = Some(now);
             tracing::warn!(
@@ -84,8 +87,12 @@ impl Interfaces {
     /// Puts programs back that are gone.
     pub(super) fn mend(&mut self) {
         let now = Instant::now();
-        let due: Vec<_> =
-            self.absent.iter().filter(|(_, absent)| absent.again <= now).map(|(key, _)| *key).collect();
+        let due: Vec<_> = self
+            .absent
+            .iter()
+            .filter(|(_, absent)| absent.again <= now)
+            .map(|(key, _)| *key)
+            .collect();
         for key in due {
             let Some(mut absent) = self.absent.remove(&key) else { continue };
             match self.restore(&key, &absent) {

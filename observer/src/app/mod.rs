@@ -1,7 +1,8 @@
 //! The daemon: all rooms wired together.
 //!
-//! Owns: the order of starting and stopping, and the threads. In: a configuration, and the signals of the process.
-//! Out: nothing; the outputs, the metrics and the programs on interfaces are those of the rooms.
+//! Owns: the order of starting and stopping, and the threads. In: a configuration, and the signals
+//! of the process. Out: nothing; the outputs, the metrics and the programs on interfaces are those
+//! of the rooms.
 //!
 //! ```text
 //! watch ──observed interfaces──▶ interfaces ──register, retire──▶ tick ──batches──▶ sinks
@@ -10,8 +11,8 @@
 //!                                 witness ──frames that no hook saw────┘
 //! ```
 //!
-//! The threads stop in the same order: each ends after the one before it, so every count reaches a record. A stop waits
-//! for each of them for its part of `--stop-timeout` only ([`running`]).
+//! The threads stop in the same order: each ends after the one before it, so every count reaches a
+//! record. A stop waits for each of them for its part of `--stop-timeout` only ([`running`]).
 
 mod absent;
 mod attached;

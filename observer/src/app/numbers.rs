@@ -4,7 +4,8 @@ use std::sync::mpsc::Receiver;
 
 use crate::{flow::InterfaceNumber, kernel::KernelError};
 
-/// Numbers of interfaces. One is given again only after the tick has recorded all that was counted under it.
+/// Numbers of interfaces. One is given again only after the tick has recorded all that was counted
+/// under it.
 #[derive(Debug)]
 pub(super) struct Numbers {
     last: u16,

@@ -23,7 +23,9 @@ pub(crate) fn watch_options(config: &Config) -> Result<WatchOptions, Failure> {
             introspection: identity.introspection().map(Into::into),
             tmds: identity.tmds().map(Into::into),
             imds: identity.imds().map(Into::into),
-            api: identity.api().map(|endpoint| ApiOptions { endpoint, trust: config.trust.clone() }),
+            api: identity
+                .api()
+                .map(|endpoint| ApiOptions { endpoint, trust: config.trust.clone() }),
             file: identity.file().map(TasksFile::open).transpose()?,
         },
         // A record waits for one window, and the window that it is of may just have begun.

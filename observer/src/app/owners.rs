@@ -40,7 +40,8 @@ impl Senders {
         }
     }
 
-    /// Takes what was told since the last drain. A container that ends within the time between two is not found.
+    /// Takes what was told since the last drain. A container that ends within the time between two
+    /// is not found.
     pub(super) fn take(&mut self, drain: &mut Drain) -> Result<(), KernelError> {
         let Self { cgroups, most_flows, containers, window, latest } = self;
         if containers.len() > MOST_GROUPS {
@@ -58,12 +59,13 @@ impl Senders {
             }
         })?;
         let room = most_flows.saturating_sub(window.len());
-        window.extend(latest.iter().take(room).map(|(key, container)| (*key, Arc::clone(container))));
+        window
+            .extend(latest.iter().take(room).map(|(key, container)| (*key, Arc::clone(container))));
         Ok(())
     }
 
-    /// What is known of the window that ends. A flow that the last drain told of may go on, and is told of again only
-    /// after the next one.
+    /// What is known of the window that ends. A flow that the last drain told of may go on, and is
+    /// told of again only after the next one.
     pub(super) fn close(&mut self) -> Owners {
         std::mem::replace(&mut self.window, self.latest.clone())
     }

@@ -45,7 +45,8 @@ mod tests {
     };
 
     fn observed(netns: u64, birth: u64, ifindex: u32, service: &str) -> Observed {
-        let fact = Fact { attribute: Attribute::ServiceName, value: service.into(), source: Source::File };
+        let fact =
+            Fact { attribute: Attribute::ServiceName, value: service.into(), source: Source::File };
         Observed {
             key: InterfaceKey { netns, birth, ifindex },
             interface: Interface {
@@ -63,11 +64,13 @@ mod tests {
 
     #[test]
     fn what_is_new_changed_and_gone_is_told_apart() {
-        let actual: BTreeMap<_, _> = [observed(1, 1, 2, "a"), observed(2, 2, 2, "b"), observed(3, 3, 2, "c")]
-            .into_iter()
-            .map(|observed| (observed.key, observed))
-            .collect();
-        let desired = [observed(1, 1, 2, "a"), observed(2, 2, 2, "renamed"), observed(4, 4, 2, "d")];
+        let actual: BTreeMap<_, _> =
+            [observed(1, 1, 2, "a"), observed(2, 2, 2, "b"), observed(3, 3, 2, "c")]
+                .into_iter()
+                .map(|observed| (observed.key, observed))
+                .collect();
+        let desired =
+            [observed(1, 1, 2, "a"), observed(2, 2, 2, "renamed"), observed(4, 4, 2, "d")];
         let plan = plan(&desired, &actual, |observed| observed);
         assert_eq!(plan.attach, [&desired[2]]);
         assert_eq!(plan.update, [&desired[1]]);

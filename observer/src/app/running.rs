@@ -1,4 +1,5 @@
-//! The daemon's threads, and their end: one after the other, each within its part of the time that a stop may take.
+//! The daemon's threads, and their end: one after the other, each within its part of the time that
+//! a stop may take.
 
 use std::{fs, sync::mpsc::Sender, thread, time::Duration};
 
@@ -38,7 +39,8 @@ pub(super) struct Held {
     pub(super) lock: Flock<fs::File>,
 }
 
-/// When each step of a stop is given up, in percent of the whole time. What is not used is left for the next.
+/// When each step of a stop is given up, in percent of the whole time. What is not used is left for
+/// the next.
 const WATCH: u32 = 15;
 const INTERFACES: u32 = 50;
 const OUTPUTS: u32 = 80;
@@ -72,7 +74,8 @@ impl Running {
         let Self { leftovers, watch, interfaces, tick, events, delivery } = self;
         let mut failures = Failures::default();
         if let Err(error) = watch.stop(&deadline.percent(WATCH)) {
-            // It may wait for the kernel, which is changing an interface. Nothing that was counted depends on it.
+            // It may wait for the kernel, which is changing an interface. Nothing that was counted
+            // depends on it.
             tracing::warn!("the search for new interfaces did not end in time: {error}");
         }
         failures.note(

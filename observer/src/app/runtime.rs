@@ -18,5 +18,7 @@ pub(crate) fn async_runtime() -> Result<Runtime, Failure> {
 
 /// The failure of a host that does not allow to watch network namespaces.
 pub(crate) fn unwatchable(error: &io::Error) -> Failure {
-    Failure::host(format!("watching network namespaces: {error}: needs CAP_NET_BROADCAST and CAP_SYS_ADMIN"))
+    Failure::host(format!(
+        "watching network namespaces: {error}: needs CAP_NET_BROADCAST and CAP_SYS_ADMIN"
+    ))
 }

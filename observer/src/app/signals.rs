@@ -29,7 +29,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on no signal ends the process unasked but those that mean to (KILL, ABRT and the like).
+    /// From now on no signal ends the process unasked but those that mean to (KILL, ABRT and the
+    /// like).
     pub(super) fn listen(runtime: &Runtime) -> io::Result<Self> {
         let _inside = runtime.enter();
         for (kind, name) in NOTED {
@@ -59,7 +60,8 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal that stops the daemon, or until it cannot go on. `None` in the second case.
+    /// Waits for a signal that stops the daemon, or until it cannot go on. `None` in the second
+    /// case.
     pub(super) async fn stop(&mut self, has_ended: impl Fn() -> bool) -> Option<&'static str> {
         let ended = async {
             while !has_ended() {

@@ -37,8 +37,8 @@ use crate::{
     worker::Worker,
 };
 
-/// All that the daemon takes before it loads a program. An error in the configuration, a second daemon and a host that
-/// cannot be observed show here.
+/// All that the daemon takes before it loads a program. An error in the configuration, a second
+/// daemon and a host that cannot be observed show here.
 pub(super) struct Prepared<'config> {
     config: &'config Config,
     limits: Limits,
@@ -64,15 +64,26 @@ impl<'config> Prepared<'config> {
         let server = listen(host.listen.get())?;
         // Before the pins: a signal that comes early must not leave them behind.
         let runtime = async_runtime()?;
-        let signals =
-            Signals::listen(&runtime).map_err(|error| Failure::during("listening to signals", error))?;
+        let signals = Signals::listen(&runtime)
+            .map_err(|error| Failure::during("listening to signals", error))?;
         let pins = PinDirectory::create(&config.settings.kernel.bpffs, &host.state_dir)?;
         Ok(Self { config, limits, budget, watch, outputs, server, runtime, signals, pins, lock })
     }
 
     /// Starts the threads, the last one first: no thread has to wait for a reader of its messages.
     pub(super) fn start(self, engine: Engine) -> Result<(Running, Held), Failure> {
-        let Self { config, limits, budget, watch, mut outputs, server, runtime, signals, pins, lock } = self;
+        let Self {
+            config,
+            limits,
+            budget,
+            watch,
+            mut outputs,
+            server,
+            runtime,
+            signals,
+            pins,
+            lock,
+        } = self;
         let (preferred, sizes) = (engine.preferred(), engine.sizes);
         let stop_timeout = Duration::from_secs(config.settings.host.stop_timeout.into());
         let metrics = Arc::new(Metrics::new(preferred, sizes.flows()).map_err(internal)?);
@@ -150,11 +161,16 @@ struct Outputs {
 }
 
 /// Starts the sinks, and the recovery of files of an earlier run.
-fn start_outputs(config: &Config, outputs: SinkOptions, metrics: &Arc<Metrics>) -> Result<Outputs, Failure> {
+fn start_outputs(
+    config: &Config,
+    outputs: SinkOptions,
+    metrics: &Arc<Metrics>,
+) -> Result<Outputs, Failure> {
     metrics.outputs(&outputs.outputs);
     let observer = Arc::clone(metrics) as Arc<dyn SinkObserver>;
-    let leftovers =
-        outputs.has_files().then(|| (Leftovers::find(&outputs.directory), outputs.delivery.clone()));
+    let leftovers = outputs
+        .has_files()
+        .then(|| (Leftovers::find(&outputs.directory), outputs.delivery.clone()));
     let (sinks, watermark) = Sinks::start(&outputs, Arc::clone(&observer))
         .and_then(|sinks| Ok((sinks, Watermark::start(&config.settings.host.state_dir)?)))
         .map_err(|error| Failure::during("starting the sinks", error))?;
@@ -183,7 +199,9 @@ fn deliver(
 
 fn listen(address: SocketAddr) -> Result<Server, Failure> {
     Server::bind(address).map_err(|error| {
-        Failure::usage(format!("cannot listen on {address}: {error}: give another address with --listen"))
+        Failure::usage(format!(
+            "cannot listen on {address}: {error}: give another address with --listen"
+        ))
     })
 }
 

@@ -1,4 +1,5 @@
-//! The thread that drains the kernel each second and closes windows on their edges. Nothing can block it.
+//! The thread that drains the kernel each second and closes windows on their edges. Nothing can
+//! block it.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,9 @@ use std::{
 
 use super::{owners::Senders, watermark::Watermark};
 use crate::{
-    accounts::{Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted, unseen::may_precede_hook},
+    accounts::{
+        Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted, unseen::may_precede_hook,
+    },
     flow::{Direction, InterfaceNumber, Room, Traffic},
     kernel::{Drain, KernelError, MAX_INTERFACES, drain::Side, drops::Dropped},
     linux::clock,
@@ -74,8 +77,9 @@ pub(super) struct TickOptions {
     pub(super) health: Arc<Health>,
 }
 
-/// Pauses between two looks at the spill ring: while it is busy, and while it is not. Looking without a pause makes each
-/// entry dearer for the programs, and a wake-up for each entry dearer still.
+/// Pauses between two looks at the spill ring: while it is busy, and while it is not. Looking
+/// without a pause makes each entry dearer for the programs, and a wake-up for each entry dearer
+/// still.
 const RING_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
 
 /// The state of the tick's thread.
@@ -171,7 +175,8 @@ impl Tick {
                 return Ok(());
             }
             let spilled = self.take_ring();
-            ring_pause = if spilled == 0 { (ring_pause * 2).min(RING_PAUSES[1]) } else { RING_PAUSES[0] };
+            ring_pause =
+                if spilled == 0 { (ring_pause * 2).min(RING_PAUSES[1]) } else { RING_PAUSES[0] };
             let now = clock::unix_ms();
             if now >= next_tick || next_tick - now > 1000 {
                 self.tick()?;
@@ -187,7 +192,8 @@ impl Tick {
         }
     }
 
-    /// Handles all messages that wait; then counts that came before their registration find their interface.
+    /// Handles all messages that wait; then counts that came before their registration find their
+    /// interface.
     fn handle_waiting(&mut self) {
         while let Ok(message) = self.messages.try_recv() {
             self.handle(message);
@@ -205,7 +211,8 @@ impl Tick {
 
     /// Drains, and closes the window where it is over.
     fn tick(&mut self) -> Result<(), KernelError> {
-        // Events that wait were sent before this: what retired before the flip is complete after the drain.
+        // Events that wait were sent before this: what retired before the flip is complete after
+        // the drain.
         self.handle_waiting();
         let mut turn = self.accounts.begin(clock::unix_ms());
         self.drain(&mut turn)?;
@@ -235,7 +242,8 @@ impl Tick {
     /// Adds all that the kernel has counted.
     fn drain(&mut self, turn: &mut Turn) -> Result<(), KernelError> {
         let Self { drain, accounts, metrics, .. } = self;
-        let report = drain.drain(|side, delta| accounts.add_drained(turn, side == Side::After, delta))?;
+        let report =
+            drain.drain(|side, delta| accounts.add_drained(turn, side == Side::After, delta))?;
         metrics.drained(&report);
         if let Some(drops) = drain.drops() {
             for (key, packets) in drops.take_undelivered() {
@@ -251,8 +259,10 @@ impl Tick {
                 self.senders = None;
             }
         }
-        accounts
-            .read(|number| drain.ledger(number), |direction, growth| metrics.ledger_grew(direction, growth));
+        accounts.read(
+            |number| drain.ledger(number),
+            |direction, growth| metrics.ledger_grew(direction, growth),
+        );
         Ok(())
     }
 
@@ -321,15 +331,20 @@ impl Tick {
 /// Drops that may have happened before the hook, by direction.
 fn before_hook(dropped: &[Dropped]) -> [Traffic; 2] {
     Direction::ALL.map(|direction| {
-        let precede = |it: &&Dropped| it.direction == direction && may_precede_hook(direction, &it.reason);
+        let precede =
+            |it: &&Dropped| it.direction == direction && may_precede_hook(direction, &it.reason);
         dropped.iter().filter(precede).map(|it| Traffic::from(it.count)).sum()
     })
 }
 
 /// Growth of each sum of drops.
-fn grown<'a>(before: &'a [Dropped], now: &'a [Dropped]) -> impl Iterator<Item = (&'a Dropped, Traffic)> {
+fn grown<'a>(
+    before: &'a [Dropped],
+    now: &'a [Dropped],
+) -> impl Iterator<Item = (&'a Dropped, Traffic)> {
     now.iter().map(|dropped| {
-        let is_same = |it: &&Dropped| (it.direction, &it.reason) == (dropped.direction, &dropped.reason);
+        let is_same =
+            |it: &&Dropped| (it.direction, &it.reason) == (dropped.direction, &dropped.reason);
         let earlier = before.iter().find(is_same).map(|it| it.count).unwrap_or_default();
         (dropped, Traffic::from(dropped.count).saturating_sub(earlier.into()))
     })

@@ -1,5 +1,5 @@
-//! How far everything is recorded, kept in the state directory: what passes between the end of one run, however it
-//! ended, and the start of the next is said to be missing.
+//! How far everything is recorded, kept in the state directory: what passes between the end of one
+//! run, however it ended, and the start of the next is said to be missing.
 
 use std::{
     collections::VecDeque,
@@ -27,8 +27,8 @@ enum Note {
     End,
 }
 
-/// Keeps the end of the last window that the outputs are done with. A thread of its own writes it, so that nothing else
-/// waits for a disk.
+/// Keeps the end of the last window that the outputs are done with. A thread of its own writes it,
+/// so that nothing else waits for a disk.
 #[derive(Debug)]
 pub(super) struct Watermark {
     left: Option<i64>,
@@ -52,7 +52,8 @@ impl Watermark {
         self.left
     }
 
-    /// The mark of a window that ended at `until`, in UNIX seconds, and of which nothing has reached an output yet.
+    /// The mark of a window that ended at `until`, in UNIX seconds, and of which nothing has
+    /// reached an output yet.
     pub(super) fn mark(&mut self, until: i64) -> Mark {
         let (number, notes) = (self.closed, self.notes.clone());
         self.closed += 1;

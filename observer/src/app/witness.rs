@@ -1,8 +1,8 @@
-//! The thread that compares what is with what should be: whether the programs are still on their interfaces, and whether
-//! they see what the interfaces carry.
+//! The thread that compares what is with what should be: whether the programs are still on their
+//! interfaces, and whether they see what the interfaces carry.
 //!
-//! A thread of its own, because the kernel answers about a link only once no interface is being changed, and neither a
-//! new interface nor the tick is to wait for that.
+//! A thread of its own, because the kernel answers about a link only once no interface is being
+//! changed, and neither a new interface nor the tick is to wait for that.
 
 use std::{
     collections::BTreeMap,
@@ -31,11 +31,13 @@ use crate::{
     worker::QueueWorker,
 };
 
-/// Programs are looked for this often. Removed ones are to be back within a second, loading included.
+/// Programs are looked for this often. Removed ones are to be back within a second, loading
+/// included.
 const PERIOD: Duration = Duration::from_millis(400);
 /// Ledgers are looked at this often.
 const LEDGERS: Duration = Duration::from_secs(1);
-/// So long before its end a window counts as ending: each is then met once by a look at the ledgers.
+/// So long before its end a window counts as ending: each is then met once by a look at the
+/// ledgers.
 const EDGE_MS: i64 = 1500;
 
 /// The interfaces that are watched.
@@ -224,8 +226,11 @@ impl Worker {
         for (key, number, reading) in readings {
             let reading = in_accounts(&reading);
             let mut registry = lock(&self.registry);
-            let Some(watched) = registry.get_mut(&key).filter(|it| it.number == number) else { continue };
-            let suspicious = watched.comparison.as_ref().is_some_and(|it| it.is_suspicious(&reading));
+            let Some(watched) = registry.get_mut(&key).filter(|it| it.number == number) else {
+                continue;
+            };
+            let suspicious =
+                watched.comparison.as_ref().is_some_and(|it| it.is_suspicious(&reading));
             watched.reading = Some((now, reading));
             drop(registry);
             if suspicious {

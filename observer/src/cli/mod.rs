@@ -7,7 +7,8 @@ mod surface;
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{
-    ArgMatches, Args, CommandFactory as _, Error, FromArgMatches as _, Parser, Subcommand, value_parser,
+    ArgMatches, Args, CommandFactory as _, Error, FromArgMatches as _, Parser, Subcommand,
+    value_parser,
 };
 use ipnet::IpNet;
 
@@ -30,7 +31,9 @@ pub struct Cli {
 impl Cli {
     /// Parses arguments, the first of which is the program's name. The matches are those of the
     /// verb.
-    pub fn parsed(arguments: impl IntoIterator<Item = OsString>) -> Result<(Self, ArgMatches), Error> {
+    pub fn parsed(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<(Self, ArgMatches), Error> {
         let mut matches = Self::command().try_get_matches_from(arguments)?;
         let cli = Self::from_arg_matches(&matches)?;
         let verb = matches.remove_subcommand().map(|(_, matches)| matches);

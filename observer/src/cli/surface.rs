@@ -1,5 +1,5 @@
-//! The surface of the command line as files: the help of each verb, and the table of settings in the
-//! documentation. `UPDATE_EXPECT=1 cargo test -p observer surface` writes them.
+//! The surface of the command line as files: the help of each verb, and the table of settings in
+//! the documentation. `UPDATE_EXPECT=1 cargo test -p observer surface` writes them.
 
 use clap::{Arg, Args as _, Command, CommandFactory as _};
 use expect_test::expect_file;
@@ -26,7 +26,8 @@ fn the_help_of_each_verb_is_that_of_its_file() {
     expect_file!["../../golden/help/schema.txt"].assert_eq(&help("schema"));
     expect_file!["../../golden/help/tasks.txt"].assert_eq(&help("tasks"));
     expect_file!["../../golden/help/config.txt"].assert_eq(&help("config"));
-    let verbs: Vec<_> = Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    let verbs: Vec<_> =
+        Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     assert_eq!(verbs, ["run", "check", "replay", "schema", "tasks", "config"]);
 }
 
@@ -35,10 +36,16 @@ fn row(argument: &Arg) -> String {
     let help = argument.get_help().unwrap().to_string();
     // Defaults that depend on the host are part of the help.
     let (meaning, described) = help.split_once(" [default: ").unwrap_or((&help, ""));
-    let defaults: Vec<_> =
-        argument.get_default_values().iter().map(|value| format!("`{}`", value.to_str().unwrap())).collect();
-    let default =
-        if defaults.is_empty() { described.trim_end_matches(']').to_owned() } else { defaults.join(", ") };
+    let defaults: Vec<_> = argument
+        .get_default_values()
+        .iter()
+        .map(|value| format!("`{}`", value.to_str().unwrap()))
+        .collect();
+    let default = if defaults.is_empty() {
+        described.trim_end_matches(']').to_owned()
+    } else {
+        defaults.join(", ")
+    };
     let name = argument.get_value_names().unwrap()[0].to_string();
     let values: Vec<_> =
         argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();

@@ -31,7 +31,9 @@ impl DeliveryConfig {
         output: &OutputConfig,
     ) -> Result<Option<Self>, ConfigError> {
         let Some(url) = &settings.deliver else {
-            return settings.needs_destination().map_or(Ok(None), |flag| Err(ConfigError::NoDelivery(flag)));
+            return settings
+                .needs_destination()
+                .map_or(Ok(None), |flag| Err(ConfigError::NoDelivery(flag)));
         };
         let outputs = &output.outputs;
         if !outputs.has_files() {

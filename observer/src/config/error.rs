@@ -42,7 +42,9 @@ pub enum ConfigError {
     #[error("printing the configuration: {0}")]
     Print(toml::ser::Error),
     /// The source `file` has no file.
-    #[error("--source file needs --tasks-file: give it the saved output of `aws ecs describe-tasks`")]
+    #[error(
+        "--source file needs --tasks-file: give it the saved output of `aws ecs describe-tasks`"
+    )]
     NoTasksFile,
     /// A replay writes files only to a directory that is given, so that they do not mix with the
     /// daemon's.
@@ -99,7 +101,9 @@ pub enum ConfigError {
     #[error("--file-size 0: give a size such as 75MB")]
     FileSize,
     /// The file of AWS's address ranges cannot be read.
-    #[error("--ip-ranges {path}: {source}: give a copy of https://ip-ranges.amazonaws.com/ip-ranges.json")]
+    #[error(
+        "--ip-ranges {path}: {source}: give a copy of https://ip-ranges.amazonaws.com/ip-ranges.json"
+    )]
     IpRanges {
         /// The file.
         path: PathBuf,
@@ -107,7 +111,9 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file does not have the format that AWS publishes.
-    #[error("--ip-ranges {path}: {source}: give a copy of https://ip-ranges.amazonaws.com/ip-ranges.json")]
+    #[error(
+        "--ip-ranges {path}: {source}: give a copy of https://ip-ranges.amazonaws.com/ip-ranges.json"
+    )]
     Services {
         /// The file.
         path: PathBuf,

@@ -7,7 +7,9 @@ use std::{
     path::Path,
 };
 
-use clap::{ArgMatches, Args as _, Command, FromArgMatches as _, error::ErrorKind, parser::ValueSource};
+use clap::{
+    ArgMatches, Args as _, Command, FromArgMatches as _, error::ErrorKind, parser::ValueSource,
+};
 use toml::{
     Table, Value,
     de::{DeTable, Error},
@@ -32,7 +34,8 @@ pub(super) fn complete(
     if text.len() as u64 > MAX_FILE {
         return Err(failed(io::Error::other("too long for a configuration")));
     }
-    let text = utf8(&text).map_err(|source| ConfigError::Encoding { path: path.to_path_buf(), source })?;
+    let text =
+        utf8(&text).map_err(|source| ConfigError::Encoding { path: path.to_path_buf(), source })?;
     fill(settings, matches, text).map_err(|(start, message)| {
         let line = text.get(..start).unwrap_or(text).matches('\n').count() + 1;
         ConfigError::File { path: path.to_path_buf(), line, message }
@@ -54,7 +57,8 @@ fn fill(settings: &mut Settings, matches: &ArgMatches, text: &str) -> Result<(),
     let mut layer = Vec::new();
     for key in places.get_ref().keys() {
         let place = |message| (key.span().start, message);
-        let arguments = arguments(&command, key.get_ref(), &values[&**key.get_ref()]).map_err(place)?;
+        let arguments =
+            arguments(&command, key.get_ref(), &values[&**key.get_ref()]).map_err(place)?;
         // Also a value that a flag overrides must be valid.
         let parsed = command.clone().try_get_matches_from(&arguments);
         parsed.map_err(|error| place(message(&error, key.get_ref())))?;
@@ -93,7 +97,9 @@ fn arguments(command: &Command, key: &str, value: &Value) -> Result<Vec<String>,
             Value::String(text) => text.clone(),
             Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => value.to_string(),
             Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
-                return Err(format!("`{key}`: give a string, a number, a boolean, or a list of them"));
+                return Err(format!(
+                    "`{key}`: give a string, a number, a boolean, or a list of them"
+                ));
             }
         };
         Ok(format!("--{key}={text}"))

@@ -24,8 +24,8 @@ pub use self::{
     error::ConfigError,
     output::{OutputConfig, Outputs},
     settings::{
-        DeliverySettings, FileSettings, HostSettings, IdentitySettings, KernelSettings, RecordSettings,
-        Settings,
+        DeliverySettings, FileSettings, HostSettings, IdentitySettings, KernelSettings,
+        RecordSettings, Settings,
     },
     values::{HttpUrl, ListenAddress},
 };
@@ -64,8 +64,10 @@ impl Config {
         }
         if identity.source.is_empty() {
             let has_file = identity.tasks_file.is_some();
-            identity.source =
-                Source::ALL.into_iter().filter(|source| has_file || *source != Source::File).collect();
+            identity.source = Source::ALL
+                .into_iter()
+                .filter(|source| has_file || *source != Source::File)
+                .collect();
         }
         let outputs = Outputs::new(&settings.files.output_dir, &settings.files.output);
         let output = OutputConfig::new(settings.records.clone(), outputs)?;
@@ -149,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_list_of_a_flag_replaces_that_of_the_file() {
-        let config = config(&["--netns-dir", "/a", "--netns-dir", "/b"], "netns-dir = [\"/c\"]").unwrap();
+        let config =
+            config(&["--netns-dir", "/a", "--netns-dir", "/b"], "netns-dir = [\"/c\"]").unwrap();
         assert_eq!(config.settings.identity.netns_dir, ["/a", "/b"].map(PathBuf::from));
     }
 
@@ -175,7 +178,8 @@ mod tests {
 
     #[test]
     fn values_of_the_file_are_checked_like_flags() {
-        for (text, word) in [("window = 601", "601"), ("max-flows = 0", "0"), ("stop-timeout = 3601", "3601")]
+        for (text, word) in
+            [("window = 601", "601"), ("max-flows = 0", "0"), ("stop-timeout = 3601", "3601")]
         {
             // Also a value that a flag overrides.
             for flags in [&[][..], &["--window", "5"]] {

@@ -39,8 +39,10 @@ impl Outputs {
     /// given, so that they do not mix with the daemon's.
     pub fn of_replay(directory: Option<&Path>, given: &[Output]) -> Result<Self, ConfigError> {
         let default = [if directory.is_some() { Output::Jsonl } else { Output::Stdout }];
-        let outputs =
-            Self::new(directory.unwrap_or(Path::new("")), if given.is_empty() { &default } else { given });
+        let outputs = Self::new(
+            directory.unwrap_or(Path::new("")),
+            if given.is_empty() { &default } else { given },
+        );
         if directory.is_none() && outputs.has_files() {
             return Err(ConfigError::NoOutputDir);
         }
@@ -69,7 +71,12 @@ impl OutputConfig {
     pub fn new(records: RecordSettings, outputs: Outputs) -> Result<Self, ConfigError> {
         let account_id = named("account-id", &records.account_id, "twelve digits", is_account)?;
         let region = named("region", &records.region, "a name such as eu-west-1", is_region)?;
-        named("flow-log-id", &records.flow_log_id, "fl- and 8 to 17 hexadecimal digits", is_flow_log)?;
+        named(
+            "flow-log-id",
+            &records.flow_log_id,
+            "fl- and 8 to 17 hexadecimal digits",
+            is_flow_log,
+        )?;
         if records.file_size.as_u64() == 0 {
             return Err(ConfigError::FileSize);
         }
@@ -109,21 +116,25 @@ fn named<'a>(
     is_one: fn(&str) -> bool,
 ) -> Result<Option<&'a str>, ConfigError> {
     match value.as_deref() {
-        Some(value) if !is_one(value) => Err(ConfigError::Name { flag, value: value.to_owned(), wanted }),
+        Some(value) if !is_one(value) => {
+            Err(ConfigError::Name { flag, value: value.to_owned(), wanted })
+        }
         value => Ok(value),
     }
 }
 
 fn is_flow_log(text: &str) -> bool {
     text.strip_prefix("fl-").is_some_and(|id| {
-        (8..=17).contains(&id.len()) && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        (8..=17).contains(&id.len())
+            && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
 
 fn services(path: &PathBuf) -> Result<Arc<ServiceRanges>, ConfigError> {
-    let text = fs::read(path).map_err(|source| ConfigError::IpRanges { path: path.clone(), source })?;
-    let ranges =
-        ServiceRanges::parse(&text).map_err(|source| ConfigError::Services { path: path.clone(), source })?;
+    let text =
+        fs::read(path).map_err(|source| ConfigError::IpRanges { path: path.clone(), source })?;
+    let ranges = ServiceRanges::parse(&text)
+        .map_err(|source| ConfigError::Services { path: path.clone(), source })?;
     Ok(Arc::new(ranges))
 }
 
@@ -155,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_repeated_output_is_written_once() {
-        let outputs = Outputs::new(Path::new("/records"), &[Output::Text, Output::Jsonl, Output::Text]);
+        let outputs =
+            Outputs::new(Path::new("/records"), &[Output::Text, Output::Jsonl, Output::Text]);
         assert_eq!(outputs.formats, [Output::Text, Output::Jsonl]);
     }
 

@@ -105,7 +105,8 @@ impl FromStr for HttpUrl {
         let url: Option<Uri> = text.parse().ok();
         match url {
             Some(url)
-                if url.scheme_str() == Some("http") && url.host().is_some_and(|host| !host.is_empty()) =>
+                if url.scheme_str() == Some("http")
+                    && url.host().is_some_and(|host| !host.is_empty()) =>
             {
                 Ok(Self(text.trim_end_matches('/').to_owned()))
             }

@@ -2,7 +2,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use observer_ebpf::abi::{Direction, Family};
 
-/// The number under which an interface is known to the programs; never 0, given anew once its flows are recorded.
+/// The number under which an interface is known to the programs; never 0, given anew once its flows
+/// are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceNumber(u16);
 
@@ -38,8 +39,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Netfilter, Self::TcIngress, Self::TcEgress, Self::Xdp, Self::CgroupEgress, Self::SocketFilter];
+    pub const ALL: [Self; 6] = [
+        Self::Netfilter,
+        Self::TcIngress,
+        Self::TcEgress,
+        Self::Xdp,
+        Self::CgroupEgress,
+        Self::SocketFilter,
+    ];
 
     /// The kernel's name, without `SKB_DROP_REASON_`.
     pub const fn as_str(self) -> &'static str {
@@ -89,7 +96,8 @@ impl Action {
 pub struct FlowKey {
     source: [u64; 2],
     destination: [u64; 2],
-    /// Source port, destination port, protocol, action, family, direction and interface, from the top.
+    /// Source port, destination port, protocol, action, family, direction and interface, from the
+    /// top.
     rest: u64,
 }
 
@@ -99,8 +107,8 @@ const ACTION_SHIFT: u32 = 18;
 const ACTION_BITS: u64 = 0x3f << ACTION_SHIFT;
 
 impl FlowKey {
-    /// A key of accepted packets, from its parts. Addresses are 16 bytes in network order, those of IPv4 as IPv4-mapped
-    /// IPv6; ports are numbers.
+    /// A key of accepted packets, from its parts. Addresses are 16 bytes in network order, those of
+    /// IPv4 as IPv4-mapped IPv6; ports are numbers.
     pub const fn new(
         interface: InterfaceNumber,
         direction: Direction,
@@ -133,8 +141,13 @@ impl FlowKey {
     pub const fn reversed(self) -> Self {
         const PORTS_SHIFT: u32 = 32;
         let ports = (self.rest >> PORTS_SHIFT) as u32;
-        let rest = self.rest & !(0xffff_ffff << PORTS_SHIFT) | (ports.rotate_left(16) as u64) << PORTS_SHIFT;
-        Self { source: self.destination, destination: self.source, rest: rest ^ 1 << DIRECTION_SHIFT }
+        let rest = self.rest & !(0xffff_ffff << PORTS_SHIFT)
+            | (ports.rotate_left(16) as u64) << PORTS_SHIFT;
+        Self {
+            source: self.destination,
+            destination: self.source,
+            rest: rest ^ 1 << DIRECTION_SHIFT,
+        }
     }
 
     /// What was done with the packets.
@@ -218,7 +231,10 @@ mod tests {
         assert_eq!(key.source(), "2001:db8::1:2".parse::<IpAddr>().unwrap());
         assert_eq!(key.destination(), "::1".parse::<IpAddr>().unwrap());
         assert_eq!((key.source_port(), key.destination_port()), (65535, 53));
-        assert_eq!((key.family(), key.protocol(), key.direction()), (Family::V6, 17, Direction::Egress));
+        assert_eq!(
+            (key.family(), key.protocol(), key.direction()),
+            (Family::V6, 17, Direction::Egress)
+        );
         assert_eq!(key.interface(), INTERFACE);
         assert_eq!(key.action(), Action::Accept);
         let answer = key.reversed();
@@ -232,7 +248,10 @@ mod tests {
             assert_ne!(rejected, key);
             assert_eq!(rejected.action(), Action::Reject(reason));
             assert_eq!((rejected.family(), rejected.protocol()), (Family::V6, 17));
-            assert_eq!((rejected.direction(), rejected.interface()), (Direction::Egress, INTERFACE));
+            assert_eq!(
+                (rejected.direction(), rejected.interface()),
+                (Direction::Egress, INTERFACE)
+            );
             assert_eq!(rejected.with_action(Action::Accept), key);
         }
     }
@@ -241,7 +260,9 @@ mod tests {
     fn ipv4_and_ipv6_with_the_same_numbers_are_two_flows() {
         let mapped = observer_ebpf::abi::FlowKey::mapped([10, 0, 0, 1]);
         assert_eq!(mapped, words("::ffff:10.0.0.1"));
-        let key = |family| FlowKey::new(INTERFACE, Direction::Ingress, family, 17, (mapped, mapped), (1, 2));
+        let key = |family| {
+            FlowKey::new(INTERFACE, Direction::Ingress, family, 17, (mapped, mapped), (1, 2))
+        };
         assert_ne!(key(Family::V4), key(Family::V6));
         assert_eq!(key(Family::V4).source(), "10.0.0.1".parse::<IpAddr>().unwrap());
         assert_eq!(key(Family::V6).source(), "::ffff:10.0.0.1".parse::<IpAddr>().unwrap());

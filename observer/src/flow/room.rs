@@ -3,8 +3,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Room in memory for flows, of all windows together: a window that is closed takes room until all outputs have written
-/// it, and the open window has the rest.
+/// Room in memory for flows, of all windows together: a window that is closed takes room until all
+/// outputs have written it, and the open window has the rest.
 #[derive(Clone, Debug)]
 pub struct Room {
     flows: usize,

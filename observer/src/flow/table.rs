@@ -32,7 +32,8 @@ impl Icmp {
     }
 }
 
-/// What a flow has counted. Merging is commutative, so halves, CPUs and the spill ring come in any order.
+/// What a flow has counted. Merging is commutative, so halves, CPUs and the spill ring come in any
+/// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Packets as on the wire.
@@ -49,7 +50,8 @@ pub struct Counters {
     pub tcp_flags_aws: u8,
     /// For ICMP and ICMPv6.
     pub icmp: Icmp,
-    /// Packets among them that nobody took, though no policy dropped them; may be more than there are.
+    /// Packets among them that nobody took, though no policy dropped them; may be more than there
+    /// are.
     pub undelivered: u64,
 }
 
@@ -94,8 +96,8 @@ pub enum Added {
 
 /// The flows of one window.
 ///
-/// Entries lie in chunks that never move: growing a single vector would copy, and hold twice, all that is in it. The
-/// index is 5 bytes per bucket, so a million flows take about 95 MB.
+/// Entries lie in chunks that never move: growing a single vector would copy, and hold twice, all
+/// that is in it. The index is 5 bytes per bucket, so a million flows take about 95 MB.
 #[derive(Debug, Default)]
 pub struct Table {
     index: HashTable<u32>,
@@ -110,8 +112,8 @@ pub struct Table {
 const CHUNK: usize = 4096;
 
 impl Table {
-    /// Memory of a flow at most: its entry, and its part of the index, which has up to 16/7 buckets per flow, and half as
-    /// many more while it grows.
+    /// Memory of a flow at most: its entry, and its part of the index, which has up to 16/7 buckets
+    /// per flow, and half as many more while it grows.
     pub const BYTES_PER_FLOW: u64 = size_of::<Delta>() as u64 + 18;
 
     /// An empty table.
@@ -163,11 +165,12 @@ impl Table {
         }
     }
 
-    /// Takes packets that were dropped behind the hook out of the flows that they were counted in, so that each is in
-    /// one flow: to be called once, when all that belongs to the window is in.
+    /// Takes packets that were dropped behind the hook out of the flows that they were counted in,
+    /// so that each is in one flow: to be called once, when all that belongs to the window is in.
     ///
-    /// The hook counts a packet before it is dropped. One whose flow is not here any more was recorded as accepted in
-    /// the window before; that stands, and the packet is taken out of the rejected flow instead: such packets are returned.
+    /// The hook counts a packet before it is dropped. One whose flow is not here any more was
+    /// recorded as accepted in the window before; that stands, and the packet is taken out of the
+    /// rejected flow instead: such packets are returned.
     pub fn settle(&mut self) -> Traffic {
         let mut late = Traffic::NONE;
         let rejected = std::mem::take(&mut self.rejected);
@@ -196,23 +199,28 @@ impl Table {
         late
     }
 
-    /// Notes on an accepted flow that so many of its packets were not delivered; false if it is not here.
+    /// Notes on an accepted flow that so many of its packets were not delivered; false if it is not
+    /// here.
     pub fn note_undelivered(&mut self, key: &FlowKey, packets: u64) -> bool {
         let Some(number) = self.find(key) else { return false };
-        self.chunks[number as usize / CHUNK][number as usize % CHUNK].counters.undelivered += packets;
+        self.chunks[number as usize / CHUNK][number as usize % CHUNK].counters.undelivered +=
+            packets;
         true
     }
 
-    /// Takes what is left of fragments that were dropped as one packet, if that is all that is left in the flow that
-    /// they were counted in.
+    /// Takes what is left of fragments that were dropped as one packet, if that is all that is left
+    /// in the flow that they were counted in.
     ///
-    /// The program that sees the drop knows the payload, but not always how many fragments it had come in. Those that
-    /// it does not know of leave their headers, and nothing but these.
+    /// The program that sees the drop knows the payload, but not always how many fragments it had
+    /// come in. Those that it does not know of leave their headers, and nothing but these.
     fn take_headers(&mut self, number: u32) {
         let Delta { key, counters } = *self.at(number);
         let Some(accepted) = self.find(&key.with_action(Action::Accept)) else { return };
         let left = self.at(accepted).counters;
-        if counters.packets != 0 && left.packets != 0 && is_headers_alone(&key, left.packets, left.bytes) {
+        if counters.packets != 0
+            && left.packets != 0
+            && is_headers_alone(&key, left.packets, left.bytes)
+        {
             self.set(number, (counters.packets + left.packets, counters.bytes + left.bytes));
             self.set(accepted, (0, 0));
         }
@@ -249,7 +257,8 @@ impl Table {
         self.index.len()
     }
 
-    /// Takes the flows out, in the order in which they were first seen, and gives their memory back on the way.
+    /// Takes the flows out, in the order in which they were first seen, and gives their memory back
+    /// on the way.
     pub fn into_flows(self) -> impl Iterator<Item = Delta> {
         let Self { index, chunks, .. } = self;
         drop(index);
@@ -262,8 +271,9 @@ impl Table {
     }
 }
 
-/// Whether so many packets of a flow with so many bytes are IPv4 headers without anything behind them. No packet that
-/// has ports is that short. Of IPv6 it cannot be told: a fragment's headers are as long as those of an empty datagram.
+/// Whether so many packets of a flow with so many bytes are IPv4 headers without anything behind
+/// them. No packet that has ports is that short. Of IPv6 it cannot be told: a fragment's headers
+/// are as long as those of an empty datagram.
 fn is_headers_alone(key: &FlowKey, packets: u64, bytes: u64) -> bool {
     const IPV4_HEADER: u64 = 20;
     let has_ports = (key.source_port(), key.destination_port()) != (0, 0);
@@ -346,7 +356,10 @@ mod tests {
         }
         assert_eq!(table.len() as u64, flows);
         assert_eq!(table.flows().count() as u64, flows);
-        assert_eq!(table.flows().map(|flow| flow.counters.packets).sum::<u64>(), flows * (flows + 1));
+        assert_eq!(
+            table.flows().map(|flow| flow.counters.packets).sum::<u64>(),
+            flows * (flows + 1)
+        );
     }
     /// What a table says after `accepted` and `rejected` packets of one flow, of 100 bytes each.
     fn settled(
@@ -359,8 +372,8 @@ mod tests {
             let mut delta = delta(1, packets, 0, Icmp::None);
             let (addresses, ports) = (([0, 1], [0, 1]), (1, 53));
             let interface = InterfaceNumber::new(1);
-            delta.key =
-                FlowKey::new(interface, direction, Family::V6, 17, addresses, ports).with_action(action);
+            delta.key = FlowKey::new(interface, direction, Family::V6, 17, addresses, ports)
+                .with_action(action);
             table.add(&delta);
         };
         for (reason, packets) in rejected {
@@ -427,15 +440,22 @@ mod tests {
         assert_eq!(late, Traffic::NONE);
     }
 
-    /// What is accepted and rejected of a flow whose fragments, `counted` by the hook, were dropped as `dropped`.
+    /// What is accepted and rejected of a flow whose fragments, `counted` by the hook, were dropped
+    /// as `dropped`.
     fn of_fragments(
         family: Family,
         ports: (u16, u16),
         counted: (u64, u64),
         dropped: &[(DropReason, (u64, u64))],
     ) -> Vec<(Action, (u64, u64))> {
-        let key =
-            FlowKey::new(InterfaceNumber::new(1), Direction::Ingress, family, 17, ([0, 1], [0, 2]), ports);
+        let key = FlowKey::new(
+            InterfaceNumber::new(1),
+            Direction::Ingress,
+            family,
+            17,
+            ([0, 1], [0, 2]),
+            ports,
+        );
         let mut table = Table::new();
         let mut add = |action, (packets, bytes)| {
             let counters = Counters { packets, bytes, ..delta(1, 1, 0, Icmp::None).counters };
@@ -448,14 +468,17 @@ mod tests {
         assert_eq!(table.settle(), Traffic::NONE);
         assert_eq!(table.flows().count(), table.len());
         let flows = table.flows();
-        flows.map(|flow| (flow.key.action(), (flow.counters.packets, flow.counters.bytes))).collect()
+        flows
+            .map(|flow| (flow.key.action(), (flow.counters.packets, flow.counters.bytes)))
+            .collect()
     }
 
     #[test]
     fn headers_that_unknown_fragments_leave_are_of_the_rejected_flow() {
         use Action::{Accept, Reject};
         use DropReason::{Netfilter, SocketFilter};
-        // Fragments with 8, 8, 1,480 and 1,104 bytes of payload, of which the kernel says that the largest has 1,480.
+        // Fragments with 8, 8, 1,480 and 1,104 bytes of payload, of which the kernel says that the
+        // largest has 1,480.
         let (counted, dropped) = ((400, 268_000), (200, 264_000));
         let of = |family, ports| of_fragments(family, ports, counted, &[(Netfilter, dropped)]);
         assert_eq!(of(Family::V4, (5, 9)), [(Reject(Netfilter), counted)]);

@@ -9,7 +9,8 @@ use serde::Serialize;
 /// An amount of traffic: packets as on the wire, and their bytes of layer 3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
-    /// Packets as on the wire: a super-packet of GSO or GRO counts as the packets that it stands for.
+    /// Packets as on the wire: a super-packet of GSO or GRO counts as the packets that it stands
+    /// for.
     pub packets: u64,
     /// Bytes of layer 3, IP header included.
     pub bytes: u64,

@@ -1,7 +1,8 @@
 /// Nobody looks this late, in seconds.
 const CLOCK_SET: i64 = 600;
 
-/// A span of time over which flows are summed: aligned to the epoch, but for the first, which begins with the daemon.
+/// A span of time over which flows are summed: aligned to the epoch, but for the first, which
+/// begins with the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// UNIX seconds.
@@ -18,8 +19,9 @@ impl Window {
         Self { start: now, end: aligned + i64::from(seconds) }
     }
 
-    /// The window that follows at this time. It begins where this one ended, so that nothing lies between the two, and is
-    /// longer than others if whole windows have passed unseen; unless the clock was set.
+    /// The window that follows at this time. It begins where this one ended, so that nothing lies
+    /// between the two, and is longer than others if whole windows have passed unseen; unless the
+    /// clock was set.
     #[must_use]
     pub fn next(&self, unix_ms: i64, seconds: u32) -> Self {
         let next = Self::holding(unix_ms, seconds);

@@ -105,7 +105,8 @@ impl Attachment {
         netns: Netns,
         ifindex: u32,
     ) -> Result<(Self, Option<Refusal>), KernelError> {
-        let mut attachment = Self { netns, ifindex, hook, tc: [None, None], xdp: None, qdisc_is_ours: false };
+        let mut attachment =
+            Self { netns, ifindex, hook, tc: [None, None], xdp: None, qdisc_is_ours: false };
         let plan = programs.xdp();
         // If the plan needs no companion, TC counts ingress only if XDP is refused.
         let tc_ingress = plan.is_none_or(|plan| plan.companion);
@@ -115,7 +116,11 @@ impl Attachment {
     }
 
     /// Attaches the missing programs. If one fails, those attached by this call are detached again.
-    pub fn mend(&mut self, mut programs: Programs, missing: Missing) -> Result<Option<Refusal>, KernelError> {
+    pub fn mend(
+        &mut self,
+        mut programs: Programs,
+        missing: Missing,
+    ) -> Result<Option<Refusal>, KernelError> {
         let netns = self.netns.clone();
         inside(&netns, || {
             let result = self.put(&mut programs, missing);
@@ -129,7 +134,11 @@ impl Attachment {
     }
 
     /// Attaches the missing programs. The calling thread is in the interface's namespace.
-    fn put(&mut self, programs: &mut Programs, missing: Missing) -> Result<Option<Refusal>, KernelError> {
+    fn put(
+        &mut self,
+        programs: &mut Programs,
+        missing: Missing,
+    ) -> Result<Option<Refusal>, KernelError> {
         let mut directions = missing.tc;
         let mut refusal = None;
         if let Some(XdpPlan { mode, companion }) = programs.xdp().filter(|_| missing.xdp) {
@@ -153,10 +162,15 @@ impl Attachment {
     }
 
     /// Attaches the TC programs of these directions.
-    fn put_tc(&mut self, programs: &mut Programs, directions: [bool; 2]) -> Result<(), KernelError> {
+    fn put_tc(
+        &mut self,
+        programs: &mut Programs,
+        directions: [bool; 2],
+    ) -> Result<(), KernelError> {
         // Attaching takes effect at once but returns only after a grace period. A new task sends
         // before it receives, so egress comes first.
-        let wanted = Direction::ALL.into_iter().rev().filter(|direction| directions[*direction as usize]);
+        let wanted =
+            Direction::ALL.into_iter().rev().filter(|direction| directions[*direction as usize]);
         let ifindex = self.ifindex;
         let mut netlink = None;
         for direction in wanted {
@@ -178,7 +192,9 @@ impl Attachment {
                         Direction::Ingress => LinkType::TcxIngress,
                         Direction::Egress => LinkType::TcxEgress,
                     };
-                    TcProgram::Tcx(Arc::new(Link::create(program, ifindex, kind, FIRST).map_err(failed)?))
+                    TcProgram::Tcx(Arc::new(
+                        Link::create(program, ifindex, kind, FIRST).map_err(failed)?,
+                    ))
                 }
                 Hook::Clsact { handle } => {
                     let netlink = match &mut netlink {
@@ -189,7 +205,8 @@ impl Attachment {
                             none.insert(socket)
                         }
                     };
-                    let id = clsact::add_filter(netlink, (ifindex, direction, handle), program, name);
+                    let id =
+                        clsact::add_filter(netlink, (ifindex, direction, handle), program, name);
                     let id = id.map_err(failed)?;
                     TcProgram::Filter(OwnFilter { id, program: syscall::program_id(program)? })
                 }
@@ -231,8 +248,9 @@ impl Attachment {
     /// outlives its filter.
     pub fn missing(&self) -> Result<Missing, KernelError> {
         let mut missing = self.presence().missing()?;
-        let failed =
-            |error| KernelError::call(format!("listing the filters of interface {}", self.ifindex), error);
+        let failed = |error| {
+            KernelError::call(format!("listing the filters of interface {}", self.ifindex), error)
+        };
         if matches!(self.hook, Hook::Clsact { .. }) && !missing.any() {
             missing.tc = inside(&self.netns, || -> Result<_, KernelError> {
                 let mut netlink = Netlink::new().map_err(failed)?;
@@ -278,7 +296,9 @@ impl Attachment {
         });
         match removed {
             Err(KernelError::NamespaceGone { .. }) => return Ok(None),
-            result => result?.map_err(|error| KernelError::call(format!("interface {ifindex}"), error))?,
+            result => {
+                result?.map_err(|error| KernelError::call(format!("interface {ifindex}"), error))?
+            }
         }
         Ok(qdisc_is_ours.then_some(OwnQdisc { netns, ifindex }))
     }

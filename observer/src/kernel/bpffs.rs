@@ -43,7 +43,9 @@ impl PinDirectory {
             fs::create_dir_all(&root).map_err(|error| failed("creating", &root, error))?;
             if !is_bpffs(&root) {
                 mount(Some("bpf"), &root, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-                    .map_err(|errno| failed("mounting a BPF file system on", &root, errno.into()))?;
+                    .map_err(|errno| {
+                        failed("mounting a BPF file system on", &root, errno.into())
+                    })?;
             }
             (root.join("observer"), Some(root))
         };
@@ -102,8 +104,9 @@ impl PrivatePins {
         let context = descriptor(context, "fsopen of a BPF file system")?;
         let fd = context.as_raw_fd();
         // SAFETY: the command takes neither key nor value.
-        let created =
-            unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, nowhere, nowhere, none) };
+        let created = unsafe {
+            libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, nowhere, nowhere, none)
+        };
         if created < 0 {
             return Err(KernelError::last("fsconfig of a BPF file system"));
         }

@@ -118,7 +118,9 @@ impl Btf {
         let record = self.record(prototype).filter(|record| record.kind == FUNCTION_PROTOTYPE);
         let count = record.ok_or_else(missing)?.len;
         // The first parameter belongs to the tracepoint itself.
-        (1..count).map(|number| self.word(prototype, number * 2 + 1).map(Type).ok_or_else(missing)).collect()
+        (1..count)
+            .map(|number| self.word(prototype, number * 2 + 1).map(Type).ok_or_else(missing))
+            .collect()
     }
 
     /// Names and values of an enumeration. Empty if this kernel does not have it.
@@ -159,7 +161,8 @@ impl Btf {
     /// Member with this name; `depth` limits the nesting of anonymous members.
     fn find_member(&self, of: Type, name: &str, depth: usize) -> Option<Member> {
         const BITFIELDS: u32 = 1 << 31;
-        let record = self.record(of).filter(|record| record.kind == STRUCT || record.kind == UNION)?;
+        let record =
+            self.record(of).filter(|record| record.kind == STRUCT || record.kind == UNION)?;
         let members = (0..record.len).map_while(|number| {
             let word = |field| self.word(of, number * 3 + field);
             let (at, bits) = (word(0)?, word(2)?);
@@ -174,7 +177,10 @@ impl Btf {
             if its.is_empty() && depth > 0 {
                 let inner = self.find_member(self.bare(member.of)?, name, depth - 1);
                 if let Some(inner) = inner {
-                    return Some(Member { offset: member.offset.checked_add(inner.offset)?, ..inner });
+                    return Some(Member {
+                        offset: member.offset.checked_add(inner.offset)?,
+                        ..inner
+                    });
                 }
             }
         }
@@ -266,7 +272,8 @@ impl Record {
             ARRAY => 12,
             STRUCT | UNION | DATA_SECTION | ENUM_64 => self.len * 12,
             ENUM | FUNCTION_PROTOTYPE => self.len * 8,
-            POINTER | FORWARD | TYPEDEF | VOLATILE | CONST | RESTRICT | FUNCTION | FLOAT | TYPE_TAG => 0,
+            POINTER | FORWARD | TYPEDEF | VOLATILE | CONST | RESTRICT | FUNCTION | FLOAT
+            | TYPE_TAG => 0,
             _ => return Err(BtfError::Format("it has a kind of type that is new")),
         })
     }
@@ -283,9 +290,10 @@ mod tests {
     /// BTF with these types and strings. The first string must be empty.
     fn btf(types: &[u32], strings: &str) -> Vec<u8> {
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let sizes =
-            [HEADER_LEN, 0, types.len(), types.len(), strings.len()].map(|size| (size as u32).to_ne_bytes());
-        [&MAGIC.to_ne_bytes(), [1, 0].as_slice(), &sizes.concat(), &types, strings.as_bytes()].concat()
+        let sizes = [HEADER_LEN, 0, types.len(), types.len(), strings.len()]
+            .map(|size| (size as u32).to_ne_bytes());
+        [&MAGIC.to_ne_bytes(), [1, 0].as_slice(), &sizes.concat(), &types, strings.as_bytes()]
+            .concat()
     }
 
     const STRINGS: &str = "\0outer\0first\0inner\0deep\0btf_trace_event\0why\0NONE\0SOME\0";
@@ -298,8 +306,8 @@ mod tests {
         kind << 24 | len
     }
 
-    /// `struct outer { int first; const struct { int deep; } *inner; union { struct inner_type; }; }`
-    /// and others.
+    /// `struct outer { int first; const struct { int deep; } *inner; union { struct inner_type; };
+    /// }` and others.
     fn sample() -> Vec<u8> {
         let int = [0, info(INT, 0), 4, 32];
         // 2: a structure with a member at byte 4
@@ -308,7 +316,8 @@ mod tests {
         let pointer = [0, info(POINTER, 0), 3];
         // 5: a union without a name around the structure without a name
         let union = [0, info(UNION, 1), 8, 0, 2, 0];
-        let outer = [at("outer"), info(STRUCT, 3), 24, at("first"), 1, 0, at("inner"), 4, 64, 0, 5, 128];
+        let outer =
+            [at("outer"), info(STRUCT, 3), 24, at("first"), 1, 0, at("inner"), 4, 64, 0, 5, 128];
         let outer_pointer = [0, info(POINTER, 0), 6];
         let prototype = [0, info(FUNCTION_PROTOTYPE, 3), 0, 0, 4, 0, 7, 0, 1];
         let prototype_pointer = [0, info(POINTER, 0), 8];
@@ -340,7 +349,10 @@ mod tests {
         assert_eq!(btf.member(btf.target(inner.of).unwrap(), "deep").unwrap().offset, 4);
         assert_eq!(btf.member(outer, "deep").unwrap().offset, 16 + 4);
         assert!(btf.member(outer, "inner.deep").is_err(), "a pointer is no structure");
-        assert_eq!(btf.member(outer, "fir").unwrap_err().to_string(), "this kernel has no outer.fir");
+        assert_eq!(
+            btf.member(outer, "fir").unwrap_err().to_string(),
+            "this kernel has no outer.fir"
+        );
     }
 
     #[test]

@@ -46,7 +46,10 @@ impl Reading {
             let unchanged = frames(&before) == frames(&after);
             // Since the previous reading, counters and ledger have grown by the same amount or not
             // at all.
-            if reading > 0 && unchanged && last.is_some_and(|last| last.difference() == now.difference()) {
+            if reading > 0
+                && unchanged
+                && last.is_some_and(|last| last.difference() == now.difference())
+            {
                 return Some(now);
             }
             last = Some(now);
@@ -96,7 +99,8 @@ fn in_table(table: &[u8], name: &[u8]) -> Option<LinkCounters> {
     let mut lines = table.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_start);
     let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(b":"))?;
     let text = str::from_utf8(line).ok()?;
-    let numbers: Vec<u64> = text.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    let numbers: Vec<u64> =
+        text.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     let number = |at: usize| numbers.get(at).copied();
     Some(LinkCounters { frames: [number(1)?, number(9)?], bytes: [number(0)?, number(8)?] })
 }

@@ -33,16 +33,19 @@ impl OwnFilter {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Vec::new(),
             filters => filters?,
         };
-        Ok(filters
-            .iter()
-            .any(|it| (it.priority, it.handle, it.program) == (id.priority, id.handle, Some(program))))
+        Ok(filters.iter().any(|it| {
+            (it.priority, it.handle, it.program) == (id.priority, id.handle, Some(program))
+        }))
     }
 
     /// Removes the filter. It is no error if it is gone.
     pub(super) fn remove(&self, netlink: &mut Netlink) -> io::Result<()> {
         match netlink.remove_filter(self.id) {
             Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) =>
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)
+                ) =>
             {
                 Ok(())
             }
@@ -108,7 +111,8 @@ pub fn remove_quiet(qdiscs: &[OwnQdisc]) {
         qdisc.netns.inside(read).ok().and_then(Result::ok)
     };
     // An interface that cannot be read is gone, together with its qdisc.
-    let existing: Vec<_> = qdiscs.iter().filter_map(|qdisc| Some((qdisc, frames(qdisc)?))).collect();
+    let existing: Vec<_> =
+        qdiscs.iter().filter_map(|qdisc| Some((qdisc, frames(qdisc)?))).collect();
     if existing.is_empty() {
         return;
     }
@@ -116,7 +120,11 @@ pub fn remove_quiet(qdiscs: &[OwnQdisc]) {
     for (qdisc, before) in existing {
         let remove = || {
             let mut netlink = Netlink::new()?;
-            if netlink.has_tc_filters(qdisc.ifindex)? { Ok(()) } else { netlink.remove_clsact(qdisc.ifindex) }
+            if netlink.has_tc_filters(qdisc.ifindex)? {
+                Ok(())
+            } else {
+                netlink.remove_clsact(qdisc.ifindex)
+            }
         };
         if frames(qdisc) == Some(before) {
             let _: Result<Result<(), io::Error>, io::Error> = qdisc.netns.inside(remove);

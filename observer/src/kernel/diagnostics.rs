@@ -13,7 +13,8 @@ pub const DEBUG: u8 = aya_log::Level::Debug as u8;
 
 /// Starts a thread that logs the messages of the programs until the process ends.
 pub fn start(programs: &mut Programs) -> Result<(), KernelError> {
-    let failed = |error: std::io::Error| KernelError::call("reading the programs' diagnostics", error);
+    let failed =
+        |error: std::io::Error| KernelError::call("reading the programs' diagnostics", error);
     let mut logger =
         EbpfLogger::init(programs.ebpf()).map_err(|error| failed(std::io::Error::other(error)))?;
     thread::Builder::new()

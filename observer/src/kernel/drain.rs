@@ -253,7 +253,8 @@ impl Drain {
                 }
                 self.used.write(word, 0);
                 while bits != 0 {
-                    let set = row * sets + (word - row * words) * 64 + bits.trailing_zeros() as usize;
+                    let set =
+                        row * sets + (word - row * words) * 64 + bits.trailing_zeros() as usize;
                     bits &= bits - 1;
                     // SAFETY: a grace period has passed since the switch, so no program uses this
                     // half.

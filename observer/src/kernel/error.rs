@@ -27,7 +27,9 @@ pub enum KernelError {
         source: aya::programs::ProgramError,
     },
     /// The verifier refused a program.
-    #[error("this kernel's verifier refuses {program}: {reason} (--log-level debug prints its whole log)")]
+    #[error(
+        "this kernel's verifier refuses {program}: {reason} (--log-level debug prints its whole log)"
+    )]
     Verifier {
         /// Name of the program.
         program: &'static str,

@@ -71,12 +71,18 @@ impl Gap {
         }
         // In any case, traffic before attaching was missed, and traffic after attaching was not.
         std::array::from_fn(|side| {
-            let frames =
-                |counters: &LinkCounters| counters.frames[side].saturating_sub(self.base.frames[side]);
-            let bytes = |counters: &LinkCounters| counters.bytes[side].saturating_sub(self.base.bytes[side]);
-            let packets =
-                missed[side].packets.clamp(frames(&self.before), frames(&after).max(frames(&self.before)));
-            let bytes = missed[side].bytes.clamp(bytes(&self.before), bytes(&after).max(bytes(&self.before)));
+            let frames = |counters: &LinkCounters| {
+                counters.frames[side].saturating_sub(self.base.frames[side])
+            };
+            let bytes = |counters: &LinkCounters| {
+                counters.bytes[side].saturating_sub(self.base.bytes[side])
+            };
+            let packets = missed[side]
+                .packets
+                .clamp(frames(&self.before), frames(&after).max(frames(&self.before)));
+            let bytes = missed[side]
+                .bytes
+                .clamp(bytes(&self.before), bytes(&after).max(bytes(&self.before)));
             let header = if ethernet { ETHERNET } else { 0 };
             Traffic { packets, bytes: bytes.saturating_sub(packets * header) }
         })
@@ -90,7 +96,10 @@ impl Gap {
             let seen_bytes = ledgers[side].frame_bytes.wrapping_sub(self.ledgers[side].frame_bytes);
             let carried = counters.frames[side].saturating_sub(self.base.frames[side]);
             let carried_bytes = counters.bytes[side].saturating_sub(self.base.bytes[side]);
-            Traffic { packets: carried.saturating_sub(seen), bytes: carried_bytes.saturating_sub(seen_bytes) }
+            Traffic {
+                packets: carried.saturating_sub(seen),
+                bytes: carried_bytes.saturating_sub(seen_bytes),
+            }
         })
     }
 }

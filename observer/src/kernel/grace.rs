@@ -57,8 +57,13 @@ impl Grace {
             Self::Called => Ok(()),
             Self::Membarrier => {
                 // SAFETY: no pointers are passed.
-                let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-                if result == 0 { Ok(()) } else { Err(KernelError::last("membarrier(MEMBARRIER_CMD_GLOBAL)")) }
+                let result =
+                    unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+                if result == 0 {
+                    Ok(())
+                } else {
+                    Err(KernelError::last("membarrier(MEMBARRIER_CMD_GLOBAL)"))
+                }
             }
             Self::MapInMap { outer, inner } => update(outer.as_fd(), &0_u32, &inner.as_raw_fd()),
         }

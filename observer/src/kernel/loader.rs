@@ -72,7 +72,10 @@ pub struct Loader {
 
 impl fmt::Debug for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loader").field("sizes", &self.sizes).field("pins", &self.pins).finish_non_exhaustive()
+        f.debug_struct("Loader")
+            .field("sizes", &self.sizes)
+            .field("pins", &self.pins)
+            .finish_non_exhaustive()
     }
 }
 
@@ -249,14 +252,19 @@ impl Loader {
 
     /// Loads the target of a tail call and puts it into its program array, unless an earlier load
     /// did.
-    fn fill(&mut self, programs: &mut Programs, continuation: Continuation) -> Result<(), KernelError> {
+    fn fill(
+        &mut self,
+        programs: &mut Programs,
+        continuation: Continuation,
+    ) -> Result<(), KernelError> {
         let Continuation { array, program } = continuation;
         if self.continuations.contains_key(array) {
             return Ok(());
         }
         programs.load(program)?;
         let data = programs.take_map(array)?;
-        let mut filled = ProgramArray::try_from(Map::ProgramArray(data)).map_err(aya::EbpfError::from)?;
+        let mut filled =
+            ProgramArray::try_from(Map::ProgramArray(data)).map_err(aya::EbpfError::from)?;
         let failed = |source| KernelError::Program { action: "sharing", program, source };
         let fd = programs.program(program)?.fd().map_err(failed)?;
         filled.set(0, fd, 0).map_err(|error| failed(error.into()))?;

@@ -22,7 +22,11 @@ unsafe impl<T: Copy + Send> Send for Mapping<T> {}
 
 impl<T: Copy> Mapping<T> {
     /// Maps an array of `len` elements, taking it out of the object of `programs`.
-    pub(super) fn of(programs: &mut Programs, name: &'static str, len: usize) -> Result<Self, KernelError> {
+    pub(super) fn of(
+        programs: &mut Programs,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Self, KernelError> {
         let data = programs.take_map(name)?;
         Self::new(map_fd(&data), len, name)
     }
@@ -35,11 +39,19 @@ impl<T: Copy> Mapping<T> {
                 "array values lie 8-byte aligned"
             );
         };
-        let bytes = NonZeroUsize::new(len * size_of::<T>())
-            .ok_or_else(|| KernelError::call(format!("mmap of {name}"), std::io::ErrorKind::InvalidInput))?;
+        let bytes = NonZeroUsize::new(len * size_of::<T>()).ok_or_else(|| {
+            KernelError::call(format!("mmap of {name}"), std::io::ErrorKind::InvalidInput)
+        })?;
         // SAFETY: a new mapping at an address that the kernel chooses.
         let start = unsafe {
-            mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0)
+            mmap(
+                None,
+                bytes,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+                fd,
+                0,
+            )
         }
         .map_err(|errno| KernelError::call(format!("mmap of {name}"), errno))?;
         Ok(Self { start: start.cast(), len })

@@ -58,7 +58,9 @@ const CAPABILITIES: [(u32, &str); 3] =
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// A capability is missing.
-    #[error("{0} is missing: run as root, or with CAP_NET_ADMIN, CAP_NET_BROADCAST and CAP_SYS_ADMIN")]
+    #[error(
+        "{0} is missing: run as root, or with CAP_NET_ADMIN, CAP_NET_BROADCAST and CAP_SYS_ADMIN"
+    )]
     Privilege(&'static str),
     /// The kernel is too old.
     #[error("Linux {0} is too old: observer needs {oldest} or later", oldest = KernelVersion::OLDEST)]
@@ -127,7 +129,11 @@ mod tests {
             ("6.18.44-fc-v657", 6, 18),
             ("7.2-rc1", 7, 2),
         ] {
-            assert_eq!(KernelVersion::parse(release), Some(KernelVersion { major, minor }), "{release}");
+            assert_eq!(
+                KernelVersion::parse(release),
+                Some(KernelVersion { major, minor }),
+                "{release}"
+            );
         }
         assert_eq!(KernelVersion::parse("unknown"), None);
     }

@@ -49,7 +49,9 @@ impl Programs {
     /// Name of the TC program for one direction.
     pub(super) fn name(&self, direction: Direction) -> &'static str {
         match direction {
-            Direction::Ingress if self.xdp.is_some_and(|plan| plan.companion) => names::OBSERVE_BEHIND_XDP,
+            Direction::Ingress if self.xdp.is_some_and(|plan| plan.companion) => {
+                names::OBSERVE_BEHIND_XDP
+            }
             Direction::Ingress => names::OBSERVE_INGRESS,
             Direction::Egress => names::OBSERVE_EGRESS,
         }
@@ -97,7 +99,9 @@ impl Programs {
             _ => self.classifier(name)?.load(),
         };
         result.map_err(|source| match source {
-            ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().is_empty() => {
+            ProgramError::LoadError { verifier_log, .. }
+                if !verifier_log.to_string().is_empty() =>
+            {
                 KernelError::verifier(name, &verifier_log.to_string())
             }
             source => KernelError::Program { action: "loading", program: name, source },
@@ -118,9 +122,12 @@ impl Programs {
     /// Takes a map out of the object. Fails if it has another type than those used here.
     pub(super) fn take_map(&mut self, name: &'static str) -> Result<MapData, KernelError> {
         match self.ebpf.take_map(name) {
-            Some(Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data) | Map::ProgramArray(data)) => {
-                Ok(data)
-            }
+            Some(
+                Map::Array(data)
+                | Map::HashMap(data)
+                | Map::RingBuf(data)
+                | Map::ProgramArray(data),
+            ) => Ok(data),
             _ => Err(KernelError::Missing { kind: "map", name }),
         }
     }

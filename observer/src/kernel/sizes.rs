@@ -49,8 +49,11 @@ impl Sizes {
         let rows = Self::HALVES * u64::from(cpus);
         let per_interface = Self::per_interface(cpus);
         let quarter = budget / 4;
-        let ring_bytes =
-            if quarter < Self::MIN_RING { Self::MIN_RING } else { 1 << quarter.min(Self::MAX_RING).ilog2() };
+        let ring_bytes = if quarter < Self::MIN_RING {
+            Self::MIN_RING
+        } else {
+            1 << quarter.min(Self::MAX_RING).ilog2()
+        };
         // Number 0 is never used, but takes a row.
         let interfaces = (quarter / per_interface).clamp(64, u64::from(MAX_INTERFACES) + 1);
         let drops = budget / 16 / Self::HALVES / Self::DROP;

@@ -52,10 +52,15 @@ struct Info {
 
 /// Calls `bpf(2)`. `attributes` must be the beginning of `union bpf_attr` for the command; `call`
 /// names it in errors.
-pub(super) fn bpf<T>(command: libc::c_long, attributes: &mut T, call: &str) -> Result<RawFd, KernelError> {
+pub(super) fn bpf<T>(
+    command: libc::c_long,
+    attributes: &mut T,
+    call: &str,
+) -> Result<RawFd, KernelError> {
     // SAFETY: `attributes` fits the command, as required of the caller. The kernel takes missing
     // fields as zeros, and writes only within the given size.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 {
         return Err(KernelError::Call { call: call.into(), source: io::Error::last_os_error() });
     }
@@ -68,7 +73,11 @@ pub(super) fn map_fd(data: &MapData) -> BorrowedFd<'_> {
 }
 
 /// Sets an element. `K` and `V` must be the types of the map's keys and values.
-pub(super) fn update<K: Copy, V: Copy>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<(), KernelError> {
+pub(super) fn update<K: Copy, V: Copy>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    value: &V,
+) -> Result<(), KernelError> {
     let mut attributes = element(map, key);
     attributes.value = (&raw const *value) as u64;
     bpf(MAP_UPDATE_ELEM, &mut attributes, "BPF_MAP_UPDATE_ELEM").map(drop)
@@ -77,7 +86,9 @@ pub(super) fn update<K: Copy, V: Copy>(map: BorrowedFd<'_>, key: &K, value: &V) 
 /// Removes an element, if it exists. `K` must be the type of the map's keys.
 pub(super) fn delete<K: Copy>(map: BorrowedFd<'_>, key: &K) -> Result<(), KernelError> {
     match bpf(MAP_DELETE_ELEM, &mut element(map, key), "BPF_MAP_DELETE_ELEM") {
-        Err(KernelError::Call { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(KernelError::Call { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
+            Ok(())
+        }
         result => result.map(drop),
     }
 }
@@ -93,8 +104,11 @@ pub(super) fn misses(program: BorrowedFd<'_>) -> Result<u64, KernelError> {
     /// Offset of `recursion_misses` in `struct bpf_prog_info`.
     const AT: usize = 208;
     let mut info = [0_u64; AT / 8 + 1];
-    let mut attributes =
-        Info { fd: program.as_raw_fd() as u32, len: size_of_val(&info) as u32, to: (&raw mut info) as u64 };
+    let mut attributes = Info {
+        fd: program.as_raw_fd() as u32,
+        len: size_of_val(&info) as u32,
+        to: (&raw mut info) as u64,
+    };
     bpf(OBJ_GET_INFO_BY_FD, &mut attributes, "BPF_OBJ_GET_INFO_BY_FD")?;
     Ok(info[AT / 8])
 }
@@ -119,7 +133,9 @@ pub(super) fn is_loaded(program: u32) -> Result<bool, KernelError> {
     let mut attributes = NextId { start: program.wrapping_sub(1), next: 0, open_flags: 0 };
     match bpf(PROG_GET_NEXT_ID, &mut attributes, "BPF_PROG_GET_NEXT_ID") {
         Ok(_) => Ok(attributes.next == program),
-        Err(KernelError::Call { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(KernelError::Call { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }
@@ -146,7 +162,8 @@ pub(super) fn link_info(link: &OwnedFd) -> Result<LinkInfo, KernelError> {
 /// First words of the kernel's information on an object.
 fn info<const WORDS: usize>(fd: RawFd) -> Result<[u32; WORDS], KernelError> {
     let mut info = [0_u32; WORDS];
-    let mut attributes = Info { fd: fd as u32, len: size_of_val(&info) as u32, to: (&raw mut info) as u64 };
+    let mut attributes =
+        Info { fd: fd as u32, len: size_of_val(&info) as u32, to: (&raw mut info) as u64 };
     bpf(OBJ_GET_INFO_BY_FD, &mut attributes, "BPF_OBJ_GET_INFO_BY_FD")?;
     Ok(info)
 }

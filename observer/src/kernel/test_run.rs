@@ -6,8 +6,8 @@ use aya::programs::{ProgramError, TestRun, TestRunOptions};
 use observer_ebpf::abi::{Clock, Direction, Ledger, Replay, names};
 
 use super::{
-    Drain, KernelError, Loader, Programs, Sizes, bpffs::PrivatePins, drain::Side, loader::LoaderOptions,
-    mapping::Mapping, preflight::possible_cpus,
+    Drain, KernelError, Loader, Programs, Sizes, bpffs::PrivatePins, drain::Side,
+    loader::LoaderOptions, mapping::Mapping, preflight::possible_cpus,
 };
 use crate::flow::{Delta, InterfaceNumber};
 
@@ -92,7 +92,9 @@ impl TestRuns {
         };
         match self.programs.get_mut(direction)?.test_run(options) {
             Ok(_) => Ok(Taken::Yes),
-            Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINVAL) => {
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
+            {
                 Ok(Taken::TooShort)
             }
             Err(error) => Err(KernelError::call("BPF_PROG_TEST_RUN", io::Error::other(error))),

@@ -56,7 +56,8 @@ impl TickReader {
         let failed = |action| move |source| KernelError::Program { action, program: name, source };
         program.load().map_err(failed("loading"))?;
         let program = program.fd().map_err(failed("loading"))?.as_fd().try_clone_to_owned();
-        let program = program.map_err(|error| KernelError::call("fcntl(F_DUPFD_CLOEXEC)", error))?;
+        let program =
+            program.map_err(|error| KernelError::call("fcntl(F_DUPFD_CLOEXEC)", error))?;
         Ok(Self { program, length_ns: length_ns() })
     }
 

@@ -32,11 +32,13 @@ pub struct Budget {
     pub flow_memory: u64,
     /// Largest number of flows in one window.
     pub max_flows: usize,
-    /// Largest number of flows in memory, in the open window and in closed ones that are not written yet.
+    /// Largest number of flows in memory, in the open window and in closed ones that are not
+    /// written yet.
     pub flows_in_memory: usize,
     /// Largest number of connections of HTTP clients.
     pub connections: usize,
-    /// Number of interfaces that programs are attached to at the same time, and for which they are loaded in advance.
+    /// Number of interfaces that programs are attached to at the same time, and for which they are
+    /// loaded in advance.
     pub attach_at_once: usize,
     /// Settings and needs that exceed a limit.
     pub tight: Vec<Tight>,
@@ -91,7 +93,9 @@ pub enum BudgetError {
 fn excess(limit: &Limit) -> String {
     match limit.set_by {
         SetBy::Host => format!("this host has ({})", bytes(limit.value)),
-        SetBy::Group(_) => format!("fits into the memory limit of {} ({})", bytes(limit.value), limit.set_by),
+        SetBy::Group(_) => {
+            format!("fits into the memory limit of {} ({})", bytes(limit.value), limit.set_by)
+        }
     }
 }
 
@@ -182,8 +186,8 @@ const HOST_PART: u64 = 4;
 /// Divisor: the allocator leaves this part of the memory for flows unused.
 const ALLOCATOR_PART: u64 = 8;
 
-/// Memory of the daemon without flows and outputs, in bytes: heap, stacks, programs, sockets, answers of sources and
-/// scrapes.
+/// Memory of the daemon without flows and outputs, in bytes: heap, stacks, programs, sockets,
+/// answers of sources and scrapes.
 const BASE: u64 = 32 * MIB;
 
 /// Memory of an output's buffers, in bytes.
@@ -207,8 +211,8 @@ const CONNECTION_PART: u64 = 16;
 
 /// Number of threads with all outputs, without those that attach programs.
 const THREADS: u64 = 24;
-/// Number of interfaces that can appear at once and be observed without delay. Each needs the descriptors of an
-/// interface in advance.
+/// Number of interfaces that can appear at once and be observed without delay. Each needs the
+/// descriptors of an interface in advance.
 const ATTACH_AT_ONCE: u64 = 8;
 
 impl Budget {
@@ -236,21 +240,28 @@ impl Budget {
             tight.push(Tight::MaxFlows { given, memory: memory.clone(), fit: flows_in_memory });
         }
         if let (Some(directory), SetBy::Group(_)) = (wanted.files_in_memory, &memory.set_by) {
-            tight.push(Tight::FilesInMemory { directory: directory.into(), memory: memory.clone() });
+            tight
+                .push(Tight::FilesInMemory { directory: directory.into(), memory: memory.clone() });
         }
         let mut attach_at_once = ATTACH_AT_ONCE.min(limits.descriptors / 32).max(1);
         let spare = connections + attach_at_once * DESCRIPTORS_PER_INTERFACE;
-        let interfaces = limits.descriptors.saturating_sub(DESCRIPTORS + spare) / DESCRIPTORS_PER_INTERFACE;
+        let interfaces =
+            limits.descriptors.saturating_sub(DESCRIPTORS + spare) / DESCRIPTORS_PER_INTERFACE;
         if interfaces < FEW_INTERFACES {
             tight.push(Tight::Descriptors { limit: limits.descriptors, interfaces });
         }
-        if let Some(limit) = limits.threads.as_ref().filter(|limit| limit.value < THREADS + attach_at_once) {
+        if let Some(limit) =
+            limits.threads.as_ref().filter(|limit| limit.value < THREADS + attach_at_once)
+        {
             tight.push(Tight::Threads { limit: limit.clone(), needed: THREADS + attach_at_once });
             attach_at_once = attach_at_once.min(limit.value.saturating_sub(THREADS)).max(1);
         }
         Ok(Self {
             flow_memory,
-            max_flows: wanted.max_flows.map_or(MAX_FLOWS, |given| given as usize).min(flows_in_memory),
+            max_flows: wanted
+                .max_flows
+                .map_or(MAX_FLOWS, |given| given as usize)
+                .min(flows_in_memory),
             flows_in_memory,
             connections: connections as usize,
             attach_at_once: attach_at_once as usize,
@@ -268,10 +279,15 @@ fn flow_memory(memory: &Limit, fixed: u64, wanted: Wanted<'_>) -> Result<u64, Bu
         SetBy::Group(_) => memory.value.saturating_sub(fixed + least_flows),
     };
     if most < least {
-        return Err(BudgetError::Memory { limit: memory.clone(), least: fixed + least_flows + least });
+        return Err(BudgetError::Memory {
+            limit: memory.clone(),
+            least: fixed + least_flows + least,
+        });
     }
     match wanted.flow_memory {
-        Some(given) if given > most => Err(BudgetError::FlowMemory { given, limit: memory.clone(), most }),
+        Some(given) if given > most => {
+            Err(BudgetError::FlowMemory { given, limit: memory.clone(), most })
+        }
         Some(given) => Ok(given),
         None => Ok((memory.value / FLOW_MEMORY_PART).min(FLOW_MEMORY).max(least).min(most)),
     }
@@ -310,7 +326,10 @@ mod tests {
     }
 
     fn group(memory: u64) -> Limits {
-        Limits { memory: Limit { value: memory, set_by: SetBy::Group("/g/memory.max".into()) }, ..host(0) }
+        Limits {
+            memory: Limit { value: memory, set_by: SetBy::Group("/g/memory.max".into()) },
+            ..host(0)
+        }
     }
 
     #[test]
@@ -352,20 +371,27 @@ mod tests {
     #[test]
     fn a_setting_that_does_not_fit_is_refused_or_reported() {
         let limits = group(128 * MIB);
-        let ask =
-            |flow_memory, max_flows| Budget::of(&limits, Wanted { flow_memory, max_flows, ..wanted(JSON) });
+        let ask = |flow_memory, max_flows| {
+            Budget::of(&limits, Wanted { flow_memory, max_flows, ..wanted(JSON) })
+        };
         let error = ask(Some(128 * MIB), None).unwrap_err();
         let BudgetError::FlowMemory { most, .. } = error else { panic!("{error}") };
         assert!(ask(Some(most), None).is_ok());
         let text = error.to_string();
-        assert!(text.contains("--flow-memory 128.0 MiB") && text.contains("/g/memory.max"), "{text}");
+        assert!(
+            text.contains("--flow-memory 128.0 MiB") && text.contains("/g/memory.max"),
+            "{text}"
+        );
 
         let budget = ask(None, Some(2_000_000)).unwrap();
-        let [Tight::MaxFlows { given: 2_000_000, fit, .. }] = budget.tight[..] else { panic!("{budget:?}") };
+        let [Tight::MaxFlows { given: 2_000_000, fit, .. }] = budget.tight[..] else {
+            panic!("{budget:?}")
+        };
         assert_eq!((budget.max_flows, budget.flows_in_memory), (fit, fit));
         assert_eq!(ask(None, Some(1000)).unwrap().max_flows, 1000);
 
-        let text = Budget::of(&host(1 << 30), Wanted { flow_memory: Some(1 << 40), ..wanted(JSON) });
+        let text =
+            Budget::of(&host(1 << 30), Wanted { flow_memory: Some(1 << 40), ..wanted(JSON) });
         assert!(text.unwrap_err().to_string().contains("more than this host has"));
 
         let in_memory = Wanted { files_in_memory: Some(Path::new("/run/out")), ..wanted(JSON) };

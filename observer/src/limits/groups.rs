@@ -47,17 +47,21 @@ impl<'a> Mount<'a> {
             [] => self.kind == "cgroup2",
             _ => {
                 self.kind == "cgroup"
-                    && controllers.iter().all(|name| self.options.split(',').any(|option| option == name))
+                    && controllers
+                        .iter()
+                        .all(|name| self.options.split(',').any(|option| option == name))
             }
         }
     }
 
-    /// Path of a group relative to the mount point. Empty if the group is not below the mount's root, as in a container
-    /// whose own group is at the mount point.
+    /// Path of a group relative to the mount point. Empty if the group is not below the mount's
+    /// root, as in a container whose own group is at the mount point.
     fn relative<'b>(&self, group: &'b str) -> &'b str {
         let root = self.root.trim_end_matches('/');
         match group.strip_prefix(root) {
-            Some(below) if (below.is_empty() || below.starts_with('/')) && !below.contains("/..") => {
+            Some(below)
+                if (below.is_empty() || below.starts_with('/')) && !below.contains("/..") =>
+            {
                 below.trim_matches('/')
             }
             _ => "",
@@ -70,8 +74,9 @@ fn unescaped(path: &str) -> String {
     path.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
 }
 
-/// Folders whose limits apply to a process: its own groups and their parents, up to the mount points. `mounts` is the
-/// text of `/proc/self/mountinfo`, `membership` that of `/proc/self/cgroup`.
+/// Folders whose limits apply to a process: its own groups and their parents, up to the mount
+/// points. `mounts` is the text of `/proc/self/mountinfo`, `membership` that of
+/// `/proc/self/cgroup`.
 pub(super) fn folders(mounts: &str, membership: &str) -> Vec<Folder> {
     let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
     let mut folders = Vec::new();
@@ -165,7 +170,8 @@ mod tests {
 35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
 40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd";
-    const V2: &str = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
+    const V2: &str =
+        "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
 
     #[test]
     fn a_group_and_all_above_it_are_found_in_both_versions() {
@@ -184,7 +190,11 @@ mod tests {
         );
         assert_eq!(
             paths(V2, "0::/system.slice/observer.service"),
-            ["/sys/fs/cgroup/system.slice/observer.service", "/sys/fs/cgroup/system.slice", "/sys/fs/cgroup"]
+            [
+                "/sys/fs/cgroup/system.slice/observer.service",
+                "/sys/fs/cgroup/system.slice",
+                "/sys/fs/cgroup"
+            ]
         );
     }
 
@@ -194,7 +204,8 @@ mod tests {
         assert_eq!(paths(V2, "0::/"), ["/sys/fs/cgroup"]);
         // The group lies outside of the namespace.
         assert_eq!(paths(V2, "0::/../other"), ["/sys/fs/cgroup"]);
-        // Version 1 without one: the mount shows the group alone, and the membership the whole path.
+        // Version 1 without one: the mount shows the group alone, and the membership the whole
+        // path.
         let mount = "35 31 0:32 /docker/c1 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory";
         assert_eq!(paths(mount, "5:memory:/docker/c1"), ["/sys/fs/cgroup/memory"]);
         assert_eq!(
@@ -243,7 +254,10 @@ mod tests {
             let limits = Folder { path: directory.path().into(), controllers }.read();
             limits.into_iter().map(|(resource, value, _)| (resource, value)).collect::<Vec<_>>()
         };
-        assert_eq!(read(&[]), [(Resource::Memory, 1000), (Resource::Memory, 900), (Resource::Cpu, 200)]);
+        assert_eq!(
+            read(&[]),
+            [(Resource::Memory, 1000), (Resource::Memory, 900), (Resource::Cpu, 200)]
+        );
         assert_eq!(read(&["memory"]), [(Resource::Memory, 800), (Resource::Memory, 700)]);
         assert_eq!(read(&["cpu", "cpuacct"]), []);
     }

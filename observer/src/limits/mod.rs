@@ -1,8 +1,9 @@
-//! Resource limits of this process (memory, CPU, threads, descriptors), and the sizes of the daemon's parts.
+//! Resource limits of this process (memory, CPU, threads, descriptors), and the sizes of the
+//! daemon's parts.
 //!
-//! Owns: the tightest limit of each resource, and its division among the parts of the daemon. In: the host's resources,
-//! `/proc`, control groups of both versions, and the sizes that the user gives. Out: [`Limits`], read once, and a
-//! [`Budget`]. [`budget`] is pure.
+//! Owns: the tightest limit of each resource, and its division among the parts of the daemon. In:
+//! the host's resources, `/proc`, control groups of both versions, and the sizes that the user
+//! gives. Out: [`Limits`], read once, and a [`Budget`]. [`budget`] is pure.
 
 mod budget;
 mod groups;
@@ -80,8 +81,8 @@ pub struct Limits {
     pub threads: Option<Limit>,
     /// Open descriptors (`RLIMIT_NOFILE`).
     pub descriptors: u64,
-    /// Locked memory in bytes (`RLIMIT_MEMLOCK`). `None` for no limit, and since Linux 5.11, which no longer charges
-    /// maps to it.
+    /// Locked memory in bytes (`RLIMIT_MEMLOCK`). `None` for no limit, and since Linux 5.11, which
+    /// no longer charges maps to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locked_memory: Option<u64>,
 }
@@ -156,9 +157,9 @@ fn host_memory() -> u64 {
 
 /// Number of CPUs that this process may run on.
 fn host_cpus() -> u64 {
-    let allowed = sched_getaffinity(Pid::from_raw(0))
-        .ok()
-        .map(|set| (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count() as u64);
+    let allowed = sched_getaffinity(Pid::from_raw(0)).ok().map(|set| {
+        (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count() as u64
+    });
     allowed.filter(|count| *count > 0).unwrap_or(1)
 }
 
@@ -177,10 +178,14 @@ mod tests {
             (Resource::Threads, 100, "/a/pids.max".into()),
         ];
         let limits = Limits::of(8 * GIB, 2000, set);
-        assert_eq!(limits.memory, Limit { value: GIB, set_by: SetBy::Group("/a/b/memory.high".into()) });
+        assert_eq!(
+            limits.memory,
+            Limit { value: GIB, set_by: SetBy::Group("/a/b/memory.high".into()) }
+        );
         assert_eq!(limits.cpu.value, 500);
         assert_eq!(limits.threads.as_ref().map(|threads| threads.value), Some(100));
-        let host = Limits::of(8 * GIB, 2000, vec![(Resource::Memory, 9 * GIB, "/a/memory.max".into())]);
+        let host =
+            Limits::of(8 * GIB, 2000, vec![(Resource::Memory, 9 * GIB, "/a/memory.max".into())]);
         assert_eq!(host.memory, Limit { value: 8 * GIB, set_by: SetBy::Host });
         assert_eq!(host.threads, None);
         assert_eq!(
@@ -192,6 +197,9 @@ mod tests {
     #[test]
     fn this_process_has_limits() {
         let limits = Limits::read();
-        assert!(limits.memory.value > 0 && limits.cpu.value > 0 && limits.descriptors > 0, "{limits}");
+        assert!(
+            limits.memory.value > 0 && limits.cpu.value > 0 && limits.descriptors > 0,
+            "{limits}"
+        );
     }
 }

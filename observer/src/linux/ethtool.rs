@@ -126,7 +126,10 @@ pub fn features(interface: Name) -> io::Result<BTreeSet<String>> {
 
 /// Word `index` of an answer; 0 if it is missing.
 fn word(answer: &[u8], index: usize) -> u32 {
-    answer.get(index * 4..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u32::from_ne_bytes(*word))
+    answer
+        .get(index * 4..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |word| u32::from_ne_bytes(*word))
 }
 
 /// Text up to the terminating zero.

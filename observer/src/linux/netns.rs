@@ -169,7 +169,10 @@ mod tests {
             on(b"36 28 0:4 net:[4026532674] /run/netns/caf\xe9 rw"),
             Some(b"/run/netns/caf\xe9".to_vec())
         );
-        assert_eq!(on(br"36 28 0:4 net:[4026532674] /run/a\040b\134c\0 rw"), Some(br"/run/a b\c\0".to_vec()));
+        assert_eq!(
+            on(br"36 28 0:4 net:[4026532674] /run/a\040b\134c\0 rw"),
+            Some(br"/run/a b\c\0".to_vec())
+        );
         assert_eq!(on(b"36 28 0:4 / /sys/caf\xe9 rw"), None);
         assert_eq!(on(b""), None);
     }

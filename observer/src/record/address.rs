@@ -26,8 +26,11 @@ const DECIMAL: [([u8; 3], u8); 256] = {
     let mut table = [([0; 3], 0); 256];
     let mut number = 0;
     while number < 256 {
-        let digits =
-            [b'0' + (number / 100) as u8, b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8];
+        let digits = [
+            b'0' + (number / 100) as u8,
+            b'0' + (number / 10 % 10) as u8,
+            b'0' + (number % 10) as u8,
+        ];
         table[number] = match number {
             0..10 => ([digits[2], 0, 0], 1),
             10..100 => ([digits[1], digits[2], 0], 2),

@@ -53,7 +53,10 @@ impl Batch {
 
     /// True if there is nothing to record.
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty() && self.silent.is_empty() && self.lossy.is_empty() && self.gaps.is_empty()
+        self.flows.is_empty()
+            && self.silent.is_empty()
+            && self.lossy.is_empty()
+            && self.gaps.is_empty()
     }
 
     /// The records to write, each with a number that all records of one subject share: flows, then
@@ -70,12 +73,20 @@ impl Batch {
         self.all(context).filter(|(_, record)| !is_written(record)).map(|(_, record)| record)
     }
 
-    fn all<'a>(&'a self, context: &'a Context) -> impl Iterator<Item = (InterfaceNumber, Record<'a>)> {
-        let flows = self.flows.flows().map(|flow| (flow.key.interface(), self.window, Content::Flow(flow)));
-        let silent =
-            self.silent(context).into_iter().map(|interface| (interface, self.window, Content::NoData));
-        let lossy =
-            self.lossy.iter().map(|(interface, lost)| (*interface, self.window, Content::SkipData(*lost)));
+    fn all<'a>(
+        &'a self,
+        context: &'a Context,
+    ) -> impl Iterator<Item = (InterfaceNumber, Record<'a>)> {
+        let flows =
+            self.flows.flows().map(|flow| (flow.key.interface(), self.window, Content::Flow(flow)));
+        let silent = self
+            .silent(context)
+            .into_iter()
+            .map(|interface| (interface, self.window, Content::NoData));
+        let lossy = self
+            .lossy
+            .iter()
+            .map(|(interface, lost)| (*interface, self.window, Content::SkipData(*lost)));
         // The amount of traffic is unknown.
         let unknown = Content::SkipData(Traffic::NONE);
         let gaps = self.gaps.iter().map(move |(interface, gap)| (*interface, *gap, unknown));
@@ -84,24 +95,31 @@ impl Batch {
         // Numbers after those of the interfaces.
         let mut numbers = BTreeMap::new();
         let beyond = self.subjects.keys().next_back().map_or(0, |last| last.get());
-        flows.chain(silent).chain(lossy).chain(gaps).filter_map(move |(interface, window, content)| {
-            let subject = match last {
-                Some((known, subject)) if known == interface => subject,
-                _ => self.subjects.get(&interface)?,
-            };
-            last = Some((interface, subject));
-            let record = Record { context, window, subject, content };
-            let Some((container, tenant)) = self.tenant(subject, content) else {
-                return Some((interface, record));
-            };
-            let next = beyond.saturating_add(1).saturating_add(numbers.len() as u16);
-            let number = *numbers.entry((interface, container)).or_insert(InterfaceNumber::new(next));
-            Some((number, Record { subject: tenant, ..record }))
-        })
+        flows.chain(silent).chain(lossy).chain(gaps).filter_map(
+            move |(interface, window, content)| {
+                let subject = match last {
+                    Some((known, subject)) if known == interface => subject,
+                    _ => self.subjects.get(&interface)?,
+                };
+                last = Some((interface, subject));
+                let record = Record { context, window, subject, content };
+                let Some((container, tenant)) = self.tenant(subject, content) else {
+                    return Some((interface, record));
+                };
+                let next = beyond.saturating_add(1).saturating_add(numbers.len() as u16);
+                let number =
+                    *numbers.entry((interface, container)).or_insert(InterfaceNumber::new(next));
+                Some((number, Record { subject: tenant, ..record }))
+            },
+        )
     }
 
     /// The container of a flow on a shared interface.
-    fn tenant<'a>(&'a self, subject: &'a Subject, content: Content<'_>) -> Option<(&'a str, &'a Subject)> {
+    fn tenant<'a>(
+        &'a self,
+        subject: &'a Subject,
+        content: Content<'_>,
+    ) -> Option<(&'a str, &'a Subject)> {
         let Content::Flow(flow) = content else { return None };
         if subject.tenants.is_empty() {
             return None;
@@ -116,7 +134,8 @@ impl Batch {
             (true, _) => Vec::new(),
             (false, false) => self.silent.clone(),
             (false, true) => {
-                let mut heard: BTreeSet<_> = self.lossy.iter().map(|(interface, _)| *interface).collect();
+                let mut heard: BTreeSet<_> =
+                    self.lossy.iter().map(|(interface, _)| *interface).collect();
                 for flow in self.flows.flows() {
                     let interface = flow.key.interface();
                     if !heard.contains(&interface)
@@ -126,7 +145,11 @@ impl Batch {
                         heard.insert(interface);
                     }
                 }
-                self.subjects.keys().copied().filter(|interface| !heard.contains(interface)).collect()
+                self.subjects
+                    .keys()
+                    .copied()
+                    .filter(|interface| !heard.contains(interface))
+                    .collect()
             }
         }
     }
@@ -135,7 +158,9 @@ impl Batch {
 fn is_written(record: &Record<'_>) -> bool {
     let context = record.context;
     let is_logged = match record.content {
-        Content::Flow(flow) if context.aws_parity => !is_unlogged(context, record.subject, &flow.key),
+        Content::Flow(flow) if context.aws_parity => {
+            !is_unlogged(context, record.subject, &flow.key)
+        }
         _ => true,
     };
     is_logged && context.filter.keeps(record)
@@ -153,18 +178,23 @@ mod tests {
     fn a_flow_of_a_tenant_is_the_tenants_and_has_a_number_that_no_other_subject_has() {
         let mut batch = batch();
         let shared = |names: &[&str]| {
-            let tenants = names
-                .iter()
-                .map(|name| (Box::from(*name), Subject { interface_name: Box::from(*name), ..plain() }));
+            let tenants = names.iter().map(|name| {
+                (Box::from(*name), Subject { interface_name: Box::from(*name), ..plain() })
+            });
             Subject { tenants: tenants.collect(), ..plain() }
         };
         let subject = Arc::new(shared(&["one", "other"]));
         batch.subjects.insert(PLAIN, subject);
-        let keys: Vec<_> =
-            batch.flows.flows().map(|flow| flow.key).filter(|key| key.interface() == PLAIN).collect();
+        let keys: Vec<_> = batch
+            .flows
+            .flows()
+            .map(|flow| flow.key)
+            .filter(|key| key.interface() == PLAIN)
+            .collect();
         let [first, second, third, ..] = keys[..] else { panic!("{keys:?}") };
         for (key, container) in [(first, "one"), (second, "other"), (third, "unknown")] {
-            Arc::make_mut(&mut batch.owners).insert(key.with_action(Action::Accept), container.into());
+            Arc::make_mut(&mut batch.owners)
+                .insert(key.with_action(Action::Accept), container.into());
         }
         let context = context(Format::v2());
         let mut numbers = BTreeMap::new();
@@ -174,7 +204,9 @@ mod tests {
             match flow.key {
                 key if key == first => assert_eq!(name, "one"),
                 key if key == second => assert_eq!(name, "other"),
-                key if key.interface() == PLAIN => assert_eq!(name, plain().interface_name.as_ref()),
+                key if key.interface() == PLAIN => {
+                    assert_eq!(name, plain().interface_name.as_ref())
+                }
                 _ => {}
             }
             let subject = (flow.key.interface(), name.to_owned());

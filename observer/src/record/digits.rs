@@ -6,7 +6,10 @@
 /// Appends the bytes that `write` stores at the start of a buffer of `MOST` bytes. `write` returns
 /// their number.
 #[inline]
-pub(super) fn in_place<const MOST: usize>(out: &mut Vec<u8>, write: impl FnOnce(&mut [u8; MOST]) -> usize) {
+pub(super) fn in_place<const MOST: usize>(
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut [u8; MOST]) -> usize,
+) {
     let from = out.len();
     // A constant size compiles to a few stores without a call.
     out.extend_from_slice(&[0; MOST]);
@@ -58,7 +61,8 @@ mod tests {
 
     #[test]
     fn numbers_of_every_length_are_written_as_the_standard_library_writes_them() {
-        let mixed = (0..2_000_000).map(|seed: u64| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (seed % 64));
+        let mixed =
+            (0..2_000_000).map(|seed: u64| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (seed % 64));
         let powers = (0..=19).map(|exponent| 10_u64.pow(exponent));
         for number in powers
             .flat_map(|power| [power - 1, power, power + 1, power * 12 / 10])

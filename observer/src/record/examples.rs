@@ -43,7 +43,11 @@ pub(crate) fn eni() -> Subject {
 }
 
 pub(crate) fn plain() -> Subject {
-    Subject { interface_id: "veth1".into(), interface_name: "veth1 \u{e9}".into(), ..Subject::default() }
+    Subject {
+        interface_id: "veth1".into(),
+        interface_name: "veth1 \u{e9}".into(),
+        ..Subject::default()
+    }
 }
 
 /// A flow whose number of packets is the sum of its ports.
@@ -97,7 +101,8 @@ pub(crate) fn flows() -> Vec<Delta> {
                 let mut answer = flow(6, (443, 40000));
                 (answer.counters.tcp_flags_all, answer.counters.tcp_flags_aws) = (0x1b, 0x13);
                 let mut ping = flow(if ends.0.contains(':') { 58 } else { 1 }, (0, 0));
-                ping.counters.icmp = Icmp::One { kind: if ends.0.contains(':') { 128 } else { 8 }, code: 0 };
+                ping.counters.icmp =
+                    Icmp::One { kind: if ends.0.contains(':') { 128 } else { 8 }, code: 0 };
                 let mut mixed = flow(1, (3, 3));
                 mixed.counters.icmp = Icmp::Mixed;
                 mixed.counters.packets = 1 << 50;

@@ -137,7 +137,11 @@ mod tests {
     #[test]
     fn extensions_have_names_that_aws_does_not_use() {
         for extension in Extension::ALL {
-            assert!(Field::ALL.iter().all(|field| field.key() != extension.key()), "{}", extension.key());
+            assert!(
+                Field::ALL.iter().all(|field| field.key() != extension.key()),
+                "{}",
+                extension.key()
+            );
         }
     }
 }

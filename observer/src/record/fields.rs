@@ -217,7 +217,9 @@ impl Field {
         match self {
             Self::Start => seconds(record.start()),
             Self::End => seconds(record.end()),
-            Self::SrcAddr => Value::Address(record.subject.address(key, Direction::Egress, key.source())),
+            Self::SrcAddr => {
+                Value::Address(record.subject.address(key, Direction::Egress, key.source()))
+            }
             Self::DstAddr => {
                 Value::Address(record.subject.address(key, Direction::Ingress, key.destination()))
             }

@@ -58,7 +58,9 @@ pub enum FilterError {
     #[error("{0:?} is no rule: begin it with keep or drop, as in 'drop port=53 protocol=udp'")]
     Verb(String),
     /// A word is not a condition.
-    #[error("{0:?} is no condition: write key=value or key!=value, with commas between several values")]
+    #[error(
+        "{0:?} is no condition: write key=value or key!=value, with commas between several values"
+    )]
     Condition(String),
     /// Unknown key.
     #[error(
@@ -189,12 +191,16 @@ fn condition(word: &str) -> Result<Condition, FilterError> {
         "port" => Test::Ports(Ends::Either, ports(key, values)?),
         "srcport" => Test::Ports(Ends::Source, ports(key, values)?),
         "dstport" => Test::Ports(Ends::Destination, ports(key, values)?),
-        "protocol" => Test::Protocol(list(key, values, "tcp, udp, icmp, icmpv6 or a number", protocol)?),
+        "protocol" => {
+            Test::Protocol(list(key, values, "tcp, udp, icmp, icmpv6 or a number", protocol)?)
+        }
         "direction" => Test::Direction(list(key, values, "ingress or egress", direction)?),
         "action" => Test::Action(list(key, values, "ACCEPT or REJECT", |word| {
             ["ACCEPT", "REJECT"].contains(&word).then(|| word.into())
         })?),
-        "interface" => Test::Interface(list(key, values, "an ENI's id, or an interface's name", name)?),
+        "interface" => {
+            Test::Interface(list(key, values, "an ENI's id, or an interface's name", name)?)
+        }
         "service" => Test::Service(list(key, values, "a service's name", name)?),
         _ => return Err(FilterError::Key(key.into())),
     };
@@ -209,7 +215,11 @@ fn list<T>(
     read: impl Fn(&str) -> Option<T>,
 ) -> Result<Vec<T>, FilterError> {
     let one = |value: &str| {
-        read(value).ok_or_else(|| FilterError::Value { key: key.into(), value: value.into(), wanted })
+        read(value).ok_or_else(|| FilterError::Value {
+            key: key.into(),
+            value: value.into(),
+            wanted,
+        })
     };
     values.split(',').map(one).collect()
 }
@@ -291,13 +301,18 @@ mod tests {
             ("service=web,api", true),
             ("service=api", false),
         ] {
-            for (word, holds) in [(condition.to_owned(), holds), (condition.replacen('=', "!=", 1), !holds)] {
+            for (word, holds) in
+                [(condition.to_owned(), holds), (condition.replacen('=', "!=", 1), !holds)]
+            {
                 let dropped = !keeps(&[&format!("drop {word}")], &subject, Content::Flow(&dns));
                 assert_eq!(dropped, holds, "{word}");
             }
         }
         for name in [&subject.interface_id, &subject.interface_name] {
-            assert!(!keeps(&[&format!("drop interface={name}")], &subject, Content::Flow(&dns)), "{name}");
+            assert!(
+                !keeps(&[&format!("drop interface={name}")], &subject, Content::Flow(&dns)),
+                "{name}"
+            );
         }
     }
 

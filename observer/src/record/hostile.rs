@@ -13,7 +13,8 @@ use crate::{
     flow::Action,
     linux::netns::Netns,
     tasks::{
-        Attribute, Fact, Identity, Interface, InterfaceKey, LinkKind, Mac, Observed, Source, hostile::hostile,
+        Attribute, Fact, Identity, Interface, InterfaceKey, LinkKind, Mac, Observed, Source,
+        hostile::hostile,
     },
 };
 
@@ -79,7 +80,9 @@ impl Sample {
             },
             appeared: None,
             identity: identity(&self.own),
-            tenants: Arc::new(self.tenant.iter().map(|it| (CONTAINER.into(), identity(it))).collect()),
+            tenants: Arc::new(
+                self.tenant.iter().map(|it| (CONTAINER.into(), identity(it))).collect(),
+            ),
             awaits_identity: false,
             older: false,
         })
@@ -102,8 +105,10 @@ pub(crate) fn windows(random: &mut Rng) -> (Batch, Batch) {
     let samples = [Sample::hostile(random), Sample::hostile(random)];
     let window = |subjects: [Subject; 2]| {
         let mut window = batch();
-        let owned: Vec<_> = window.flows.flows().map(|flow| flow.key.with_action(Action::Accept)).collect();
-        window.owners = Arc::new(owned.into_iter().step_by(2).map(|key| (key, CONTAINER.into())).collect());
+        let owned: Vec<_> =
+            window.flows.flows().map(|flow| flow.key.with_action(Action::Accept)).collect();
+        window.owners =
+            Arc::new(owned.into_iter().step_by(2).map(|key| (key, CONTAINER.into())).collect());
         window.subjects.extend([ENI, PLAIN].into_iter().zip(subjects.map(Arc::new)));
         window
     };
@@ -141,22 +146,34 @@ fn columns_lines_and_keys_do_not_depend_on_values() {
 
             let text = text_of(&hostile, &context);
             // All characters that a reader may take for the end of a line.
-            let lines: Vec<&str> = text.split_terminator(|c: char| c != ' ' && c.is_whitespace()).collect();
+            let lines: Vec<&str> =
+                text.split_terminator(|c: char| c != ' ' && c.is_whitespace()).collect();
             assert_eq!(lines.len(), count, "seed {seed}: lines");
             for line in lines {
                 let columns = line.split(' ').collect::<Vec<_>>();
-                assert_eq!(columns.len(), format.fields().len(), "seed {seed}: columns of {line:?}");
+                assert_eq!(
+                    columns.len(),
+                    format.fields().len(),
+                    "seed {seed}: columns of {line:?}"
+                );
                 assert!(columns.iter().all(|column| !column.is_empty()), "seed {seed}: {line:?}");
-                assert!(!line.contains(|c: char| c == '"' || c.is_control()), "seed {seed}: {line:?}");
+                assert!(
+                    !line.contains(|c: char| c == '"' || c.is_control()),
+                    "seed {seed}: {line:?}"
+                );
             }
 
             let keys = |batch: &Batch| -> Vec<BTreeSet<String>> {
                 let text = json_of(batch, &context);
                 assert!(text.ends_with('\n'));
-                let lines = text.lines().map(|line| serde_json::from_str::<Map<String, Json>>(line).unwrap());
+                let lines = text
+                    .lines()
+                    .map(|line| serde_json::from_str::<Map<String, Json>>(line).unwrap());
                 lines
                     .map(|line| {
-                        assert!(line.values().all(|value| !matches!(value.as_str(), Some("" | "-"))));
+                        assert!(
+                            line.values().all(|value| !matches!(value.as_str(), Some("" | "-")))
+                        );
                         line.into_iter().map(|(key, _)| key).collect()
                     })
                     .collect()
@@ -168,13 +185,19 @@ fn columns_lines_and_keys_do_not_depend_on_values() {
 
 #[test]
 fn an_interface_without_a_name_has_no_id() {
-    for (name, id) in [("", None), ("-", None), ("eth 0\"", Some("eth_0_")), ("é\u{2028}", Some("__"))] {
-        let sample =
-            Sample { name: name.into(), mac: None, own: vec![None; Attribute::ALL.len()], tenant: None };
+    for (name, id) in
+        [("", None), ("-", None), ("eth 0\"", Some("eth_0_")), ("é\u{2028}", Some("__"))]
+    {
+        let sample = Sample {
+            name: name.into(),
+            mac: None,
+            own: vec![None; Attribute::ALL.len()],
+            tenant: None,
+        };
         assert_eq!(Some(&*sample.subject().interface_id).filter(|id| !id.is_empty()), id);
         let sample = Sample { mac: Some(Mac::from([2, 0, 0, 0, 0, 1])), ..sample };
-        let with_mac =
-            id.map_or_else(|| "02:00:00:00:00:01".to_owned(), |id| format!("{id}@02:00:00:00:00:01"));
+        let with_mac = id
+            .map_or_else(|| "02:00:00:00:00:01".to_owned(), |id| format!("{id}@02:00:00:00:00:01"));
         assert_eq!(*sample.subject().interface_id, *with_mac);
     }
 }

@@ -51,7 +51,9 @@ impl JsonLines {
     /// Appends a record of the interface with this number.
     pub fn write(&mut self, interface: InterfaceNumber, record: &Record<'_>, out: &mut Vec<u8>) {
         match record.content {
-            Content::Flow(flow) => self.0.get(interface.get(), || template(record)).write(record, flow, out),
+            Content::Flow(flow) => {
+                self.0.get(interface.get(), || template(record)).write(record, flow, out)
+            }
             Content::NoData | Content::SkipData(_) => write_json(record, out),
         }
     }

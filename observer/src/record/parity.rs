@@ -25,7 +25,9 @@ const RESOLVER: u32 = 2;
 /// The address with this number in an IPv4 block.
 fn nth(block: &IpNet, number: u32) -> Option<IpAddr> {
     match block {
-        IpNet::V4(block) => Some(Ipv4Addr::from_bits(block.network().to_bits().checked_add(number)?).into()),
+        IpNet::V4(block) => {
+            Some(Ipv4Addr::from_bits(block.network().to_bits().checked_add(number)?).into())
+        }
         IpNet::V6(_) => None,
     }
 }

@@ -28,12 +28,15 @@ impl<'a> Line<'a> {
     fn read(format: &'a Format, line: &'a str) -> Self {
         let words: Vec<&str> = line.split(' ').collect();
         assert_eq!(words.len(), format.fields().len(), "{line}");
-        let values =
-            format.fields().iter().zip(words).map(|(field, word)| match (field.field_type(), word) {
+        let values = format.fields().iter().zip(words).map(|(field, word)| {
+            match (field.field_type(), word) {
                 (_, "-") => Value::Absent,
-                (FieldType::Int32 | FieldType::Int64, number) => Value::Number(number.parse().unwrap()),
+                (FieldType::Int32 | FieldType::Int64, number) => {
+                    Value::Number(number.parse().unwrap())
+                }
                 (FieldType::String, text) => text.parse().map_or(Value::Word(text), Value::Address),
-            });
+            }
+        });
         Self { format, values: values.collect() }
     }
 
@@ -57,10 +60,13 @@ impl<'a> Line<'a> {
     /// The interface of the line.
     fn subject(&self) -> Subject {
         let own = [(Field::SrcAddr, Field::PktSrcAddr), (Field::DstAddr, Field::PktDstAddr)];
-        let primary = own.into_iter().find_map(|(own, packet)| match (self.get(own), self.get(packet)) {
-            (Value::Address(own), Value::Address(packet)) if own != packet => own.to_string().parse().ok(),
-            _ => None,
-        });
+        let primary =
+            own.into_iter().find_map(|(own, packet)| match (self.get(own), self.get(packet)) {
+                (Value::Address(own), Value::Address(packet)) if own != packet => {
+                    own.to_string().parse().ok()
+                }
+                _ => None,
+            });
         Subject {
             interface_id: self.text(Field::InterfaceId).into(),
             primary,
@@ -117,7 +123,8 @@ impl<'a> Line<'a> {
             (Some(delta), _) => Content::Flow(delta),
             it => panic!("{it:?}"),
         };
-        let record = Record { context: &context, window: self.window(), subject: &subject, content: kind };
+        let record =
+            Record { context: &context, window: self.window(), subject: &subject, content: kind };
         let (mut plain, mut by_template) = (Vec::new(), Vec::new());
         write_text(&record, &mut plain);
         TextLines::default().write(InterfaceNumber::new(1), &record, &mut by_template);

@@ -66,7 +66,8 @@ impl ServiceRanges {
         let mut ranges = Vec::new();
         for (prefix, service) in four.chain(six) {
             let prefix: IpNet = prefix.parse().map_err(|_| ServiceRangesError::Prefix(prefix))?;
-            if service.is_empty() || !service.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            if service.is_empty()
+                || !service.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             {
                 return Err(ServiceRangesError::Name(service));
             }

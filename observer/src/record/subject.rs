@@ -39,8 +39,12 @@ impl Subject {
         let named = Self::named(&interface.name, interface.mac, Arc::clone(&observed.identity));
         let (mut primary, mut subnets) = (None, Vec::new());
         if named.identity.get(Attribute::InterfaceId).is_some() {
-            subnets =
-                interface.addresses.iter().filter(|network| is_routed(network.addr())).copied().collect();
+            subnets = interface
+                .addresses
+                .iter()
+                .filter(|network| is_routed(network.addr()))
+                .copied()
+                .collect();
             primary = subnets.iter().find_map(|network| match network {
                 IpNet::V4(network) => Some(network.addr()),
                 IpNet::V6(_) => None,
@@ -68,9 +72,16 @@ impl Subject {
 
     /// Address that AWS logs for one end of a flow: at the ENI's end always the primary address,
     /// otherwise the one in the packets (AWS, "Flow log records", on `srcaddr` and `dstaddr`).
-    pub(super) fn address(&self, key: &FlowKey, own_end_in: Direction, in_packets: IpAddr) -> IpAddr {
+    pub(super) fn address(
+        &self,
+        key: &FlowKey,
+        own_end_in: Direction,
+        in_packets: IpAddr,
+    ) -> IpAddr {
         match self.primary {
-            Some(primary) if in_packets.is_ipv4() && key.direction() == own_end_in => primary.into(),
+            Some(primary) if in_packets.is_ipv4() && key.direction() == own_end_in => {
+                primary.into()
+            }
             _ => in_packets,
         }
     }

@@ -7,8 +7,11 @@ use crate::flow::{Direction, Table};
 use serde_json::{Map, Value as Json};
 
 fn formats() -> Vec<Format> {
-    let custom =
-        ["${version}", "${end} ${srcaddr} ${ecs-service-name}", "${log-status} ${traffic-path} ${type}"];
+    let custom = [
+        "${version}",
+        "${end} ${srcaddr} ${ecs-service-name}",
+        "${log-status} ${traffic-path} ${type}",
+    ];
     let mut formats = vec![Format::v2(), Format::ecs(), Format::all()];
     formats.extend(custom.map(|text| text.parse::<Format>().unwrap()));
     formats
@@ -17,7 +20,8 @@ fn formats() -> Vec<Format> {
 /// Value of a field of any origin in the record of a flow.
 fn of_flow(context: &Context, flow: &crate::flow::Delta, field: Field) -> String {
     let subject = eni();
-    let record = Record { context, window: WINDOW, subject: &subject, content: super::Content::Flow(flow) };
+    let record =
+        Record { context, window: WINDOW, subject: &subject, content: super::Content::Flow(flow) };
     let mut out = Vec::new();
     field.value(&record).write_text(&mut out);
     String::from_utf8(out).unwrap()
@@ -48,7 +52,9 @@ fn json_lines(batch: &Batch, context: &Context) -> Vec<Map<String, Json>> {
 #[test]
 fn values_rendered_once_for_an_interface_are_those_of_each_record() {
     let batch = batch();
-    for context in formats().into_iter().flat_map(|format| [context(format.clone()), Context::new(format)]) {
+    for context in
+        formats().into_iter().flat_map(|format| [context(format.clone()), Context::new(format)])
+    {
         let (mut text, mut json) = (TextLines::default(), JsonLines::default());
         for (interface, record) in batch.records(&context) {
             let (mut by_template, mut plain) = (Vec::new(), Vec::new());
@@ -80,7 +86,10 @@ fn text_has_one_space_between_as_many_words_as_its_header_has() {
 fn records_without_a_flow_have_aws_s_dashes() {
     let lines = text_lines(&batch(), &Context::new(Format::v2()));
     let [nodata, skipdata] = &lines[lines.len() - 2..] else { panic!() };
-    assert_eq!(nodata, "2 012345678901 eni-0123456789abcdef0 - - - - - - - 1700000040 1700000100 - NODATA\n");
+    assert_eq!(
+        nodata,
+        "2 012345678901 eni-0123456789abcdef0 - - - - - - - 1700000040 1700000100 - NODATA\n"
+    );
     assert_eq!(skipdata, "2 - veth1 - - - - - - - 1700000040 1700000100 - SKIPDATA\n");
 }
 
@@ -146,7 +155,8 @@ fn an_eni_s_own_end_is_its_primary_address_and_the_packets_keep_theirs() {
         let flow = flow(ENI, direction, 17, ends, (1, 2));
         let values = [Field::SrcAddr, Field::DstAddr].map(|field| of_flow(&context, &flow, field));
         assert_eq!((values[0].as_str(), values[1].as_str()), logged);
-        let packet = [Field::PktSrcAddr, Field::PktDstAddr].map(|field| of_flow(&context, &flow, field));
+        let packet =
+            [Field::PktSrcAddr, Field::PktDstAddr].map(|field| of_flow(&context, &flow, field));
         assert_eq!((packet[0].as_str(), packet[1].as_str()), ends);
     }
 }
@@ -154,7 +164,11 @@ fn an_eni_s_own_end_is_its_primary_address_and_the_packets_keep_theirs() {
 #[test]
 fn traffic_path_is_set_only_within_the_vpc() {
     let path_of = |context: &Context, direction, destination| {
-        of_flow(context, &flow(ENI, direction, 6, ("10.0.0.5", destination), (1, 2)), Field::TrafficPath)
+        of_flow(
+            context,
+            &flow(ENI, direction, 6, ("10.0.0.5", destination), (1, 2)),
+            Field::TrafficPath,
+        )
     };
     let (given, silent) = (context(Format::all()), Context::new(Format::all()));
     for (context, direction, destination, path) in [
@@ -166,7 +180,11 @@ fn traffic_path_is_set_only_within_the_vpc() {
         (&silent, Direction::Egress, "10.0.200.1", "-"),
         (&silent, Direction::Egress, "169.254.169.254", "-"),
     ] {
-        assert_eq!(path_of(context, direction, destination), path, "{direction:?} to {destination}");
+        assert_eq!(
+            path_of(context, direction, destination),
+            path,
+            "{direction:?} to {destination}"
+        );
     }
 }
 
@@ -195,14 +213,27 @@ fn both_directions_have_one_community_id_and_it_is_that_of_other_tools() {
     let id = |protocol, ends, ports, icmp| {
         let mut delta = flow(PLAIN, Direction::Egress, protocol, ends, ports);
         delta.counters.icmp = icmp;
-        super::CommunityId::of(&delta.key, icmp).map(|id| String::from_utf8(id.as_bytes().to_vec()).unwrap())
+        super::CommunityId::of(&delta.key, icmp)
+            .map(|id| String::from_utf8(id.as_bytes().to_vec()).unwrap())
     };
     let none = crate::flow::Icmp::None;
     let echo = |kind| crate::flow::Icmp::One { kind, code: 0 };
     // Examples from the specification's repository.
     for (protocol, ends, ports, icmp, expected) in [
-        (6, ("128.232.110.120", "66.35.250.204"), (34855, 80), none, "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
-        (6, ("66.35.250.204", "128.232.110.120"), (80, 34855), none, "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
+        (
+            6,
+            ("128.232.110.120", "66.35.250.204"),
+            (34855, 80),
+            none,
+            "1:LQU9qZlK+B5F3KDmev6m5PMibrg=",
+        ),
+        (
+            6,
+            ("66.35.250.204", "128.232.110.120"),
+            (80, 34855),
+            none,
+            "1:LQU9qZlK+B5F3KDmev6m5PMibrg=",
+        ),
         (17, ("192.168.1.52", "8.8.8.8"), (54585, 53), none, "1:d/FP5EW3wiY1vCndhwleRRKHowQ="),
         (1, ("192.168.0.89", "192.168.0.1"), (0, 0), echo(8), "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="),
         (1, ("192.168.0.1", "192.168.0.89"), (0, 0), echo(0), "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="),
@@ -265,7 +296,8 @@ fn initiator_is_set_if_the_window_shows_it() {
     let context = Context::new(Format::v2());
     let lines = json_lines(&batch(), &context);
     let initiator = |protocol: u64, srcport: u64| {
-        let of = |line: &&Map<String, Json>| line["protocol"] == protocol && line["srcport"] == srcport;
+        let of =
+            |line: &&Map<String, Json>| line["protocol"] == protocol && line["srcport"] == srcport;
         lines.iter().find(of).unwrap().get("initiator").cloned().unwrap_or_default()
     };
     assert_eq!(initiator(6, 40000), "source");
@@ -279,7 +311,8 @@ fn every_field_that_a_host_cannot_know_is_absent_and_every_other_can_be_known() 
     let context = context(Format::all());
     let batch = batch();
     for field in Field::ALL {
-        let known = batch.records(&context).any(|(_, record)| field.value(&record) != Value::Absent);
+        let known =
+            batch.records(&context).any(|(_, record)| field.value(&record) != Value::Absent);
         if field.origin() == super::Origin::Beyond {
             assert!(!known, "{}", field.name());
         } else if field.origin() != super::Origin::Subject {

@@ -70,7 +70,8 @@ impl Replay {
         name: &str,
     ) -> Result<Self, Failure> {
         let runs = TestRuns::new()?;
-        let interfaces = Interfaces::new(&options.file, options.local_mac, identity, runs.max_interfaces());
+        let interfaces =
+            Interfaces::new(&options.file, options.local_mac, identity, runs.max_interfaces());
         Ok(Self {
             runs,
             sides: Sides::new(options.local_mac, &options.local),
@@ -116,7 +117,8 @@ impl Replay {
     /// Fails if all packets have unsupported link types.
     fn some_readable(&self) -> Result<(), Failure> {
         let others: Vec<_> = self.report.other_link.keys().map(String::as_str).collect();
-        if others.is_empty() || self.report.packets != self.report.other_link.values().sum::<u64>() {
+        if others.is_empty() || self.report.packets != self.report.other_link.values().sum::<u64>()
+        {
             return Ok(());
         }
         Err(Failure::usage(format!(
@@ -170,7 +172,8 @@ impl Replay {
             self.segments.shape(number, is_own, &packet, frame.bytes, frame.len)
         });
         let len = match parsed {
-            // The programs derive the length of a super-packet from its frame, which must not include a trailer.
+            // The programs derive the length of a super-packet from its frame, which must not
+            // include a trailer.
             Ok(packet) if shape.segment() != 0 => frame_without_trailer(frame.bytes, &packet),
             _ => None,
         };
@@ -180,7 +183,8 @@ impl Replay {
             (Taken::Yes, _) => self.count_run(number, shape),
             (Taken::TooShort, Err(skip)) => {
                 if let Some(wire) = self.report.refuse(skip) {
-                    self.windows.lose(number, Traffic { packets: wire.packets.into(), bytes: wire.bytes });
+                    self.windows
+                        .lose(number, Traffic { packets: wire.packets.into(), bytes: wire.bytes });
                 }
             }
             (Taken::TooShort, Ok(_)) => {
@@ -239,7 +243,8 @@ impl Replay {
             Shape::Single => {}
             Shape::Negotiated(_) => report.by_mss += 1,
             Shape::Guessed(_) | Shape::Jumbo => {
-                let counter = if shape == Shape::Jumbo { &mut report.jumbo } else { &mut report.by_mtu };
+                let counter =
+                    if shape == Shape::Jumbo { &mut report.jumbo } else { &mut report.by_mtu };
                 *counter += 1;
                 report.mtu = report.mtu.max(self.segments.mtu_of(number));
             }

@@ -13,9 +13,11 @@ use crate::{
     tasks::{Identity, Mac},
 };
 
-/// Key of an interface in a capture: section and number, name and, in captures of `any`, the index in the packet.
+/// Key of an interface in a capture: section and number, name and, in captures of `any`, the index
+/// in the packet.
 ///
-/// Sections may come from different hosts, so interfaces of the same name in two sections are two interfaces.
+/// Sections may come from different hosts, so interfaces of the same name in two sections are two
+/// interfaces.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     number: (usize, usize),
@@ -92,7 +94,8 @@ impl Interfaces {
         Arc::clone(&self.known[usize::from(number.get()) - 1].subject)
     }
 
-    /// The number of a packet's interface. `None` if the interface is new, and there are as many as possible already.
+    /// The number of a packet's interface. `None` if the interface is new, and there are as many as
+    /// possible already.
     pub(super) fn number(
         &mut self,
         link: LinkType,
@@ -103,8 +106,12 @@ impl Interfaces {
         if let Some(number) = self.cache.get(&(packet.source, index)) {
             return Some(*number);
         }
-        let key =
-            Key { number: source.number, name: source.name.clone(), link_type: source.link_type, index };
+        let key = Key {
+            number: source.number,
+            name: source.name.clone(),
+            link_type: source.link_type,
+            index,
+        };
         let number = match self.numbers.get(&key) {
             Some(number) => *number,
             None => self.add(key)?,

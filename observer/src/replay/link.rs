@@ -1,5 +1,6 @@
-//! Link types of captures (<https://www.tcpdump.org/linktypes.html>). Every packet becomes an Ethernet frame, because
-//! test runs of the kernel take Ethernet frames. Records do not count link headers.
+//! Link types of captures (<https://www.tcpdump.org/linktypes.html>). Every packet becomes an
+//! Ethernet frame, because test runs of the kernel take Ethernet frames. Records do not count link
+//! headers.
 
 use observer_ebpf::abi::Direction;
 
@@ -146,7 +147,8 @@ mod tests {
 
     const IP: [u8; 20] = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
 
-    /// Checks EtherType, length and direction of a packet that is 100 bytes longer than its captured part.
+    /// Checks EtherType, length and direction of a packet that is 100 bytes longer than its
+    /// captured part.
     fn check(number: u16, header: &[u8], expected: (u16, Option<Direction>)) {
         let link = LinkType::of(number).unwrap();
         let data = [header, &IP[..]].concat();
@@ -180,7 +182,8 @@ mod tests {
         }
         check(113, &cooked(4, [8, 0]), (IPV4, egress));
         check(113, &cooked(4, [0x81, 0]), (0x8100, egress));
-        let cooked2 = |packet_type| [8, 0, 0, 0, 0, 0, 0, 7, 0, 1, packet_type, 6, 2, 0, 0, 0, 0, 1, 0, 0];
+        let cooked2 =
+            |packet_type| [8, 0, 0, 0, 0, 0, 0, 7, 0, 1, packet_type, 6, 2, 0, 0, 0, 0, 1, 0, 0];
         check(276, &cooked2(0), (IPV4, ingress));
         check(276, &cooked2(4), (IPV4, egress));
         let data = cooked2(0);

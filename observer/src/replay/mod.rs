@@ -1,8 +1,9 @@
 //! `observer replay`: runs a capture through the same eBPF bytecode, and writes the same records.
 //!
-//! Owns: reading captures, and the properties of a packet that only the capturing kernel knows: time, length,
-//! direction, number of packets on the wire. In: a pcap or pcapng file. Out: [`Batch`](crate::record::Batch)es for
-//! the sinks, and a report that accounts for every packet of the file.
+//! Owns: reading captures, and the properties of a packet that only the capturing kernel knows:
+//! time, length, direction, number of packets on the wire. In: a pcap or pcapng file. Out:
+//! [`Batch`](crate::record::Batch)es for the sinks, and a report that accounts for every packet of
+//! the file.
 //!
 //! - `run`: the verb; `options`: its settings
 //! - `engine`: runs packets and hands over records

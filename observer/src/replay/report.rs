@@ -16,8 +16,8 @@ use crate::flow::Traffic;
 
 /// Counts of a replay.
 ///
-/// `packets` = `recorded.captured` + the packets of `lost` + `non_ip` + `no_direction` + `no_time` +
-/// `other_link`.
+/// `packets` = `recorded.captured` + the packets of `lost` + `non_ip` + `no_direction` + `no_time`
+/// + `other_link`.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     /// Name of the capture.
@@ -48,14 +48,15 @@ pub(super) struct Report {
     pub(super) other_link: BTreeMap<String, u64>,
     /// Packets recorded as egress because both ends are local.
     pub(super) both_local: u64,
-    /// Packets of `lost` and `non_ip` that are too short for a test run of the kernel. The parser of the programs,
-    /// compiled into this process, gave the reason.
+    /// Packets of `lost` and `non_ip` that are too short for a test run of the kernel. The parser
+    /// of the programs, compiled into this process, gave the reason.
     pub(super) refused: u64,
     /// Recorded packets with incomplete information, by note.
     pub(super) notes: BTreeMap<&'static str, u64>,
     /// Recorded packets that were several on the wire.
     pub(super) super_packets: SuperPackets,
-    /// Windows that were already closed when more packets for them followed. Their flows have several records.
+    /// Windows that were already closed when more packets for them followed. Their flows have
+    /// several records.
     pub(super) reopened_windows: u64,
 }
 
@@ -163,23 +164,36 @@ impl fmt::Display for Report {
         )?;
         let lost = self.lost.values().map(|lost| lost.packets).sum();
         line(lost, "lost", listed(self.lost.iter().map(|(reason, lost)| (*reason, lost.packets))))?;
-        let of =
-            |counts: &BTreeMap<&'static str, u64>| listed(counts.iter().map(|(name, count)| (*name, *count)));
+        let of = |counts: &BTreeMap<&'static str, u64>| {
+            listed(counts.iter().map(|(name, count)| (*name, *count)))
+        };
         line(self.non_ip.values().sum(), "not IP", of(&self.non_ip))?;
         line(self.no_direction, "in no record: neither end is local", String::new())?;
         line(self.no_time, "in no record: the capture gives no time", String::new())?;
         let others = self.other_link.iter().map(|(name, count)| (name.as_str(), *count));
-        line(self.other_link.values().sum(), "in no record: link types that are not read", listed(others))?;
+        line(
+            self.other_link.values().sum(),
+            "in no record: link types that are not read",
+            listed(others),
+        )?;
         line(self.both_local, "recorded as egress: both ends are local", String::new())?;
         line(
             self.cut,
             "cut by the capture: their lengths count, their missing headers do not",
             String::new(),
         )?;
-        line(self.dropped_by_capture, "not in the capture, which reports them as missed", String::new())?;
+        line(
+            self.dropped_by_capture,
+            "not in the capture, which reports them as missed",
+            String::new(),
+        )?;
         line(self.notes.values().sum(), "recorded in part", of(&self.notes))?;
         let SuperPackets { by_mss, by_mtu, jumbo, mtu } = self.super_packets;
-        line(by_mss, "super-packets, of segments as large as their connection agreed on", String::new())?;
+        line(
+            by_mss,
+            "super-packets, of segments as large as their connection agreed on",
+            String::new(),
+        )?;
         let guess = format!(" {mtu} (a guess: give --mtu, or capture with offloads off)");
         line(by_mtu, "super-packets, of segments as large as the MTU of", guess)?;
         line(jumbo, "longer than the MTU of", format!(" {mtu}, recorded as one packet each"))?;

@@ -27,7 +27,9 @@ impl From<CaptureError> for Failure {
     fn from(error: CaptureError) -> Self {
         match error {
             CaptureError::Open { .. } | CaptureError::Foreign { .. } => Self::usage(error),
-            CaptureError::Broken { .. } => Self::running(format!("{error} (what is before it is recorded)")),
+            CaptureError::Broken { .. } => {
+                Self::running(format!("{error} (what is before it is recorded)"))
+            }
         }
     }
 }
@@ -74,8 +76,8 @@ fn identity(options: &Options) -> Result<Arc<Identity>, Failure> {
 
 /// A flag that the first SIGINT or SIGTERM sets. The second one ends the process.
 ///
-/// On standard input SIGINT does not set the flag: a terminal interrupts both ends of a pipe, so the capture ends by
-/// itself and is read to its end.
+/// On standard input SIGINT does not set the flag: a terminal interrupts both ends of a pipe, so
+/// the capture ends by itself and is read to its end.
 fn stop_signals(file: &Path) -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let interrupted = if file == Path::new("-") { Arc::default() } else { Arc::clone(&stop) };
@@ -89,7 +91,8 @@ fn stop_signals(file: &Path) -> Result<Arc<AtomicBool>, Failure> {
 
 /// A progress bar on standard error; hidden if records go to a terminal.
 fn progress(capture: &Capture, options: &Options) -> ProgressBar {
-    let prints = options.output.outputs.formats.contains(&Output::Stdout) && io::stdout().is_terminal();
+    let prints =
+        options.output.outputs.formats.contains(&Output::Stdout) && io::stdout().is_terminal();
     let target = if prints { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(capture.size(), target);
     let template = if capture.size().is_some() {

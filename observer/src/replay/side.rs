@@ -37,9 +37,10 @@ impl Sides {
         Self { mac, local: local.to_vec() }
     }
 
-    /// The direction of a frame. Rules, in order: the MAC address, the networks, the direction in the capture, and
-    /// that a packet to a multicast or broadcast address was received. The direction of a frame without a valid IP
-    /// header does not matter, because it belongs to no flow.
+    /// The direction of a frame. Rules, in order: the MAC address, the networks, the direction in
+    /// the capture, and that a packet to a multicast or broadcast address was received. The
+    /// direction of a frame without a valid IP header does not matter, because it belongs to no
+    /// flow.
     pub(super) fn of(&self, frame: &Frame<'_>, packet: &Result<Packet, Skip>) -> Side {
         if let (Some(mac), Some((destination, source))) = (self.mac, frame.macs) {
             if Mac::from(source) == mac {
@@ -49,7 +50,9 @@ impl Sides {
                 return Side::Known(Direction::Ingress);
             }
         }
-        let Ok(packet) = packet else { return Side::Known(frame.direction.unwrap_or(Direction::Ingress)) };
+        let Ok(packet) = packet else {
+            return Side::Known(frame.direction.unwrap_or(Direction::Ingress));
+        };
         let [source, destination] =
             [packet.source, packet.destination].map(|words| address(packet.family, words));
         match (self.is_local(source), self.is_local(destination), frame.direction) {
@@ -57,7 +60,9 @@ impl Sides {
             (false, true, _) => Side::Known(Direction::Ingress),
             (_, _, Some(direction)) => Side::Known(direction),
             (true, true, None) => Side::BothLocal,
-            (false, false, None) if self.mac.is_none() && self.local.is_empty() => Side::Undetermined,
+            (false, false, None) if self.mac.is_none() && self.local.is_empty() => {
+                Side::Undetermined
+            }
             (false, false, None) if frame.is_for_group() || is_group(destination) => {
                 Side::Known(Direction::Ingress)
             }
@@ -189,7 +194,11 @@ mod tests {
         assert_eq!(Case { destination: GROUP, ..PLAIN }.side(&mac), IN);
         assert_eq!(PLAIN.side(&mac), Side::Neither);
         let both = Sides::new(Some(US.into()), &["192.0.2.0/24".parse().unwrap()]);
-        assert_eq!(Case { destination: US, ..PLAIN }.side(&both), IN, "the network says the opposite");
+        assert_eq!(
+            Case { destination: US, ..PLAIN }.side(&both),
+            IN,
+            "the network says the opposite"
+        );
         assert_eq!(PLAIN.side(&both), OUT, "the MAC address says nothing");
         let with_direction = |direction| Case { given: Some(direction), ..PLAIN };
         assert_eq!(with_direction(Direction::Ingress).side(&mac), IN);

@@ -29,7 +29,8 @@ pub(super) fn table(layout: &Layout<'_>) -> Result<String, SchemaError> {
         Output::Jsonl | Output::Stdout => "ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'",
     };
     let (partitions, folders, mut pairs) = partitions(layout);
-    let partitions: Vec<String> = partitions.iter().map(|(name, kind)| format!("`{name}` {kind}")).collect();
+    let partitions: Vec<String> =
+        partitions.iter().map(|(name, kind)| format!("`{name}` {kind}")).collect();
     if layout.account.is_none() || layout.region.is_none() {
         let comment = "each query has to say which: WHERE aws_account = ... AND aws_region = ...";
         pairs.push(("comment".into(), comment.into()));

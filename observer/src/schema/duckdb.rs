@@ -37,9 +37,14 @@ pub(super) fn view(layout: &Layout<'_>) -> String {
         Partition::Hive => &["year", "month", "day"],
         Partition::HiveHourly => &["year", "month", "day", "hour"],
     };
-    let names = layout.columns().into_iter().map(|column| column.name).chain(folders.iter().copied());
+    let names =
+        layout.columns().into_iter().map(|column| column.name).chain(folders.iter().copied());
     let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
-    let _ = write!(text, "CREATE OR REPLACE VIEW flow_logs AS\nSELECT {}\nFROM {rows};\n", names.join(", "));
+    let _ = write!(
+        text,
+        "CREATE OR REPLACE VIEW flow_logs AS\nSELECT {}\nFROM {rows};\n",
+        names.join(", ")
+    );
     text
 }
 

@@ -18,7 +18,9 @@ pub enum SchemaError {
         instead: &'static str,
     },
     /// The reader does not support this location.
-    #[error("Athena reads from S3: give the location of the files with --deliver s3://BUCKET/PREFIX")]
+    #[error(
+        "Athena reads from S3: give the location of the files with --deliver s3://BUCKET/PREFIX"
+    )]
     NotInS3,
     /// The bucket's URL contains its region, which is unknown.
     #[error("this schema names the bucket's region: give it with --region")]

@@ -54,7 +54,10 @@ impl<'a> Layout<'a> {
             output: first,
             partition: output.records.partition,
             place,
-            endpoint: config.delivery.as_ref().and_then(|delivery| delivery.options.endpoint.as_deref()),
+            endpoint: config
+                .delivery
+                .as_ref()
+                .and_then(|delivery| delivery.options.endpoint.as_deref()),
             account: output.context.account_id.as_deref(),
             region: output.context.region.as_deref(),
         })
@@ -64,7 +67,9 @@ impl<'a> Layout<'a> {
     pub(super) fn columns(&self) -> Vec<Column> {
         match self.output {
             Output::Jsonl | Output::Stdout => keys().collect(),
-            Output::Text | Output::Parquet => self.format.fields().iter().copied().map(of_field).collect(),
+            Output::Text | Output::Parquet => {
+                self.format.fields().iter().copied().map(of_field).collect()
+            }
         }
     }
 

@@ -72,8 +72,14 @@ mod tests {
         }
     }
 
-    const READERS: [Reader; 6] =
-        [Reader::Athena, Reader::Duckdb, Reader::Clickhouse, Reader::Vector, Reader::Otel, Reader::Json];
+    const READERS: [Reader; 6] = [
+        Reader::Athena,
+        Reader::Duckdb,
+        Reader::Clickhouse,
+        Reader::Vector,
+        Reader::Otel,
+        Reader::Json,
+    ];
 
     #[test]
     fn every_schema_names_every_field_or_fails_with_advice() {
@@ -83,12 +89,18 @@ mod tests {
                 let layout = layout(&format, output);
                 match layout.print(reader) {
                     // A JSON line contains its keys.
-                    Ok(_) if matches!(reader, Reader::Vector | Reader::Otel) && output == Output::Jsonl => {}
+                    Ok(_)
+                        if matches!(reader, Reader::Vector | Reader::Otel)
+                            && output == Output::Jsonl => {}
                     // The collector reads the keys from the header.
                     Ok(_) if reader == Reader::Otel => {}
                     Ok(text) => {
                         for column in layout.columns() {
-                            assert!(text.contains(column.name), "{reader:?} {output:?}: {}", column.name);
+                            assert!(
+                                text.contains(column.name),
+                                "{reader:?} {output:?}: {}",
+                                column.name
+                            );
                         }
                         assert!(text.ends_with('\n') && !text.contains("  \n"), "{text}");
                     }
@@ -138,7 +150,8 @@ mod tests {
         ] {
             let layout = Layout { partition, region: None, ..layout(&format, Output::Text) };
             let table = layout.print(Reader::Athena).unwrap();
-            let expected = format!("'storage.location.template' = 's3://logs/fleet/AWSLogs{template}'");
+            let expected =
+                format!("'storage.location.template' = 's3://logs/fleet/AWSLogs{template}'");
             assert!(table.contains(&expected), "{table}");
             assert!(table.contains("'projection.aws_account.values' = '123456789012'"), "{table}");
             assert!(table.contains("'projection.aws_region.type' = 'injected'"), "{table}");
@@ -152,7 +165,8 @@ mod tests {
     fn unreadable_locations_are_rejected() {
         let format = Format::v2();
         for reader in READERS.into_iter().filter(|reader| *reader != Reader::Json) {
-            let layout = Layout { place: "gs://logs/fleet".into(), ..layout(&format, Output::Text) };
+            let layout =
+                Layout { place: "gs://logs/fleet".into(), ..layout(&format, Output::Text) };
             layout.print(reader).unwrap_err();
         }
     }

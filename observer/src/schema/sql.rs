@@ -9,7 +9,11 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Lists columns, one on each line. `one` writes the name and the type of each.
-pub(super) fn columns(columns: &[Column], types: [&str; 3], one: impl Fn(&mut String, &str, &str)) -> String {
+pub(super) fn columns(
+    columns: &[Column],
+    types: [&str; 3],
+    one: impl Fn(&mut String, &str, &str),
+) -> String {
     let mut text = String::new();
     for (number, column) in columns.iter().enumerate() {
         let [int32, int64, string] = types;

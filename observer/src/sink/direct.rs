@@ -38,7 +38,12 @@ impl Direct {
 
     /// Writes `bytes` at `offset`: whole blocks directly, the unaligned bytes before and after them
     /// through `cached`.
-    pub(super) fn write_all_at(&mut self, cached: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    pub(super) fn write_all_at(
+        &mut self,
+        cached: &File,
+        bytes: &[u8],
+        offset: u64,
+    ) -> io::Result<()> {
         let before = (offset.next_multiple_of(BLOCK as u64) - offset) as usize;
         let Some((before, rest)) = bytes
             .split_at_checked(before)
@@ -108,7 +113,8 @@ mod tests {
                     .enumerate()
             {
                 // Each write begins before the end of the previous one, as with the tail of a file.
-                let bytes: Vec<u8> = (0..length + tail).map(|at| (at % 251 + number) as u8).collect();
+                let bytes: Vec<u8> =
+                    (0..length + tail).map(|at| (at % 251 + number) as u8).collect();
                 expected.truncate(expected.len() - tail);
                 way.write_all_at(&file, &bytes, expected.len() as u64).unwrap();
                 expected.extend_from_slice(&bytes);

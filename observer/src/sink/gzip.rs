@@ -86,14 +86,18 @@ mod tests {
     #[test]
     fn a_file_is_one_complete_member_after_every_unit() {
         let mut gzip = Gzip::new(b"head\n".to_vec());
-        let (mut file, mut state, mut expected) = (Vec::new(), Checked::default(), b"head\n".to_vec());
-        let long: Vec<u8> =
-            (0..1 << 20).map(|number: u32| (number.wrapping_mul(0x9e37_79b9) >> 27) as u8).collect();
+        let (mut file, mut state, mut expected) =
+            (Vec::new(), Checked::default(), b"head\n".to_vec());
+        let long: Vec<u8> = (0..1 << 20)
+            .map(|number: u32| (number.wrapping_mul(0x9e37_79b9) >> 27) as u8)
+            .collect();
         let same = vec![b'x'; 100_000];
-        for (number, unit) in [&b"one\n"[..], &same, &long, b"", b"last\n"].into_iter().enumerate() {
+        for (number, unit) in [&b"one\n"[..], &same, &long, b"", b"last\n"].into_iter().enumerate()
+        {
             // A unit that is encoded but not written must have no effect.
             gzip.encode(&state, file.len() as u64, b"lost").unwrap();
-            let Encoded { bytes, body, state: next } = gzip.encode(&state, file.len() as u64, unit).unwrap();
+            let Encoded { bytes, body, state: next } =
+                gzip.encode(&state, file.len() as u64, unit).unwrap();
             expected.extend_from_slice(unit);
             let whole = [&file[..], bytes].concat();
             let mut decoder = GzDecoder::new(&whole[..]);

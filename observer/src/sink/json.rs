@@ -18,7 +18,10 @@ pub(super) struct JsonSink {
 
 impl JsonSink {
     pub(super) fn new(options: &SinkOptions, observer: ObserverRef) -> Self {
-        Self { context: Arc::clone(&options.context), files: Files::new(Output::Jsonl, options, observer) }
+        Self {
+            context: Arc::clone(&options.context),
+            files: Files::new(Output::Jsonl, options, observer),
+        }
     }
 }
 

@@ -38,8 +38,8 @@ mod units;
 
 pub use counts::Counts;
 pub use delivery::{
-    Checksum, Delivery, DeliveryObserver, DeliveryOptions, Finished, Inbox, Refusal, Store, StoreError,
-    StoreOptions,
+    Checksum, Delivery, DeliveryObserver, DeliveryOptions, Finished, Inbox, Refusal, Store,
+    StoreError, StoreOptions,
 };
 pub use observer::{ObserverRef, Recovered, SinkLoss, SinkObserver};
 pub use options::SinkOptions;

@@ -144,8 +144,9 @@ impl Part {
         // After a failed sync the kernel discards the unwritten pages, so a second sync would
         // succeed without effect.
         self.file.sync_all().map_err(Unfinished::Unsynced)?;
-        fs::rename(&self.temporary, &self.finished)
-            .map_err(|error| if self.is_gone() { Unfinished::Gone } else { Unfinished::Retry(error) })?;
+        fs::rename(&self.temporary, &self.finished).map_err(|error| {
+            if self.is_gone() { Unfinished::Gone } else { Unfinished::Retry(error) }
+        })?;
         // The rename has succeeded; syncing the folder only makes it durable.
         let _ = self.finished.parent().map(|folder| File::open(folder)?.sync_all());
         Ok(self.finished.clone())

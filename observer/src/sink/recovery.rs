@@ -97,8 +97,9 @@ fn finish(part: &Path, file: &File) -> io::Result<Recovered> {
 
 /// Truncates the file after its last complete line.
 fn json(part: &Path, file: &File) -> io::Result<Recovered> {
-    let is_whole =
-        |line: &[u8]| line.starts_with(b"{\"version\":") && line.ends_with(b"}\n") && !line.contains(&0);
+    let is_whole = |line: &[u8]| {
+        line.starts_with(b"{\"version\":") && line.ends_with(b"}\n") && !line.contains(&0)
+    };
     let mut reader = BufReader::new(file);
     let (mut whole, mut line) = (0, Vec::new());
     while reader.read_until(b'\n', &mut line)? > 0 && is_whole(&line) {
@@ -128,8 +129,10 @@ fn text(part: &Path, mut file: File) -> io::Result<Recovered> {
     if !HEADER.starts_with(&header) {
         return Ok(Recovered::SetAside);
     }
-    let mut lines =
-        BufReader::new(TolerantInflate { input: BufReader::new(file), inflate: Decompress::new(false) });
+    let mut lines = BufReader::new(TolerantInflate {
+        input: BufReader::new(file),
+        inflate: Decompress::new(false),
+    });
     let words = |line: &[u8]| line.split(|byte| *byte == b' ').count();
     let (mut head, mut line) = (Vec::new(), Vec::new());
     let has_lines = next_line(&mut lines, &mut head) && next_line(&mut lines, &mut line);
@@ -217,8 +220,10 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(format!(".{STEM}_0123abcd.{ending}{PART}")), content).unwrap();
         let seen = Arc::new(Seen::default());
-        Leftovers::find(directory.path()).recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
-        let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        Leftovers::find(directory.path())
+            .recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
+        let mut files: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         let content = files.first().map(|file| fs::read(file).unwrap()).unwrap_or_default();
         let name = |file: &PathBuf| file.file_name().unwrap().to_str().unwrap().to_owned();
@@ -230,7 +235,9 @@ mod tests {
     fn json_files_are_cut_after_the_last_complete_line() {
         let whole = b"{\"version\":2,\"end\":1}\n{\"version\":2,\"end\":2}\n";
         let name = format!("{STEM}_0123abcd.jsonl");
-        for behind in [&b""[..], b"{\"version\":2,\"en", b"\0\0\0\0", b"{\"version\":2\0}\n", b"x\n"] {
+        for behind in
+            [&b""[..], b"{\"version\":2,\"en", b"\0\0\0\0", b"{\"version\":2\0}\n", b"x\n"]
+        {
             let (how, names, content) = after("jsonl", &[whole, behind].concat());
             assert_eq!((how, names), (vec![Recovered::Finished], vec![name.clone()]));
             assert_eq!(content, whole);
@@ -254,7 +261,8 @@ mod tests {
         let mut state = Checked::default();
         let mut bodies = Vec::new();
         for unit in [&b"1 ACCEPT\n2 ACCEPT\n"[..], b"3 ACCEPT\n"] {
-            let Encoded { bytes, body, state: next } = gzip.encode(&state, file.len() as u64, unit).unwrap();
+            let Encoded { bytes, body, state: next } =
+                gzip.encode(&state, file.len() as u64, unit).unwrap();
             file.extend_from_slice(&bytes[..body]);
             bodies.push((file.len(), bytes[body..].to_vec()));
             state = next;
@@ -262,16 +270,24 @@ mod tests {
         for (body, tail) in &bodies {
             let whole = [&file[..*body], tail].concat();
             let (how, names, content) = after("log.gz", &whole);
-            assert_eq!((how, names), (vec![Recovered::Finished], vec![format!("{STEM}_0123abcd.log.gz")]));
+            assert_eq!(
+                (how, names),
+                (vec![Recovered::Finished], vec![format!("{STEM}_0123abcd.log.gz")])
+            );
             assert_eq!(content, whole);
         }
         // Cut within the second unit, and overwritten in part of the first unit's tail.
-        for broken in [file[..bodies[1].0 - 3].to_vec(), [&file[..bodies[0].0], &[0xff; 7]].concat()] {
+        for broken in
+            [file[..bodies[1].0 - 3].to_vec(), [&file[..bodies[0].0], &[0xff; 7]].concat()]
+        {
             let (how, names, content) = after("log.gz", &broken);
             assert_eq!(how, [Recovered::Finished]);
             assert_eq!(names, [format!("{STEM}_0123abcd.log.gz")]);
             let text = unpacked(&content);
-            assert!(text.starts_with("end action\n1 ACCEPT\n2 ACCEPT\n") && text.ends_with('\n'), "{text:?}");
+            assert!(
+                text.starts_with("end action\n1 ACCEPT\n2 ACCEPT\n") && text.ends_with('\n'),
+                "{text:?}"
+            );
         }
         for broken in [&b""[..], &file[..5], &file[..11]] {
             let (how, names, _) = after("log.gz", broken);
@@ -307,9 +323,11 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let finished = folder.join(format!("{STEM}_0123abcd.jsonl"));
         fs::write(&finished, "mine").unwrap();
-        fs::write(folder.join(format!(".{STEM}_0123abcd.jsonl{PART}")), "{\"version\":2}\n").unwrap();
+        fs::write(folder.join(format!(".{STEM}_0123abcd.jsonl{PART}")), "{\"version\":2}\n")
+            .unwrap();
         let seen = Arc::new(Seen::default());
-        Leftovers::find(directory.path()).recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
+        Leftovers::find(directory.path())
+            .recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
         assert_eq!(*seen.0.lock().unwrap(), [Recovered::SetAside]);
         assert_eq!(fs::read(&finished).unwrap(), b"mine");
     }
@@ -320,7 +338,8 @@ mod tests {
         let folder = directory.path().join("AWSLogs");
         let part = Part::create(&folder, STEM, "jsonl").unwrap();
         let seen = Arc::new(Seen::default());
-        Leftovers::find(directory.path()).recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
+        Leftovers::find(directory.path())
+            .recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
         assert!(seen.0.lock().unwrap().is_empty() && !part.is_gone());
     }
 }

@@ -92,7 +92,8 @@ impl Sinks {
         let observer = ObserverRef::new(observer);
         let outputs = options.outputs.iter().enumerate();
         // All outputs exclude the same records, so only the first reports them.
-        let lanes = outputs.map(|(number, output)| Lane::start(*output, number == 0, options, &observer));
+        let lanes =
+            outputs.map(|(number, output)| Lane::start(*output, number == 0, options, &observer));
         let lanes = lanes.collect::<io::Result<_>>()?;
         Ok(Self { lanes, context: Arc::clone(&options.context), observer })
     }
@@ -150,7 +151,11 @@ impl Sinks {
                     queue.abandon();
                     let lost = queue.unsettled(&context);
                     give_up(output, &lost, &error, &observer);
-                    if lost == Counts::default() { error.into() } else { CloseError::Lost { lost, error } }
+                    if lost == Counts::default() {
+                        error.into()
+                    } else {
+                        CloseError::Lost { lost, error }
+                    }
                 }
             };
             undone.push((output, error));
@@ -183,7 +188,9 @@ impl SinkOptions {
             Output::Jsonl => Box::new(JsonSink::new(self, observer.clone())),
             Output::Text => Box::new(TextSink::start(self, observer.clone())?),
             Output::Parquet => Box::new(ParquetSink::new(self, observer.clone())?),
-            Output::Stdout => Box::new(StdoutSink::new(Arc::clone(&self.context), observer.clone())),
+            Output::Stdout => {
+                Box::new(StdoutSink::new(Arc::clone(&self.context), observer.clone()))
+            }
         })
     }
 }

@@ -76,7 +76,11 @@ pub(super) struct Owners {
 
 impl Owners {
     /// The start of a record's slot, in UNIX seconds, and its owner.
-    pub(super) fn of(&mut self, interface: InterfaceNumber, record: &Record<'_>) -> (i64, &Arc<Owner>) {
+    pub(super) fn of(
+        &mut self,
+        interface: InterfaceNumber,
+        record: &Record<'_>,
+    ) -> (i64, &Arc<Owner>) {
         let number = usize::from(interface.get());
         if number >= self.by_interface.len() {
             self.by_interface.resize(number + 1, None);
@@ -175,7 +179,10 @@ mod tests {
         let owner = Arc::new(Owner { account: "123456789012".into(), region: "us-east-1".into() });
         // 2018-06-20T16:20:00Z
         let slot = Slot { start: 1_529_511_600, owner };
-        assert_eq!(slot.stem("fl-1234abcd"), "123456789012_vpcflowlogs_us-east-1_fl-1234abcd_20180620T1620Z");
+        assert_eq!(
+            slot.stem("fl-1234abcd"),
+            "123456789012_vpcflowlogs_us-east-1_fl-1234abcd_20180620T1620Z"
+        );
         let base = Path::new("/x");
         for (partition, folder) in [
             (Partition::Daily, "/x/AWSLogs/123456789012/vpcflowlogs/us-east-1/2018/06/20"),

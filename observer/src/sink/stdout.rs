@@ -38,7 +38,8 @@ impl StdoutSink {
     }
 
     fn print_all(&self, batch: &Batch) -> io::Result<()> {
-        let (mut text, mut lines, mut counts) = (TextLines::default(), Vec::new(), Counts::default());
+        let (mut text, mut lines, mut counts) =
+            (TextLines::default(), Vec::new(), Counts::default());
         let mut result = Ok(());
         for (interface, record) in batch.records(&self.context) {
             text.write(interface, &record, &mut lines);

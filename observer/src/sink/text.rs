@@ -68,7 +68,12 @@ impl TextSink {
             }
             files.close()
         })?;
-        Ok(Self { context: Arc::clone(&options.context), work: Some(work), spare, thread: Some(thread) })
+        Ok(Self {
+            context: Arc::clone(&options.context),
+            work: Some(work),
+            spare,
+            thread: Some(thread),
+        })
     }
 }
 

@@ -37,7 +37,8 @@ impl<T> Units<T> {
     ) -> &mut Unit<T> {
         let Self { owners, waiting, last } = self;
         let (start, owner) = owners.of(interface, record);
-        let is_its = |unit: &Unit<T>| unit.slot.start == start && Arc::ptr_eq(&unit.slot.owner, owner);
+        let is_its =
+            |unit: &Unit<T>| unit.slot.start == start && Arc::ptr_eq(&unit.slot.owner, owner);
         if !waiting.get(*last).is_some_and(is_its) {
             *last = waiting.iter().position(is_its).unwrap_or_else(|| {
                 let slot = Slot { start, owner: Arc::clone(owner) };

@@ -11,7 +11,8 @@ pub(super) struct Arn<'a> {
 }
 
 impl<'a> Arn<'a> {
-    /// Parses `arn:partition:ecs:region:account:kind/…/name`; `None` if the text is not an ARN of Amazon ECS.
+    /// Parses `arn:partition:ecs:region:account:kind/…/name`; `None` if the text is not an ARN of
+    /// Amazon ECS.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.splitn(6, ':');
         let mut next = || parts.next();
@@ -35,7 +36,8 @@ impl<'a> Arn<'a> {
         self.resource.rsplit_once('/').map_or("", |(_, name)| name)
     }
 
-    /// Name of the cluster in the ARN of a task or container instance. The short form from before 2018 has none.
+    /// Name of the cluster in the ARN of a task or container instance. The short form from before
+    /// 2018 has none.
     pub(super) fn cluster(&self) -> Option<&'a str> {
         let mut parts = self.resource.split('/');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -59,7 +61,10 @@ mod tests {
         let arn = Arn::parse("arn:aws-cn:ecs:cn-north-1:111122223333:task/lab/0123").unwrap();
         assert_eq!((arn.region, arn.account), ("cn-north-1", "111122223333"));
         assert_eq!((arn.kind(), arn.name(), arn.cluster()), ("task", "0123", Some("lab")));
-        assert_eq!(arn.sibling("cluster/lab"), "arn:aws-cn:ecs:cn-north-1:111122223333:cluster/lab");
+        assert_eq!(
+            arn.sibling("cluster/lab"),
+            "arn:aws-cn:ecs:cn-north-1:111122223333:cluster/lab"
+        );
     }
 
     #[test]
@@ -76,9 +81,13 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_arn_of_ecs() {
-        for text in
-            ["", "lab", "arn:aws:ec2:eu-west-1:1:instance/i-1", "arn:aws:ecs:eu-west-1:1", "a:b:ecs:d:e:f"]
-        {
+        for text in [
+            "",
+            "lab",
+            "arn:aws:ec2:eu-west-1:1:instance/i-1",
+            "arn:aws:ecs:eu-west-1:1",
+            "a:b:ecs:d:e:f",
+        ] {
             assert_eq!(Arn::parse(text), None, "{text:?}");
         }
     }

@@ -1,7 +1,8 @@
 //! Watches folders of namespace files for new files, by inotify.
 //!
-//! A folder may not exist yet: `/run/netns` is made by the first `ip netns add`, `/run/docker/netns` by the first
-//! container. Until then the nearest existing parent is watched for the next part of the path.
+//! A folder may not exist yet: `/run/netns` is made by the first `ip netns add`,
+//! `/run/docker/netns` by the first container. Until then the nearest existing parent is watched
+//! for the next part of the path.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,8 @@ use std::{
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
-/// Device and inode of a folder. The path does not identify it: another folder may replace it there.
+/// Device and inode of a folder. The path does not identify it: another folder may replace it
+/// there.
 type Id = (u64, u64);
 
 /// The watched folders.
@@ -60,12 +62,14 @@ impl Names {
 }
 
 impl Folders {
-    /// Watches nothing yet. Fails if the user has no inotify instance left (`fs.inotify.max_user_instances`).
+    /// Watches nothing yet. Fails if the user has no inotify instance left
+    /// (`fs.inotify.max_user_instances`).
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self { inotify: Inotify::init()?, watched: BTreeMap::new() })
     }
 
-    /// Watches exactly these folders. Repeated calls follow folders that appear, disappear or are replaced.
+    /// Watches exactly these folders. Repeated calls follow folders that appear, disappear or are
+    /// replaced.
     pub(super) fn watch(&mut self, folders: &[PathBuf]) {
         let Self { inotify, watched } = self;
         let mut wanted = BTreeMap::<Id, (&Path, Names)>::new();
@@ -128,7 +132,8 @@ fn nearest(folder: &Path) -> Option<(Id, &Path, Names)> {
     for path in folder.ancestors().filter(|path| !path.as_os_str().is_empty()) {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
-                let names = below.map_or(Names::All, |name: &OsStr| Names::These([name.to_owned()].into()));
+                let names =
+                    below.map_or(Names::All, |name: &OsStr| Names::These([name.to_owned()].into()));
                 return Some(((metadata.dev(), metadata.ino()), path, names));
             }
             _ => below = path.file_name(),
@@ -155,7 +160,8 @@ mod tests {
             fs::write(directory.path().join(format!("other-{round}")), "").unwrap();
             assert!(!folders.take_notices(), "round {round}: a file that leads nowhere");
             for step in [directory.path().join("run"), folder.clone(), folder.join("task")] {
-                if step.ends_with("task") { fs::write(step, "") } else { fs::create_dir(step) }.unwrap();
+                if step.ends_with("task") { fs::write(step, "") } else { fs::create_dir(step) }
+                    .unwrap();
                 assert!(folders.take_notices(), "round {round}");
                 folders.watch(&watched);
                 assert!(!folders.take_notices(), "round {round}");

@@ -49,7 +49,8 @@ pub(crate) fn hostile(random: &mut Rng) -> String {
         0 => random.choice(["", "-"]).unwrap_or_default().to_owned(),
         1 => PIECES[random.usize(..PIECES.len())].repeat(random.usize(1..10_000)),
         // Bytes that are not UTF-8, as a kernel or a capture may contain.
-        2 => String::from_utf8_lossy(&std::array::from_fn::<_, 24, _>(|_| random.u8(..))).into_owned(),
+        2 => String::from_utf8_lossy(&std::array::from_fn::<_, 24, _>(|_| random.u8(..)))
+            .into_owned(),
         _ => (0..random.usize(1..6)).map(|_| PIECES[random.usize(..PIECES.len())]).collect(),
     }
 }
@@ -64,7 +65,8 @@ fn spoil(value: &mut Value, random: &mut Rng) {
     }
 }
 
-/// Asserts that every detail a source reads from its answer becomes a single word, whatever texts the answer contains.
+/// Asserts that every detail a source reads from its answer becomes a single word, whatever texts
+/// the answer contains.
 pub(in crate::tasks) fn assert_words(answer: &str, read: impl Fn(&str) -> Option<View>) {
     let answer: Value = serde_json::from_str(answer).unwrap();
     let mut tasks = 0;
@@ -103,7 +105,8 @@ fn details(view: &View) -> impl Iterator<Item = Detail> {
 }
 
 fn assert_word((attribute, value): Detail, answer: &str) {
-    let (identity, _) = Identity::default().merge([Fact { attribute, value, source: Source::File }]);
+    let (identity, _) =
+        Identity::default().merge([Fact { attribute, value, source: Source::File }]);
     if let Some(word) = identity.get(attribute) {
         let breaks = |c: char| c.is_whitespace() || c.is_control() || c == '"';
         assert!(!word.contains(breaks) && (1..=2048).contains(&word.len()), "{word:?} of {answer}");

@@ -42,7 +42,10 @@ impl FromStr for Mac {
         let mut bytes = [0; 6];
         let mut parts = text.trim().split([':', '-']);
         for byte in &mut bytes {
-            *byte = parts.next().and_then(|part| u8::from_str_radix(part, 16).ok()).ok_or_else(error)?;
+            *byte = parts
+                .next()
+                .and_then(|part| u8::from_str_radix(part, 16).ok())
+                .ok_or_else(error)?;
         }
         if parts.next().is_some() {
             return Err(error());
@@ -73,11 +76,13 @@ pub enum LinkKind {
     Physical,
     /// One end of a pair of virtual devices.
     Veth,
-    /// A device on top of another one that carries a part of its traffic into a namespace: VLAN, macvlan, ipvlan.
+    /// A device on top of another one that carries a part of its traffic into a namespace: VLAN,
+    /// macvlan, ipvlan.
     Derived,
     /// A device that joins others or has no link: bridge, bond, VRF, dummy.
     Inner,
-    /// Any other device: its frames travel inside the packets of another device, or through a process.
+    /// Any other device: its frames travel inside the packets of another device, or through a
+    /// process.
     Tunnel,
 }
 
@@ -171,7 +176,8 @@ impl Interface {
     }
 }
 
-/// The MAC address of a link: the permanent one if there is one, because a guest may change the current one.
+/// The MAC address of a link: the permanent one if there is one, because a guest may change the
+/// current one.
 pub fn mac_of(link: &Link) -> Option<Mac> {
     [&link.permanent_address, &link.address].into_iter().flatten().find_map(|bytes| six(bytes))
 }
@@ -210,7 +216,9 @@ mod tests {
         for text in ["0A:1b:2c:3D:4e:5f", "0a-1b-2c-3d-4e-5f", " a:1b:2c:3d:4e:5f "] {
             assert_eq!(text.parse::<Mac>().unwrap().to_string(), "0a:1b:2c:3d:4e:5f");
         }
-        for text in ["", "0a:1b:2c:3d:4e", "0a:1b:2c:3d:4e:5f:60", "zz:1b:2c:3d:4e:5f", "0a1b2c3d4e5f"] {
+        for text in
+            ["", "0a:1b:2c:3d:4e", "0a:1b:2c:3d:4e:5f:60", "zz:1b:2c:3d:4e:5f", "0a1b2c3d4e5f"]
+        {
             assert!(text.parse::<Mac>().is_err(), "{text:?}");
         }
     }

@@ -1,10 +1,11 @@
 //! Network interfaces on this host and their ECS tasks.
 //!
-//! Owns: the network namespaces and interfaces that exist, the choice of interfaces to observe, and their identities.
-//! In: links and addresses from the kernel, tasks from the sources. Out: [`Observed`] interfaces, the whole list at
-//! each change. Does not depend on programs or flows.
+//! Owns: the network namespaces and interfaces that exist, the choice of interfaces to observe, and
+//! their identities. In: links and addresses from the kernel, tasks from the sources. Out:
+//! [`Observed`] interfaces, the whole list at each change. Does not depend on programs or flows.
 //!
-//! Only the kernel decides which interfaces exist. Sources add names; no source can create or remove an interface.
+//! Only the kernel decides which interfaces exist. Sources add names; no source can create or
+//! remove an interface.
 
 mod arn;
 mod board;
@@ -38,7 +39,9 @@ pub use observed::{Appeared, InterfaceKey, Observed};
 pub use processes::{PROC, container_in};
 pub use report::Report;
 pub use snapshot::AttachState;
-pub use sources::{ApiOptions, Endpoint, SourceObserver, SourceOptions, State, TasksFile, TasksFileError};
+pub use sources::{
+    ApiOptions, Endpoint, SourceObserver, SourceOptions, State, TasksFile, TasksFileError,
+};
 pub use tidings::{Sighting, Tidings};
 pub use watch::{Watch, WatchOptions};
 pub use watch_handle::WatchHandle;

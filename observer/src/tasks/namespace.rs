@@ -14,18 +14,21 @@ pub(super) struct Namespace {
     pub(super) netns: Netns,
     /// Number of the namespace as seen from the daemon's; `None` is the daemon's own.
     pub(super) id: Option<NetnsId>,
-    /// Number of this namespace among all that were ever added. The kernel reuses inodes; this number is never reused.
+    /// Number of this namespace among all that were ever added. The kernel reuses inodes; this
+    /// number is never reused.
     pub(super) birth: u64,
     /// Name of its file, if that names a task.
     pub(super) name: Option<NetnsName>,
     interfaces: Vec<Interface>,
-    /// First appearance of each interface, by index. An interface that is created again with the same index, name and
-    /// address counts as a new one: the programs were deleted with the old one.
+    /// First appearance of each interface, by index. An interface that is created again with the
+    /// same index, name and address counts as a new one: the programs were deleted with the old
+    /// one.
     births: BTreeMap<u32, Birth>,
     /// True if the namespace is older than this process.
     older: bool,
     listed: bool,
-    /// True if the last attempt to list the interfaces failed, so that `interfaces` may be out of date.
+    /// True if the last attempt to list the interfaces failed, so that `interfaces` may be out of
+    /// date.
     pub(super) stale: bool,
 }
 
@@ -57,13 +60,20 @@ impl Namespace {
         self.interfaces.iter().filter_map(|interface| interface.other)
     }
 
-    /// Its interfaces. Each carries the current path of the namespace, which may change at every scan.
-    pub(super) fn interfaces(&self) -> impl Iterator<Item = (InterfaceKey, Interface, Option<Appeared>)> {
+    /// Its interfaces. Each carries the current path of the namespace, which may change at every
+    /// scan.
+    pub(super) fn interfaces(
+        &self,
+    ) -> impl Iterator<Item = (InterfaceKey, Interface, Option<Appeared>)> {
         self.interfaces.iter().filter_map(|interface| {
             let ifindex = interface.ifindex;
             let birth = self.births.get(&ifindex)?;
             let key = InterfaceKey { netns: self.netns.inode, birth: birth.number, ifindex };
-            Some((key, Interface { netns: self.netns.clone(), ..interface.clone() }, birth.appeared))
+            Some((
+                key,
+                Interface { netns: self.netns.clone(), ..interface.clone() },
+                birth.appeared,
+            ))
         })
     }
 
@@ -72,8 +82,8 @@ impl Namespace {
         self.births.remove(&ifindex);
     }
 
-    /// Replaces the interfaces by a new listing. `at` is the time of the events that led to it, and `births` the
-    /// number of interfaces that were ever seen.
+    /// Replaces the interfaces by a new listing. `at` is the time of the events that led to it, and
+    /// `births` the number of interfaces that were ever seen.
     pub(super) fn take_links(
         &mut self,
         links: &[Link],
@@ -86,8 +96,9 @@ impl Namespace {
         for link in links {
             let interface = Interface::new(&self.netns, self.id.is_none(), link, addresses);
             let carried = link.counters.unwrap_or_default();
-            // A new MAC address means another ENI, so packets from now on belong to a new interface. A container
-            // runtime may set the address shortly after it creates a pair, while the counters are still zero.
+            // A new MAC address means another ENI, so packets from now on belong to a new
+            // interface. A container runtime may set the address shortly after it creates a pair,
+            // while the counters are still zero.
             let is_other = before.get(&interface.ifindex).is_some_and(|mac| *mac != interface.mac)
                 && carried != LinkCounters::default();
             if is_other || !self.births.contains_key(&interface.ifindex) {

@@ -28,14 +28,15 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Namespaces {
     own: Netns,
-    /// Number of the daemon's own namespace as seen from itself. The kernel assigns it when it first describes a link
-    /// into this namespace; from then on events and links use it.
+    /// Number of the daemon's own namespace as seen from itself. The kernel assigns it when it
+    /// first describes a link into this namespace; from then on events and links use it.
     own_id: Option<NetnsId>,
     netlink: Netlink,
     known: BTreeMap<u64, Namespace>,
     /// Number of namespaces and interfaces seen so far.
     births: u64,
-    /// Namespaces that are older than this process and not added yet, by inode. Kernel events remove those that end.
+    /// Namespaces that are older than this process and not added yet, by inode. Kernel events
+    /// remove those that end.
     older: BTreeMap<u64, NetnsId>,
     /// Time of the events that are being applied.
     event_time: Instant,
@@ -60,7 +61,9 @@ impl Namespaces {
         let older = Netns::all()
             .into_iter()
             .filter(|netns| netns.inode != own.inode)
-            .filter_map(|netns| Some((netns.inode, netlink.netns_id(netns.open().ok()?.as_fd()).ok()?)))
+            .filter_map(|netns| {
+                Some((netns.inode, netlink.netns_id(netns.open().ok()?.as_fd()).ok()?))
+            })
             .collect();
         Ok(Self {
             own,
@@ -87,14 +90,19 @@ impl Namespaces {
 
     /// Ids of the containers in a namespace, sorted.
     pub(super) fn containers(&self, namespace: &Namespace) -> Vec<Box<str>> {
-        let bound = self.bound.iter().filter(|(_, birth)| **birth == namespace.birth).map(|(id, _)| id);
-        let members = self.members.get(&namespace.netns.inode).into_iter().flat_map(|it| &it.containers);
+        let bound =
+            self.bound.iter().filter(|(_, birth)| **birth == namespace.birth).map(|(id, _)| id);
+        let members =
+            self.members.get(&namespace.netns.inode).into_iter().flat_map(|it| &it.containers);
         bound.chain(members).cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Containers and endpoints found by processes, for each namespace.
     pub(super) fn members(&self) -> impl Iterator<Item = &Members> {
-        self.members.iter().filter(|(inode, _)| self.known.contains_key(inode)).map(|(_, members)| members)
+        self.members
+            .iter()
+            .filter(|(inode, _)| self.known.contains_key(inode))
+            .map(|(_, members)| members)
     }
 
     /// True if anything has changed since the last call.
@@ -151,12 +159,14 @@ impl Namespaces {
                 self.learn_own_id();
             }
             let id = id.and_then(|id| self.known_as(id));
-            // Other namespaces report their own numbers, too; only the daemon's own numbers are used here.
+            // Other namespaces report their own numbers, too; only the daemon's own numbers are
+            // used here.
             if let (None, Change::NetnsGone(gone)) = (id, &change) {
                 self.remove_id(*gone);
                 continue;
             }
-            let Some(namespace) = self.known.values_mut().find(|namespace| namespace.id == id) else {
+            let Some(namespace) = self.known.values_mut().find(|namespace| namespace.id == id)
+            else {
                 continue;
             };
             match change {
@@ -202,9 +212,10 @@ impl Namespaces {
         });
     }
 
-    /// Adds new namespaces from folders of namespace files and, with `processes`, those of running processes. Calls
-    /// `catch_up` after listing, which must apply pending events, so that a reused inode is not mistaken for the
-    /// namespace that had it before. Returns true if a file is about to become a namespace.
+    /// Adds new namespaces from folders of namespace files and, with `processes`, those of running
+    /// processes. Calls `catch_up` after listing, which must apply pending events, so that a reused
+    /// inode is not mistaken for the namespace that had it before. Returns true if a file is about
+    /// to become a namespace.
     pub(super) fn scan<'a>(
         &mut self,
         folders: impl Iterator<Item = &'a Path>,
@@ -225,8 +236,12 @@ impl Namespaces {
             self.processes.scan(self.own.inode, &mut found);
         }
         catch_up(self);
-        let stale: Vec<_> =
-            self.known.iter().filter(|(_, namespace)| namespace.stale).map(|(inode, _)| *inode).collect();
+        let stale: Vec<_> = self
+            .known
+            .iter()
+            .filter(|(_, namespace)| namespace.stale)
+            .map(|(inode, _)| *inode)
+            .collect();
         for inode in stale {
             self.list(inode);
         }
@@ -315,10 +330,12 @@ impl Namespaces {
         match self.netlink.netns_id(file.as_fd()) {
             Ok(id) => {
                 drop(file);
-                // Numbers are unique among live namespaces, so an earlier holder of this one is gone.
+                // Numbers are unique among live namespaces, so an earlier holder of this one is
+                // gone.
                 self.remove(|namespace| namespace.id == Some(id));
                 let inode = netns.inode;
-                // Members that were found for this inode may belong to another namespace that had it before.
+                // Members that were found for this inode may belong to another namespace that had
+                // it before.
                 self.members.remove(&inode);
                 self.add(netns, Some(id));
                 if let Some(namespace) = self.known.get_mut(&inode) {
@@ -344,8 +361,8 @@ impl Namespaces {
         self.list(inode);
     }
 
-    /// Lists the interfaces of a namespace, and removes the namespace if the kernel no longer has it. On any other
-    /// error the last listing stays in force until a later attempt succeeds.
+    /// Lists the interfaces of a namespace, and removes the namespace if the kernel no longer has
+    /// it. On any other error the last listing stays in force until a later attempt succeeds.
     fn list(&mut self, inode: u64) {
         let Some(namespace) = self.known.get_mut(&inode) else { return };
         let listed = self

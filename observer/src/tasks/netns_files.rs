@@ -13,8 +13,8 @@ use crate::linux::netns::Netns;
 /// Age at which an empty file no longer counts as a future namespace file.
 const MAKING: Duration = Duration::from_secs(2);
 
-/// Adds the namespaces whose files are in a folder to `found`, by inode. Returns true if a file may become a namespace
-/// file: such a file is created empty, and mounted over a moment later.
+/// Adds the namespaces whose files are in a folder to `found`, by inode. Returns true if a file may
+/// become a namespace file: such a file is created empty, and mounted over a moment later.
 pub(super) fn scan(
     directory: &Path,
     known: &BTreeMap<u64, PathBuf>,

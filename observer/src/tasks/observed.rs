@@ -7,8 +7,8 @@ use crate::linux::netlink::LinkCounters;
 
 /// Key of an interface, unique over the life of this process.
 ///
-/// Neither name nor index is unique, because both repeat in every namespace, and the kernel reuses inodes of
-/// namespaces. The MAC address may change while the programs stay attached.
+/// Neither name nor index is unique, because both repeat in every namespace, and the kernel reuses
+/// inodes of namespaces. The MAC address may change while the programs stay attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceKey {
     /// Inode of the interface's namespace.
@@ -24,7 +24,8 @@ pub struct InterfaceKey {
 pub struct Appeared {
     /// Time of the kernel's event.
     pub at: Instant,
-    /// Counters of the link at that time. They are not zero where a network card served the host before.
+    /// Counters of the link at that time. They are not zero where a network card served the host
+    /// before.
     pub carried: LinkCounters,
 }
 
@@ -35,11 +36,13 @@ pub struct Observed {
     pub key: InterfaceKey,
     /// The interface as the kernel describes it.
     pub interface: Interface,
-    /// First appearance of the interface; `None` if it existed before the daemon, or long before it was chosen.
+    /// First appearance of the interface; `None` if it existed before the daemon, or long before it
+    /// was chosen.
     pub appeared: Option<Appeared>,
     /// Identity of the interface, merged from all sources.
     pub identity: Arc<Identity>,
-    /// For an interface of the host: identities of the containers that may send through it, by container id.
+    /// For an interface of the host: identities of the containers that may send through it, by
+    /// container id.
     pub tenants: Arc<BTreeMap<Box<str>, Arc<Identity>>>,
     /// True while the task or the ENI id is unknown and a source may still provide it.
     pub awaits_identity: bool,

@@ -1,4 +1,5 @@
-//! Links between namespaces. A link leads inward if every way out of the namespace behind it passes through this one.
+//! Links between namespaces. A link leads inward if every way out of the namespace behind it passes
+//! through this one.
 //!
 //! The host's namespace counts as outside, and so does every unknown namespace.
 
@@ -26,7 +27,8 @@ impl<Id: Copy + Ord> Paths<Id> {
     pub(super) fn is_inward(&self, from: Node<Id>, to: Node<Id>) -> bool {
         let outward = |to: &Node<Id>| self.gets_out(*to, from);
         !outward(&to)
-            && (from.is_none() || self.links.get(&from).is_some_and(|links| links.iter().any(outward)))
+            && (from.is_none()
+                || self.links.get(&from).is_some_and(|links| links.iter().any(outward)))
     }
 
     /// True if a path from `start` to the outside avoids the namespace `avoided`.
@@ -58,8 +60,11 @@ mod tests {
 
     #[test]
     fn a_container_in_a_container_is_inward_and_the_host_is_outward() {
-        let paths =
-            paths(&[(Some(1), &[HOST, Some(2)]), (Some(2), &[Some(1), Some(3)]), (Some(3), &[Some(2)])]);
+        let paths = paths(&[
+            (Some(1), &[HOST, Some(2)]),
+            (Some(2), &[Some(1), Some(3)]),
+            (Some(3), &[Some(2)]),
+        ]);
         assert!(!paths.is_inward(Some(1), HOST));
         assert!(paths.is_inward(Some(1), Some(2)));
         assert!(!paths.is_inward(Some(2), Some(1)));

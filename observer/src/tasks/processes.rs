@@ -12,7 +12,8 @@ use super::sources::endpoint_id;
 /// Folder that stands for the namespaces of running processes in the list of folders to search.
 pub const PROC: &str = "/proc";
 
-/// Number of times that a process is examined: a new process still belongs to the container runtime at first.
+/// Number of times that a process is examined: a new process still belongs to the container runtime
+/// at first.
 const EXAMINATIONS: u8 = 3;
 /// Largest part of an environment that is read, in bytes.
 const MAX_ENVIRONMENT: u64 = 1 << 20;
@@ -45,7 +46,9 @@ impl Processes {
     pub(super) fn scan(&mut self, own: u64, found: &mut BTreeMap<u64, PathBuf>) {
         let mut before = std::mem::take(&mut self.known);
         for entry in fs::read_dir(PROC).into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
             let path = entry.path().join("ns/net");
             let Ok(target) = fs::read_link(&path) else { continue };
             let Some(netns) = target.to_str().and_then(inode_of) else { continue };
@@ -54,8 +57,12 @@ impl Processes {
                 continue;
             }
             let known = before.remove(&pid).filter(|process| process.netns == netns);
-            let mut process =
-                known.unwrap_or(Process { netns, examinations: 0, container: None, endpoint: None });
+            let mut process = known.unwrap_or(Process {
+                netns,
+                examinations: 0,
+                container: None,
+                endpoint: None,
+            });
             process.examine(pid);
             self.known.insert(pid, process);
         }
@@ -106,14 +113,15 @@ pub(super) fn is_in(pid: u32, container: &str) -> bool {
         .is_some_and(|text| text.lines().any(|line| line.contains(container)))
 }
 
-/// Control groups of a process. Bytes that are not UTF-8 are replaced, which leaves container ids intact.
+/// Control groups of a process. Bytes that are not UTF-8 are replaced, which leaves container ids
+/// intact.
 fn groups(folder: &Path) -> Option<String> {
     let bytes = fs::read(folder.join("cgroup")).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The container id in a control group's path or in a line of `/proc/PID/cgroup`: the last part of the path that
-/// consists of 64 hexadecimal digits.
+/// The container id in a control group's path or in a line of `/proc/PID/cgroup`: the last part of
+/// the path that consists of 64 hexadecimal digits.
 pub fn container_in(line: &str) -> Option<Box<str>> {
     const DIGITS: usize = 64;
     let parts = line.rsplit('/').flat_map(|part| part.split(['-', '.', ':']));
@@ -124,7 +132,8 @@ pub fn container_in(line: &str) -> Option<Box<str>> {
     parts.into_iter().find(is_id).map(Into::into)
 }
 
-/// The metadata endpoint id in a process's environment. No other variable is kept: the environment may hold secrets.
+/// The metadata endpoint id in a process's environment. No other variable is kept: the environment
+/// may hold secrets.
 fn endpoint_in(folder: &Path) -> Option<Box<str>> {
     let mut environment = Vec::new();
     let file = File::open(folder.join("environ")).ok()?;

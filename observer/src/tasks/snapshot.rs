@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Interface, InterfaceKey, Source, State, knowledge::KnownInterface, resolve::Views, selection::Reason,
+    Interface, InterfaceKey, Source, State, knowledge::KnownInterface, resolve::Views,
+    selection::Reason,
 };
 
 /// Attachment state of an interface's programs.

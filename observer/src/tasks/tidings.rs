@@ -22,6 +22,7 @@ pub struct Sighting {
 pub enum Tidings {
     /// The interfaces to observe, sent whenever the list or an identity in it has changed.
     Interfaces(Sighting),
-    /// Interfaces that have lost, or may have lost, a qdisc or a filter: inode of the namespace and index.
+    /// Interfaces that have lost, or may have lost, a qdisc or a filter: inode of the namespace and
+    /// index.
     HooksGone(BTreeSet<(u64, u32)>),
 }

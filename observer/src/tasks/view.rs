@@ -79,10 +79,11 @@ impl ContainerView {
 }
 
 impl TaskView {
-    /// A task with the details that its ARN contains: account, region and, in the long form, cluster. `None` if the
-    /// text is not the ARN of a task.
+    /// A task with the details that its ARN contains: account, region and, in the long form,
+    /// cluster. `None` if the text is not the ARN of a task.
     pub(super) fn new(arn: &str) -> Option<Self> {
-        let parsed = Arn::parse(arn).filter(|arn| arn.kind() == "task" && !arn.name().is_empty())?;
+        let parsed =
+            Arn::parse(arn).filter(|arn| arn.kind() == "task" && !arn.name().is_empty())?;
         let mut task = Self { id: parsed.name().into(), ..Self::default() };
         task.add(Attribute::TaskArn, arn);
         task.add(Attribute::TaskId, parsed.name());
@@ -163,7 +164,10 @@ mod tests {
             (Attribute::ClusterName, "lab"),
             (Attribute::ClusterArn, "arn:aws:ecs:eu-west-1:111122223333:cluster/lab"),
             (Attribute::Family, "web"),
-            (Attribute::TaskDefinitionArn, "arn:aws:ecs:eu-west-1:111122223333:task-definition/web:7"),
+            (
+                Attribute::TaskDefinitionArn,
+                "arn:aws:ecs:eu-west-1:111122223333:task-definition/web:7",
+            ),
         ] {
             assert_eq!(task.get(attribute), Some(expected), "{attribute:?}");
         }
@@ -182,7 +186,9 @@ mod tests {
 
     #[test]
     fn an_arn_of_another_kind_is_no_task() {
-        for arn in ["", "0123", "arn:aws:ecs:eu-west-1:1:cluster/lab", "arn:aws:ecs:eu-west-1:1:task/"] {
+        for arn in
+            ["", "0123", "arn:aws:ecs:eu-west-1:1:cluster/lab", "arn:aws:ecs:eu-west-1:1:task/"]
+        {
             assert_eq!(TaskView::new(arn), None, "{arn:?}");
         }
     }

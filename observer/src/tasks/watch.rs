@@ -20,7 +20,8 @@ use nix::{
 use tokio::{runtime::Handle, sync::watch};
 
 use super::{
-    Appeared, Attribute, Interface, InterfaceKey, LinkKind, Mac, Sighting, Source, SourceObserver, Tidings,
+    Appeared, Attribute, Interface, InterfaceKey, LinkKind, Mac, Sighting, Source, SourceObserver,
+    Tidings,
     board::Board,
     folders::Folders,
     knowledge::{Knowledge, SeenInterface},
@@ -47,7 +48,8 @@ pub struct WatchOptions {
     pub netns_dirs: Vec<PathBuf>,
     /// Sources of task identity.
     pub sources: SourceOptions,
-    /// Time to keep the identity of an interface that is gone: its records may still wait for the ENI id.
+    /// Time to keep the identity of an interface that is gone: its records may still wait for the
+    /// ENI id.
     pub linger: Duration,
 }
 
@@ -69,8 +71,8 @@ const SETTLED: Duration = Duration::from_secs(10);
 const SCAN: Duration = Duration::from_secs(1);
 /// Interval of listing processes: the kernel sends no event when a process enters a namespace.
 const SCAN_PROCESSES: Duration = Duration::from_secs(5);
-/// Duration of fast scans after inotify reports a new file. The file is empty at first, and becomes a namespace when it
-/// is mounted over. Fast scans go on while a file is still about to become one.
+/// Duration of fast scans after inotify reports a new file. The file is empty at first, and becomes
+/// a namespace when it is mounted over. Fast scans go on while a file is still about to become one.
 const HURRY: Duration = Duration::from_millis(200);
 /// Interval of fast scans.
 const HURRY_STEP: Duration = Duration::from_millis(2);
@@ -145,7 +147,11 @@ impl Watch {
         let mut hurry_until = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
-            let wait = if now < hurry_until { HURRY_STEP } else { next_scan.saturating_duration_since(now) };
+            let wait = if now < hurry_until {
+                HURRY_STEP
+            } else {
+                next_scan.saturating_duration_since(now)
+            };
             self.sleep(wake, wait);
             let _ = wake.read();
             self.namespaces.set_event_time(Instant::now());
@@ -208,8 +214,8 @@ impl Watch {
         self.folders.as_mut().is_some_and(Folders::take_notices)
     }
 
-    /// Lists the folders and, with `processes`, the processes; adds new namespaces. Returns true if a file is about to
-    /// become a namespace.
+    /// Lists the folders and, with `processes`, the processes; adds new namespaces. Returns true if
+    /// a file is about to become a namespace.
     fn scan(&mut self, processes: bool) -> bool {
         let (procs, folders): (Vec<_>, Vec<_>) =
             self.netns_dirs.clone().into_iter().partition(|folder| folder == Path::new(PROC));
@@ -218,7 +224,9 @@ impl Watch {
         }
         let Self { namespaces, events, .. } = self;
         let folders = folders.iter().map(PathBuf::as_path);
-        namespaces.scan(folders, processes && !procs.is_empty(), |namespaces| catch_up(events, namespaces))
+        namespaces.scan(folders, processes && !procs.is_empty(), |namespaces| {
+            catch_up(events, namespaces)
+        })
     }
 
     /// Finds the namespaces that sources name.
@@ -238,7 +246,8 @@ impl Watch {
         let (present, departed) =
             self.knowledge.identify(seen, |key| left_out.contains_key(key), self.linger);
         self.set_scene(enis);
-        let count = |wanted: fn(&LeftOut) -> bool| left_out.values().filter(|it| wanted(it)).count();
+        let count =
+            |wanted: fn(&LeftOut) -> bool| left_out.values().filter(|it| wanted(it)).count();
         let agent_links = count(|it| it.reason.is_none());
         let others = count(|it| it.reason.is_some_and(|reason| reason != Reason::Loopback));
         let sighting = Sighting { present, departed, agent_links, left_out: others };
@@ -254,7 +263,8 @@ impl Watch {
         let leads_to = |namespace: &Namespace| -> Vec<Option<NetnsId>> {
             namespace.links().filter_map(|other| self.namespaces.leads_to(other)).collect()
         };
-        let paths = Paths::new(self.namespaces.all().map(|namespace| (namespace.id, leads_to(namespace))));
+        let paths =
+            Paths::new(self.namespaces.all().map(|namespace| (namespace.id, leads_to(namespace))));
         for namespace in self.namespaces.all() {
             self.add_namespace(namespace, &paths, &mut inventory);
         }
@@ -262,10 +272,17 @@ impl Watch {
     }
 
     /// Decides about the interfaces of a namespace.
-    fn add_namespace(&self, namespace: &Namespace, paths: &Paths<NetnsId>, inventory: &mut Inventory) {
-        let interfaces: Vec<(InterfaceKey, Interface, Option<Appeared>)> = namespace.interfaces().collect();
-        let inward =
-            |other| self.namespaces.leads_to(other).is_some_and(|to| paths.is_inward(namespace.id, to));
+    fn add_namespace(
+        &self,
+        namespace: &Namespace,
+        paths: &Paths<NetnsId>,
+        inventory: &mut Inventory,
+    ) {
+        let interfaces: Vec<(InterfaceKey, Interface, Option<Appeared>)> =
+            namespace.interfaces().collect();
+        let inward = |other| {
+            self.namespaces.leads_to(other).is_some_and(|to| paths.is_inward(namespace.id, to))
+        };
         let candidates: Vec<_> = interfaces
             .iter()
             .map(|(key, interface, appeared)| Candidate {
@@ -291,9 +308,10 @@ impl Watch {
             let reason = match choice {
                 Choice::Observed => {
                     let (containers, name) = (containers.clone(), namespace.name.clone());
-                    inventory
-                        .seen
-                        .insert(key, SeenInterface { interface, appeared, containers, name, alone });
+                    inventory.seen.insert(
+                        key,
+                        SeenInterface { interface, appeared, containers, name, alone },
+                    );
                     continue;
                 }
                 Choice::AgentLink => None,
@@ -306,15 +324,17 @@ impl Watch {
     /// Gives the sources the interfaces and tasks to ask about.
     fn set_scene(&self, mut interfaces: Vec<(InterfaceKey, Mac)>) {
         // The interface of a container on a bridge is not an ENI.
-        let bridged =
-            |key: &InterfaceKey| self.knowledge.known().any(|(known, it)| known == key && it.is_bridged());
+        let bridged = |key: &InterfaceKey| {
+            self.knowledge.known().any(|(known, it)| known == key && it.is_bridged())
+        };
         interfaces.retain(|(key, _)| !bridged(key));
         let mut tasks = BTreeMap::<Box<str>, SceneTask>::new();
         let mut listed = BTreeSet::new();
         for task in self.knowledge.views().values().flat_map(|view| &view.tasks) {
             let endpoint = task.containers.iter().find_map(|container| container.endpoint.clone());
             if endpoint.is_some() && !tasks.contains_key(&task.id) {
-                let mut containers: Vec<_> = task.containers.iter().map(|it| it.id.clone()).collect();
+                let mut containers: Vec<_> =
+                    task.containers.iter().map(|it| it.id.clone()).collect();
                 containers.sort();
                 listed.extend(containers.iter().cloned());
                 tasks.insert(task.id.clone(), SceneTask { containers, endpoint });

@@ -24,7 +24,12 @@ pub struct WatchHandle {
 
 impl WatchHandle {
     /// A handle of the thread that ends when `stop` is set and `wake` is written.
-    pub(super) fn new(stop: Arc<AtomicBool>, wake: Arc<EventFd>, output: Output, thread: Worker<()>) -> Self {
+    pub(super) fn new(
+        stop: Arc<AtomicBool>,
+        wake: Arc<EventFd>,
+        output: Output,
+        thread: Worker<()>,
+    ) -> Self {
         Self { stop, wake, output, thread: Some(thread) }
     }
 
@@ -44,7 +49,8 @@ impl Drop for WatchHandle {
     }
 }
 
-/// The receiver of the watch's messages. Once closed it receives nothing more, even if the watching thread hangs.
+/// The receiver of the watch's messages. Once closed it receives nothing more, even if the watching
+/// thread hangs.
 #[derive(Clone)]
 pub(super) struct Output(Arc<Mutex<Option<Receive>>>);
 

@@ -46,7 +46,8 @@ impl InterfaceCounts {
 
 impl AttachMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let states = IntGaugeVec::new(Opts::new("observer_interfaces", "Interfaces by state."), &["state"])?;
+        let states =
+            IntGaugeVec::new(Opts::new("observer_interfaces", "Interfaces by state."), &["state"])?;
         for (state, _) in InterfaceCounts::default().by_state() {
             states.with_label_values(&[state]);
         }

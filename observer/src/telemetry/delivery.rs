@@ -42,7 +42,11 @@ impl DeliveryMetrics {
                 "observer_dropped_files_total",
                 "Files removed undelivered because more than --spool-size waited.",
             )?,
-            spool_files: gauge(registry, "observer_spool_files", "Finished files waiting for delivery.")?,
+            spool_files: gauge(
+                registry,
+                "observer_spool_files",
+                "Finished files waiting for delivery.",
+            )?,
             spool_bytes: gauge(registry, "observer_spool_bytes", "Their bytes.")?,
             refused: counters(
                 registry,

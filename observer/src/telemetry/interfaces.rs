@@ -86,7 +86,10 @@ const FRAMES: Definition = Definition {
     labels: &BY_DIRECTION,
 };
 const SEEN: Definition = Definition {
-    packets: ["observer_interface_packets_total", "IP packets that crossed the interface, as on the wire."],
+    packets: [
+        "observer_interface_packets_total",
+        "IP packets that crossed the interface, as on the wire.",
+    ],
     bytes: ["observer_interface_bytes_total", "Layer-3 bytes of these packets."],
     labels: &BY_DIRECTION,
 };
@@ -124,7 +127,10 @@ const UNSEEN: Definition = Definition {
         "observer_interface_unseen_packets_total",
         "Lower bound of the frames in observer_interface_carried_packets_total that bypassed the hook.",
     ],
-    bytes: ["observer_interface_unseen_bytes_total", "Lower bound of their bytes, without link headers."],
+    bytes: [
+        "observer_interface_unseen_bytes_total",
+        "Lower bound of their bytes, without link headers.",
+    ],
     labels: &BY_DIRECTION,
 };
 const DROPPED: Definition = Definition {
@@ -207,7 +213,8 @@ impl Families {
             self.carried.add(&by_direction, carried.count, carried.bytes);
             let unseen = account.uncounted().of(Uncounted::Unseen)[side];
             self.unseen.add(&by_direction, unseen.packets, unseen.bytes);
-            let uncounted = Uncounted::ALL.map(|reason| (reason.as_str(), account.uncounted().of(reason)));
+            let uncounted =
+                Uncounted::ALL.map(|reason| (reason.as_str(), account.uncounted().of(reason)));
             for (reason, lost) in uncounted.into_iter().chain([(WINDOW_FULL, account.refused())]) {
                 self.lost.add(&by_reason(reason), lost[side].packets, lost[side].bytes);
             }
@@ -224,8 +231,14 @@ impl Families {
             self.dropped.add(&by_reason, dropped.count.packets, dropped.count.bytes);
         }
         let netns = subject.netns.to_string();
-        let mut info =
-            vec![&**id, &*subject.interface_id, &*subject.interface_name, &*subject.mac, &netns, hook];
+        let mut info = vec![
+            &**id,
+            &*subject.interface_id,
+            &*subject.interface_name,
+            &*subject.mac,
+            &netns,
+            hook,
+        ];
         info.extend(INFO.map(|(_, attribute)| subject.identity.get(attribute).unwrap_or("")));
         self.info.with_label_values(&info).set(1);
     }

@@ -34,7 +34,9 @@ impl LossMetrics {
         let kernel = LossReason::ALL.map(|reason| (KERNEL, reason.as_str()));
         let attach = Uncounted::ALL.map(|reason| (ATTACH, reason.as_str()));
         let sink = SinkLoss::ALL.map(|reason| (SINK, reason.as_str()));
-        for (stage, reason) in kernel.into_iter().chain(attach).chain(sink).chain([(WINDOW, WINDOW_FULL)]) {
+        for (stage, reason) in
+            kernel.into_iter().chain(attach).chain(sink).chain([(WINDOW, WINDOW_FULL)])
+        {
             metrics.add(stage, reason, Traffic::NONE);
         }
         Ok(metrics)

@@ -73,7 +73,9 @@ impl Metrics {
             sources: SourceMetrics::new(&registry)?,
             registry,
         };
-        metrics.registry.register(Box::new(InterfaceCollector::new(Arc::clone(&metrics.interfaces))?))?;
+        metrics
+            .registry
+            .register(Box::new(InterfaceCollector::new(Arc::clone(&metrics.interfaces))?))?;
         metrics.registry.register(Box::new(ProcessCollector::for_self()))?;
         constants(&metrics.registry, hook, cache_flows)?;
         metrics.take_unread();
@@ -84,7 +86,13 @@ impl Metrics {
     }
 
     /// Adds recorded traffic of an interface.
-    pub fn recorded(&self, subject: &Subject, direction: Direction, protocol: Protocol, by: Traffic) {
+    pub fn recorded(
+        &self,
+        subject: &Subject,
+        direction: Direction,
+        protocol: Protocol,
+        by: Traffic,
+    ) {
         self.totals.recorded(subject, direction, protocol, by);
     }
 

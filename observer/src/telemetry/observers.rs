@@ -21,7 +21,10 @@ impl Metrics {
 impl SinkObserver for Metrics {
     fn written(&self, _: Output, counts: &Counts) {
         for status in Status::ALL {
-            self.outputs.records.with_label_values(&[status.as_str()]).inc_by(counts.with_status(status));
+            self.outputs
+                .records
+                .with_label_values(&[status.as_str()])
+                .inc_by(counts.with_status(status));
         }
     }
 

@@ -1,6 +1,8 @@
 //! Creation and registration of metrics in one step.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
+use prometheus::{
+    IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+};
 
 pub(super) fn register<T: Collector + Clone + 'static>(
     registry: &Registry,
@@ -19,7 +21,11 @@ pub(super) fn counters(
     register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
 }
 
-pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+pub(super) fn counter(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+) -> prometheus::Result<IntCounter> {
     register(registry, IntCounter::new(name, help)?)
 }
 

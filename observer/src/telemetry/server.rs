@@ -104,7 +104,9 @@ impl Connections {
 
     fn add(&mut self, stream: TcpStream) {
         while self.open.len() >= self.most {
-            let idle = |(_, connection): &(usize, &Connection)| connection.active_ms.load(Ordering::Relaxed);
+            let idle = |(_, connection): &(usize, &Connection)| {
+                connection.active_ms.load(Ordering::Relaxed)
+            };
             let Some((longest, _)) = self.open.iter().enumerate().min_by_key(idle) else { break };
             // The descriptor is closed when the runtime polls the task.
             self.open.swap_remove(longest).task.abort();
@@ -112,26 +114,31 @@ impl Connections {
         let now = move |start: Instant| start.elapsed().as_millis() as u64;
         let (start, active_ms) = (self.start, Arc::new(AtomicU64::new(now(self.start))));
         let (app, active) = (self.app.clone(), Arc::clone(&active_ms));
-        let task =
-            self.running.spawn(async move {
-                // Fails only for sockets other than TCP, which need only the other limits.
-                let _ = setsockopt(&stream.as_fd(), sockopt::TcpUserTimeout, &(READ_TIME.as_millis() as u32));
-                let service = service_fn(move |request: Request<Incoming>| {
-                    active.store(now(start), Ordering::Relaxed);
-                    let mut app = app.clone();
-                    async move {
-                        Ok::<_, Infallible>(app.call(request).await.unwrap_or_else(|never| match never {}))
-                    }
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIME)
-                    .max_header_size(HEAD_SIZE)
-                    .max_buf_size(2 * HEAD_SIZE)
-                    .serve_connection(TokioIo::new(stream), service);
-                // Errors of a connection concern only its client.
-                let _ = connection.await;
+        let task = self.running.spawn(async move {
+            // Fails only for sockets other than TCP, which need only the other limits.
+            let _ = setsockopt(
+                &stream.as_fd(),
+                sockopt::TcpUserTimeout,
+                &(READ_TIME.as_millis() as u32),
+            );
+            let service = service_fn(move |request: Request<Incoming>| {
+                active.store(now(start), Ordering::Relaxed);
+                let mut app = app.clone();
+                async move {
+                    Ok::<_, Infallible>(
+                        app.call(request).await.unwrap_or_else(|never| match never {}),
+                    )
+                }
             });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIME)
+                .max_header_size(HEAD_SIZE)
+                .max_buf_size(2 * HEAD_SIZE)
+                .serve_connection(TokioIo::new(stream), service);
+            // Errors of a connection concern only its client.
+            let _ = connection.await;
+        });
         self.open.push(Connection { id: task.id(), task, active_ms });
     }
 

@@ -20,7 +20,8 @@ use crate::{
     tasks::Attribute,
 };
 
-const BY_SERVICE: [&str; 6] = ["cluster", "service", "family", "network_mode", "direction", "protocol"];
+const BY_SERVICE: [&str; 6] =
+    ["cluster", "service", "family", "network_mode", "direction", "protocol"];
 /// The first labels of [`BY_SERVICE`], and the attributes with their values.
 const SERVICE: [Attribute; 4] =
     [Attribute::ClusterName, Attribute::ServiceName, Attribute::Family, Attribute::NetworkMode];
@@ -94,9 +95,16 @@ impl Totals {
     }
 
     /// Adds recorded traffic of an interface.
-    pub(super) fn recorded(&self, subject: &Subject, direction: Direction, protocol: Protocol, by: Traffic) {
+    pub(super) fn recorded(
+        &self,
+        subject: &Subject,
+        direction: Direction,
+        protocol: Protocol,
+        by: Traffic,
+    ) {
         let names = SERVICE.map(|attribute| subject.identity.get(attribute).unwrap_or(""));
-        let [cluster, service, family, mode] = if self.has_own_series(names) { names } else { OTHERS };
+        let [cluster, service, family, mode] =
+            if self.has_own_series(names) { names } else { OTHERS };
         let labels = [cluster, service, family, mode, direction.as_str(), protocol.as_str()];
         self.packets.with_label_values(&labels).inc_by(by.packets);
         self.bytes.with_label_values(&labels).inc_by(by.bytes);

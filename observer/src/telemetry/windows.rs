@@ -42,14 +42,19 @@ pub(super) struct WindowMetrics {
 
 impl WindowMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-        let drain_duration =
-            HistogramVec::new(seconds("observer_drain_duration_seconds", "Time of a drain."), &["phase"])?;
+        let seconds =
+            |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        let drain_duration = HistogramVec::new(
+            seconds("observer_drain_duration_seconds", "Time of a drain."),
+            &["phase"],
+        )?;
         for phase in Phase::ALL {
             drain_duration.with_label_values(&[phase.as_str()]);
         }
-        let window_duration =
-            Histogram::with_opts(seconds("observer_window_duration_seconds", "Time to close a window."))?;
+        let window_duration = Histogram::with_opts(seconds(
+            "observer_window_duration_seconds",
+            "Time to close a window.",
+        ))?;
         Ok(Self {
             drain_duration: register(registry, drain_duration)?,
             drained: counter(

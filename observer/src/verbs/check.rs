@@ -52,7 +52,8 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), Failure> {
     );
     let limits = Limits::read();
     let sizes = Budget::of(&limits, wanted(config))?;
-    let report = Report { kernel: KernelVersion::running().to_string(), drops, limits, sizes, interfaces };
+    let report =
+        Report { kernel: KernelVersion::running().to_string(), drops, limits, sizes, interfaces };
     if json {
         let text = serde_json::to_string(&report);
         print(&(text.map_err(|error| Failure::during("writing JSON", error))? + "\n"))
@@ -86,11 +87,12 @@ fn table(report: &Report, out: &mut impl fmt::Write) -> fmt::Result {
 fn interfaces(config: &Config, wish: XdpWish) -> Result<Vec<Interface>, Failure> {
     let tc = IngressHook::Tc(hook(config));
     let describe = |Observed { interface, .. }: &Observed| {
-        let (hook, why) = match xdp::plan(wish, &interface.netns, interface.ifindex, interface.ethernet) {
-            Ok(Ok(plan)) => (IngressHook::Xdp(plan.mode), None),
-            Ok(Err(refusal)) => (tc, Some(refusal.to_string())),
-            Err(error) => (tc, Some(error.to_string())),
-        };
+        let (hook, why) =
+            match xdp::plan(wish, &interface.netns, interface.ifindex, interface.ethernet) {
+                Ok(Ok(plan)) => (IngressHook::Xdp(plan.mode), None),
+                Ok(Err(refusal)) => (tc, Some(refusal.to_string())),
+                Err(error) => (tc, Some(error.to_string())),
+            };
         Interface {
             name: interface.name.to_string(),
             mac: interface.mac.map(|mac| mac.to_string()),

@@ -1,6 +1,7 @@
 //! The verbs of the command line.
 //!
-//! Owns: the work of one call of `observer`. In: parsed arguments. Out: text on standard output, or a [`Failure`].
+//! Owns: the work of one call of `observer`. In: parsed arguments. Out: text on standard output, or
+//! a [`Failure`].
 
 mod check;
 mod print;
@@ -53,7 +54,8 @@ pub fn execute(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn replay(args: ReplayArgs) -> Result<(), Failure> {
-    let ReplayArgs { file, local, local_mac, mtu, tasks_file, json, output_dir, output, records } = args;
+    let ReplayArgs { file, local, local_mac, mtu, tasks_file, json, output_dir, output, records } =
+        args;
     let output = Outputs::of_replay(output_dir.as_deref(), &output)
         .and_then(|outputs| OutputConfig::new(records, outputs))
         .map_err(|error| refused(&error, None))?;
@@ -67,7 +69,8 @@ fn replay(args: ReplayArgs) -> Result<(), Failure> {
 /// The configuration of a verb with the flags of `run`.
 fn configured(args: RunArgs, matches: &ArgMatches) -> Result<Config, Failure> {
     let RunArgs { config: file, settings } = args;
-    Config::new(settings, matches, file.as_deref()).map_err(|error| refused(&error, file.as_deref()))
+    Config::new(settings, matches, file.as_deref())
+        .map_err(|error| refused(&error, file.as_deref()))
 }
 
 /// Names the place where a wrong setting was given.
@@ -76,8 +79,8 @@ fn refused(error: &ConfigError, file: Option<&Path>) -> Failure {
     Failure::usage(format!("{error}{}", given.unwrap_or_default()))
 }
 
-/// Ends a replay that only prints when its reader ends, as `head` expects of the command in front of it. In the daemon a
-/// reader that goes away is an error of one output.
+/// Ends a replay that only prints when its reader ends, as `head` expects of the command in front
+/// of it. In the daemon a reader that goes away is an error of one output.
 fn end_with_the_reader() {
     // SAFETY: no handler is installed.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };

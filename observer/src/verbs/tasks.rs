@@ -1,4 +1,5 @@
-//! `observer tasks`: the tasks of this host, from a running daemon or else from the identity sources.
+//! `observer tasks`: the tasks of this host, from a running daemon or else from the identity
+//! sources.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

@@ -29,10 +29,11 @@ impl Large {
         Ok(Self { store, way, file, key, content })
     }
 
-    /// Waits for delivery, and asserts that the store has one complete multipart object and that nothing is left
-    /// elsewhere.
+    /// Waits for delivery, and asserts that the store has one complete multipart object and that
+    /// nothing is left elsewhere.
     pub(super) fn assert_delivered(self, lab: &Lab, daemon: Daemon) -> Result<()> {
-        daemon.wait("it is delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
+        daemon
+            .wait("it is delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
         daemon.stop()?;
         let Self { store, file, key, content, .. } = self;
         let at = lab.path("large");
@@ -52,7 +53,8 @@ impl Large {
 /// Creates a large file; returns its path, its key and its contents.
 fn large_file(lab: &Lab) -> Result<(PathBuf, String, Vec<u8>)> {
     const LINES: usize = 90_000;
-    let folder = lab.path("daemon-out").join("AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/01/01");
+    let folder =
+        lab.path("daemon-out").join("AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/01/01");
     fs::create_dir_all(&folder)?;
     let name = "123456789012_vpcflowlogs_eu-west-1_fl-1234abcd_20260101T0000Z_0123abcd.jsonl";
     let mut content = String::new();

@@ -1,4 +1,5 @@
-//! Delivery of finished files to an S3 that fails, hangs, is slow or unavailable. Each file arrives once and complete.
+//! Delivery of finished files to an S3 that fails, hangs, is slow or unavailable. Each file arrives
+//! once and complete.
 
 mod large;
 mod progress;
@@ -178,8 +179,9 @@ fn a_store_that_stops_and_starts_again_gets_every_file_once() -> Result<()> {
     let way = Way::to(address)?;
     let daemon = deliver(&lab, &way).start()?;
     let mut sent = send(&daemon, &task)?;
-    daemon
-        .wait("the first files are delivered", |page| delivered(page) >= 1 && waiting(page) == Some(0.0))?;
+    daemon.wait("the first files are delivered", |page| {
+        delivered(page) >= 1 && waiting(page) == Some(0.0)
+    })?;
     way.set(Fault::Refuse);
     // The server keeps objects in memory, so they are read before it stops.
     let (before, first) = stored(&store, &lab.path("before"))?;
@@ -216,7 +218,9 @@ fn a_daemon_that_is_killed_while_it_delivers_delivers_once() -> Result<()> {
     assert!(!files.is_empty());
     way.set(Fault::None);
     let daemon = deliver(&lab, &way).start()?;
-    daemon.wait("what was left is delivered", |page| waiting(page) == Some(0.0) && delivered(page) > 0)?;
+    daemon.wait("what was left is delivered", |page| {
+        waiting(page) == Some(0.0) && delivered(page) > 0
+    })?;
     daemon.stop()?;
     assert_delivered(&store, &lab, &out, &task, sent)?;
     let keys = store.keys()?;
@@ -286,8 +290,10 @@ fn flowlogs_reader_finds_every_record_of_a_bucket() -> Result<()> {
     let ecs = FakeTask::new(&task.inside, "web", 1);
     let tasks = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
     for output in ["text", "parquet"] {
-        let setup = to(&lab, &format!("s3://{BUCKET}/{output}")).set("deliver-endpoint", way.endpoint());
-        let setup = setup.name(output).only_output(output).set("log-format", "ecs").tasks_file(&tasks);
+        let setup =
+            to(&lab, &format!("s3://{BUCKET}/{output}")).set("deliver-endpoint", way.endpoint());
+        let setup =
+            setup.name(output).only_output(output).set("log-format", "ecs").tasks_file(&tasks);
         let daemon = setup.start()?;
         // NODATA is a record too.
         daemon.wait_windows(1)?;
@@ -299,7 +305,8 @@ fn flowlogs_reader_finds_every_record_of_a_bucket() -> Result<()> {
         let said = python.run("bucket.py", [endpoint, location].map(std::ffi::OsString::from))?;
         let rows: Vec<serde_json::Value> =
             said.lines().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<_>>()?;
-        let ours: Vec<_> = rows.iter().filter(|row| row["interface_id"] == ecs.eni.as_str()).collect();
+        let ours: Vec<_> =
+            rows.iter().filter(|row| row["interface_id"] == ecs.eni.as_str()).collect();
         let sum = |key: &str| ours.iter().filter_map(|row| row[key].as_u64()).sum();
         assert_eq!(Tally::new(sum("packets"), sum("bytes")), sent, "{output}");
         let silent = ours.iter().filter(|row| row["log_status"] == "NODATA").count();
@@ -327,7 +334,11 @@ fn what_is_more_than_the_spool_holds_is_dropped_and_counted() -> Result<()> {
         sent += send(&daemon, &task)?;
     }
     let page = daemon.metrics()?;
-    assert!(page.get("observer_spool_bytes", &[]) <= Some(SPOOL as f64), "{}", page.shown("observer_spool"));
+    assert!(
+        page.get("observer_spool_bytes", &[]) <= Some(SPOOL as f64),
+        "{}",
+        page.shown("observer_spool")
+    );
     way.set(Fault::None);
     let page = daemon.wait("the rest is delivered", |page| waiting(page) == Some(0.0))?;
     let labels = [("stage", "sink"), ("reason", "spool_full")];
@@ -353,7 +364,11 @@ fn a_store_that_never_answers_does_not_hold_up_the_end() -> Result<()> {
     let out = daemon.out().to_path_buf();
     let said = daemon.stop()?.said;
     assert!(said.contains("the next start delivers them"), "{said}");
-    assert_eq!(Records::read(&out)?.recorded(task.inside.mac()).egress, sent, "what is on the disk");
+    assert_eq!(
+        Records::read(&out)?.recorded(task.inside.mac()).egress,
+        sent,
+        "what is on the disk"
+    );
     Ok(())
 }
 

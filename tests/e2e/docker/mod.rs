@@ -75,7 +75,8 @@ fn all_ten_ecs_fields_are_right_without_any_aws_call() -> Result<()> {
         let mut ecs = EcsHost::ecs(mac, service.unwrap_or("batch"), number);
         ecs.service = service.map(String::from);
         ecs.containers.clear();
-        // The agent knows a task before it starts its containers, and their IDs once they are created.
+        // The agent knows a task before it starts its containers, and their IDs once they are
+        // created.
         tasks.lock().push(ecs.clone());
         let (task, eni) = host.awsvpc(ecs, mac, containers)?;
         *tasks.lock().last_mut().context("the task")? = task.ecs.clone();
@@ -93,8 +94,10 @@ fn all_ten_ecs_fields_are_right_without_any_aws_call() -> Result<()> {
     ensure!((4..=9).contains(&asked), "{asked} requests to the task metadata endpoint");
     // The container instance may come with a later response of the introspection endpoint.
     daemon.wait("the introspection endpoint is asked again", |page| {
-        page.sum("observer_source_requests_total", &[("source", "introspection"), ("outcome", "answered")])
-            >= 2
+        page.sum(
+            "observer_source_requests_total",
+            &[("source", "introspection"), ("outcome", "answered")],
+        ) >= 2
     })?;
     for (_, _, eni) in &running {
         UDP.send(&eni.inside, &eni.outside)?;
@@ -131,8 +134,10 @@ fn a_bridge_gives_each_container_its_own_records() -> Result<()> {
     let lab = lab!();
     need!(docker::required());
     let host = EcsHost::start(&lab)?;
-    let instance =
-        Shared::new(fake_agent::Instance::new([(Mac::fresh(), "eni-0123456789abcdef0".to_owned())]));
+    let instance = Shared::new(fake_agent::Instance::new([(
+        Mac::fresh(),
+        "eni-0123456789abcdef0".to_owned(),
+    )]));
     let imds = fake_agent::imds(&instance)?;
     let daemon = by_docker(&lab, &host.docker.socket())
         .sources(&["docker", "imds"])
@@ -143,7 +148,8 @@ fn a_bridge_gives_each_container_its_own_records() -> Result<()> {
     let spaces = [host.namespace(&running.containers[0])?, host.namespace(&running.containers[1])?];
     daemon.wait("both containers are named", |page| {
         let named = |inode: u64| {
-            let labels = [("netns", inode.to_string()), ("interface_id", "eni-0123456789abcdef0".into())];
+            let labels =
+                [("netns", inode.to_string()), ("interface_id", "eni-0123456789abcdef0".into())];
             page.all("observer_interface_info", &[]).any(|info| {
                 labels.iter().all(|(name, value)| info.label(name) == value)
                     && info.label("task_id") == running.ecs.id
@@ -183,8 +189,10 @@ fn a_host_with_a_task_is_named_by_the_instance_and_attached_once() -> Result<()>
     let mac = Mac::fresh();
     let running = host.without_namespace(EcsHost::ecs(mac, "agentless", 0x31), "host")?;
     let eni = Task::attach(host.namespace(&running.containers[0])?, world, mac, addresses)?;
-    let file =
-        observer_tests::fake_ecs::write(&lab.path("tasks.json"), [&EcsHost::ecs(mac, "primary", 0x32)])?;
+    let file = observer_tests::fake_ecs::write(
+        &lab.path("tasks.json"),
+        [&EcsHost::ecs(mac, "primary", 0x32)],
+    )?;
     let daemon = by_docker(&lab, &host.docker.socket())
         .sources(&["docker", "host"])
         .tasks_file(&file)
@@ -359,7 +367,10 @@ fn a_mac_and_an_address_that_are_reused_at_once_are_the_new_tasks() -> Result<()
     wait_named(&daemon, &task, &second.ecs)?;
     UDP.send(&task.inside, &task.outside)?;
     daemon.wait("the conflict is counted", |page| {
-        page.sum("observer_identity_conflicts_total", &[("source", "agent"), ("field", "ecs-task-id")]) > 0
+        page.sum(
+            "observer_identity_conflicts_total",
+            &[("source", "agent"), ("field", "ecs-task-id")],
+        ) > 0
     })?;
     daemon.wait_windows(2)?;
     // Now the agent learns of it.

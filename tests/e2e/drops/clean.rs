@@ -16,7 +16,9 @@ use observer_tests::{
 fn wanted() -> Result<u64> {
     const USUAL: u64 = 20_000;
     match env::var("OBSERVER_CLEAN_CONNECTIONS") {
-        Ok(count) => count.parse().with_context(|| format!("OBSERVER_CLEAN_CONNECTIONS is {count:?}")),
+        Ok(count) => {
+            count.parse().with_context(|| format!("OBSERVER_CLEAN_CONNECTIONS is {count:?}"))
+        }
         Err(_) => Ok(USUAL),
     }
 }
@@ -38,9 +40,11 @@ fn clean_connections_are_all_delivered() -> Result<()> {
     }
     let books = Books::close_in_brief(daemon, [one, two])?;
     for interface in [one, two] {
-        let flows = || books.records.of(interface.mac()).filter(|record| record.status == Status::Ok);
+        let flows =
+            || books.records.of(interface.mac()).filter(|record| record.status == Status::Ok);
         let reasons = books.metrics.shown("observer_interface_dropped_packets_total{");
-        let undelivered: Vec<_> = flows().filter(|record| record.undelivered != 0).take(5).collect();
+        let undelivered: Vec<_> =
+            flows().filter(|record| record.undelivered != 0).take(5).collect();
         assert!(undelivered.is_empty(), "undelivered: {undelivered:#?}\n{reasons}");
         let rejected: Vec<_> = flows().filter(|record| record.is_rejected).take(5).collect();
         assert!(rejected.is_empty(), "rejected: {rejected:#?}\n{reasons}");

@@ -97,7 +97,8 @@ fn datagrams_to(task: &Task, count: u16) -> Vec<Vec<u8>> {
     };
     (0..count)
         .map(|port| {
-            let mut packet = frames::Ipv4::new(source, protocol::UDP, frames::udp(1000 + port, SINK, 40));
+            let mut packet =
+                frames::Ipv4::new(source, protocol::UDP, frames::udp(1000 + port, SINK, 40));
             packet.destination = destination;
             packet.frame_to(task.inside.mac())
         })
@@ -126,8 +127,8 @@ fn headers_that_cannot_be_read_stay_accepted_and_are_counted() -> Result<()> {
     Ok(())
 }
 
-/// Sends a datagram in each of `flows` flows while the daemon is stopped; returns the packets that the table had no
-/// room for.
+/// Sends a datagram in each of `flows` flows while the daemon is stopped; returns the packets that
+/// the table had no room for.
 fn overflow(
     lab: &Lab,
     hook: &str,
@@ -149,7 +150,8 @@ fn what_a_full_table_of_drops_cannot_hold_stays_accepted_and_is_counted() -> Res
     let lab = lab!(alone);
     need!(requires::program("nft"));
     need!(requires::drop_reasons());
-    let (books, task, sent) = overflow(&lab, "input", |udp, task| udp.send(&task.outside, &task.inside))?;
+    let (books, task, sent) =
+        overflow(&lab, "input", |udp, task| udp.send(&task.outside, &task.inside))?;
     books.assert_exact(&task.inside, Crossed::ingress(sent));
     let told = all_rejected(&books.records, &task.inside).packets;
     let full = unbooked(&books, "table_full");

@@ -70,7 +70,8 @@ fn assert_flows_rejected(
             protocol: protocol::UDP,
         };
         let sum = rejected.get(&((direction, flow), reason.to_owned()));
-        let sum = sum.with_context(|| format!("no REJECT for {reason} of {flow:?} in {rejected:#?}"))?;
+        let sum =
+            sum.with_context(|| format!("no REJECT for {reason} of {flow:?} in {rejected:#?}"))?;
         assert_eq!(sum.tally, udp.per_flow(), "rejected of {flow:?}");
         let left = accepted.get(&(direction, flow));
         assert!(left.is_none(), "of {flow:?} {left:?} is said to be accepted");

@@ -36,12 +36,21 @@ fn drops_in_tc(attach: &str) -> Result<()> {
     }
     // The interface does not count packets dropped on egress.
     let mut books = Books::close(daemon, [&task.inside])?;
-    let counters = books.counters.get_mut(&task.inside.mac()).context("the interface's counters")?;
-    counters.frames.egress +=
-        Tally::new(dropped.egress.packets, dropped.egress.bytes + dropped.egress.packets * LINK_HEADER);
+    let counters =
+        books.counters.get_mut(&task.inside.mac()).context("the interface's counters")?;
+    counters.frames.egress += Tally::new(
+        dropped.egress.packets,
+        dropped.egress.bytes + dropped.egress.packets * LINK_HEADER,
+    );
     books.assert_exact(&task.inside, sent + dropped);
-    assert_eq!(rejected(&books.records, &task.inside, Direction::Ingress, "TC_INGRESS"), dropped.ingress);
-    assert_eq!(rejected(&books.records, &task.inside, Direction::Egress, "TC_EGRESS"), dropped.egress);
+    assert_eq!(
+        rejected(&books.records, &task.inside, Direction::Ingress, "TC_INGRESS"),
+        dropped.ingress
+    );
+    assert_eq!(
+        rejected(&books.records, &task.inside, Direction::Egress, "TC_EGRESS"),
+        dropped.egress
+    );
     assert_eq!(all_rejected(&books.records, &task.inside), dropped.ingress + dropped.egress);
     Ok(())
 }
@@ -75,9 +84,10 @@ fn what_xdp_drops_is_counted_and_never_crossed() -> Result<()> {
     let crossed = Crossed { ingress: sent, egress: crossed(&task.inside)?.egress };
     // The interface counts all received packets, dropped or not.
     let mut books = Books::close(daemon, [&task.inside])?;
-    let counters = books.counters.get_mut(&task.inside.mac()).context("the interface's counters")?;
-    counters.frames.ingress =
-        counters.frames.ingress - Tally::new(dropped.packets, dropped.bytes + dropped.packets * LINK_HEADER);
+    let counters =
+        books.counters.get_mut(&task.inside.mac()).context("the interface's counters")?;
+    counters.frames.ingress = counters.frames.ingress
+        - Tally::new(dropped.packets, dropped.bytes + dropped.packets * LINK_HEADER);
     books.assert_exact(&task.inside, crossed);
     // Linux gives no reason here: its XDP reason is for failed redirects.
     assert_eq!(books.metrics.dropped(&task.inside, Direction::Ingress, "NOT_SPECIFIED"), dropped);
@@ -105,19 +115,25 @@ fn what_a_control_group_may_not_send_is_rejected_and_never_crossed() -> Result<(
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed { ingress: sent, egress: sent });
     assert_eq!(books.stopped(&task.inside), Crossed::egress(dropped));
-    assert_eq!(rejected(&books.records, &task.inside, Direction::Egress, "BPF_CGROUP_EGRESS"), dropped);
+    assert_eq!(
+        rejected(&books.records, &task.inside, Direction::Egress, "BPF_CGROUP_EGRESS"),
+        dropped
+    );
     assert_eq!(all_rejected(&books.records, &task.inside), dropped);
     Ok(())
 }
 
-/// Sends a few datagrams of 100 and a few of 1,000 bytes to a port, in a flow each; returns their packets and bytes.
+/// Sends a few datagrams of 100 and a few of 1,000 bytes to a port, in a flow each; returns their
+/// packets and bytes.
 fn short_and_long(task: &Task, to: SocketAddr) -> Result<[Tally; 2]> {
     const COUNT: u64 = 30;
     let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
     let mut sent = [Tally::default(); 2];
     for (payload, tally) in [100_u64, 1_000].into_iter().zip(&mut sent) {
-        let socket =
-            task.outside.namespace().run(|| Ok(UdpSocket::bind((task.outside.address(family), 0))?))?;
+        let socket = task
+            .outside
+            .namespace()
+            .run(|| Ok(UdpSocket::bind((task.outside.address(family), 0))?))?;
         for _ in 0..COUNT {
             socket.send_to(&vec![0; payload as usize], to)?;
         }

@@ -59,19 +59,22 @@ fn segments_with_nothing_in_them_lose_nothing_at_a_closed_port() -> Result<()> {
     need!(requires::drop_reasons());
     let task = lab.task("task")?;
     let daemon = lab.daemon().start()?;
-    let [IpAddr::V4(from), IpAddr::V4(to)] = [&task.outside, &task.inside].map(|it| it.address(Family::V4))
+    let [IpAddr::V4(from), IpAddr::V4(to)] =
+        [&task.outside, &task.inside].map(|it| it.address(Family::V4))
     else {
         bail!("IPv4 addresses")
     };
     // An ACK, a FIN and a reset; an ACK with data, and a SYN.
-    let segments = [(0x10, 0, false), (0x11, 0, false), (0x14, 0, false), (0x18, 5, true), (SYN, 0, true)];
+    let segments =
+        [(0x10, 0, false), (0x11, 0, false), (0x14, 0, false), (0x18, 5, true), (SYN, 0, true)];
     let frames: Vec<_> = (2001..)
         .zip(segments)
         .map(|(port, (flags, payload, _))| {
             let mut segment = tcp(port, 81, flags);
             segment.resize(segment.len() + payload, 0x42);
             let segment = sound_tcp(from, to, segment);
-            Ipv4 { destination: to, ..Ipv4::new(from, protocol::TCP, segment) }.frame_to(task.inside.mac())
+            Ipv4 { destination: to, ..Ipv4::new(from, protocol::TCP, segment) }
+                .frame_to(task.inside.mac())
         })
         .collect();
     PacketSocket::open(&task.outside)?.send(&frames)?;
@@ -84,7 +87,12 @@ fn segments_with_nothing_in_them_lose_nothing_at_a_closed_port() -> Result<()> {
         let of = |record: &&Record| record.flow.is_some_and(|(_, flow)| flow.source_port == port);
         let record = books.records.of(task.inside.mac()).find(of).context("a record of each")?;
         let expected = is_lost.then_some(1);
-        assert_eq!(record.number("undelivered_packets"), expected, "flags {flags:#04x}: {:?}", record.fields);
+        assert_eq!(
+            record.number("undelivered_packets"),
+            expected,
+            "flags {flags:#04x}: {:?}",
+            record.fields
+        );
     }
     Ok(())
 }
@@ -119,7 +127,11 @@ fn accepts_all(lab: &Lab, daemon: Setup<'_>, complaints: usize) -> Result<()> {
     books.assert_exact(&task.inside, Crossed::ingress(sent));
     assert_eq!(all_rejected(&books.records, &task.inside), Tally::default());
     for what in ["counts", "reasons"] {
-        assert_eq!(books.metrics.get("observer_drops_visible", &[("what", what)]), Some(0.0), "{what}");
+        assert_eq!(
+            books.metrics.get("observer_drops_visible", &[("what", what)]),
+            Some(0.0),
+            "{what}"
+        );
     }
     Ok(())
 }
@@ -148,14 +160,19 @@ fn a_kernel_that_says_no_reasons_has_drops_counted_and_none_rejected() -> Result
     let daemon = lab.daemon().start()?;
     let mut sent = Tally::default();
     for family in Family::ALL {
-        sent += Udp { family, flows: 3, packets: 20, payload: 10 }.send(&task.outside, &task.inside)?;
+        sent +=
+            Udp { family, flows: 3, packets: 20, payload: 10 }.send(&task.outside, &task.inside)?;
     }
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::ingress(sent));
     assert_eq!(all_rejected(&books.records, &task.inside), Tally::default());
     assert_eq!(books.metrics.dropped(&task.inside, Direction::Ingress, "unknown"), sent);
     for (what, shown) in [("counts", 1.0), ("reasons", 0.0)] {
-        assert_eq!(books.metrics.get("observer_drops_visible", &[("what", what)]), Some(shown), "{what}");
+        assert_eq!(
+            books.metrics.get("observer_drops_visible", &[("what", what)]),
+            Some(shown),
+            "{what}"
+        );
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use observer_tests::traffic::frames::{
-    Ipv4, Ipv6, LINK_HEADER, authentication, ether_type, ethernet, extension, fragment, ports, protocol,
-    tagged, tcp, udp,
+    Ipv4, Ipv6, LINK_HEADER, authentication, ether_type, ethernet, extension, fragment, ports,
+    protocol, tagged, tcp, udp,
 };
 
 /// Outcome of a frame at one hook.
@@ -103,7 +103,9 @@ pub(super) fn ipv4_cases(cases: &mut Cases) {
     {
         cases.v4(what, (number, ports(SOURCE, TARGET, 12)), plain, Flow(number, PORTS, 36, None));
     }
-    for (what, number) in [("GRE", protocol::GRE), ("ESP", protocol::ESP), ("an unknown protocol", 253)] {
+    for (what, number) in
+        [("GRE", protocol::GRE), ("ESP", protocol::ESP), ("an unknown protocol", 253)]
+    {
         cases.v4(what, (number, ports(SOURCE, TARGET, 12)), plain, Flow(number, NONE, 36, None));
     }
     let icmp = (protocol::ICMP, vec![3, 1, 0, 0, 0, 0, 0, 0]);
@@ -123,7 +125,12 @@ pub(super) fn ipv4_cases(cases: &mut Cases) {
         cut(6, Some("transport_truncated")),
     );
     let ports_only = (protocol::TCP, ports(SOURCE, TARGET, 0));
-    cases.v4("TCP cut behind its ports", ports_only, plain, Flow(6, PORTS, 24, Some("transport_truncated")));
+    cases.v4(
+        "TCP cut behind its ports",
+        ports_only,
+        plain,
+        Flow(6, PORTS, 24, Some("transport_truncated")),
+    );
 
     let header = |what, cases: &mut Cases, change: fn(&mut Ipv4), reason| {
         cases.v4(what, datagram(10), change, Lost(reason, 38));
@@ -147,9 +154,21 @@ pub(super) fn ipv4_cases(cases: &mut Cases) {
         |packet| packet.version_and_length = Some(0x40),
         "ip_header_length",
     );
-    header("a length below the header", cases, |packet| packet.total_length = Some(19), "ip_total_length");
-    header("a length beyond the frame", cases, |packet| packet.total_length = Some(39), "ip_total_length");
-    for (what, kept) in [("IPv4 without a byte", 0), ("IPv4 of one byte", 1), ("IPv4 cut at 19 bytes", 19)] {
+    header(
+        "a length below the header",
+        cases,
+        |packet| packet.total_length = Some(19),
+        "ip_total_length",
+    );
+    header(
+        "a length beyond the frame",
+        cases,
+        |packet| packet.total_length = Some(39),
+        "ip_total_length",
+    );
+    for (what, kept) in
+        [("IPv4 without a byte", 0), ("IPv4 of one byte", 1), ("IPv4 cut at 19 bytes", 19)]
+    {
         let case = cases.v4(what, datagram(10), plain, Lost("ip_truncated", kept));
         case.frame.truncate((LINK_HEADER + kept) as usize);
     }
@@ -165,8 +184,14 @@ pub(super) fn ipv6_cases(cases: &mut Cases) {
     cases.v6("plain UDP over IPv6", datagram(10), vec![], plain, flow(58));
     let segment = (protocol::TCP, tcp(SOURCE, TARGET, 0x10));
     cases.v6("a bare ACK over IPv6", segment, vec![], plain, Flow(protocol::TCP, PORTS, 60, None));
-    let chain =
-        vec![hop_by_hop(1), destination(1), routing(), fragment(0, true), authentication(), destination(2)];
+    let chain = vec![
+        hop_by_hop(1),
+        destination(1),
+        routing(),
+        fragment(0, true),
+        authentication(),
+        destination(2),
+    ];
     cases.v6(
         "the whole chain of RFC 8200",
         datagram(8),
@@ -174,8 +199,20 @@ pub(super) fn ipv6_cases(cases: &mut Cases) {
         plain,
         flow(40 + 8 + 8 + 24 + 8 + 24 + 16 + 16),
     );
-    cases.v6("options of 128 bytes", datagram(8), vec![destination(16)], plain, flow(40 + 128 + 16));
-    cases.v6("eight extension headers", datagram(8), vec![destination(1); 8], plain, flow(40 + 64 + 16));
+    cases.v6(
+        "options of 128 bytes",
+        datagram(8),
+        vec![destination(16)],
+        plain,
+        flow(40 + 128 + 16),
+    );
+    cases.v6(
+        "eight extension headers",
+        datagram(8),
+        vec![destination(1); 8],
+        plain,
+        flow(40 + 64 + 16),
+    );
     let too_many = Flow(protocol::DESTINATION, NONE, 40 + 72 + 16, Some("extension_limit"));
     cases.v6("nine extension headers", datagram(8), vec![destination(1); 9], plain, too_many);
     cases.v6("a first fragment over IPv6", datagram(8), vec![fragment(0, true)], plain, flow(64));
@@ -184,7 +221,13 @@ pub(super) fn ipv6_cases(cases: &mut Cases) {
     cases.v6("a middle fragment over IPv6", datagram(8), vec![fragment(4, true)], plain, later);
     cases.v6("a last fragment over IPv6", datagram(8), vec![fragment(8, false)], plain, later);
     let nothing = (protocol::NO_NEXT, vec![]);
-    cases.v6("no next header", nothing, vec![hop_by_hop(1)], plain, Flow(protocol::NO_NEXT, NONE, 48, None));
+    cases.v6(
+        "no next header",
+        nothing,
+        vec![hop_by_hop(1)],
+        plain,
+        Flow(protocol::NO_NEXT, NONE, 48, None),
+    );
     let icmp = (protocol::ICMPV6, vec![135, 0, 0, 0, 0, 0, 0, 0]);
     cases.v6("ICMPv6", icmp.clone(), vec![], plain, Flow(protocol::ICMPV6, NONE, 48, None));
     cases.v6(
@@ -210,7 +253,13 @@ pub(super) fn ipv6_cases(cases: &mut Cases) {
         chain_cut,
     );
     let ports_cut = Flow(protocol::UDP, NONE, 50, Some("transport_truncated"));
-    cases.v6("UDP cut behind options", (protocol::UDP, vec![1, 2]), vec![hop_by_hop(1)], plain, ports_cut);
+    cases.v6(
+        "UDP cut behind options",
+        (protocol::UDP, vec![1, 2]),
+        vec![hop_by_hop(1)],
+        plain,
+        ports_cut,
+    );
 
     cases.v6(
         "version 4 under IPv6's EtherType",

@@ -63,8 +63,13 @@ fn totals(cases: &[Case], direction: Direction, times: u64) -> Totals {
     totals
 }
 
-/// Sends every case `times` between two observed ends, and compares records and metrics with the expected outcomes.
-fn check(lab: &Lab, times: u64, by: impl FnOnce(&Interface, &[Vec<u8>]) -> Result<Tally>) -> Result<()> {
+/// Sends every case `times` between two observed ends, and compares records and metrics with the
+/// expected outcomes.
+fn check(
+    lab: &Lab,
+    times: u64,
+    by: impl FnOnce(&Interface, &[Vec<u8>]) -> Result<Tally>,
+) -> Result<()> {
     let task = lab.observed_pair()?;
     let daemon = lab.daemon().start()?;
     let mut cases = Cases::default();
@@ -79,7 +84,8 @@ fn check(lab: &Lab, times: u64, by: impl FnOnce(&Interface, &[Vec<u8>]) -> Resul
             (case.ingress, case.tagged) = (case.egress, false);
         }
     }
-    let frames: Vec<Vec<u8>> = (0..times).flat_map(|_| cases.iter().map(|case| case.frame.clone())).collect();
+    let frames: Vec<Vec<u8>> =
+        (0..times).flat_map(|_| cases.iter().map(|case| case.frame.clone())).collect();
     let (sender, receiver) = (&task.inside, &task.outside);
     let sent = by(sender, &frames)?;
     assert_eq!(sent.packets, times * cases.len() as u64, "frames sent");
@@ -103,7 +109,13 @@ fn check(lab: &Lab, times: u64, by: impl FnOnce(&Interface, &[Vec<u8>]) -> Resul
 }
 
 /// Checks that the records have exactly the expected flows.
-fn check_flows(books: &Books, interface: &Interface, direction: Direction, cases: &[Case], times: u64) {
+fn check_flows(
+    books: &Books,
+    interface: &Interface,
+    direction: Direction,
+    cases: &[Case],
+    times: u64,
+) {
     let mut flows = books.records.flows(interface.mac());
     for case in cases {
         let fate = if direction == Direction::Egress { case.egress } else { case.ingress };
@@ -125,15 +137,24 @@ fn check_flows(books: &Books, interface: &Interface, direction: Direction, cases
 
 fn check_reasons(books: &Books, interface: &Interface, direction: Direction, totals: &Totals) {
     let id = books.metrics.info(interface).map_or("", |info| info.label("interface"));
-    for reason in
-        ["table_full", "ip_truncated", "ip_version", "ip_header_length", "ip_total_length", "internal"]
-    {
+    for reason in [
+        "table_full",
+        "ip_truncated",
+        "ip_version",
+        "ip_header_length",
+        "ip_total_length",
+        "internal",
+    ] {
         let labels = [("interface", id), ("direction", direction.as_str()), ("reason", reason)];
         let told = Tally::new(
             books.metrics.sum("observer_interface_lost_packets_total", &labels),
             books.metrics.sum("observer_interface_lost_bytes_total", &labels),
         );
-        assert_eq!(told, totals.lost.get(reason).copied().unwrap_or_default(), "{direction}: lost, {reason}");
+        assert_eq!(
+            told,
+            totals.lost.get(reason).copied().unwrap_or_default(),
+            "{direction}: lost, {reason}"
+        );
     }
 }
 
@@ -145,11 +166,20 @@ fn check_kinds(books: &Books, cases: &[Case], times: u64) {
     };
     for kind in ["arp", "other", "vlan_depth", "short"] {
         let told = books.metrics.sum("observer_non_ip_frames_total", &[("kind", kind)]);
-        assert_eq!(told, both(|totals| &totals.non_ip, kind), "observer_non_ip_frames_total, {kind}");
+        assert_eq!(
+            told,
+            both(|totals| &totals.non_ip, kind),
+            "observer_non_ip_frames_total, {kind}"
+        );
     }
-    for note in ["transport_truncated", "extension_truncated", "extension_limit", "later_fragment"] {
+    for note in ["transport_truncated", "extension_truncated", "extension_limit", "later_fragment"]
+    {
         let told = books.metrics.sum("observer_notes_packets_total", &[("note", note)]);
-        assert_eq!(told, both(|totals| &totals.notes, note), "observer_notes_packets_total, {note}");
+        assert_eq!(
+            told,
+            both(|totals| &totals.notes, note),
+            "observer_notes_packets_total, {note}"
+        );
     }
 }
 

@@ -20,8 +20,8 @@ use observer_tests::{
 
 use super::{Replayed, replay};
 
-/// Sum and TCP flags of each flow. The number of windows is left out, because the daemon's clock and the capture's
-/// differ by some microseconds.
+/// Sum and TCP flags of each flow. The number of windows is left out, because the daemon's clock
+/// and the capture's differ by some microseconds.
 fn flows(records: &Records, mac: Mac) -> BTreeMap<(Direction, Flow), (Tally, u64, u64)> {
     let flows = records.flows(mac).into_iter();
     flows.map(|(flow, sum)| (flow, (sum.tally, sum.tcp_flags, sum.tcp_flags_all))).collect()
@@ -29,7 +29,8 @@ fn flows(records: &Records, mac: Mac) -> BTreeMap<(Direction, Flow), (Tally, u64
 
 /// Types and codes of ICMP.
 fn icmp(records: &Records, mac: Mac) -> BTreeSet<(Option<u64>, Option<u64>)> {
-    let of_icmp = |record: &&Record| record.flow.is_some_and(|(_, flow)| matches!(flow.protocol, 1 | 58));
+    let of_icmp =
+        |record: &&Record| record.flow.is_some_and(|(_, flow)| matches!(flow.protocol, 1 | 58));
     let kinds = records.of(mac).filter(of_icmp);
     kinds.map(|record| (record.number("icmp_type"), record.number("icmp_code"))).collect()
 }
@@ -81,7 +82,11 @@ fn check(
     let flagged = pcapng(Order::Little, &[Description::new("eth0")], &packets);
     let mute: Vec<Packet> =
         packets.iter().map(|packet| Packet { direction: None, ..packet.clone() }).collect();
-    let mute = pcapng(Order::Big, &[Description { resolution: Some(9), ..Description::new("eth0") }], &mute);
+    let mute = pcapng(
+        Order::Big,
+        &[Description { resolution: Some(9), ..Description::new("eth0") }],
+        &mute,
+    );
     let legacy = pcap(Order::Little, ETHERNET, false, &packets);
     for (capture, args) in [
         (&flagged, by_mac.to_vec()),
@@ -133,7 +138,9 @@ fn super_packets_of_a_sender_and_those_merged_by_a_receiver() -> Result<()> {
     let lab = lab!();
     let kinds = [("sent", Offloads::VETH), ("merged", Offloads::MERGED)];
     // Packets that the kernel does not merge are plain.
-    for (name, offloads) in kinds.into_iter().filter(|(_, offloads)| offloads.tso || offloads.merges()) {
+    for (name, offloads) in
+        kinds.into_iter().filter(|(_, offloads)| offloads.tso || offloads.merges())
+    {
         let (packets, replayed) = check(&lab, name, offloads, WHOLE)?;
         assert!(longest(&packets) > 10 * FRAME, "{name}: the longest is {}", longest(&packets));
         assert!(replayed.count("super_packets.by_mss") > 0, "{name}: {}", replayed.report);
@@ -160,7 +167,9 @@ fn super_packets_in(lab: &Lab, tunnel: Tunnel) -> Result<()> {
     let through = tunnel.through(lab, &task)?;
     let daemon = lab.daemon().start()?;
     let recorder = Recorder::start(&task.inside)?;
-    for (client, server) in [(&through.outside, &through.inside), (&through.inside, &through.outside)] {
+    for (client, server) in
+        [(&through.outside, &through.inside), (&through.inside, &through.outside)]
+    {
         match bulk(client, server, tunnel.inside, BYTES) {
             // The amount is unknown, but the capture and the daemon have seen the same.
             Err(error) if error.is::<SentTwice>() => {}
@@ -196,8 +205,13 @@ fn super_packets_in_vxlan() -> Result<()> {
 
 #[test]
 fn super_packets_in_gre() -> Result<()> {
-    const GRE: Tunnel =
-        Tunnel { words: "gre key 7", outside: Family::V4, inside: Family::V4, header: 8, ethernet: false };
+    const GRE: Tunnel = Tunnel {
+        words: "gre key 7",
+        outside: Family::V4,
+        inside: Family::V4,
+        header: 8,
+        ethernet: false,
+    };
     let lab = lab!();
     need!(GRE.is_known(&lab.other_namespace("probe")?));
     super_packets_in(&lab, GRE)

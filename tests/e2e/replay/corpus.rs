@@ -80,7 +80,9 @@ fn check(samples: &[Sample], replayed: &Replayed) -> Result<()> {
         }
     }
     assert!(records.is_empty(), "records of no packet: {records:#?}");
-    for (key, counts, suffix) in [("lost", lost, ".packets"), ("non_ip", non_ip, ""), ("notes", notes, "")] {
+    for (key, counts, suffix) in
+        [("lost", lost, ".packets"), ("non_ip", non_ip, ""), ("notes", notes, "")]
+    {
         for (name, count) in &counts {
             assert_eq!(replayed.count(&format!("{key}.{name}{suffix}")), *count, "{key} {name}");
         }
@@ -93,15 +95,30 @@ fn check(samples: &[Sample], replayed: &Replayed) -> Result<()> {
 
 fn check_flow(expected: &Outcome, record: &Record, place: &str) -> Result<()> {
     let Outcome::Flow {
-        source, destination, protocol, source_port, destination_port, icmp, tcp_flags, ..
+        source,
+        destination,
+        protocol,
+        source_port,
+        destination_port,
+        icmp,
+        tcp_flags,
+        ..
     } = expected
     else {
         bail!("{place}")
     };
     let Some((direction, flow)) = record.flow else { bail!("{place}") };
     assert_eq!(direction, Direction::Egress, "{place}");
-    assert_eq!((flow.source, flow.destination, flow.protocol), (*source, *destination, *protocol), "{place}");
-    assert_eq!((flow.source_port, flow.destination_port), (*source_port, *destination_port), "{place}");
+    assert_eq!(
+        (flow.source, flow.destination, flow.protocol),
+        (*source, *destination, *protocol),
+        "{place}"
+    );
+    assert_eq!(
+        (flow.source_port, flow.destination_port),
+        (*source_port, *destination_port),
+        "{place}"
+    );
     let told = record.number("icmp_type").zip(record.number("icmp_code"));
     assert_eq!(told, icmp.map(|(kind, code)| (kind.into(), code.into())), "{place}");
     if *protocol == 6 {
@@ -151,8 +168,11 @@ fn a_cut_packet_counts_whole() -> Result<()> {
 #[test]
 fn a_packet_cut_in_its_headers_is_recorded_as_far_as_it_can_be_read() -> Result<()> {
     let lab = lab!();
-    let sample = samples().into_iter().find(|sample| sample.name == "ipv4_udp").context("a datagram")?;
-    let Outcome::Flow { bytes, source_port, destination_port, .. } = sample.expect else { bail!("no flow") };
+    let sample =
+        samples().into_iter().find(|sample| sample.name == "ipv4_udp").context("a datagram")?;
+    let Outcome::Flow { bytes, source_port, destination_port, .. } = sample.expect else {
+        bail!("no flow")
+    };
     let whole = Packet::new(BEGIN * SECOND, sample.input().bytes);
     for (len, ports) in [(38, (source_port, destination_port)), (37, (0, 0)), (34, (0, 0))] {
         let capture = pcap(Order::Little, ETHERNET, false, &[whole.clone().cut(len)]);
@@ -161,19 +181,31 @@ fn a_packet_cut_in_its_headers_is_recorded_as_far_as_it_can_be_read() -> Result<
         let (_, flow) = record.flow.context("a flow")?;
         assert_eq!((flow.source_port, flow.destination_port), ports, "{len} bytes");
         assert_eq!(record.tally, Tally::new(1, bytes), "{len} bytes");
-        assert_eq!(replayed.count("notes.transport_truncated"), u64::from(ports == (0, 0)), "{len} bytes");
+        assert_eq!(
+            replayed.count("notes.transport_truncated"),
+            u64::from(ports == (0, 0)),
+            "{len} bytes"
+        );
     }
     for len in 14..34 {
         let capture = pcap(Order::Little, ETHERNET, false, &[whole.clone().cut(len)]);
         let replayed = replayed(&lab, &capture)?;
         let [record] = &replayed.records.all[..] else { bail!("{replayed:#?}") };
-        assert_eq!((record.status, record.tally), (Status::SkipData, Tally::new(1, bytes)), "{len} bytes");
+        assert_eq!(
+            (record.status, record.tally),
+            (Status::SkipData, Tally::new(1, bytes)),
+            "{len} bytes"
+        );
         assert_eq!(replayed.count("lost.ip_truncated.packets"), 1, "{len} bytes");
     }
     for len in 0..14 {
         let capture = pcap(Order::Little, ETHERNET, false, &[whole.clone().cut(len)]);
         let replayed = replayed(&lab, &capture)?;
-        assert_eq!((replayed.count("non_ip.short"), replayed.records.all.len()), (1, 0), "{len} bytes");
+        assert_eq!(
+            (replayed.count("non_ip.short"), replayed.records.all.len()),
+            (1, 0),
+            "{len} bytes"
+        );
     }
     Ok(())
 }

@@ -16,7 +16,8 @@ use super::{BEGIN, SECOND, attempt, attempt_file, fed, replay, run};
 const LOCAL: [&str; 2] = ["--local", "10.9.0.1"];
 
 fn packets(count: u64) -> Vec<Packet> {
-    let packet = frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(7, 8, 30));
+    let packet =
+        frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(7, 8, 30));
     (0..count).map(|number| Packet::new((BEGIN + number) * SECOND, packet.frame())).collect()
 }
 
@@ -32,11 +33,16 @@ fn a_cut_file_is_recorded_up_to_the_cut() -> Result<()> {
         for missing in [1, 5, 71, 73, each - 1, each, each + 1, 2 * each + 3] {
             let replayed = attempt(&lab, &whole[..whole.len() - missing], &LOCAL)?;
             let left = 3 - missing.div_ceil(each);
-            let recorded: u64 = replayed.records.all.iter().map(|record| record.tally.packets).sum();
+            let recorded: u64 =
+                replayed.records.all.iter().map(|record| record.tally.packets).sum();
             assert_eq!(recorded, left as u64, "{missing} bytes are missing");
             let expected = i32::from(missing % each != 0);
             let said = &replayed.exit.stderr;
-            assert_eq!(replayed.exit.status.code(), Some(expected), "{missing} bytes are missing: {said}");
+            assert_eq!(
+                replayed.exit.status.code(),
+                Some(expected),
+                "{missing} bytes are missing: {said}"
+            );
             if expected != 0 {
                 let place = format!("at byte {}, behind packet {left}", header + left * each);
                 assert!(said.contains(&place), "{said}, not {place}");
@@ -96,7 +102,11 @@ fn an_empty_capture_has_no_records() -> Result<()> {
 fn refused(code: i32, word: &str, exit: &observer_tests::daemon::Exit) {
     assert_eq!(exit.status.code(), Some(code), "{}", exit.stderr);
     assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
-    assert!(exit.stderr.starts_with("observer: ") && exit.stderr.contains(word), "{word}: {}", exit.stderr);
+    assert!(
+        exit.stderr.starts_with("observer: ") && exit.stderr.contains(word),
+        "{word}: {}",
+        exit.stderr
+    );
     assert_eq!(exit.stdout, "");
 }
 
@@ -125,7 +135,11 @@ fn wrong_usage_is_one_line() -> Result<()> {
     refused(USAGE, "directory", &run(command()?.args(["replay", "/"]).args(LOCAL))?);
     refused(USAGE, "FILE", &run(command()?.arg("replay"))?);
     refused(USAGE, "USB_LINUX", &with(&pcap(Order::Little, 189, false, &packets(1)), &LOCAL)?);
-    refused(USAGE, "link type 147 (USER0)", &with(&pcap(Order::Little, 147, false, &packets(1)), &LOCAL)?);
+    refused(
+        USAGE,
+        "link type 147 (USER0)",
+        &with(&pcap(Order::Little, 147, false, &packets(1)), &LOCAL)?,
+    );
     for (flag, value) in [
         ("--local", "10.0.0.0/33"),
         ("--local", "home"),
@@ -167,7 +181,8 @@ fn replays_at_the_same_time_do_not_meet() -> Result<()> {
     let file = lab.path("capture");
     fs::write(&file, capture)?;
     std::thread::scope(|scope| {
-        let others: Vec<_> = (0..3).map(|_| scope.spawn(|| attempt_file(&lab, &file, &LOCAL))).collect();
+        let others: Vec<_> =
+            (0..3).map(|_| scope.spawn(|| attempt_file(&lab, &file, &LOCAL))).collect();
         for other in others {
             let replayed = other.join().map_err(|_| anyhow::anyhow!("a replay panicked"))??;
             assert_eq!(replayed.count("recorded.packets"), 20_000, "{}", replayed.exit.stderr);

@@ -18,7 +18,8 @@ const LOCAL: [&str; 2] = ["--local", "10.9.0.0/24"];
 /// A packet of 58 bytes from 10.9.0.1, or to it.
 fn bytes(direction: Direction) -> Vec<u8> {
     let mut packet =
-        frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(7, 8, 30)).bytes();
+        frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(7, 8, 30))
+            .bytes();
     if direction == Direction::Ingress {
         let (source, destination) = (packet[12..16].to_vec(), packet[16..20].to_vec());
         packet[12..16].copy_from_slice(&destination);
@@ -48,12 +49,15 @@ fn at(ms: u64, bytes: Vec<u8>) -> Packet {
 fn every_link_type_gives_the_same_flow() -> Result<()> {
     let lab = lab!();
     let cooked = |packet_type: u8, ether_type: u16| {
-        [&[0, packet_type, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0][..], &ether_type.to_be_bytes()].concat()
+        [&[0, packet_type, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0][..], &ether_type.to_be_bytes()]
+            .concat()
     };
-    let cooked2 =
-        |packet_type: u8| vec![8, 0, 0, 0, 0, 0, 0, 3, 0, 1, packet_type, 6, 2, 0, 0, 0, 0, 1, 0, 0];
+    let cooked2 = |packet_type: u8| {
+        vec![8, 0, 0, 0, 0, 0, 0, 3, 0, 1, packet_type, 6, 2, 0, 0, 0, 0, 1, 0, 0]
+    };
     let tagged =
-        [frames::ether_type::VLAN.to_be_bytes(), [0, 7], frames::ether_type::IPV4.to_be_bytes()].concat();
+        [frames::ether_type::VLAN.to_be_bytes(), [0, 7], frames::ether_type::IPV4.to_be_bytes()]
+            .concat();
     for (link_type, header) in [
         (ETHERNET, frames::ethernet(frames::ether_type::IPV4, &[])),
         (ETHERNET, [frames::ethernet(0, &[])[..12].to_vec(), tagged].concat()),
@@ -69,9 +73,13 @@ fn every_link_type_gives_the_same_flow() -> Result<()> {
         let packets = [at(0, [header.clone(), bytes(Direction::Egress)].concat())];
         for (capture, format) in [
             (pcap(Order::Little, link_type, false, &packets), "pcap"),
-            (pcapng(Order::Big, &[Description { link_type, ..Description::new("") }], &packets), "pcapng"),
+            (
+                pcapng(Order::Big, &[Description { link_type, ..Description::new("") }], &packets),
+                "pcapng",
+            ),
         ] {
-            let replayed = replay(&lab, &capture, &LOCAL).with_context(|| format!("{format} {link_type}"))?;
+            let replayed =
+                replay(&lab, &capture, &LOCAL).with_context(|| format!("{format} {link_type}"))?;
             let [record] = &replayed.records.all[..] else { panic!("{link_type}: {replayed:#?}") };
             let (direction, flow) = record.flow.context("a flow")?;
             assert_eq!(direction, Direction::Egress, "{link_type}");
@@ -94,9 +102,11 @@ fn captures_that_name_the_direction_need_no_flags() -> Result<()> {
     let lab = lab!();
     // Linux cooked capture: to the host, to others, and sent.
     let header = |packet_type| vec![0, packet_type, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 8, 0];
-    let cooked: Vec<Packet> =
-        [0, 3, 4].map(|packet_type| at(0, [header(packet_type), bytes(Direction::Egress)].concat())).into();
-    let both = |tally: observer_tests::tally::Crossed| (tally.ingress.packets, tally.egress.packets);
+    let cooked: Vec<Packet> = [0, 3, 4]
+        .map(|packet_type| at(0, [header(packet_type), bytes(Direction::Egress)].concat()))
+        .into();
+    let both =
+        |tally: observer_tests::tally::Crossed| (tally.ingress.packets, tally.egress.packets);
     let crossed = |records: &observer_tests::records::Records| {
         let mut crossed = observer_tests::tally::Crossed::default();
         for record in &records.all {
@@ -112,14 +122,21 @@ fn captures_that_name_the_direction_need_no_flags() -> Result<()> {
     assert_eq!(both(crossed(&replayed.records)), (2, 1));
 
     for order in Order::ALL {
-        let flagged = [Direction::Ingress, Direction::Ingress, Direction::Egress]
-            .map(|direction| Packet { direction: Some(direction), ..at(0, frame(Direction::Egress)) });
+        let flagged =
+            [Direction::Ingress, Direction::Ingress, Direction::Egress].map(|direction| Packet {
+                direction: Some(direction),
+                ..at(0, frame(Direction::Egress))
+            });
         let mut packets = flagged.to_vec();
         packets.push(at(0, frame(Direction::Egress)));
         let capture = pcapng(order, &[Description::new("eth0")], &packets);
         let replayed = replay(&lab, &capture, &[])?;
         assert_eq!(both(crossed(&replayed.records)), (2, 1), "{order:?}");
-        assert_eq!(replayed.count("no_direction"), 1, "one without a direction among others with one");
+        assert_eq!(
+            replayed.count("no_direction"),
+            1,
+            "one without a direction among others with one"
+        );
     }
     Ok(())
 }
@@ -133,9 +150,12 @@ fn packets_of_neither_side_are_reported_and_those_of_both_are_sent() -> Result<(
     assert_eq!((neither.count("no_direction"), neither.records.all.len()), (2, 0));
     let both = replay(&lab, &capture, &["--local", "10.0.0.0/8"])?;
     assert_eq!(both.count("both_local"), 2);
-    assert!(both.records.all.iter().all(|it| it.flow.is_some_and(|(way, _)| way == Direction::Egress)));
+    assert!(
+        both.records.all.iter().all(|it| it.flow.is_some_and(|(way, _)| way == Direction::Egress))
+    );
     let one = replay(&lab, &capture, &["--local", "10.9.0.1"])?;
-    let ways: BTreeSet<_> = one.records.all.iter().filter_map(|record| Some(record.flow?.0)).collect();
+    let ways: BTreeSet<_> =
+        one.records.all.iter().filter_map(|record| Some(record.flow?.0)).collect();
     assert_eq!(ways, Direction::ALL.into());
     Ok(())
 }
@@ -158,8 +178,12 @@ fn interfaces_of_a_pcapng_file_have_names_and_clocks_of_their_own() -> Result<()
         let replayed = replay(&lab, &pcapng(order, &interfaces, &packets), &LOCAL)?;
         assert_eq!(replayed.count("interfaces"), 3);
         for name in ["eth0", "eth_1", "capture"] {
-            let records: Vec<_> =
-                replayed.records.all.iter().filter(|it| it.text("interface_name") == name).collect();
+            let records: Vec<_> = replayed
+                .records
+                .all
+                .iter()
+                .filter(|it| it.text("interface_name") == name)
+                .collect();
             let [record] = records[..] else { panic!("{name}: {:#?}", replayed.records.all) };
             assert_eq!(times(record), (BEGIN * 1000 + 250, BEGIN * 1000 + 500), "{name}");
             assert_eq!(record.text("interface_id"), name);
@@ -192,7 +216,8 @@ fn many_interfaces_are_told_apart() -> Result<()> {
     let lab = lab!();
     let of = |index: u32| {
         let header =
-            [&[8, 0, 0, 0][..], &index.to_be_bytes(), &[0, 1, 4, 6, 2, 0, 0, 0, 0, 1, 0, 0]].concat();
+            [&[8, 0, 0, 0][..], &index.to_be_bytes(), &[0, 1, 4, 6, 2, 0, 0, 0, 0, 1, 0, 0]]
+                .concat();
         at(0, [header, bytes(Direction::Egress)].concat())
     };
     let packets: Vec<Packet> = (1..=MANY).chain(1..=MANY).map(of).collect();
@@ -218,7 +243,8 @@ fn interfaces_of_several_sections_stay_apart_whatever_their_names() -> Result<()
         let interfaces = [Description::new("eth0"), Description::new("eth1")];
         pcapng(order, &interfaces, &[Packet { interface: 1, ..at(ms, frame(Direction::Egress)) }])
     };
-    let capture = [section(Order::Little, 1), section(Order::Big, 2), section(Order::Little, 3)].concat();
+    let capture =
+        [section(Order::Little, 1), section(Order::Big, 2), section(Order::Little, 3)].concat();
     let replayed = replay(&lab, &capture, &LOCAL)?;
     assert_eq!(replayed.count("interfaces"), 3);
     let records: Vec<_> = replayed
@@ -246,7 +272,8 @@ fn a_name_without_a_letter_is_no_name() -> Result<()> {
         let mut body = [&[1, 0, 0, 0, 0, 0, 0, 0][..], &option].concat();
         body.resize(body.len().next_multiple_of(4), 0);
         let section = pcapng(Order::Little, &[], &[]);
-        let packet = pcapng(Order::Little, &[Description::new("")], &[at(0, frame(Direction::Egress))]);
+        let packet =
+            pcapng(Order::Little, &[Description::new("")], &[at(0, frame(Direction::Egress))]);
         // Behind the section header and the description of an interface without a name.
         let packet = &packet[section.len() + 20..];
         let capture = [&section[..], &block(Order::Little, 1, &body), packet].concat();
@@ -265,13 +292,15 @@ fn modified_pcap_is_read_in_both_byte_orders() -> Result<()> {
     let lab = lab!();
     for order in Order::ALL {
         let plain = pcap(order, ETHERNET, false, &[]);
-        let word =
-            |value: u32| if order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() };
+        let word = |value: u32| {
+            if order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() }
+        };
         let mut capture = [&word(0xa1b2_cd34)[..], &plain[4..]].concat();
         for number in 0..3 {
             let frame = frame(Direction::Egress);
             let length = frame.len() as u32;
-            capture.extend([(BEGIN + number) as u32, 500_000, length, length, 7].map(word).concat());
+            capture
+                .extend([(BEGIN + number) as u32, 500_000, length, length, 7].map(word).concat());
             // Protocol, packet type, padding.
             capture.extend([8, 0, 4, 0]);
             capture.extend(frame);
@@ -289,8 +318,9 @@ fn other_blocks_of_a_pcapng_file() -> Result<()> {
     let lab = lab!();
     let frame = frame(Direction::Egress);
     for order in Order::ALL {
-        let number =
-            |value: u32| if order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() };
+        let number = |value: u32| {
+            if order == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() }
+        };
         assert_eq!(frame.len() % 4, 0, "no padding");
         let len = number(frame.len() as u32);
         let mut capture = pcapng(order, &[Description::new("eth0")], &[at(0, frame.clone())]);
@@ -302,7 +332,9 @@ fn other_blocks_of_a_pcapng_file() -> Result<()> {
         // An unknown block, an invalid secrets block, and statistics: 7 packets dropped.
         capture.extend(block(order, 0x0bad_cafe, &[0; 16]));
         capture.extend(block(order, 10, &[1; 40]));
-        let code = |code: u16| if order == Order::Little { code.to_le_bytes() } else { code.to_be_bytes() };
+        let code = |code: u16| {
+            if order == Order::Little { code.to_le_bytes() } else { code.to_be_bytes() }
+        };
         let mut dropped = 7_u64.to_be_bytes();
         if order == Order::Little {
             dropped.reverse();
@@ -312,7 +344,10 @@ fn other_blocks_of_a_pcapng_file() -> Result<()> {
         assert_eq!((replayed.count("packets"), replayed.count("no_time")), (3, 1));
         assert_eq!(replayed.count("dropped_by_capture"), 7);
         let [record] = &replayed.records.all[..] else { panic!("{replayed:#?}") };
-        assert_eq!((record.tally, times(record)), (Tally::of(2, 58), (BEGIN * 1000, BEGIN * 1000 + 7)));
+        assert_eq!(
+            (record.tally, times(record)),
+            (Tally::of(2, 58), (BEGIN * 1000, BEGIN * 1000 + 7))
+        );
     }
     Ok(())
 }
@@ -333,9 +368,16 @@ fn a_capture_may_come_by_a_pipe_and_records_may_leave_by_one() -> Result<()> {
     );
     assert_eq!(exit.stdout, line);
     assert!(exit.stderr.contains("1000 recorded"), "{}", exit.stderr);
-    assert!(!exit.stderr.contains('\u{1b}'), "no progress bar where nobody looks: {:?}", exit.stderr);
+    assert!(
+        !exit.stderr.contains('\u{1b}'),
+        "no progress bar where nobody looks: {:?}",
+        exit.stderr
+    );
 
-    let exit = fed(command()?.args(["replay", "-", "--local", "10.9.0.1", "--output", "jsonl"]), &capture)?;
+    let exit = fed(
+        command()?.args(["replay", "-", "--local", "10.9.0.1", "--output", "jsonl"]),
+        &capture,
+    )?;
     assert_eq!(exit.status.code(), Some(2), "{}", exit.stderr);
     assert!(exit.stderr.contains("--output-dir"), "{}", exit.stderr);
     drop(lab);
@@ -345,7 +387,8 @@ fn a_capture_may_come_by_a_pipe_and_records_may_leave_by_one() -> Result<()> {
 #[test]
 fn a_packet_longer_than_the_kernel_takes_counts_whole() -> Result<()> {
     let lab = lab!();
-    let jumbo = frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(7, 8, 8973));
+    let jumbo =
+        frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(7, 8, 8973));
     let packets = [at(0, jumbo.frame()), at(1, jumbo.frame())];
     let capture = pcap(Order::Little, ETHERNET, false, &packets);
     let args = [&LOCAL[..], &["--mtu", "9001"]].concat();

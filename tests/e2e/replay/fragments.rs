@@ -64,8 +64,11 @@ fn a_first_fragment_is_remembered_as_long_as_its_family_reassembles() -> Result<
         for begin in [0, 3, 17, 31] {
             let after = |seconds| [(begin, first.clone()), (begin + seconds, last.clone())];
             for seconds in [1, 20, patience - 1, patience] {
-                let sums: u64 =
-                    ports(&lab, &after(seconds))?.iter().filter(|it| it.0 == 257).map(|it| it.1).sum();
+                let sums: u64 = ports(&lab, &after(seconds))?
+                    .iter()
+                    .filter(|it| it.0 == 257)
+                    .map(|it| it.1)
+                    .sum();
                 assert_eq!(sums, 2, "{family:?}, {seconds} s behind {begin} s");
             }
             let late = ports(&lab, &after(patience + 1))?;
@@ -100,13 +103,18 @@ fn ipv4_and_ipv6_with_the_same_numbers_are_two_flows() -> Result<()> {
         packet.frame(),
         packet.frame(),
     ];
-    let packets: Vec<Packet> = frames.into_iter().map(|frame| Packet::new(BEGIN * SECOND, frame)).collect();
+    let packets: Vec<Packet> =
+        frames.into_iter().map(|frame| Packet::new(BEGIN * SECOND, frame)).collect();
     let capture = pcap(Order::Little, ETHERNET, false, &packets);
     let replayed = replay(&lab, &capture, &["--local", "0.0.0.0/0", "--local", "::/0"])?;
     let of = |source: IpAddr| {
         let is_of = |flow: &Flow| flow.source == source;
-        let its: Vec<_> =
-            replayed.records.all.iter().filter(|it| it.flow.is_some_and(|(_, flow)| is_of(&flow))).collect();
+        let its: Vec<_> = replayed
+            .records
+            .all
+            .iter()
+            .filter(|it| it.flow.is_some_and(|(_, flow)| is_of(&flow)))
+            .collect();
         its.iter().map(|record| (record.text("type").to_owned(), record.tally)).collect::<Vec<_>>()
     };
     assert_eq!(of([10, 9, 0, 1].into()), [("IPv4".to_owned(), Tally::of(1, 32))]);

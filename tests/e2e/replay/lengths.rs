@@ -47,9 +47,11 @@ fn with_trailer(mut frame: Vec<u8>, trailer: usize) -> Vec<u8> {
     frame
 }
 
-/// Totals of a capture of these frames in one direction, and the number of packets with assumed segments.
+/// Totals of a capture of these frames in one direction, and the number of packets with assumed
+/// segments.
 fn replayed(lab: &Lab, frames: Vec<Vec<u8>>, direction: Direction) -> Result<(Tally, u64)> {
-    let packets: Vec<Packet> = frames.into_iter().map(|frame| Packet::new(BEGIN * SECOND, frame)).collect();
+    let packets: Vec<Packet> =
+        frames.into_iter().map(|frame| Packet::new(BEGIN * SECOND, frame)).collect();
     let replayed = replay(lab, &pcap(Order::Little, ETHERNET, false, &packets), &LOCAL)?;
     let of_direction =
         replayed.records.all.iter().filter(|it| it.flow.is_some_and(|(way, _)| way == direction));
@@ -121,10 +123,14 @@ fn a_length_of_0_is_that_of_the_frame_for_both_ip_versions() -> Result<()> {
     assert_eq!((sent, assumed), (Tally::new(2, 2840 + 2 * 40), 1));
 
     let local: Ipv6Addr = "2001:db8::1".parse()?;
-    let v6 = |protocol, payload| Ipv6 { payload_length: Some(0), ..Ipv6::new(local, protocol, payload) };
-    let frames =
-        [v6(protocol::TCP, segment(7, 8, 2840)).frame(), v6(protocol::TCP, segment(7, 9, 100)).frame()];
-    let packets: Vec<Packet> = frames.into_iter().map(|frame| Packet::new(BEGIN * SECOND, frame)).collect();
+    let v6 =
+        |protocol, payload| Ipv6 { payload_length: Some(0), ..Ipv6::new(local, protocol, payload) };
+    let frames = [
+        v6(protocol::TCP, segment(7, 8, 2840)).frame(),
+        v6(protocol::TCP, segment(7, 9, 100)).frame(),
+    ];
+    let packets: Vec<Packet> =
+        frames.into_iter().map(|frame| Packet::new(BEGIN * SECOND, frame)).collect();
     let capture = pcap(Order::Little, ETHERNET, false, &packets);
     let replayed = replay(&lab, &capture, &["--local", "2001:db8::1"])?;
     let mut sums: Vec<_> = replayed.records.all.iter().map(|record| record.tally).collect();

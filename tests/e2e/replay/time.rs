@@ -11,8 +11,11 @@ use observer_tests::{
 use super::{BEGIN, SECOND, replay, times};
 
 fn packet(ms: u64, source_port: u16) -> Packet {
-    let packet =
-        frames::Ipv4::new([10, 9, 0, 1].into(), frames::protocol::UDP, frames::udp(source_port, 8, 30));
+    let packet = frames::Ipv4::new(
+        [10, 9, 0, 1].into(),
+        frames::protocol::UDP,
+        frames::udp(source_port, 8, 30),
+    );
     // Fractions of a millisecond are truncated, not rounded.
     Packet::new(BEGIN * SECOND + ms * 1_000_000 + 999_999, packet.frame())
 }
@@ -78,7 +81,8 @@ fn any_number_of_flows_fits_into_a_window() -> Result<()> {
     let ports = 1..=u16::MAX;
     let mut packets = Vec::new();
     for round in 0..EACH {
-        packets.extend(ports.clone().map(|port| packet(round * 1000 + u64::from(port) % 1000, port)));
+        packets
+            .extend(ports.clone().map(|port| packet(round * 1000 + u64::from(port) % 1000, port)));
         // The same ports with another host.
         let other = packets[packets.len() - ports.len()..].to_vec();
         packets.extend(other.into_iter().map(|mut packet| {

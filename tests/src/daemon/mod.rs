@@ -1,7 +1,7 @@
 //! The daemon under test: set up for one scenario, started, queried, stopped.
 //!
-//! Owns: the child process and its end. In: settings, and a [`Lab`](crate::lab::Lab) for its files. Out: its HTTP pages, and
-//! the records, the output and the exit code that it leaves behind.
+//! Owns: the child process and its end. In: settings, and a [`Lab`](crate::lab::Lab) for its files.
+//! Out: its HTTP pages, and the records, the output and the exit code that it leaves behind.
 
 mod binary;
 mod process;

@@ -62,7 +62,11 @@ impl Guard {
                 Ok(())
             });
         }
-        Ok(Self(command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?))
+        Ok(Self(
+            command
+                .spawn()
+                .with_context(|| format!("starting {}", command.get_program().display()))?,
+        ))
     }
 
     /// Sends a signal and waits for the end.

@@ -76,7 +76,8 @@ impl Daemon<'_> {
         self.child.0.id()
     }
 
-    /// Targets of its file descriptors, except record files, whose number depends on the time of day.
+    /// Targets of its file descriptors, except record files, whose number depends on the time of
+    /// day.
     pub fn descriptors(&self) -> Result<Vec<String>> {
         let leads = fs::read_dir(format!("/proc/{}/fd", self.pid()))?
             .flatten()
@@ -133,7 +134,11 @@ impl Daemon<'_> {
     }
 
     /// Requests its report about tasks until the condition `wanted` holds.
-    pub fn wait_report(&self, what: &str, mut wanted: impl FnMut(&Report) -> bool) -> Result<Report> {
+    pub fn wait_report(
+        &self,
+        what: &str,
+        mut wanted: impl FnMut(&Report) -> bool,
+    ) -> Result<Report> {
         let mut last = None;
         let report = poll::until(what, PATIENCE, || {
             let report = self.report()?;
@@ -146,7 +151,9 @@ impl Daemon<'_> {
 
     /// Waits until an interface is observed.
     pub fn wait_attached(&self, interface: &Interface) -> Result<()> {
-        self.wait(&format!("{} is attached", interface.id()), |page| page.ledger(interface).is_some())?;
+        self.wait(&format!("{} is attached", interface.id()), |page| {
+            page.ledger(interface).is_some()
+        })?;
         Ok(())
     }
 
@@ -186,7 +193,10 @@ impl Daemon<'_> {
         for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
             let path = task?.path();
             if fs::read_to_string(path.join("comm"))?.trim_end() == name {
-                let number = path.file_name().and_then(OsStr::to_str).context("a thread without a number")?;
+                let number = path
+                    .file_name()
+                    .and_then(OsStr::to_str)
+                    .context("a thread without a number")?;
                 let thread = Pid::from_raw(number.parse()?);
                 ptrace::seize(thread, ptrace::Options::empty())?;
                 let frozen = FrozenThread(thread);
@@ -225,7 +235,8 @@ impl Daemon<'_> {
         self.ends(code, || {})
     }
 
-    /// Waits for its end with this exit code while one thread is stopped. Call it on the thread that froze it.
+    /// Waits for its end with this exit code while one thread is stopped. Call it on the thread
+    /// that froze it.
     pub fn ends_with_frozen(self, code: i32, frozen: FrozenThread) -> Result<Stopped> {
         // A process ends only after its tracers have seen its threads end.
         let stopped = self.ends(code, || {
@@ -248,7 +259,11 @@ impl Daemon<'_> {
             status.signal(),
             self.said()
         );
-        Ok(Stopped { out: self.out.clone(), stdout: fs::read_to_string(&self.stdout)?, said: self.said() })
+        Ok(Stopped {
+            out: self.out.clone(),
+            stdout: fs::read_to_string(&self.stdout)?,
+            said: self.said(),
+        })
     }
 
     /// Stops it with SIGTERM.

@@ -57,7 +57,9 @@ fn toml(settings: Vec<(&'static str, OsString)>) -> String {
         let values: Vec<String> =
             values.iter().map(|value| format!("{:?}", value.to_string_lossy())).collect();
         match (name, &values[..]) {
-            (name, values) if LISTS.contains(&name) => format!("{name} = [{}]\n", values.join(", ")),
+            (name, values) if LISTS.contains(&name) => {
+                format!("{name} = [{}]\n", values.join(", "))
+            }
             ("window", values) => format!("{name} = {}\n", values.concat().replace('"', "")),
             (name, values) => format!("{name} = {}\n", values.concat()),
         }
@@ -299,7 +301,11 @@ impl<'lab> Setup<'lab> {
         let (mut command, listen) = self.command()?;
         let (stdout, stderr) = (self.path("stdout"), self.path("stderr"));
         for (pipe, file, set) in [
-            (&self.stdout, &stdout, Command::stdout::<OwnedFd> as fn(&mut Command, OwnedFd) -> &mut Command),
+            (
+                &self.stdout,
+                &stdout,
+                Command::stdout::<OwnedFd> as fn(&mut Command, OwnedFd) -> &mut Command,
+            ),
             (&self.stderr, &stderr, Command::stderr::<OwnedFd>),
         ] {
             // The file exists even with a pipe, so that its readers find it empty.
@@ -325,7 +331,15 @@ impl<'lab> Setup<'lab> {
             group.place(&mut command)?;
         }
         let child = Guard::spawn(&mut command)?;
-        Ok(Daemon { child, listen, hook, inside: self.inside, out: self.path("out"), stdout, stderr })
+        Ok(Daemon {
+            child,
+            listen,
+            hook,
+            inside: self.inside,
+            out: self.path("out"),
+            stdout,
+            stderr,
+        })
     }
 }
 

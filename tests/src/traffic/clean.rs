@@ -1,6 +1,7 @@
 //! Complete exchanges without packet loss, of several kinds and in any number.
 //!
-//! Each connection is closed when nothing is in flight, so that neither end rejects or ignores a packet.
+//! Each connection is closed when nothing is in flight, so that neither end rejects or ignores a
+//! packet.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -74,15 +75,17 @@ pub fn exchanges(client: &Interface, server: &Interface, count: u64) -> Result<(
                 ends.push(scope.spawn(move || {
                     client.namespace().run(|| {
                         (0..count).try_for_each(|number| {
-                            ask(manner, place, number)
-                                .with_context(|| format!("{manner:?} over {family:?}, exchange {number}"))
+                            ask(manner, place, number).with_context(|| {
+                                format!("{manner:?} over {family:?}, exchange {number}")
+                            })
                         })
                     })
                 }));
             }
         }
-        let ended =
-            ends.into_iter().map(|end| end.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
+        let ended = ends
+            .into_iter()
+            .map(|end| end.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
         ended.collect::<Result<()>>()
     })
 }
@@ -127,7 +130,8 @@ impl Server {
             match &self {
                 Self::Tcp(listener) => {
                     let (stream, _) = listener.accept()?;
-                    answer(manner, stream, number).with_context(|| format!("{manner:?}, answer {number}"))?;
+                    answer(manner, stream, number)
+                        .with_context(|| format!("{manner:?}, answer {number}"))?;
                 }
                 Self::Udp(socket) => {
                     let mut room = [0; 64];
@@ -213,7 +217,9 @@ fn ask(manner: Manner, server: SocketAddr, number: u64) -> Result<()> {
         stream.read_exact(&mut room)?;
     }
     match manner {
-        Manner::Closing | Manner::HalfClosed => ensure!(stream.read(&mut room)? == 0, "more than a response"),
+        Manner::Closing | Manner::HalfClosed => {
+            ensure!(stream.read(&mut room)? == 0, "more than a response")
+        }
         Manner::ResetByClient => reset(stream)?,
         Manner::ResetByServer => {
             stream.write_all(FAREWELL)?;

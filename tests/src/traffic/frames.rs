@@ -280,7 +280,8 @@ pub fn sound_tcp(source: Ipv4Addr, destination: Ipv4Addr, mut segment: Vec<u8>) 
     const CHECKSUM: std::ops::Range<usize> = 16..18;
     segment[CHECKSUM].fill(0);
     let length = (segment.len() as u16).to_be_bytes();
-    let pseudo = [&source.octets()[..], &destination.octets(), &[0, protocol::TCP], &length].concat();
+    let pseudo =
+        [&source.octets()[..], &destination.octets(), &[0, protocol::TCP], &length].concat();
     let sum = checksum(&[pseudo, segment.clone()].concat());
     segment[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
     segment
@@ -315,7 +316,8 @@ mod tests {
 
     #[test]
     fn the_outer_tag_stands_first() {
-        let frame = tagged(&[ether_type::SERVICE_VLAN, ether_type::VLAN], ether_type::IPV4, &[0x45]);
+        let frame =
+            tagged(&[ether_type::SERVICE_VLAN, ether_type::VLAN], ether_type::IPV4, &[0x45]);
         assert_eq!(frame[12..], [0x88, 0xa8, 0, 100, 0x81, 0x00, 0, 101, 0x08, 0x00, 0x45]);
     }
 }

@@ -32,7 +32,13 @@ pub struct Pings {
 }
 
 /// Sends `count` echo requests of `payload` bytes, one at a time, and waits for each reply.
-pub fn ping(from: &Interface, to: &Interface, family: Family, count: u16, payload: usize) -> Result<Pings> {
+pub fn ping(
+    from: &Interface,
+    to: &Interface,
+    family: Family,
+    count: u16,
+    payload: usize,
+) -> Result<Pings> {
     let (domain, protocol, request, reply) = match family {
         Family::V4 => (libc::AF_INET, libc::IPPROTO_ICMP, 8, 0),
         Family::V6 => (libc::AF_INET6, libc::IPPROTO_ICMPV6, 128, 129),
@@ -61,7 +67,8 @@ pub fn ping(from: &Interface, to: &Interface, family: Family, count: u16, payloa
     for number in 0..count {
         let mut message = vec![0_u8; HEADER + payload];
         message[0] = request;
-        // A non-zero identifier: Linux computes a checksum that it refuses itself for a reply of zeros only.
+        // A non-zero identifier: Linux computes a checksum that it refuses itself for a reply of
+        // zeros only.
         message[5] = 1;
         message[6..8].copy_from_slice(&number.to_be_bytes());
         let sum = checksum(&message);
@@ -72,7 +79,8 @@ pub fn ping(from: &Interface, to: &Interface, family: Family, count: u16, payloa
         loop {
             let len = answers.read(&mut answer).with_context(|| format!("answer {number}"))?;
             // An IPv4 raw socket also receives the IP header.
-            let message = if family == Family::V4 { answer.get(20..len) } else { answer.get(..len) };
+            let message =
+                if family == Family::V4 { answer.get(20..len) } else { answer.get(..len) };
             let message = message.context("an answer without a header")?;
             if message.first() == Some(&reply) && message.get(6..8) == Some(&number.to_be_bytes()) {
                 break;

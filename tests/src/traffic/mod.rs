@@ -1,8 +1,8 @@
 //! Traffic generators that know exactly how much they sent.
 //!
-//! In: the two ends of a link. Out: a [`Tally`](crate::tally::Tally) that the sender's egress and the receiver's
-//! ingress must equal. No generator sends faster than the receiving CPU reads: a veth with a full packet queue drops
-//! frames, which its generator would not notice.
+//! In: the two ends of a link. Out: a [`Tally`](crate::tally::Tally) that the sender's egress and
+//! the receiver's ingress must equal. No generator sends faster than the receiving CPU reads: a
+//! veth with a full packet queue drops frames, which its generator would not notice.
 
 mod checksum;
 mod clean;

@@ -23,8 +23,9 @@ use crate::{
 /// Frames per system call.
 const BATCH: usize = 64;
 
-/// Send buffer of a socket, in bytes, if the veth polls: it then holds 256 frames (`VETH_RING_SIZE`) and drops more,
-/// and senders on two CPUs share it. The smallest frame counts as about 700 bytes, and the kernel doubles this value.
+/// Send buffer of a socket, in bytes, if the veth polls: it then holds 256 frames
+/// (`VETH_RING_SIZE`) and drops more, and senders on two CPUs share it. The smallest frame counts
+/// as about 700 bytes, and the kernel doubles this value.
 const RING_SHARE: usize = 32 << 10;
 
 /// A raw socket that sends frames unchanged.
@@ -66,7 +67,8 @@ impl PacketSocket {
         interface.namespace().run(|| {
             // Without a protocol it receives nothing.
             // SAFETY: no pointers are passed.
-            let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+            let fd =
+                unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
             ensure!(fd >= 0, "a packet socket: {}", io::Error::last_os_error());
             // SAFETY: a descriptor that the kernel has just given us.
             let fd = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -76,7 +78,11 @@ impl PacketSocket {
             name.sll_ifindex = index;
             // SAFETY: the address is as long as stated and outlives the call.
             let bound = unsafe {
-                libc::bind(fd.as_raw_fd(), (&raw const name).cast(), size_of_val(&name) as libc::socklen_t)
+                libc::bind(
+                    fd.as_raw_fd(),
+                    (&raw const name).cast(),
+                    size_of_val(&name) as libc::socklen_t,
+                )
             };
             ensure!(bound == 0, "binding a packet socket: {}", io::Error::last_os_error());
             if Hook::under_test()? == Hook::XdpNative {
@@ -107,7 +113,8 @@ impl PacketSocket {
         }
     }
 
-    /// Sends a frame for each number: `template`, modified by `change`. About a million frames a second.
+    /// Sends a frame for each number: `template`, modified by `change`. About a million frames a
+    /// second.
     pub fn send_each(
         &self,
         template: &[u8],
@@ -130,7 +137,10 @@ impl PacketSocket {
         let mut parts: Vec<_> = batch
             .iter()
             .map(AsRef::as_ref)
-            .map(|frame| libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() })
+            .map(|frame| libc::iovec {
+                iov_base: frame.as_ptr().cast_mut().cast(),
+                iov_len: frame.len(),
+            })
             .collect();
         let mut messages: Vec<_> = parts
             .iter_mut()
@@ -146,15 +156,17 @@ impl PacketSocket {
         while done < messages.len() {
             let rest = &mut messages[done..];
             // SAFETY: the messages and what they point to outlive the call.
-            let sent =
-                unsafe { libc::sendmmsg(self.fd.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) };
+            let sent = unsafe {
+                libc::sendmmsg(self.fd.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0)
+            };
             ensure!(sent > 0, "sending frame {done}: {}", io::Error::last_os_error());
             done += sent as usize;
         }
         Ok(())
     }
 
-    /// Sends frames through a `PACKET_TX_RING`: only their link header lies in the linear part of the buffer.
+    /// Sends frames through a `PACKET_TX_RING`: only their link header lies in the linear part of
+    /// the buffer.
     ///
     /// Consumes the socket, because a ring cannot be removed.
     pub fn send_not_linear<F: AsRef<[u8]>>(self, frames: &[F]) -> Result<Tally> {
@@ -177,7 +189,11 @@ impl PacketSocket {
         let ring = unsafe { mmap(None, len, flags, MapFlags::MAP_SHARED, self.fd.as_fd(), 0) }?;
         let mut sent = Tally::default();
         for (at, frame) in frames.iter().map(AsRef::as_ref).enumerate() {
-            ensure!(frame.len() <= FRAME_SIZE - size_of::<RingHeader>(), "{} bytes in a frame", frame.len());
+            ensure!(
+                frame.len() <= FRAME_SIZE - size_of::<RingHeader>(),
+                "{} bytes in a frame",
+                frame.len()
+            );
             // SAFETY: within the mapping, and aligned as the kernel asks.
             let slot = unsafe { ring.as_ptr().cast::<u8>().add(at % FRAMES * FRAME_SIZE) };
             #[expect(
@@ -185,9 +201,14 @@ impl PacketSocket {
                 reason = "slots are multiples of 2,048 bytes from a page's start"
             )]
             let header = slot.cast::<RingHeader>();
-            // SAFETY: the slot is ours while its status is not SEND_REQUEST, and the frame fits behind the header.
+            // SAFETY: the slot is ours while its status is not SEND_REQUEST, and the frame fits
+            // behind the header.
             unsafe {
-                ptr::copy_nonoverlapping(frame.as_ptr(), slot.add(size_of::<RingHeader>()), frame.len());
+                ptr::copy_nonoverlapping(
+                    frame.as_ptr(),
+                    slot.add(size_of::<RingHeader>()),
+                    frame.len(),
+                );
                 (&raw mut (*header).len).write_volatile(frame.len() as u32);
                 (&raw mut (*header).status).write_volatile(SEND_REQUEST);
             }

@@ -15,9 +15,11 @@ use crate::{
 /// The port of every sink.
 pub const SINK: u16 = 9000;
 
-/// A bound UDP socket that is never read, so that a sender gets no answer and no ICMP "port unreachable".
+/// A bound UDP socket that is never read, so that a sender gets no answer and no ICMP "port
+/// unreachable".
 ///
-/// Every interface keeps one for each family, because the last datagrams arrive after their sender has finished.
+/// Every interface keeps one for each family, because the last datagrams arrive after their sender
+/// has finished.
 #[derive(Debug)]
 pub struct Sink(#[expect(dead_code, reason = "it is open for the lifetime of the sink")] UdpSocket);
 

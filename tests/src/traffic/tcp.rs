@@ -19,7 +19,8 @@ use crate::{
     veth::{Family, Interface},
 };
 
-/// Bytes of the IP header, the TCP header and the timestamps, which all segments carry except the first.
+/// Bytes of the IP header, the TCP header and the timestamps, which all segments carry except the
+/// first.
 const fn header(family: Family) -> u64 {
     family.header() + 20 + 12
 }
@@ -85,7 +86,8 @@ impl<'a> Conversation<'a> {
         Ok(Self { account, addresses: [asking.local_addr()?, address], asking, answering })
     }
 
-    /// Excludes the traffic so far from the result. Call it when nothing is in flight, such as after opening.
+    /// Excludes the traffic so far from the result. Call it when nothing is in flight, such as
+    /// after opening.
     pub fn forget(&mut self) -> Result<()> {
         let Account { ends, family, .. } = self.account;
         self.account = Account::open(ends, family)?;
@@ -144,7 +146,8 @@ impl<'a> Account<'a> {
             poll::until_true("TCP is silent", PATIENCE, || tcp_is_silent(end.namespace()))?;
         }
         let after = witnesses(ends)?;
-        let retransmitted = (0..2).any(|end| after[end].tcp.retransmitted != before[end].tcp.retransmitted);
+        let retransmitted =
+            (0..2).any(|end| after[end].tcp.retransmitted != before[end].tcp.retransmitted);
         let sent = |end: usize| -> Result<Tally> {
             let derived = |packets: u64| payload[end] + packets * header(family) + opened * SYN;
             if ends[end].is_tunnel() {
@@ -179,8 +182,8 @@ pub struct Streams {
     pub from_server: Tally,
 }
 
-/// Runs `count` parallel connections that carry `bytes` each from `from` to `to`. Both ends of each connection keep
-/// moving from CPU to CPU, at different times.
+/// Runs `count` parallel connections that carry `bytes` each from `from` to `to`. Both ends of each
+/// connection keep moving from CPU to CPU, at different times.
 pub fn streams(
     from: &Interface,
     to: &Interface,
@@ -190,7 +193,8 @@ pub fn streams(
 ) -> Result<Streams> {
     const CHUNK: u64 = 32 << 20;
     let cpus = cpus::allowed()?;
-    let turn = |stream: usize, done: u64| cpus::pin(cpus[(stream + (done / CHUNK) as usize) % cpus.len()]);
+    let turn =
+        |stream: usize, done: u64| cpus::pin(cpus[(stream + (done / CHUNK) as usize) % cpus.len()]);
     let source = memfd_create("payload", MFdFlags::MFD_CLOEXEC)?;
     let source = File::from(source);
     source.set_len(CHUNK)?;
@@ -223,8 +227,9 @@ pub fn streams(
                 receive_end(&mut &asking)
             }));
         }
-        let ended =
-            threads.into_iter().map(|it| it.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
+        let ended = threads
+            .into_iter()
+            .map(|it| it.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
         ended.collect::<Result<()>>()
     })?;
     account.opened = count as u64;
@@ -239,7 +244,9 @@ fn send_file(stream: &TcpStream, source: &File, len: u64) -> Result<u64> {
     while (offset as u64) < len {
         let rest = (len - offset as u64) as usize;
         // SAFETY: the offset outlives the call.
-        let sent = unsafe { libc::sendfile(stream.as_raw_fd(), source.as_raw_fd(), &raw mut offset, rest) };
+        let sent = unsafe {
+            libc::sendfile(stream.as_raw_fd(), source.as_raw_fd(), &raw mut offset, rest)
+        };
         ensure!(sent > 0, "sendfile: {}", io::Error::last_os_error());
     }
     Ok(len)
@@ -251,7 +258,8 @@ fn discard(stream: &TcpStream, len: u64) -> Result<u64> {
     while done < len {
         let rest = (len - done) as usize;
         // SAFETY: with `MSG_TRUNC` nothing is written.
-        let received = unsafe { libc::recv(stream.as_raw_fd(), std::ptr::null_mut(), rest, libc::MSG_TRUNC) };
+        let received =
+            unsafe { libc::recv(stream.as_raw_fd(), std::ptr::null_mut(), rest, libc::MSG_TRUNC) };
         ensure!(received != 0, "the connection ends after {done} of {len} bytes");
         ensure!(received > 0, "receiving: {}", io::Error::last_os_error());
         done += received as u64;
@@ -265,7 +273,8 @@ fn listen(server: &Interface, family: Family) -> Result<TcpListener> {
 }
 
 fn connect(client: &Interface, server: SocketAddr) -> Result<TcpStream> {
-    let stream = client.namespace().run(|| Ok(TcpStream::connect_timeout(&server, stretched(PATIENCE))?))?;
+    let stream =
+        client.namespace().run(|| Ok(TcpStream::connect_timeout(&server, stretched(PATIENCE))?))?;
     patient(&stream)?;
     Ok(stream)
 }
@@ -283,11 +292,14 @@ struct Witness {
 
 impl Witness {
     fn of(interface: &Interface) -> Result<Self> {
-        Ok(Self { tcp: TcpCounters::read(interface.namespace())?, interface: interface.counters()? })
+        Ok(Self {
+            tcp: TcpCounters::read(interface.namespace())?,
+            interface: interface.counters()?,
+        })
     }
 
-    /// Segments by TCP's own counter. Bytes by the interface's counter, without link headers, plus the headers of
-    /// segments that left inside a super-packet.
+    /// Segments by TCP's own counter. Bytes by the interface's counter, without link headers, plus
+    /// the headers of segments that left inside a super-packet.
     fn sent_since(&self, before: &Self, family: Family) -> Result<Tally> {
         let interface = self.interface.since(&before.interface);
         let frames = interface.frames.egress;
@@ -295,7 +307,10 @@ impl Witness {
         let packets = self.tcp.since(&before.tcp).total();
         ensure!(packets >= frames.packets, "{packets} segments in {frames}");
         let inner = packets - frames.packets;
-        Ok(Tally::new(packets, frames.bytes - frames.packets * LINK_HEADER + inner * header(family)))
+        Ok(Tally::new(
+            packets,
+            frames.bytes - frames.packets * LINK_HEADER + inner * header(family),
+        ))
     }
 }
 

@@ -78,7 +78,8 @@ impl Udp {
         })
     }
 
-    /// [`send`](Self::send), if the sender's host drops every datagram. Permission errors are ignored.
+    /// [`send`](Self::send), if the sender's host drops every datagram. Permission errors are
+    /// ignored.
     pub fn send_refused(&self, from: &Interface, to: &Interface) -> Result<Tally> {
         self.send_each(from, to, |socket, payload| match socket.send(payload) {
             Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(error.into()),
@@ -125,7 +126,8 @@ fn open_files(wanted: u64) -> Result<()> {
     Ok(())
 }
 
-/// Sends `messages` of `payload` bytes that the kernel cuts into datagrams of `segment` bytes (`UDP_SEGMENT`).
+/// Sends `messages` of `payload` bytes that the kernel cuts into datagrams of `segment` bytes
+/// (`UDP_SEGMENT`).
 pub fn segmented(
     (from, to): (&Interface, &Interface),
     family: Family,
@@ -183,7 +185,8 @@ impl Trickle {
         let asked_to = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !asked_to.load(Ordering::Relaxed) {
-                // An interface drops datagrams while its queues are stopped, for instance during reconfiguration.
+                // An interface drops datagrams while its queues are stopped, for instance during
+                // reconfiguration.
                 let _ = socket.send(&[2; Self::PAYLOAD]);
                 thread::sleep(Self::PAUSE);
             }
@@ -198,7 +201,8 @@ impl Trickle {
     }
 }
 
-/// A thread that sends a datagram and waits for its echo, until it is stopped. A missing echo is an error.
+/// A thread that sends a datagram and waits for its echo, until it is stopped. A missing echo is an
+/// error.
 #[derive(Debug)]
 pub struct Echo {
     stop: Arc<AtomicBool>,
@@ -237,7 +241,8 @@ impl Echo {
         Ok(Self { stop, thread })
     }
 
-    /// Stops the thread and returns the number of datagrams per direction. Returns an error if one was lost.
+    /// Stops the thread and returns the number of datagrams per direction. Returns an error if one
+    /// was lost.
     pub fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))

@@ -1,4 +1,5 @@
-//! The hosts of the demo: two tasks, an outside host and the ECS agent, with their addresses and IDs.
+//! The hosts of the demo: two tasks, an outside host and the ECS agent, with their addresses and
+//! IDs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -47,9 +47,15 @@ impl Daemon {
         let arguments = arguments(place, tasks_file, listen);
         let stderr = place.path("stderr");
         let mut command = Command::new(program);
-        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr)?);
+        command
+            .args(&arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&stderr)?);
         // Variables that configure the user's own daemon must not reach this one.
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OBSERVER_")) {
+        for (name, _) in
+            env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OBSERVER_"))
+        {
             command.env_remove(name);
         }
         tie_to_us(&mut command);
@@ -81,14 +87,17 @@ impl Daemon {
         match page::get(self.listen, "/metrics") {
             Ok((200, text)) => Ok(Page::new(text)),
             Ok((status, _)) => bail!("/metrics answers {status}; the daemon says: {}", self.said()),
-            Err(error) => Err(error).with_context(|| format!("/metrics; the daemon says: {}", self.said())),
+            Err(error) => {
+                Err(error).with_context(|| format!("/metrics; the daemon says: {}", self.said()))
+            }
         }
     }
 
     /// Stops it, which finishes its files.
     pub(super) fn stop(&mut self, signals: &Signals) -> Result<()> {
         kill(self.pid(), Signal::SIGTERM)?;
-        let status = signals.until("the daemon stops", PATIENCE, || Ok(self.child.try_wait()?))?;
+        let status =
+            signals.until("the daemon stops", PATIENCE, || Ok(self.child.try_wait()?))?;
         if !status.success() {
             bail!("the daemon ended badly ({status}): {}", self.said());
         }
@@ -125,13 +134,17 @@ impl Drop for Daemon {
 fn arguments(place: &Place, tasks_file: &Path, listen: SocketAddr) -> Vec<OsString> {
     let mut arguments: Vec<OsString> =
         ["run", "--source", "netns", "--source", "file", "--netns-dir"].map(Into::into).into();
-    arguments.extend([place.path(network::OBSERVED).into(), "--tasks-file".into(), tasks_file.into()]);
+    arguments.extend([
+        place.path(network::OBSERVED).into(),
+        "--tasks-file".into(),
+        tasks_file.into(),
+    ]);
     arguments.extend(["--output", "jsonl", "--output", "text", "--output-dir"].map(Into::into));
     arguments.extend([place.path(RECORDS).into(), "--window".into(), WINDOW.to_string().into()]);
     arguments.extend(["--listen".into(), listen.to_string().into()]);
     arguments.extend(["--state-dir".into(), place.path("state").into()]);
-    // This folder is on no BPF file system, so the daemon mounts its own. The host's may hold the pins of a running
-    // daemon.
+    // This folder is on no BPF file system, so the daemon mounts its own. The host's may hold the
+    // pins of a running daemon.
     arguments.extend(["--bpffs".into(), place.path("pins").into()]);
     arguments
 }
@@ -151,7 +164,8 @@ fn shown(arguments: &[OsString]) -> String {
     lines.join(" \\\n    ")
 }
 
-/// Lets the child die with this process. Its own process group keeps Ctrl-C from it, so that it is stopped in order.
+/// Lets the child die with this process. Its own process group keeps Ctrl-C from it, so that it is
+/// stopped in order.
 fn tie_to_us(command: &mut Command) {
     let demo = getpid();
     command.process_group(0);

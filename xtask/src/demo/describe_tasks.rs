@@ -1,4 +1,5 @@
-//! The output of `aws ecs describe-tasks` for the demo's tasks: it maps MAC addresses to ENIs and tasks.
+//! The output of `aws ecs describe-tasks` for the demo's tasks: it maps MAC addresses to ENIs and
+//! tasks.
 
 use serde_json::{Value, json};
 

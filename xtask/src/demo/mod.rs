@@ -1,10 +1,12 @@
-//! `demo`: the daemon at work on this host, observing stand-ins for two ECS tasks. Owns the order of the steps.
+//! `demo`: the daemon at work on this host, observing stand-ins for two ECS tasks. Owns the order
+//! of the steps.
 //!
 //! ```text
 //! place (private mounts) ─▶ network (namespaces) ─▶ daemon ─▶ traffic ─▶ output (its files) ─▶ report
 //! ```
 //!
-//! Everything that the demo makes belongs to its own process, so that the kernel removes it however that process ends.
+//! Everything that the demo makes belongs to its own process, so that the kernel removes it however
+//! that process ends.
 
 mod cast;
 mod console;
@@ -122,7 +124,9 @@ fn observe(daemon: &Daemon, network: &Network, signals: &Signals) -> Result<Page
     let left = left_in_window();
     if left < TRAFFIC {
         let next = Instant::now() + left;
-        signals.until("the next window begins", PATIENCE, || Ok((Instant::now() >= next).then_some(())))?;
+        signals.until("the next window begins", PATIENCE, || {
+            Ok((Instant::now() >= next).then_some(()))
+        })?;
     }
     let windows = daemon.page()?.windows();
     step("driving traffic over IPv4 and IPv6")?;

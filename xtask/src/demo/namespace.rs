@@ -31,7 +31,13 @@ impl Namespace {
         File::create_new(&path).with_context(making)?;
         on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            Ok(mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+            Ok(mount(
+                Some("/proc/thread-self/ns/net"),
+                &path,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )?)
         })
         .with_context(making)?;
         Ok(Self { path })
@@ -43,9 +49,11 @@ impl Namespace {
 
     /// Runs `work` inside. Sockets that it makes belong to the namespace, wherever they are used.
     pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let file = File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
+        let file =
+            File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
         on_a_thread(move || {
-            setns(file.as_fd(), CloneFlags::CLONE_NEWNET).context("entering a network namespace")?;
+            setns(file.as_fd(), CloneFlags::CLONE_NEWNET)
+                .context("entering a network namespace")?;
             work()
         })
     }
@@ -75,5 +83,7 @@ impl Namespace {
 
 /// Runs `work` on a thread, which may leave its namespace and end; the main thread must not.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+    thread::scope(|scope| {
+        scope.spawn(work).join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+    })
 }

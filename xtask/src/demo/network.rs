@@ -1,4 +1,5 @@
-//! Links between the namespaces: a bridge outside that connects all `eth0`, and one at the agent for all `ecs-eth0`.
+//! Links between the namespaces: a bridge outside that connects all `eth0`, and one at the agent
+//! for all `ecs-eth0`.
 
 use std::{
     fmt::Write as _,
@@ -57,7 +58,9 @@ impl Network {
     pub(super) fn is_up(&self) -> Result<bool> {
         let ends = self.tasks().map(|(task, namespace)| (&task.eth0, namespace));
         for (endpoint, namespace) in ends.into_iter().chain([(&OUTSIDE, &self.outside)]) {
-            if !namespace.run(|| Ok(endpoint.addresses().iter().all(|address| can_be_bound(*address))))? {
+            if !namespace
+                .run(|| Ok(endpoint.addresses().iter().all(|address| can_be_bound(*address))))?
+            {
                 return Ok(false);
             }
         }
@@ -71,7 +74,8 @@ fn can_be_bound(address: IpAddr) -> bool {
 
 fn bridge_outside() -> String {
     let mac = OUTSIDE.mac;
-    format!("link set lo up\nlink add name br0 address {mac} type bridge\n") + &addresses("br0", &OUTSIDE)
+    format!("link set lo up\nlink add name br0 address {mac} type bridge\n")
+        + &addresses("br0", &OUTSIDE)
 }
 
 fn bridge_of_agent() -> String {
@@ -103,8 +107,8 @@ fn inside_task(task: &Task) -> String {
         )
 }
 
-/// Addresses of an interface, and the other ends as permanent neighbours: neighbour discovery uses ICMPv6, and would be
-/// aggregated with the echo messages.
+/// Addresses of an interface, and the other ends as permanent neighbours: neighbour discovery uses
+/// ICMPv6, and would be aggregated with the echo messages.
 fn addresses(interface: &str, end: &Endpoint) -> String {
     let Endpoint { v4, v6, .. } = end;
     let mut lines = format!(
@@ -116,7 +120,10 @@ fn addresses(interface: &str, end: &Endpoint) -> String {
     for other in all.filter(|other| other.mac != end.mac) {
         for address in other.addresses() {
             let mac = other.mac;
-            let _ = writeln!(lines, "neigh replace {address} lladdr {mac} dev {interface} nud permanent");
+            let _ = writeln!(
+                lines,
+                "neigh replace {address} lladdr {mac} dev {interface} nud permanent"
+            );
         }
     }
     lines

@@ -75,7 +75,8 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let mut output = Self { files: Vec::new(), records: Vec::new(), text: Vec::new() };
-        let mut paths = files_below(folder).with_context(|| format!("looking into {}", folder.display()))?;
+        let mut paths =
+            files_below(folder).with_context(|| format!("looking into {}", folder.display()))?;
         paths.sort();
         for path in paths {
             output.read_file(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -128,8 +129,9 @@ pub(super) mod tests {
 
     /// A record of the shape that the daemon writes.
     pub(in crate::demo) fn flow(service: &str, flow: &str) -> Record {
-        let head =
-            format!(r#""interface_id":"eni-{service}","log_status":"OK","ecs_service_name":"{service}""#);
+        let head = format!(
+            r#""interface_id":"eni-{service}","log_status":"OK","ecs_service_name":"{service}""#
+        );
         record(&format!("{{{head},{flow}}}")).unwrap()
     }
 

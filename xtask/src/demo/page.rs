@@ -18,7 +18,8 @@ pub(super) fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("an HTTP status")?;
+    let status =
+        head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("an HTTP status")?;
     Ok((status, body.to_owned()))
 }
 
@@ -58,7 +59,9 @@ impl Page {
 
     /// The sum of the integer values of these lines.
     pub(super) fn sum(&self, name: &str, labels: &[&str]) -> u64 {
-        let values = self.lines(name, labels).filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+        let values = self
+            .lines(name, labels)
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
         values.sum()
     }
 

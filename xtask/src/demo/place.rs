@@ -1,7 +1,9 @@
-//! The demo's private folder. Its contents and all mounts are visible to this process and its children only.
+//! The demo's private folder. Its contents and all mounts are visible to this process and its
+//! children only.
 //!
-//! The private mount namespace removes all mounts when the process ends, even if it is killed; the tmpfs on the folder
-//! removes all files. A killed demo leaves one empty folder, which the next demo removes.
+//! The private mount namespace removes all mounts when the process ends, even if it is killed; the
+//! tmpfs on the folder removes all files. A killed demo leaves one empty folder, which the next
+//! demo removes.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -28,12 +30,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Makes the folder. Call it before any thread starts: a thread keeps the mount namespace that it started in.
+    /// Makes the folder. Call it before any thread starts: a thread keeps the mount namespace that
+    /// it started in.
     pub(super) fn make() -> Result<Self> {
-        unshare(CloneFlags::CLONE_NEWNS)
-            .context("a mount namespace of its own; in a container the demo needs all privileges")?;
-        // Unmounts on the host still propagate here, so that none of its file systems stay busy; nothing propagates
-        // back.
+        unshare(CloneFlags::CLONE_NEWNS).context(
+            "a mount namespace of its own; in a container the demo needs all privileges",
+        )?;
+        // Unmounts on the host still propagate here, so that none of its file systems stay busy;
+        // nothing propagates back.
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
             .context("keeping mounts to ourselves")?;
         remove_leftovers(Path::new(PARENT));
@@ -41,8 +45,8 @@ impl Place {
         let root = Path::new(PARENT).join(format!("{PREFIX}{}", process::id()));
         let making = || format!("making {}", root.display());
         DirBuilder::new().mode(0o700).create(&root).with_context(making)?;
-        let alive =
-            File::open(&root).and_then(|folder| folder.try_lock().map(|()| folder).map_err(Into::into));
+        let alive = File::open(&root)
+            .and_then(|folder| folder.try_lock().map(|()| folder).map_err(Into::into));
         let place = Self { _alive: alive.with_context(making)?, root };
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("tmpfs"), &place.root, Some("tmpfs"), flags, Some("mode=0700"))
@@ -93,7 +97,8 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             folder
         };
-        let (dead, alive, other) = (make("observer-demo-1"), make("observer-demo-2"), make("other"));
+        let (dead, alive, other) =
+            (make("observer-demo-1"), make("observer-demo-2"), make("other"));
         let held = File::open(&alive).unwrap();
         held.lock().unwrap();
         remove_leftovers(parent.path());

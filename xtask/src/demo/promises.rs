@@ -20,7 +20,10 @@ pub(super) fn broken(records: &[Record]) -> Vec<String> {
                     && flow.srcaddr.is_ipv6() == is_v6
             });
             if !found {
-                broken.push(format!("no {family} record of service {} with {}", task.service, task.eni));
+                broken.push(format!(
+                    "no {family} record of service {} with {}",
+                    task.service, task.eni
+                ));
             }
         }
     }
@@ -33,7 +36,8 @@ pub(super) fn broken(records: &[Record]) -> Vec<String> {
         ("ICMPv6 echo", ICMP_V6, true),
     ];
     for (name, protocol, is_v6) in kinds {
-        if !traffic().any(|(_, flow)| flow.protocol == protocol && flow.srcaddr.is_ipv6() == is_v6) {
+        if !traffic().any(|(_, flow)| flow.protocol == protocol && flow.srcaddr.is_ipv6() == is_v6)
+        {
             broken.push(format!("no record of {name}"));
         }
     }

@@ -28,7 +28,10 @@ impl Report<'_> {
     /// Prints the report. Returns an error if a record contradicts the announced facts.
     pub(super) fn print(&self) -> Result<()> {
         let records = &self.output.records;
-        say(format_args!("\nRecords of both tasks, as the daemon wrote them:\n\n{}", rows::table(records)))?;
+        say(format_args!(
+            "\nRecords of both tasks, as the daemon wrote them:\n\n{}",
+            rows::table(records)
+        ))?;
         say(format_args!("Totals per service, all records:\n\n{}", rows::totals(records)))?;
         say(format_args!("{}\n", traffic::NOT_RECORDED))?;
         say(self.metrics())?;
@@ -148,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_folded_object_is_the_same_object() {
-        let line = format!(r#"{{"a":"{}","b":1,"c":"{}","d":null}}"#, "x".repeat(90), "y".repeat(80));
+        let line =
+            format!(r#"{{"a":"{}","b":1,"c":"{}","d":null}}"#, "x".repeat(90), "y".repeat(80));
         let text = folded(&line);
         assert!(text.lines().count() > 1);
         assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");

@@ -53,9 +53,10 @@ pub(super) fn table(records: &[Record]) -> String {
             housekeeping.iter().map(|(_, flow)| flow.packets).sum::<u64>(),
         );
     }
-    for (status, meaning) in
-        [("NODATA", "a window in which a task was silent"), ("SKIPDATA", "packets that are in no record")]
-    {
+    for (status, meaning) in [
+        ("NODATA", "a window in which a task was silent"),
+        ("SKIPDATA", "packets that are in no record"),
+    ] {
         let count = records.iter().filter(|record| record.log_status == status).count();
         if count > 0 {
             let _ = writeln!(text, "  + {} of {meaning} ({status})", counted(count, "record"));
@@ -71,7 +72,10 @@ pub(super) fn counted(count: usize, what: &str) -> String {
 
 /// The order of protocols in the table.
 fn rank(protocol: u8) -> u8 {
-    [TCP, UDP, ICMP, ICMP_V6].iter().position(|it| *it == protocol).map_or(u8::MAX, |rank| rank as u8)
+    [TCP, UDP, ICMP, ICMP_V6]
+        .iter()
+        .position(|it| *it == protocol)
+        .map_or(u8::MAX, |rank| rank as u8)
 }
 
 fn row(record: &Record, flow: &Flow) -> [String; 10] {
@@ -113,7 +117,8 @@ fn flags(flow: &Flow) -> String {
         (ICMP, Some(8)) | (ICMP_V6, Some(128)) => "echo request".into(),
         (ICMP, Some(0)) | (ICMP_V6, Some(129)) => "echo reply".into(),
         _ => {
-            let set = FLAGS.iter().filter(|(bit, _)| flow.tcp_flags & bit != 0).map(|(_, name)| *name);
+            let set =
+                FLAGS.iter().filter(|(bit, _)| flow.tcp_flags & bit != 0).map(|(_, name)| *name);
             set.collect::<Vec<_>>().join(" ")
         }
     }

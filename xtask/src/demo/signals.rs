@@ -1,5 +1,5 @@
-//! Signals that stop the demo, and waits that they interrupt. Between two waits they stay pending, so that none arrives
-//! between making something and recording that it must be removed.
+//! Signals that stop the demo, and waits that they interrupt. Between two waits they stay pending,
+//! so that none arrives between making something and recording that it must be removed.
 
 use std::{
     cell::Cell,

@@ -1,4 +1,5 @@
-//! Archives in the kernel's initramfs format (`cpio -H newc`, Documentation/driver-api/early-userspace).
+//! Archives in the kernel's initramfs format (`cpio -H newc`,
+//! Documentation/driver-api/early-userspace).
 
 use std::io::{self, Write};
 
@@ -38,8 +39,9 @@ impl<W: Write> Archive<W> {
     fn entry(&mut self, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
         let path = path.trim_start_matches('/');
         self.inode += 1;
-        let length =
-            |length: usize| u32::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
+        let length = |length: usize| {
+            u32::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))
+        };
         let (size, name) = (length(content.len())?, length(path.len() + 1)?);
         let links = 1;
         let fields = [self.inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name, 0];

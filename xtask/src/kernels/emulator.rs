@@ -35,8 +35,9 @@ pub(super) enum Accelerator {
 impl Accelerator {
     const fn argument(self) -> &'static str {
         match self {
-            // With one thread per processor, a guest can execute a breakpoint that the kernel sets while it patches its
-            // own code after another processor removed it, and the kernel ends in `Oops: int3`.
+            // With one thread per processor, a guest can execute a breakpoint that the kernel sets
+            // while it patches its own code after another processor removed it, and the kernel ends
+            // in `Oops: int3`.
             Self::Emulation => "tcg,thread=single",
             Self::Kvm => "kvm",
         }
@@ -90,7 +91,8 @@ impl Emulator {
         Ok(())
     }
 
-    /// A command that boots a kernel. The guest's second serial line becomes the command's standard output.
+    /// A command that boots a kernel. The guest's second serial line becomes the command's standard
+    /// output.
     pub(super) fn command(
         &self,
         kernel: &Kernel,
@@ -104,10 +106,22 @@ impl Emulator {
                 qemu.arg("-L").arg(tree.join(firmware));
             }
         }
-        qemu.args(["-M", "q35", "-accel", accelerator.argument(), "-cpu", "max", "-smp", "2", "-m", "1024"]);
+        qemu.args([
+            "-M",
+            "q35",
+            "-accel",
+            accelerator.argument(),
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-m",
+            "1024",
+        ]);
         qemu.args(["-nodefaults", "-nic", "none", "-display", "none", "-no-reboot"]);
         qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(initramfs);
-        // The console shows warnings and errors; a panic ends QEMU. Unknown parameters become variables of `init`.
+        // The console shows warnings and errors; a panic ends QEMU. Unknown parameters become
+        // variables of `init`.
         let slowness = accelerator.slowness();
         let line = format!("console=ttyS0 loglevel=5 panic=-1 OBSERVER_TESTS_SLOWNESS={slowness}");
         qemu.arg("-append").arg(line);

@@ -22,10 +22,11 @@ use crate::{process, skips::Skip};
 
 /// Longest silence of a guest. No test waits this long, not even with a fivefold timeout.
 const SILENCE: Duration = Duration::from_mins(5);
-/// Longest boot with KVM. A kernel boots within a second or not at all: nested virtual machines may offer a KVM that
-/// does not work.
+/// Longest boot with KVM. A kernel boots within a second or not at all: nested virtual machines may
+/// offer a KVM that does not work.
 const AWAKE: Duration = Duration::from_secs(5);
-/// Attempts to boot a kernel: an emulated processor sometimes fails in code that the kernel patches while it boots.
+/// Attempts to boot a kernel: an emulated processor sometimes fails in code that the kernel patches
+/// while it boots.
 const BOOTS: u32 = 3;
 /// Lines of the kernel's messages that are shown after a failure.
 const TAIL: usize = 40;
@@ -96,7 +97,12 @@ impl Guest {
         (result, skips)
     }
 
-    fn watch(&mut self, tasks: &[Task], version: &str, skips: &mut Vec<Skip>) -> (Report, Result<()>) {
+    fn watch(
+        &mut self,
+        tasks: &[Task],
+        version: &str,
+        skips: &mut Vec<Skip>,
+    ) -> (Report, Result<()>) {
         let mut report = Report::default();
         let (running, output) = match self.start() {
             Ok(started) => started,
@@ -117,7 +123,8 @@ impl Guest {
         };
         drop(running);
         let judged = report.judge(tasks);
-        let judged = if ended { judged } else { judged.context(format!("{SILENCE:?} without a word")) };
+        let judged =
+            if ended { judged } else { judged.context(format!("{SILENCE:?} without a word")) };
         if judged.is_err() {
             self.show_console();
         }
@@ -141,7 +148,8 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
     thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
             // A serial line ends lines with a carriage return.
-            let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned();
+            let line =
+                String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned();
             if to.send(line).is_err() {
                 return;
             }

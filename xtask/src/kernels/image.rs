@@ -53,13 +53,15 @@ struct Contents {
 /// Packs the file system for a kernel; returns the archive's path.
 pub(super) fn write(paths: &Paths, kernel: &Kernel, tasks: &[Task]) -> Result<PathBuf> {
     let trees = [paths.tools(), guest_tools::tree(paths)];
-    let folders = trees.iter().flat_map(|tree| paths::libraries(tree)).filter(|folder| folder.exists());
+    let folders =
+        trees.iter().flat_map(|tree| paths::libraries(tree)).filter(|folder| folder.exists());
     let mut contents = Contents { search: paths::join(folders)?, ..Contents::default() };
     contents.text("/init", INIT);
     contents.text("/plan", &plan(tasks));
     contents.text("/sbin/modprobe", MODPROBE);
     contents.copy(&guest_tools::busybox(paths), "/bin/busybox")?;
-    let tools = TOOLS.iter().filter(|tool| tool.uses.contains(&Use::Tests)).map(|tool| tool.program);
+    let tools =
+        TOOLS.iter().filter(|tool| tool.uses.contains(&Use::Tests)).map(|tool| tool.program);
     for name in tools.filter(|name| !NOT_IN_GUESTS.contains(name)).chain(PROGRAMS) {
         let program = host::find_program(name)
             .or_else(|| trees.iter().find_map(|tree| host::find_program_in(tree, name)))
@@ -97,7 +99,8 @@ impl Contents {
     }
 
     fn copy(&mut self, from: &Path, to: &str) -> Result<()> {
-        let content = fs::read(from).with_context(|| format!("{} cannot be read", from.display()))?;
+        let content =
+            fs::read(from).with_context(|| format!("{} cannot be read", from.display()))?;
         self.files.insert(to.to_owned(), content);
         Ok(())
     }
@@ -112,19 +115,27 @@ impl Contents {
         if host::find_program("strip").is_none() {
             return self.program(from, to);
         }
-        process::check(Command::new("strip").arg("--strip-debug").arg("-o").arg(scratch).arg(from))?;
+        process::check(
+            Command::new("strip").arg("--strip-debug").arg("-o").arg(scratch).arg(from),
+        )?;
         self.program(scratch, to)?;
         Ok(fs::remove_file(scratch)?)
     }
 
     /// Adds a file of the kernel's modules.
     fn module(&mut self, kernel: &Kernel, file: &str) -> Result<()> {
-        self.copy(&kernel.modules().join(file), &format!("/lib/modules/{}/{file}", kernel.release()))
+        self.copy(
+            &kernel.modules().join(file),
+            &format!("/lib/modules/{}/{file}", kernel.release()),
+        )
     }
 
-    /// Adds all files below a folder except source code, under the path that they had when the tests were compiled.
+    /// Adds all files below a folder except source code, under the path that they had when the
+    /// tests were compiled.
     fn add_data(&mut self, folder: &Path) -> Result<()> {
-        for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        for entry in
+            fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?
+        {
             let path = entry?.path();
             if path.is_dir() {
                 self.add_data(&path)?;
@@ -135,7 +146,8 @@ impl Contents {
         Ok(())
     }
 
-    /// Adds all libraries in one folder, except the dynamic linker, whose path is fixed in the programs.
+    /// Adds all libraries in one folder, except the dynamic linker, whose path is fixed in the
+    /// programs.
     fn add_libraries(&mut self) -> Result<()> {
         for library in std::mem::take(&mut self.libraries) {
             let Some(name) = library.file_name().and_then(|name| name.to_str()) else { continue };
@@ -189,6 +201,9 @@ mod tests {
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             tests: BTreeSet::new(),
         };
-        assert_eq!(plan(&[task("programs", &[]), task("e2e", &["a", "b"])]), "programs \ne2e a b\n");
+        assert_eq!(
+            plan(&[task("programs", &[]), task("e2e", &["a", "b"])]),
+            "programs \ne2e a b\n"
+        );
     }
 }

@@ -34,7 +34,8 @@ impl Kernel {
         let tree = tree(paths, version);
         let packages = suites.packages(version)?;
         let stamp = fs::read_to_string(tree.join(STAMP)).unwrap_or_default();
-        let is_stamped = |package: &String| stamp.lines().any(|line| line.split(' ').next() == Some(package));
+        let is_stamped =
+            |package: &String| stamp.lines().any(|line| line.split(' ').next() == Some(package));
         if Self::find(paths, version).is_none() || !packages.iter().all(is_stamped) {
             suites.unpack(&step, &packages, &tree)?;
             list_dependencies(&step, paths, &tree)?;

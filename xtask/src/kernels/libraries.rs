@@ -49,7 +49,8 @@ mod tests {
     fn libraries_and_interpreter_are_found_and_the_kernels_own_is_not() {
         let answer = "\tlinux-vdso.so.1 (0x00007f)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
                       \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        let files = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
+        let files =
+            ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
         assert_eq!(in_answer(answer), Ok(files.into()));
         assert_eq!(in_answer("\tstatically linked\n"), Ok(BTreeSet::new()));
         assert_eq!(in_answer("\tlibx.so.1 => not found\n"), Err(NotFound("libx.so.1".into())));

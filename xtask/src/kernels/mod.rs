@@ -1,12 +1,14 @@
-//! `test kernels`: stock Debian kernels in QEMU, without network, and the kernel-dependent tests inside them.
+//! `test kernels`: stock Debian kernels in QEMU, without network, and the kernel-dependent tests
+//! inside them.
 //!
 //! ```text
 //! version ─▶ suites (a private apt) ─▶ kernel (cached) ─┐
 //! test programs, observer, ip, tc, … ───────────────────┴▶ image (initramfs) ─▶ guest (QEMU) ─▶ report ─▶ stage
 //! ```
 //!
-//! A new test target, scenario, tool or data file of the tests is part of the guests without further configuration.
-//! Needs no root. Downloads are kept below `<target>/kernels` and are reused without a network.
+//! A new test target, scenario, tool or data file of the tests is part of the guests without
+//! further configuration. Needs no root. Downloads are kept below `<target>/kernels` and are reused
+//! without a network.
 
 mod cpio;
 mod emulator;
@@ -59,7 +61,8 @@ pub(crate) const OF_HOSTS: [Version; 2] = [Version::Series(5, 10), Version::Seri
 pub(crate) enum Extent<'a> {
     /// All test programs, except the tests that are left out.
     Whole,
-    /// Tests whose result depends on the kernel: loading the programs, their counts, and the scenarios for guests.
+    /// Tests whose result depends on the kernel: loading the programs, their counts, and the
+    /// scenarios for guests.
     Core,
     /// The tests whose names contain one of these.
     Named(&'a [String]),
@@ -88,7 +91,8 @@ pub(crate) fn missing(paths: &Paths) -> Option<&'static str> {
     }
 }
 
-/// Downloads QEMU and these kernels if they are missing; `newer` also replaces kernels that are present.
+/// Downloads QEMU and these kernels if they are missing; `newer` also replaces kernels that are
+/// present.
 pub(crate) fn bring(paths: &Paths, versions: &[Version], newer: bool) -> Result<()> {
     let here = |version: &Version| Kernel::find(paths, *version).is_some();
     if !newer && Emulator::find(paths).is_some() && versions.iter().all(here) {
@@ -98,7 +102,8 @@ pub(crate) fn bring(paths: &Paths, versions: &[Version], newer: bool) -> Result<
         bail!("{missing}");
     }
     let _lock = lock::acquire(paths)?;
-    let wanted: Vec<Version> = versions.iter().copied().filter(|version| newer || !here(version)).collect();
+    let wanted: Vec<Version> =
+        versions.iter().copied().filter(|version| newer || !here(version)).collect();
     let looking = usize::from(!wanted.is_empty());
     progress::plan(usize::from(Emulator::find(paths).is_none()) + looking + wanted.len());
     if Emulator::find(paths).is_none() {
@@ -137,11 +142,17 @@ pub(crate) fn run(
     for version in versions {
         match (Emulator::find(paths), Kernel::find(paths, *version), &brought) {
             (Some(_), Some(kernel), _) => kernels.push((*version, kernel)),
-            (_, _, Err(error)) => skips.push(Skip::new(format!("{version}/kernel"), format!("{error:#}"))),
-            (_, _, Ok(())) => bail!("`cargo xtask setup --only kernels` brought no Linux {version}"),
+            (_, _, Err(error)) => {
+                skips.push(Skip::new(format!("{version}/kernel"), format!("{error:#}")))
+            }
+            (_, _, Ok(())) => {
+                bail!("`cargo xtask setup --only kernels` brought no Linux {version}")
+            }
         }
     }
-    let Some(emulator) = Emulator::find(paths).filter(|_| !kernels.is_empty()) else { return Ok(()) };
+    let Some(emulator) = Emulator::find(paths).filter(|_| !kernels.is_empty()) else {
+        return Ok(());
+    };
     let tasks = tasks(paths, extent)?;
     let guests = guests(paths, kernels, &emulator, &tasks)?;
     let queue = Mutex::new(guests.into_iter());
@@ -171,7 +182,8 @@ pub(crate) fn run(
 /// All test programs, the fundamental one first, with the tests that run.
 fn tasks(paths: &Paths, extent: Extent<'_>) -> Result<Vec<Task>> {
     let list = paths.root.join(LEFT_OUT);
-    let text = fs::read_to_string(&list).with_context(|| format!("{} cannot be read", list.display()))?;
+    let text =
+        fs::read_to_string(&list).with_context(|| format!("{} cannot be read", list.display()))?;
     let left_out = skips::names_in(&text);
     let mut programs = targets::programs(paths)?;
     programs.sort_by_key(|(name, _)| (name != FIRST, name.clone()));
@@ -220,7 +232,11 @@ fn guests(
     step.end();
     println!(
         "    {}",
-        if kvm { "KVM runs them" } else { "QEMU emulates their processors: KVM does not work here" }
+        if kvm {
+            "KVM runs them"
+        } else {
+            "QEMU emulates their processors: KVM does not work here"
+        }
     );
     let mut guests = Vec::new();
     for (version, kernel, initramfs) in packed {

@@ -25,13 +25,18 @@ pub(super) fn of(kernel: &Kernel) -> Result<BTreeSet<String>> {
 }
 
 fn wanted(dependencies: &str) -> BTreeSet<&str> {
-    let lines: BTreeMap<&str, &str> = dependencies.lines().filter_map(|line| line.split_once(':')).collect();
-    let mut pending: Vec<&str> =
-        lines.keys().copied().filter(|file| FOLDERS.iter().any(|folder| file.starts_with(folder))).collect();
+    let lines: BTreeMap<&str, &str> =
+        dependencies.lines().filter_map(|line| line.split_once(':')).collect();
+    let mut pending: Vec<&str> = lines
+        .keys()
+        .copied()
+        .filter(|file| FOLDERS.iter().any(|folder| file.starts_with(folder)))
+        .collect();
     let mut wanted = BTreeSet::new();
     while let Some(file) = pending.pop() {
         if wanted.insert(file) {
-            pending.extend(lines.get(file).into_iter().flat_map(|needed| needed.split_whitespace()));
+            pending
+                .extend(lines.get(file).into_iter().flat_map(|needed| needed.split_whitespace()));
         }
     }
     wanted

@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn all_that_was_planned_must_run_and_pass() {
-        let all = ["@@@ awake", "@@@ begin e2e", "test flows::a ... ok", "@@@ end e2e 0", "@@@ done"];
+        let all =
+            ["@@@ awake", "@@@ begin e2e", "test flows::a ... ok", "@@@ end e2e 0", "@@@ done"];
         assert_eq!(verdict(&["flows::a"], &all), "");
         assert_eq!(verdict(&[], &all), "");
         assert_eq!(verdict(&["flows::a", "hooks::b"], &all), "e2e passed without hooks::b");

@@ -1,4 +1,5 @@
-//! Debian suites other than the system's own, read by an apt whose files are all below the target directory.
+//! Debian suites other than the system's own, read by an apt whose files are all below the target
+//! directory.
 //!
 //! The mirrors are those of the system's own sources.
 
@@ -50,7 +51,8 @@ impl Suites {
         let folder = paths.kernels().join("apt");
         for name in ["lists/partial", "cache/archives/partial"] {
             let folder = folder.join(name);
-            fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("{} cannot be made", folder.display()))?;
         }
         fs::write(folder.join("sources.list"), sources(&mirrors(&step)?)?)?;
         fs::write(folder.join("status"), "")?;
@@ -70,7 +72,9 @@ impl Suites {
         };
         let mut packages = vec![image.to_owned()];
         let depends = self.apt.depends(image)?;
-        packages.extend(depends.into_iter().filter(|name| PARTS.iter().any(|part| name.starts_with(part))));
+        packages.extend(
+            depends.into_iter().filter(|name| PARTS.iter().any(|part| name.starts_with(part))),
+        );
         Ok(packages)
     }
 
@@ -128,8 +132,11 @@ fn mirrors_in(answer: &str) -> Mirrors {
 
 fn sources(mirrors: &Mirrors) -> Result<String> {
     let keyring = Path::new("/usr/share/keyrings/debian-archive-keyring.gpg");
-    let options =
-        if keyring.exists() { format!("[signed-by={}] ", keyring.display()) } else { String::new() };
+    let options = if keyring.exists() {
+        format!("[signed-by={}] ", keyring.display())
+    } else {
+        String::new()
+    };
     SUITES
         .iter()
         .map(|(label, suite)| {
@@ -178,8 +185,9 @@ mod tests {
         ]
         .map(|(name, version)| (name.to_owned(), version.to_owned()))
         .into();
-        let check =
-            |version: &str, expected| assert_eq!(newest(&kernels, version.parse().unwrap()), expected);
+        let check = |version: &str, expected| {
+            assert_eq!(newest(&kernels, version.parse().unwrap()), expected)
+        };
         check("5.10", Some("linux-image-5.10.0-46-cloud-amd64"));
         check("6.1", Some("linux-image-6.1.0-56-cloud-amd64"));
         check("newest", Some("linux-image-7.2.12+deb13-cloud-amd64"));

@@ -25,8 +25,12 @@ pub(super) fn circles(graph: &Graph) -> Vec<String> {
     circles
 }
 
-/// All files that a file imports, directly or through others. Contains the file itself only if it is in a circle.
-fn reachable<'a>(files: &BTreeMap<&'a Path, BTreeSet<&'a Path>>, file: &Path) -> BTreeSet<&'a Path> {
+/// All files that a file imports, directly or through others. Contains the file itself only if it
+/// is in a circle.
+fn reachable<'a>(
+    files: &BTreeMap<&'a Path, BTreeSet<&'a Path>>,
+    file: &Path,
+) -> BTreeSet<&'a Path> {
     let mut reached = BTreeSet::new();
     let mut next: Vec<&Path> = files.get(file).into_iter().flatten().copied().collect();
     while let Some(file) = next.pop() {

@@ -30,7 +30,8 @@ pub(super) struct Graph {
 impl Graph {
     /// Adds the imports of the modules of one root.
     pub(super) fn add(&mut self, tree: &Tree) {
-        let names: Vec<Vec<Name>> = tree.modules.iter().map(|module| names(&module.items)).collect();
+        let names: Vec<Vec<Name>> =
+            tree.modules.iter().map(|module| names(&module.items)).collect();
         let resolver = Resolver { tree, names: &names };
         for (module, own) in names.iter().enumerate() {
             let from = &tree.modules[module].file;
@@ -80,14 +81,15 @@ const DEPTH: usize = 8;
 impl<'a> Resolver<'a> {
     /// The files that define `name`, as written in `module`.
     fn resolve(&self, module: usize, name: &Name) -> Vec<(&'a Path, String)> {
-        let Some((start, rest)) = self.start(module, &name.segments, name.known_as.is_some()) else {
+        let Some((start, rest)) = self.start(module, &name.segments, name.known_as.is_some())
+        else {
             return Vec::new();
         };
         self.follow(start, rest, name.glob, DEPTH)
     }
 
-    /// The module that a path begins in, and the rest of the path. `None` if it begins outside of the crate, or with a
-    /// name that the module itself imports or defines.
+    /// The module that a path begins in, and the rest of the path. `None` if it begins outside of
+    /// the crate, or with a name that the module itself imports or defines.
     fn start<'n>(
         &self,
         module: usize,
@@ -108,12 +110,20 @@ impl<'a> Resolver<'a> {
                 }
                 Some((parent, rest))
             }
-            name if in_use || !rest.is_empty() => self.tree.child(module, name).map(|child| (child, rest)),
+            name if in_use || !rest.is_empty() => {
+                self.tree.child(module, name).map(|child| (child, rest))
+            }
             _ => None,
         }
     }
 
-    fn follow(&self, module: usize, rest: &[String], glob: bool, depth: usize) -> Vec<(&'a Path, String)> {
+    fn follow(
+        &self,
+        module: usize,
+        rest: &[String],
+        glob: bool,
+        depth: usize,
+    ) -> Vec<(&'a Path, String)> {
         let file = &*self.tree.modules[module].file;
         let Some((first, after)) = rest.split_first() else {
             let name = if glob { "*".to_owned() } else { "self".to_owned() };
@@ -123,7 +133,8 @@ impl<'a> Resolver<'a> {
             return self.follow(child, after, glob, depth);
         }
         if depth > 0
-            && let Some(origin) = self.names[module].iter().find(|name| name.known_as.as_ref() == Some(first))
+            && let Some(origin) =
+                self.names[module].iter().find(|name| name.known_as.as_ref() == Some(first))
             && let Some((start, path)) = self.start(module, &origin.segments, true)
         {
             return self.follow(start, &[path, after].concat(), glob, depth - 1);

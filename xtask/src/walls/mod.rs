@@ -1,10 +1,12 @@
 //! Checks the imports between rooms, read from the source's own `use` declarations and paths.
 //!
-//! Owns: the module tree of a crate, the imports in it, and the two rules about them. In: the sources of the workspace, and
-//! the table of rooms in the head of `observer/src/lib.rs`. Out: one line for each import that breaks a rule.
+//! Owns: the module tree of a crate, the imports in it, and the two rules about them. In: the
+//! sources of the workspace, and the table of rooms in the head of `observer/src/lib.rs`. Out: one
+//! line for each import that breaks a rule.
 //!
 //! 1. A room of the daemon imports only the rooms that its row of the table allows.
-//! 2. No two files of a crate import each other, directly or through others. A name that a `mod.rs` re-exports counts as an
+//! 2. No two files of a crate import each other, directly or through others. A name that a `mod.rs`
+//!    re-exports counts as an
 //!    import of the file that defines it.
 
 use std::path::Path;
@@ -61,8 +63,8 @@ fn broken(root: &Path, crates: &[(&str, &[&str])]) -> Result<Vec<String>> {
     for (name, roots) in crates {
         let mut graph = Graph::default();
         for file in *roots {
-            let tree =
-                Tree::read(root, Path::new(file)).with_context(|| format!("reading the crate {name}"))?;
+            let tree = Tree::read(root, Path::new(file))
+                .with_context(|| format!("reading the crate {name}"))?;
             graph.add(&tree);
         }
         lines.extend(circles(&graph));

@@ -1,4 +1,5 @@
-//! The names that a module takes from elsewhere: each path of a `use` declaration, and each path in its code.
+//! The names that a module takes from elsewhere: each path of a `use` declaration, and each path in
+//! its code.
 
 use proc_macro2::Span;
 use syn::{
@@ -51,7 +52,8 @@ impl<'ast> Visit<'ast> for Collector {
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 
     fn visit_path(&mut self, path: &'ast Path) {
-        let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let segments: Vec<String> =
+            path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         let line = path.segments.first().map_or(0, |first| line(first.ident.span()));
         self.names.push(Name { segments, glob: false, line, known_as: None, is_reexport: false });
         visit::visit_path(self, path);

@@ -14,7 +14,8 @@ use super::imports::Graph;
 pub(super) struct Rooms(BTreeMap<String, Option<BTreeSet<String>>>);
 
 impl Rooms {
-    /// Reads the rows `| [`room`] | … | [`other`], [`third`] |` of a file's head; `all` in the last cell allows all rooms.
+    /// Reads the rows `| [`room`] | … | [`other`], [`third`] |` of a file's head; `all` in the last
+    /// cell allows all rooms.
     pub(super) fn in_head(text: &str) -> Result<Self> {
         let mut rooms = BTreeMap::new();
         for row in text.lines().filter_map(|line| line.strip_prefix("//! |")) {
@@ -33,8 +34,8 @@ impl Rooms {
         Ok(Self(rooms))
     }
 
-    /// A line for each import that the table does not allow, for each room without a row, and for each room that a row
-    /// names and nobody there imports.
+    /// A line for each import that the table does not allow, for each room without a row, and for
+    /// each room that a row names and nobody there imports.
     pub(super) fn broken(&self, graph: &Graph) -> Vec<String> {
         let mut lines = BTreeSet::new();
         let mut used = BTreeSet::new();
@@ -56,19 +57,27 @@ impl Rooms {
             }
         }
         for (from, to) in self.pairs().filter(|pair| !used.contains(pair)) {
-            lines.insert(format!("observer/src/lib.rs: {from} does not import {to}, which its row allows"));
+            lines.insert(format!(
+                "observer/src/lib.rs: {from} does not import {to}, which its row allows"
+            ));
         }
         lines.into_iter().collect()
     }
 
     /// Each room with each room that its row names.
     fn pairs(&self) -> impl Iterator<Item = (String, String)> {
-        self.0
-            .iter()
-            .flat_map(|(from, allowed)| allowed.iter().flatten().map(move |to| (from.clone(), to.clone())))
+        self.0.iter().flat_map(|(from, allowed)| {
+            allowed.iter().flatten().map(move |to| (from.clone(), to.clone()))
+        })
     }
 
-    fn judge(&self, lines: &mut BTreeSet<String>, (file, line): (&Path, usize), from: &str, to: &str) {
+    fn judge(
+        &self,
+        lines: &mut BTreeSet<String>,
+        (file, line): (&Path, usize),
+        from: &str,
+        to: &str,
+    ) {
         let place = format!("{}:{line}", file.display());
         match self.0.get(from) {
             None => {

@@ -1,4 +1,5 @@
-//! The modules of a crate, found as rustc finds them: from the root file along its `mod` declarations.
+//! The modules of a crate, found as rustc finds them: from the root file along its `mod`
+//! declarations.
 
 use std::{
     fs,
@@ -45,7 +46,12 @@ impl Tree {
         items: Vec<Item>,
     ) -> Result<usize> {
         let index = self.modules.len();
-        self.modules.push(Module { path, file: file.to_owned(), items: Vec::new(), children: Vec::new() });
+        self.modules.push(Module {
+            path,
+            file: file.to_owned(),
+            items: Vec::new(),
+            children: Vec::new(),
+        });
         let (mut own, mut children) = (Vec::new(), Vec::new());
         for item in items {
             match item {
@@ -58,7 +64,8 @@ impl Tree {
                         self.add(root, file, &below, path, items.clone())?
                     } else {
                         let file = file_of(root, file, folder, &module)?;
-                        let below = if file.ends_with("mod.rs") { file.with_file_name("") } else { below };
+                        let below =
+                            if file.ends_with("mod.rs") { file.with_file_name("") } else { below };
                         self.add(root, &file, &below, path, parse(root, &file)?)?
                     };
                     children.push(child);
@@ -73,7 +80,8 @@ impl Tree {
 
     /// A module that `module` declares.
     pub(super) fn child(&self, module: usize, name: &str) -> Option<usize> {
-        let is_named = |child: &&usize| self.modules[**child].path.last().is_some_and(|last| last == name);
+        let is_named =
+            |child: &&usize| self.modules[**child].path.last().is_some_and(|last| last == name);
         self.modules[module].children.iter().find(is_named).copied()
     }
 
@@ -105,7 +113,8 @@ fn file_of(root: &Path, from: &Path, folder: &Path, module: &ItemMod) -> Result<
 /// The value of a `#[path]`.
 fn given_path(attributes: &[Attribute]) -> Option<String> {
     attributes.iter().find(|attribute| attribute.path().is_ident("path")).and_then(|attribute| {
-        let Meta::NameValue(MetaNameValue { value: Expr::Lit(literal), .. }) = &attribute.meta else {
+        let Meta::NameValue(MetaNameValue { value: Expr::Lit(literal), .. }) = &attribute.meta
+        else {
             return None;
         };
         let Lit::Str(path) = &literal.lit else { return None };

@@ -11,7 +11,12 @@ use crate::sink::Output;
 #[serde(rename_all = "kebab-case")]
 pub struct FileSettings {
     /// Directory of record files
-    #[arg(long, value_name = "DIR", env = "OBSERVER_OUTPUT_DIR", default_value = "/var/log/observer")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "OBSERVER_OUTPUT_DIR",
+        default_value = "/var/log/observer"
+    )]
     pub output_dir: PathBuf,
     /// Output format; may be given several times
     #[arg(

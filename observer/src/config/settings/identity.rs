@@ -25,10 +25,20 @@ pub struct IdentitySettings {
     )]
     pub netns_dir: Vec<PathBuf>,
     /// Socket of the Docker Engine
-    #[arg(long, value_name = "PATH", env = "OBSERVER_DOCKER_SOCKET", default_value = "/var/run/docker.sock")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "OBSERVER_DOCKER_SOCKET",
+        default_value = "/var/run/docker.sock"
+    )]
     pub docker_socket: PathBuf,
     /// Folder of the ECS agent's state
-    #[arg(long, value_name = "DIR", env = "OBSERVER_AGENT_DATA", default_value = "/var/lib/ecs/data")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "OBSERVER_AGENT_DATA",
+        default_value = "/var/lib/ecs/data"
+    )]
     pub agent_data: PathBuf,
     /// URL of the ECS agent's introspection endpoint
     #[arg(
@@ -39,10 +49,20 @@ pub struct IdentitySettings {
     )]
     pub introspection_url: HttpUrl,
     /// URL of the task metadata endpoint, as seen from the host
-    #[arg(long, value_name = "URL", env = "OBSERVER_TMDS_URL", default_value = "http://127.0.0.1:51679")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OBSERVER_TMDS_URL",
+        default_value = "http://127.0.0.1:51679"
+    )]
     pub tmds_url: HttpUrl,
     /// URL of the instance metadata service
-    #[arg(long, value_name = "URL", env = "OBSERVER_IMDS_URL", default_value = "http://169.254.169.254")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OBSERVER_IMDS_URL",
+        default_value = "http://169.254.169.254"
+    )]
     pub imds_url: HttpUrl,
     /// URL of the Amazon ECS API [default: AWS's, in the region of the tasks]
     #[arg(long, value_name = "URL", env = "OBSERVER_API_URL")]

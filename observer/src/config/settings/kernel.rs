@@ -44,6 +44,11 @@ pub struct KernelSettings {
     )]
     pub max_flows: Option<u32>,
     /// Folder on a BPF file system for pinned maps
-    #[arg(long, value_name = "DIR", env = "OBSERVER_BPFFS", default_value = "/sys/fs/bpf/observer")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "OBSERVER_BPFFS",
+        default_value = "/sys/fs/bpf/observer"
+    )]
     pub bpffs: PathBuf,
 }

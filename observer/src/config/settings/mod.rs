@@ -14,8 +14,8 @@ use clap::Args;
 use serde::{Serialize, Serializer};
 
 pub use self::{
-    delivery::DeliverySettings, files::FileSettings, host::HostSettings, identity::IdentitySettings,
-    kernel::KernelSettings, records::RecordSettings,
+    delivery::DeliverySettings, files::FileSettings, host::HostSettings,
+    identity::IdentitySettings, kernel::KernelSettings, records::RecordSettings,
 };
 
 /// Settings of `observer run`, from flags, variables and the configuration file, in this order of
@@ -55,7 +55,10 @@ fn bytes<S: Serializer>(size: &ByteSize, serializer: S) -> Result<S::Ok, S::Erro
 }
 
 /// Serializes an optional size like [`bytes`].
-fn optional_bytes<S: Serializer>(size: &Option<ByteSize>, serializer: S) -> Result<S::Ok, S::Error> {
+fn optional_bytes<S: Serializer>(
+    size: &Option<ByteSize>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match size {
         Some(size) => bytes(size, serializer),
         None => serializer.serialize_none(),

@@ -13,7 +13,9 @@ use aya::{
     maps::{Map, MapData},
     programs::ProgramFd,
 };
-use observer_ebpf::abi::{Direction, DropCount, DropCountKey, DropKey, DropSlot, DropState, FlowSlot, names};
+use observer_ebpf::abi::{
+    Direction, DropCount, DropCountKey, DropKey, DropSlot, DropState, FlowSlot, names,
+};
 
 use super::{detail::DropDetail, reasons::ReasonTable};
 use crate::{
@@ -144,9 +146,10 @@ impl Drops {
             }
         });
         let read = read.and_then(|rejected| {
-            let rest = flows.read(map_fd(&undelivered_halves[half]), AfterRead::Remove, |key, slot| {
-                undelivered.push((delta(ticks, key, slot).key, slot.packets));
-            });
+            let rest =
+                flows.read(map_fd(&undelivered_halves[half]), AfterRead::Remove, |key, slot| {
+                    undelivered.push((delta(ticks, key, slot).key, slot.packets));
+                });
             rest.map(|rest| rejected + rest)
         });
         // After an error, the rest is read when this half is drained again.
@@ -198,7 +201,8 @@ impl Drops {
     /// reused.
     pub fn forget(&mut self, interface: InterfaceNumber) -> Result<(), KernelError> {
         let number = interface.get();
-        let keys: Vec<_> = self.counts.keys().filter(|key| key.interface == number).copied().collect();
+        let keys: Vec<_> =
+            self.counts.keys().filter(|key| key.interface == number).copied().collect();
         for key in keys {
             self.counts.remove(&key);
             delete(map_fd(&self.count_map), &key)?;

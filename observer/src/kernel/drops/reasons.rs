@@ -56,7 +56,10 @@ impl ReasonTable {
             numbers,
             verdicts: verdicts(reasons.into_iter()),
             names,
-            policies: policies.into_iter().filter(|(number, _)| *number != UNKNOWN_REASON).collect(),
+            policies: policies
+                .into_iter()
+                .filter(|(number, _)| *number != UNKNOWN_REASON)
+                .collect(),
         }
     }
 

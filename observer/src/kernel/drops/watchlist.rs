@@ -31,7 +31,12 @@ impl Watchlist {
     }
 
     /// Starts counting the drops of an interface. `netns` is the inode of its namespace.
-    pub fn add(&mut self, netns: u64, ifindex: u32, number: InterfaceNumber) -> Result<(), KernelError> {
+    pub fn add(
+        &mut self,
+        netns: u64,
+        ifindex: u32,
+        number: InterfaceNumber,
+    ) -> Result<(), KernelError> {
         let netns = netns as u32;
         self.namespaces.entry(netns).or_default().insert(ifindex, number.get());
         update(map_fd(&self.map), &WatchKey { netns, ifindex }, &u32::from(number.get()))?;

@@ -56,7 +56,10 @@ impl Peer {
     /// Reads the peer in the namespace of the calling thread.
     fn read_here(ifindex: u32) -> io::Result<Self> {
         let name = ethtool::name(ifindex)?;
-        Ok(Self { features: ethtool::features(name)?, channels: ethtool::channels(name).unwrap_or_default() })
+        Ok(Self {
+            features: ethtool::features(name)?,
+            channels: ethtool::channels(name).unwrap_or_default(),
+        })
     }
 
     /// Segmentation offloads that are on. With them the peer sends super-packets unsegmented.
@@ -125,7 +128,8 @@ impl Device {
 /// Describes an XDP program by its ID and name.
 fn program_name(id: u32) -> String {
     let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
-    let name = program.and_then(|program| program.name_as_str().map(str::to_owned)).unwrap_or_default();
+    let name =
+        program.and_then(|program| program.name_as_str().map(str::to_owned)).unwrap_or_default();
     if name.is_empty() { format!("XDP program {id}") } else { format!("XDP program {id} ({name})") }
 }
 
@@ -148,7 +152,12 @@ mod tests {
 
     #[test]
     fn segmentation_offloads_are_those_that_a_veth_switches_off() {
-        for on in ["tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-tcp-ecn-segmentation", "tx-gso-list"] {
+        for on in [
+            "tx-tcp-segmentation",
+            "tx-tcp6-segmentation",
+            "tx-tcp-ecn-segmentation",
+            "tx-gso-list",
+        ] {
             assert!(is_segmentation(on), "{on}");
         }
         for on in ["tx-generic-segmentation", "tx-gre-segmentation", "tx-checksum-ip-generic"] {

@@ -20,20 +20,28 @@ pub(in crate::kernel) fn attach(
     ifindex: u32,
     mode: XdpMode,
 ) -> Result<Link, Refusal> {
-    let failed = |error: &dyn fmt::Display| Refusal::new(mode, Reason::Failed, format!("failed: {error}"));
+    let failed =
+        |error: &dyn fmt::Display| Refusal::new(mode, Reason::Failed, format!("failed: {error}"));
     let program = programs.xdp_mut().map_err(|error| failed(&error))?;
     let program = program.fd().map_err(|error| failed(&error))?;
-    Link::create(program.as_fd(), ifindex, LinkType::Xdp, mode.flags()).map_err(|error| refused(mode, &error))
+    Link::create(program.as_fd(), ifindex, LinkType::Xdp, mode.flags())
+        .map_err(|error| refused(mode, &error))
 }
 
 /// Explains an error of `BPF_LINK_CREATE`. The kernel writes a message for each case, but does not
 /// return it.
 fn refused(mode: XdpMode, error: &io::Error) -> Refusal {
     let (reason, text) = match error.raw_os_error() {
-        Some(libc::EBUSY | libc::EEXIST) => (Reason::Busy, "gives way to another program".to_owned()),
+        Some(libc::EBUSY | libc::EEXIST) => {
+            (Reason::Busy, "gives way to another program".to_owned())
+        }
         Some(libc::EOPNOTSUPP) => (Reason::Unsupported, "is not offered by the driver".to_owned()),
-        Some(libc::ERANGE) => (Reason::Mtu, "is refused by the driver: the MTU is too large".to_owned()),
-        Some(libc::ENOSPC) => (Reason::Queues, "is refused by the driver: it has too few queues".to_owned()),
+        Some(libc::ERANGE) => {
+            (Reason::Mtu, "is refused by the driver: the MTU is too large".to_owned())
+        }
+        Some(libc::ENOSPC) => {
+            (Reason::Queues, "is refused by the driver: it has too few queues".to_owned())
+        }
         _ => (Reason::Failed, format!("is refused by the kernel: {error}")),
     };
     Refusal::new(mode, reason, text)
@@ -48,8 +56,16 @@ mod tests {
         for (errno, reason, text) in [
             (libc::EBUSY, Reason::Busy, "native XDP gives way to another program"),
             (libc::EOPNOTSUPP, Reason::Unsupported, "native XDP is not offered by the driver"),
-            (libc::ERANGE, Reason::Mtu, "native XDP is refused by the driver: the MTU is too large"),
-            (libc::ENOSPC, Reason::Queues, "native XDP is refused by the driver: it has too few queues"),
+            (
+                libc::ERANGE,
+                Reason::Mtu,
+                "native XDP is refused by the driver: the MTU is too large",
+            ),
+            (
+                libc::ENOSPC,
+                Reason::Queues,
+                "native XDP is refused by the driver: it has too few queues",
+            ),
             (
                 libc::ENOMEM,
                 Reason::Failed,

@@ -36,7 +36,8 @@ impl Device {
     /// Lists everything that speaks against a mode.
     fn objections(&self, mode: XdpMode, kernel: KernelVersion) -> Vec<Objection> {
         let mut list = Vec::new();
-        let mut add = |is_change, reason, text| list.push(Objection { mode, reason, text, is_change });
+        let mut add =
+            |is_change, reason, text| list.push(Objection { mode, reason, text, is_change });
         if let Some(program) = self.programs.first() {
             add(false, Reason::Busy, format!("gives way to {program}, which is there already"));
         }
@@ -44,7 +45,8 @@ impl Device {
             add(false, Reason::NotEthernet, "needs frames with an Ethernet header".into());
         }
         let on = |names: &[&str]| {
-            let on: Vec<_> = names.iter().copied().filter(|name| self.features.contains(*name)).collect();
+            let on: Vec<_> =
+                names.iter().copied().filter(|name| self.features.contains(*name)).collect();
             on.join(", ")
         };
         let hardware = on(&HARDWARE_MERGING);
@@ -78,7 +80,8 @@ impl Device {
                     }
                 };
                 if let Some(packets) = packets {
-                    let text = format!("would have {packets} copied, and dropped where memory is short");
+                    let text =
+                        format!("would have {packets} copied, and dropped where memory is short");
                     add(true, Reason::Offloads, text);
                 }
             }
@@ -97,7 +100,10 @@ impl Device {
     fn object_to_card(&self, mut add: impl FnMut(bool, Reason, String)) {
         if self.driver == "ena" {
             if self.mtu > ENA_MAX_MTU {
-                let text = format!("needs an MTU of {ENA_MAX_MTU} at most with ena, and it is {}", self.mtu);
+                let text = format!(
+                    "needs an MTU of {ENA_MAX_MTU} at most with ena, and it is {}",
+                    self.mtu
+                );
                 add(false, Reason::Mtu, text);
             }
             let Channels { combined, max_combined, .. } = self.channels;
@@ -111,7 +117,11 @@ impl Device {
         // Every driver recreates its queues for the first program; some change buffer sizes or
         // reserve queues for XDP.
         let driver = if self.driver.is_empty() { "the driver" } else { &self.driver };
-        add(true, Reason::Queues, format!("would have {driver} restart its queues and lower its MTU limit"));
+        add(
+            true,
+            Reason::Queues,
+            format!("would have {driver} restart its queues and lower its MTU limit"),
+        );
     }
 
     /// Objections to native mode on a veth pair.
@@ -122,7 +132,8 @@ impl Device {
         mut add: impl FnMut(bool, Reason, String),
     ) {
         if !kernel.at_least(5, 18) {
-            let text = "on veth pairs needs Linux 5.18: before, it lowers the MTU limit of the other end";
+            let text =
+                "on veth pairs needs Linux 5.18: before, it lowers the MTU limit of the other end";
             add(false, Reason::Unsupported, text.into());
         }
         // Fixed by kernel commit d7db7775ea2e, which some older kernels have too.
@@ -131,8 +142,7 @@ impl Device {
         }
         match peer {
             None => {
-                let text =
-                    "would switch off the other end's segmentation, if it is on: its namespace is not found";
+                let text = "would switch off the other end's segmentation, if it is on: its namespace is not found";
                 add(true, Reason::Offloads, text.into());
             }
             Some(peer) => {
@@ -193,7 +203,10 @@ mod tests {
             Some(XdpMode::Native) => XdpSelection::Native,
             Some(XdpMode::Generic) => XdpSelection::Generic,
         };
-        XdpWish { mode, changes: if accept_changes { XdpChanges::Accept } else { XdpChanges::Refuse } }
+        XdpWish {
+            mode,
+            changes: if accept_changes { XdpChanges::Accept } else { XdpChanges::Refuse },
+        }
     }
 
     const NATIVE: Option<XdpMode> = Some(XdpMode::Native);
@@ -214,7 +227,10 @@ mod tests {
              (--xdp-changes accept allows it)"
         );
         let before = usual.plan(wish(NATIVE, false), KernelVersion::new(6, 1)).unwrap_err();
-        assert!(before.to_string().starts_with("native XDP would switch on rx-gro, and would"), "{before}");
+        assert!(
+            before.to_string().starts_with("native XDP would switch on rx-gro, and would"),
+            "{before}"
+        );
         assert_eq!(mode_of(&usual, wish(NATIVE, true)), NATIVE);
         assert_eq!(mode_of(&usual, wish(None, false)), None);
         assert_eq!(mode_of(&usual, wish(None, true)), NATIVE);
@@ -263,7 +279,10 @@ mod tests {
     fn native_mode_on_a_pair_of_an_old_kernel_is_refused_whatever_is_accepted() {
         let prepared = veth(&[GRO], Some(&[]));
         let old = KernelVersion::new(5, 10);
-        assert_eq!(prepared.plan(wish(NATIVE, true), old).unwrap_err().reason(), Reason::Unsupported);
+        assert_eq!(
+            prepared.plan(wish(NATIVE, true), old).unwrap_err().reason(),
+            Reason::Unsupported
+        );
         // On Linux 5.10 the flag has no effect.
         assert_eq!(prepared.plan(wish(None, false), old).unwrap().mode, XdpMode::Generic);
     }
@@ -298,7 +317,11 @@ mod tests {
     fn a_vlan_is_generic_whatever_its_flags_say() {
         let vlan = device(DeviceKind::Other, "802.1Q VLAN Support", &[GRO]);
         assert_eq!(vlan.plan(wish(NATIVE, true), NEW).unwrap_err().reason(), Reason::Unsupported);
-        assert_eq!(mode_of(&vlan, wish(GENERIC, false)), None, "what its parent has merged would be copied");
+        assert_eq!(
+            mode_of(&vlan, wish(GENERIC, false)),
+            None,
+            "what its parent has merged would be copied"
+        );
         assert_eq!(mode_of(&vlan, wish(None, true)), GENERIC);
     }
 

@@ -62,7 +62,8 @@ mod tests {
     fn read(family: i32, prefix: u8, attributes: &[(u16, &[u8])]) -> Option<Address> {
         let header = [family as u8, prefix, 0, 0, 3, 0, 0, 0];
         let request = Request::new(libc::RTM_NEWADDR, 0, &header);
-        let request = attributes.iter().fold(request, |request, (kind, value)| request.with(*kind, value));
+        let request =
+            attributes.iter().fold(request, |request, (kind, value)| request.with(*kind, value));
         Address::read(Messages::of(&request.finish(1)).next().unwrap().unwrap().payload)
     }
 

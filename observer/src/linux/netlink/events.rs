@@ -114,12 +114,16 @@ fn change(message: Message<'_>) -> Option<Change> {
     match message.kind {
         libc::RTM_DELLINK => match Link::read(message.payload) {
             // A port that leaves a bridge causes this message too, with the family `AF_BRIDGE`.
-            Some(link) if i32::from(link.family) == libc::AF_UNSPEC => Some(Change::LinkGone(Box::new(link))),
+            Some(link) if i32::from(link.family) == libc::AF_UNSPEC => {
+                Some(Change::LinkGone(Box::new(link)))
+            }
             _ => Some(Change::Interfaces),
         },
         libc::RTM_NEWLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Change::Interfaces),
         // The queueing of the interface may have changed.
-        libc::RTM_NEWQDISC | libc::RTM_DELQDISC if tc::is_root(message.payload) => Some(Change::Interfaces),
+        libc::RTM_NEWQDISC | libc::RTM_DELQDISC if tc::is_root(message.payload) => {
+            Some(Change::Interfaces)
+        }
         libc::RTM_DELQDISC | libc::RTM_DELTFILTER => {
             Some(tc::interface_of(message.payload).map_or(Change::Interfaces, Change::HooksGone))
         }

@@ -67,7 +67,8 @@ impl Link {
         };
         let layer = u16::from_ne_bytes([payload[2], payload[3]]);
         let mut link = Self { index, family: payload[0], layer, flags, ..Self::default() };
-        if link.take_all(payload.get(HEADER..).unwrap_or_default()).is_err() || link.name.is_empty() {
+        if link.take_all(payload.get(HEADER..).unwrap_or_default()).is_err() || link.name.is_empty()
+        {
             unread::count(Kind::Link, payload);
         }
         if link.name.is_empty() {
@@ -148,7 +149,8 @@ mod tests {
 
     #[test]
     fn names_of_any_bytes_leave_the_rest_as_it_is() {
-        let stats: Vec<u8> = [1_u64, 2, 3, 4, 0, 0].iter().flat_map(|number| number.to_ne_bytes()).collect();
+        let stats: Vec<u8> =
+            [1_u64, 2, 3, 4, 0, 0].iter().flat_map(|number| number.to_ne_bytes()).collect();
         let link = read(
             Request::new(libc::RTM_NEWLINK, 0, &header(7))
                 .with(libc::IFLA_IFNAME, b"caf\xe9\0")

@@ -194,7 +194,8 @@ mod tests {
         assert_eq!(message.payload[..8], [7, 7, 7, 7, 7, 0, 0, 0]);
         let attributes = Attributes::of(&message.payload[8..]);
         assert_eq!(attributes.clone().get(1), Some(&b"abc"[..]));
-        let inner: Vec<_> = Attributes::of(attributes.get(2).unwrap()).map(Result::unwrap).collect();
+        let inner: Vec<_> =
+            Attributes::of(attributes.get(2).unwrap()).map(Result::unwrap).collect();
         assert_eq!(inner, [(3, &[4, 5][..]), (6, &[][..])]);
     }
 

@@ -130,7 +130,11 @@ impl Netlink {
 
     /// Sends a request and passes each message of the answer to `take`. Returns at the end of the
     /// answer, or with the error in it.
-    pub(super) fn ask(&mut self, request: Request, mut take: impl FnMut(Message<'_>)) -> io::Result<()> {
+    pub(super) fn ask(
+        &mut self,
+        request: Request,
+        mut take: impl FnMut(Message<'_>),
+    ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         self.socket.send(&request.finish(self.sequence), 0)?;
         loop {
@@ -148,7 +152,11 @@ impl Netlink {
                     // `NLMSG_DONE` has an error code too: a dump may fail at its end.
                     libc::NLMSG_DONE | libc::NLMSG_ERROR => {
                         let code = u32_at(message.payload, 0).unwrap_or(0) as i32;
-                        return if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(()) };
+                        return if code < 0 {
+                            Err(io::Error::from_raw_os_error(-code))
+                        } else {
+                            Ok(())
+                        };
                     }
                     libc::NLMSG_NOOP => {}
                     _ => take(message),

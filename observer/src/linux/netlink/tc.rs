@@ -127,8 +127,9 @@ impl Netlink {
     /// Fails with [`io::ErrorKind::AlreadyExists`] if an `ingress` qdisc is in its place.
     pub fn add_clsact(&mut self, ifindex: u32) -> io::Result<bool> {
         let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        let request = Request::new(libc::RTM_NEWQDISC, flags, &header(ifindex, CLSACT_HANDLE, CLSACT, 0))
-            .with(TCA_KIND, b"clsact\0");
+        let request =
+            Request::new(libc::RTM_NEWQDISC, flags, &header(ifindex, CLSACT_HANDLE, CLSACT, 0))
+                .with(TCA_KIND, b"clsact\0");
         match self.ask(request, |_| {}) {
             Ok(()) => Ok(true),
             // An `ingress` qdisc has the same parent, and treats an egress filter as an ingress
@@ -137,7 +138,9 @@ impl Netlink {
                 match self.qdisc_at_clsact(ifindex)? {
                     Some(kind) if *kind != *"clsact" => Err(io::Error::new(
                         io::ErrorKind::AlreadyExists,
-                        format!("the interface has the qdisc `{kind}` in the place of `clsact`: remove it"),
+                        format!(
+                            "the interface has the qdisc `{kind}` in the place of `clsact`: remove it"
+                        ),
                     )),
                     _ => Ok(false),
                 }
@@ -149,15 +152,20 @@ impl Netlink {
     /// Kind of the qdisc in the place of clsact.
     fn qdisc_at_clsact(&mut self, ifindex: u32) -> io::Result<Option<Box<str>>> {
         let mut found = None;
-        self.ask(Request::new(libc::RTM_GETQDISC, libc::NLM_F_DUMP, &header(ifindex, 0, 0, 0)), |message| {
-            let payload = message.payload;
-            // The dump contains all interfaces.
-            let is_wanted = interface_of(payload) == Some(ifindex) && u32_at(payload, 12) == Some(CLSACT);
-            if message.kind == libc::RTM_NEWQDISC && is_wanted {
-                let kind = Attributes::of(payload.get(HEADER..).unwrap_or_default()).get(TCA_KIND);
-                found = kind.map(|kind| printable(kind).into());
-            }
-        })?;
+        self.ask(
+            Request::new(libc::RTM_GETQDISC, libc::NLM_F_DUMP, &header(ifindex, 0, 0, 0)),
+            |message| {
+                let payload = message.payload;
+                // The dump contains all interfaces.
+                let is_wanted =
+                    interface_of(payload) == Some(ifindex) && u32_at(payload, 12) == Some(CLSACT);
+                if message.kind == libc::RTM_NEWQDISC && is_wanted {
+                    let kind =
+                        Attributes::of(payload.get(HEADER..).unwrap_or_default()).get(TCA_KIND);
+                    found = kind.map(|kind| printable(kind).into());
+                }
+            },
+        )?;
         Ok(found)
     }
 

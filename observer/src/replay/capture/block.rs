@@ -12,8 +12,8 @@ use super::{
 
 pub(super) const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const OBSOLETE_PACKET: u32 = 2;
-/// Block types that must be valid, because packets depend on them: section header, interface description, simple and
-/// enhanced packets.
+/// Block types that must be valid, because packets depend on them: section header, interface
+/// description, simple and enhanced packets.
 const NEEDED: [u32; 4] = [SECTION_HEADER, 1, 3, 6];
 
 /// The content of a pcapng block, as far as replay uses it.
@@ -39,7 +39,11 @@ pub(super) struct PacketContent {
 
 impl Content {
     /// Parses a block of this type; `None` for a block that replay does not use.
-    pub(super) fn parse(bytes: &[u8], block_type: u32, big_endian: bool) -> Result<Option<Self>, Defect> {
+    pub(super) fn parse(
+        bytes: &[u8],
+        block_type: u32,
+        big_endian: bool,
+    ) -> Result<Option<Self>, Defect> {
         if block_type == OBSOLETE_PACKET {
             return Self::obsolete_packet(bytes, big_endian).map(Some);
         }
@@ -84,8 +88,8 @@ impl Content {
             }
             Block::InterfaceStatistics(block) => {
                 let drops = [OptionCode::IsbIfDrop, OptionCode::IsbOsDrop];
-                let packets =
-                    drops.map(|code| options::number(&block.options, code, big_endian).unwrap_or(0));
+                let packets = drops
+                    .map(|code| options::number(&block.options, code, big_endian).unwrap_or(0));
                 Self::Dropped {
                     source: block.if_id as usize,
                     packets: packets.into_iter().fold(0, u64::saturating_add),
@@ -104,7 +108,12 @@ impl Content {
         }
         let source = [block[8], block[9]];
         Ok(Self::Packet(PacketContent {
-            source: if big_endian { u16::from_be_bytes(source) } else { u16::from_le_bytes(source) }.into(),
+            source: if big_endian {
+                u16::from_be_bytes(source)
+            } else {
+                u16::from_le_bytes(source)
+            }
+            .into(),
             ticks: Some(u64::from(word(12)) << 32 | u64::from(word(16))),
             data: (DATA, word(20) as usize),
             len: word(24),

@@ -35,7 +35,8 @@ pub enum CaptureError {
     },
 }
 
-/// Format of a file that is not a capture. Displays as a verb phrase, with advice where there is any.
+/// Format of a file that is not a capture. Displays as a verb phrase, with advice where there is
+/// any.
 #[derive(Debug)]
 pub enum ForeignFormat {
     /// The file is empty.
@@ -73,11 +74,18 @@ impl fmt::Display for ForeignFormat {
             Self::Empty => f.write_str("is empty"),
             Self::CutHeader => f.write_str("ends within its header"),
             Self::Compressed(program) => {
-                write!(f, "is compressed: pipe it through `{program}`, and give - for standard input")
+                write!(
+                    f,
+                    "is compressed: pipe it through `{program}`, and give - for standard input"
+                )
             }
             Self::Unknown(bytes) => {
                 let bytes: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                write!(f, "begins with {}: give what `tcpdump -w` or Wireshark has written", bytes.join(" "))
+                write!(
+                    f,
+                    "begins with {}: give what `tcpdump -w` or Wireshark has written",
+                    bytes.join(" ")
+                )
             }
         }
     }

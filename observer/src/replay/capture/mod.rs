@@ -1,7 +1,8 @@
 //! Reads pcap and pcapng captures of either byte order, packet by packet.
 //!
-//! In: a file or standard input. Out: [`Packet`]s with their [`Source`]s. This module finds the bounds of blocks and
-//! records itself, so that every error has an offset; pcap-parser parses their content.
+//! In: a file or standard input. Out: [`Packet`]s with their [`Source`]s. This module finds the
+//! bounds of blocks and records itself, so that every error has an offset; pcap-parser parses their
+//! content.
 
 mod block;
 mod error;
@@ -80,7 +81,11 @@ impl Capture {
     /// Opens a capture; `-` is standard input.
     pub(super) fn open(path: &Path) -> Result<Self, CaptureError> {
         const BUFFER: usize = 1 << 20;
-        let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
+        let name = if path == Path::new("-") {
+            "standard input".into()
+        } else {
+            path.display().to_string()
+        };
         if path == Path::new("-") {
             return Self::new(name, Box::new(BufReader::with_capacity(BUFFER, io::stdin())), None);
         }
@@ -93,12 +98,18 @@ impl Capture {
             Ok((file, metadata.is_file().then_some(metadata.len())))
         };
         match open() {
-            Ok((file, size)) => Self::new(name, Box::new(BufReader::with_capacity(BUFFER, file)), size),
+            Ok((file, size)) => {
+                Self::new(name, Box::new(BufReader::with_capacity(BUFFER, file)), size)
+            }
             Err(source) => Err(CaptureError::Open { name, source }),
         }
     }
 
-    fn new(name: String, input: Box<dyn Read + Send>, size: Option<u64>) -> Result<Self, CaptureError> {
+    fn new(
+        name: String,
+        input: Box<dyn Read + Send>,
+        size: Option<u64>,
+    ) -> Result<Self, CaptureError> {
         let mut capture = Self {
             name,
             input,
@@ -111,7 +122,9 @@ impl Capture {
             start: 0,
             packets: 0,
         };
-        capture.read_to(MAGIC).map_err(|source| CaptureError::Open { name: capture.name.clone(), source })?;
+        capture
+            .read_to(MAGIC)
+            .map_err(|source| CaptureError::Open { name: capture.name.clone(), source })?;
         if capture.word(0, false) == SECTION_HEADER {
             // `next` reads the first block like any other.
             return Ok(capture);
@@ -129,7 +142,8 @@ impl Capture {
         };
         let mut bytes = self.block.clone();
         bytes.resize(HEADER, 0);
-        // pcap-parser supports the modified format in little-endian order only; the header does not differ otherwise.
+        // pcap-parser supports the modified format in little-endian order only; the header does not
+        // differ otherwise.
         let modified_big_endian = bytes.starts_with(&MODIFIED.to_be_bytes());
         if modified_big_endian {
             bytes[..MAGIC].copy_from_slice(&PLAIN.to_be_bytes());
@@ -168,7 +182,8 @@ impl Capture {
         self.dropped.values().copied().fold(0, u64::saturating_add)
     }
 
-    /// The next packet and its interface; `None` at the end of the file. Must not be called after an error.
+    /// The next packet and its interface; `None` at the end of the file. Must not be called after
+    /// an error.
     pub(super) fn next(&mut self) -> Result<Option<(&Source, Packet<'_>)>, CaptureError> {
         match self.format {
             Format::Pcap { big_endian, modified } => self.next_of_pcap(big_endian, modified),
@@ -216,7 +231,9 @@ impl Capture {
             match Content::parse(&self.block, block_type, big_endian) {
                 Err(defect) => return Err(self.broken(defect)),
                 Ok(None) => {}
-                Ok(Some(Content::Section)) => self.section = (self.section.0 + 1, self.sources.len()),
+                Ok(Some(Content::Section)) => {
+                    self.section = (self.section.0 + 1, self.sources.len())
+                }
                 Ok(Some(Content::Source(mut source))) => {
                     source.number = (self.section.0, self.sources.len() - self.section.1);
                     self.sources.push(source);
@@ -224,12 +241,17 @@ impl Capture {
                 Ok(Some(Content::Dropped { source, packets })) => {
                     self.dropped.insert(self.section.1 + source, packets);
                 }
-                Ok(Some(Content::Packet(packet))) => return self.packet_of_pcapng(&packet).map(Some),
+                Ok(Some(Content::Packet(packet))) => {
+                    return self.packet_of_pcapng(&packet).map(Some);
+                }
             }
         }
     }
 
-    fn packet_of_pcapng(&mut self, content: &PacketContent) -> Result<(&Source, Packet<'_>), CaptureError> {
+    fn packet_of_pcapng(
+        &mut self,
+        content: &PacketContent,
+    ) -> Result<(&Source, Packet<'_>), CaptureError> {
         let number = self.section.1 + content.source;
         let Some(source) = self.sources.get(number) else {
             return Err(self.broken(Defect::Interface(content.source)));
@@ -310,6 +332,11 @@ impl Capture {
     }
 
     fn broken(&self, defect: Defect) -> CaptureError {
-        CaptureError::Broken { name: self.name.clone(), offset: self.start, packets: self.packets, defect }
+        CaptureError::Broken {
+            name: self.name.clone(),
+            offset: self.start,
+            packets: self.packets,
+            defect,
+        }
     }
 }

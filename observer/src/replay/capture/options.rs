@@ -14,7 +14,11 @@ pub(super) fn direction(options: &[PcapNGOption<'_>], big_endian: bool) -> Optio
 }
 
 /// The value of a numeric option of 1, 4 or 8 bytes, in the byte order of its section.
-pub(super) fn number(options: &[PcapNGOption<'_>], code: OptionCode, big_endian: bool) -> Option<u64> {
+pub(super) fn number(
+    options: &[PcapNGOption<'_>],
+    code: OptionCode,
+    big_endian: bool,
+) -> Option<u64> {
     let option = options.iter().find(|option| option.code == code)?;
     let bytes = option.as_bytes().ok().filter(|bytes| bytes.len() <= 8)?;
     let add = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
@@ -26,7 +30,8 @@ pub(super) fn name(options: &[PcapNGOption<'_>]) -> Option<String> {
     let option = options.iter().find(|option| option.code == OptionCode::IfName)?;
     let name = String::from_utf8_lossy(option.as_bytes().ok()?);
     // Names are written to text records, which readers split at spaces.
-    let name =
-        name.trim_end_matches('\0').replace(|c: char| c.is_whitespace() || c.is_control() || c == '"', "_");
+    let name = name
+        .trim_end_matches('\0')
+        .replace(|c: char| c.is_whitespace() || c.is_control() || c == '"', "_");
     Some(name).filter(|name| !name.is_empty())
 }

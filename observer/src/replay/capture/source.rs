@@ -45,13 +45,14 @@ impl Times {
     pub(super) fn of_pcapng(options: &[PcapNGOption<'_>], big_endian: bool) -> Self {
         const MICROSECONDS: u64 = 6;
         const BINARY: u32 = 0x80;
-        let exponent =
-            options::number(options, OptionCode::IfTsresol, big_endian).unwrap_or(MICROSECONDS) as u32;
+        let exponent = options::number(options, OptionCode::IfTsresol, big_endian)
+            .unwrap_or(MICROSECONDS) as u32;
         let (base, exponent) =
             if exponent & BINARY == 0 { (10_u128, exponent) } else { (2, exponent - BINARY) };
         Self {
             resolution: base.checked_pow(exponent).unwrap_or(0),
-            offset: options::number(options, OptionCode::IfTsoffset, big_endian).unwrap_or(0) as i64,
+            offset: options::number(options, OptionCode::IfTsoffset, big_endian).unwrap_or(0)
+                as i64,
         }
     }
 

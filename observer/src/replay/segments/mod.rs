@@ -1,13 +1,13 @@
-//! Super-packets: with segmentation or receive offload a host captures one large packet in place of several on the
-//! wire.
+//! Super-packets: with segmentation or receive offload a host captures one large packet in place of
+//! several on the wire.
 //!
-//! A capture does not contain the segment size, which the programs need. For TCP it follows from the handshake: no
-//! segment is larger than the MSS that the receiver announced, and none is larger than the MTU, which follows from
-//! the MSS that the host itself announced. Without a SYN in the capture, for UDP and in tunnels, the segment size is
-//! a guess by the MTU.
+//! A capture does not contain the segment size, which the programs need. For TCP it follows from
+//! the handshake: no segment is larger than the MSS that the receiver announced, and none is larger
+//! than the MTU, which follows from the MSS that the host itself announced. Without a SYN in the
+//! capture, for UDP and in tunnels, the segment size is a guess by the MTU.
 //!
-//! Lengths are those in the IP header. Bytes after the packet (padding, a frame check sequence, trailers of switches)
-//! do not count.
+//! Lengths are those in the IP header. Bytes after the packet (padding, a frame check sequence,
+//! trailers of switches) do not count.
 
 use std::collections::HashMap;
 
@@ -56,7 +56,8 @@ pub(super) struct Segments {
 struct Announcement {
     /// MSS: largest payload that this end accepts, with headers without options.
     mss: u16,
-    /// MTU of this end's link, derived from the MSS; at least Ethernet's, because routers may lower the MSS of a SYN.
+    /// MTU of this end's link, derived from the MSS; at least Ethernet's, because routers may lower
+    /// the MSS of a SYN.
     mtu: u32,
 }
 
@@ -75,18 +76,23 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const TCP_HEADER: u32 = 20;
 const SYN: u8 = 2;
-/// Largest number of connection ends that are kept, so that a port scan cannot exhaust memory. Segment sizes of further
-/// connections are guessed.
+/// Largest number of connection ends that are kept, so that a port scan cannot exhaust memory.
+/// Segment sizes of further connections are guessed.
 const MAX_CONNECTIONS: usize = 1 << 20;
 
 impl Segments {
     /// Nothing learned yet. `mtu` is the one that the user gave.
     pub(super) fn new(mtu: Option<u32>) -> Self {
-        Self { mtu, least_mss: u32::MAX, largest: HashMap::default(), announced: HashMap::default() }
+        Self {
+            mtu,
+            least_mss: u32::MAX,
+            largest: HashMap::default(),
+            announced: HashMap::default(),
+        }
     }
 
-    /// The shape of a packet. `bytes` is the captured part of its frame, and `len` the frame's original length. `own`
-    /// is true if the interface's side sent it. Learns from SYNs.
+    /// The shape of a packet. `bytes` is the captured part of its frame, and `len` the frame's
+    /// original length. `own` is true if the interface's side sent it. Learns from SYNs.
     pub(super) fn shape(
         &mut self,
         interface: InterfaceNumber,
@@ -110,7 +116,13 @@ impl Segments {
         }
     }
 
-    fn of_tcp(&self, interface: InterfaceNumber, own: bool, packet: &Packet, layout: Layout) -> Shape {
+    fn of_tcp(
+        &self,
+        interface: InterfaceNumber,
+        own: bool,
+        packet: &Packet,
+        layout: Layout,
+    ) -> Shape {
         let headers = layout.payload - layout.network;
         let options = (layout.payload - layout.transport).saturating_sub(TCP_HEADER);
         let payload = (packet.wire.bytes as u32).saturating_sub(headers);
@@ -160,7 +172,8 @@ impl Segments {
         }
     }
 
-    /// MTU of an interface in bytes: the one that the user gave, or else learned, or else Ethernet's.
+    /// MTU of an interface in bytes: the one that the user gave, or else learned, or else
+    /// Ethernet's.
     pub(super) fn mtu_of(&self, interface: InterfaceNumber) -> u32 {
         self.mtu.or_else(|| self.known_mtu(interface)).unwrap_or(ETHERNET_MTU)
     }

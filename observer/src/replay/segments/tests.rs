@@ -2,7 +2,8 @@ use observer_ebpf::packet::parse;
 
 use super::*;
 
-/// The headers of a TCP segment between two hosts, and its length. Host 1 announces 1,460, host 2 announces 8,960.
+/// The headers of a TCP segment between two hosts, and its length. Host 1 announces 1,460, host 2
+/// announces 8,960.
 fn segment(from: u8, to: u8, flags: u8, options: &[u8], payload: u32) -> (Vec<u8>, u32) {
     let header = 20 + options.len() as u8;
     let total = (20 + u32::from(header) + payload).min(65535) as u16;
@@ -10,7 +11,28 @@ fn segment(from: u8, to: u8, flags: u8, options: &[u8], payload: u32) -> (Vec<u8
     bytes.extend([8, 0, 0x45, 0]);
     bytes.extend(total.to_be_bytes());
     bytes.extend([0, 0, 0, 0, 64, TCP, 0, 0, 10, 0, 0, from, 10, 0, 0, to]);
-    bytes.extend([0, from, 0, to, 0, 0, 0, 0, 0, 0, 0, 0, (header / 4) << 4, flags, 0, 0, 0, 0, 0, 0]);
+    bytes.extend([
+        0,
+        from,
+        0,
+        to,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        (header / 4) << 4,
+        flags,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]);
     bytes.extend(options);
     let len = 14 + 20 + u32::from(header) + payload;
     (bytes, len)
@@ -19,7 +41,8 @@ fn segment(from: u8, to: u8, flags: u8, options: &[u8], payload: u32) -> (Vec<u8
 const INTERFACE: InterfaceNumber = InterfaceNumber::new(1);
 
 fn shape(segments: &mut Segments, own: bool, (bytes, len): &(Vec<u8>, u32)) -> Shape {
-    let frame = Frame { len: *len, link: Link::Ethernet, tags_beside: 0, offload: Offload::default() };
+    let frame =
+        Frame { len: *len, link: Link::Ethernet, tags_beside: 0, offload: Offload::default() };
     let packet = parse(&bytes[..], frame).unwrap();
     segments.shape(INTERFACE, own, &packet, bytes, *len)
 }
@@ -47,7 +70,8 @@ fn segments_are_as_large_as_both_ends_allow() {
     }
 }
 
-/// The MSS option limits the segments that its sender receives (RFC 9293, 3.7.1), not those that it sends.
+/// The MSS option limits the segments that its sender receives (RFC 9293, 3.7.1), not those that it
+/// sends.
 #[test]
 fn an_announcement_does_not_bind_its_own_sender() {
     let mut segments = Segments::new(None);
@@ -63,7 +87,11 @@ fn bytes_after_a_packet_are_no_payload() {
     let mut segments = connected();
     for trailer in [1, 4, 46, 60_000] {
         let (bytes, len) = segment(2, 1, 16, &[], 1460);
-        assert_eq!(shape(&mut segments, false, &(bytes, len + trailer)), Shape::Single, "{trailer}");
+        assert_eq!(
+            shape(&mut segments, false, &(bytes, len + trailer)),
+            Shape::Single,
+            "{trailer}"
+        );
         let (bytes, len) = segment(1, 9, 17, &[], 0);
         assert_eq!(shape(&mut segments, true, &(bytes, len + trailer)), Shape::Single, "{trailer}");
     }
@@ -151,7 +179,9 @@ fn the_given_mtu_limits_the_learned_one() {
 
 #[test]
 fn options_that_are_cut_or_unsound_announce_nothing() {
-    for options in [&[2, 4, 5][..], &[3, 0, 2, 4, 5, 180], &[0, 2, 4, 5, 180], &[2, 4, 0, 0], &[8, 10, 0]] {
+    for options in
+        [&[2, 4, 5][..], &[3, 0, 2, 4, 5, 180], &[0, 2, 4, 5, 180], &[2, 4, 0, 0], &[8, 10, 0]]
+    {
         let mut segments = Segments::new(None);
         let mut padded = options.to_vec();
         padded.resize(options.len().next_multiple_of(4), 0);

@@ -19,7 +19,11 @@ pub(super) struct Answer {
 impl Answer {
     /// Reads the XML error document of Amazon, Google and Azure.
     pub(super) fn new(status: u16, document: &str) -> Self {
-        Self { status, code: element(document, "Code").into(), message: element(document, "Message").into() }
+        Self {
+            status,
+            code: element(document, "Code").into(),
+            message: element(document, "Message").into(),
+        }
     }
 
     /// Finds an error response among the sources of an error.
@@ -30,12 +34,15 @@ impl Answer {
 
 /// Text of the first element of this name, on one line.
 fn element(document: &str, name: &str) -> String {
-    let text = document.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once("</"));
+    let text =
+        document.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once("</"));
     text.map_or("", |(text, _)| text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// An error and its sources.
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn StdError + 'static) = *error;
         error.source()
@@ -160,12 +167,12 @@ impl Failure {
         match &self.cause {
             Cause::Answer(301 | 307, _) => Some("give the bucket's region with --region"),
             Cause::Answer(_, code) => advice_for_code(code),
-            _ if self.text.contains("169.254.") => {
-                Some("give the host or the task a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-            }
-            _ if self.text.contains("UnknownIssuer") => {
-                Some("give --ca-bundle the certificates of whoever signs the store's, or the proxy's")
-            }
+            _ if self.text.contains("169.254.") => Some(
+                "give the host or the task a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            ),
+            _ if self.text.contains("UnknownIssuer") => Some(
+                "give --ca-bundle the certificates of whoever signs the store's, or the proxy's",
+            ),
             _ => None,
         }
     }
@@ -229,9 +236,9 @@ fn scope_of_answer(status: u16, code: &str) -> Scope {
 
 fn scope_of_file(kind: io::ErrorKind) -> Scope {
     match kind {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidData => {
-            Scope::File
-        }
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::InvalidData => Scope::File,
         // EIO has no `ErrorKind`. It may pass, as may a full table of descriptors.
         _ => Scope::Passing,
     }
@@ -239,9 +246,9 @@ fn scope_of_file(kind: io::ErrorKind) -> Scope {
 
 fn advice_for_code(code: &str) -> Option<&'static str> {
     Some(match code {
-        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
-            "give the bucket's region with --region"
-        }
+        "PermanentRedirect"
+        | "AuthorizationHeaderMalformed"
+        | "IllegalLocationConstraintException" => "give the bucket's region with --region",
         "NoSuchBucket" | "ContainerNotFound" => "create the bucket, or correct --deliver",
         "RequestTimeTooSkewed" | "RequestExpired" => "correct the host's clock",
         "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" => {
@@ -317,8 +324,12 @@ mod tests {
     #[test]
     fn the_same_error_with_another_text_is_the_same_cause() {
         let error = |took: &str| {
-            let source = HttpError::new(HttpErrorKind::Connect, io::Error::other(format!("in {took}")));
-            Failure::of_store(&object_store::Error::Generic { store: "S3", source: Box::new(source) })
+            let source =
+                HttpError::new(HttpErrorKind::Connect, io::Error::other(format!("in {took}")));
+            Failure::of_store(&object_store::Error::Generic {
+                store: "S3",
+                source: Box::new(source),
+            })
         };
         let (one, other) = (error("1.2ms"), error("3.4ms"));
         assert_ne!(one.text, other.text);
@@ -326,7 +337,10 @@ mod tests {
         let denied_with = |message: &str| {
             let document = format!("<Code>AccessDenied</Code><Message>{message}</Message>");
             let source = HttpError::new(HttpErrorKind::Unknown, Answer::new(403, &document));
-            Failure::of_store(&object_store::Error::Generic { store: "S3", source: Box::new(source) })
+            Failure::of_store(&object_store::Error::Generic {
+                store: "S3",
+                source: Box::new(source),
+            })
         };
         assert_eq!(denied_with("user 1").cause, denied_with("user 2").cause);
         assert_eq!(denied_with("x").text, "403 AccessDenied x");

@@ -44,7 +44,10 @@ pub struct Delivery {
 impl Delivery {
     /// Starts the thread with the files of earlier runs. Call before any file is finished. The
     /// thread ends when it is stopped, or when all inboxes are dropped and all files are delivered.
-    pub fn start(options: DeliveryOptions, observer: Arc<dyn DeliveryObserver>) -> io::Result<(Self, Inbox)> {
+    pub fn start(
+        options: DeliveryOptions,
+        observer: Arc<dyn DeliveryObserver>,
+    ) -> io::Result<(Self, Inbox)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (inbox, finished) = Inbox::new();
         let (stop, stopped) = watch::channel(None);

@@ -132,7 +132,8 @@ impl Rounds {
     /// Tries to deliver a file, and receives finished files meanwhile.
     async fn attempt(&mut self, file: &Waiting) -> Result<(), Attempt> {
         let store = self.options.store.clone();
-        let below = file.path.strip_prefix(&self.options.directory).unwrap_or(&file.path).to_path_buf();
+        let below =
+            file.path.strip_prefix(&self.options.directory).unwrap_or(&file.path).to_path_buf();
         let mut put = pin!(store.put(&file.path, &below));
         let end = Instant::now() + patience(file.bytes);
         let mut over = pin!(over(self.stop.clone()));
@@ -189,7 +190,9 @@ impl Rounds {
                 );
                 self.observer.refused(failure.refusal());
             }
-            Err(error) => tracing::error!(file = %name.display(), %error, "a refused file cannot be renamed"),
+            Err(error) => {
+                tracing::error!(file = %name.display(), %error, "a refused file cannot be renamed")
+            }
         }
     }
 
@@ -261,7 +264,8 @@ impl Rounds {
                     file = %file.path.display(),
                     "too many files wait to be delivered: the oldest is dropped"
                 );
-                self.observer.dropped(file.counts.as_ref().map(|(output, counts)| (*output, counts)));
+                self.observer
+                    .dropped(file.counts.as_ref().map(|(output, counts)| (*output, counts)));
             }
         }
         let (files, bytes) = self.spool.waiting();

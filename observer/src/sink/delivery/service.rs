@@ -5,8 +5,8 @@ use http_body_util::{BodyExt as _, Limited};
 use object_store::{
     ClientConfigKey, ClientOptions, Result,
     client::{
-        HttpClient as StoreClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
-        HttpResponseBody, HttpService,
+        HttpClient as StoreClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
+        HttpResponse, HttpResponseBody, HttpService,
     },
 };
 use reqwest::Url;
@@ -22,7 +22,8 @@ pub(super) struct Strict(pub(super) HttpClient);
 
 impl HttpConnector for Strict {
     fn connect(&self, options: &ClientOptions) -> Result<StoreClient> {
-        let may_be_plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
+        let may_be_plain =
+            options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
         Ok(StoreClient::new(Service { http: self.0.clone(), may_be_plain }))
     }
 }

@@ -239,7 +239,8 @@ mod tests {
         assert_eq!((spool.waiting(), spool.aside()), ((2, 10), (1, 5)));
         let mut next = Spool::find(directory.path());
         assert_eq!((next.waiting(), next.aside()), ((3, 15), (0, 0)));
-        let mut numbers: Vec<_> = std::iter::from_fn(|| next.take()).map(|file| number(&file)).collect();
+        let mut numbers: Vec<_> =
+            std::iter::from_fn(|| next.take()).map(|file| number(&file)).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [1, 2, 3]);
         let (_directory, mut spool) = folder_with(&[4, 5]);

@@ -94,16 +94,22 @@ pub enum StoreError {
     )]
     Url(String),
     /// Invalid name of a bucket.
-    #[error("{0:?} is no bucket's name: give 3 to 63 lower-case letters, digits, hyphens and single dots")]
+    #[error(
+        "{0:?} is no bucket's name: give 3 to 63 lower-case letters, digits, hyphens and single dots"
+    )]
     Bucket(String),
     /// Invalid prefix.
-    #[error("the prefix {0:?} is invalid: give folders with a single / between them, and leave AWSLogs out")]
+    #[error(
+        "the prefix {0:?} is invalid: give folders with a single / between them, and leave AWSLogs out"
+    )]
     Prefix(String),
     /// A setting for S3 was given for another store.
     #[error("--{0} is for s3:// alone: leave it out")]
     S3Alone(&'static str),
     /// Invalid name of a KMS key.
-    #[error("--deliver-kms-key {0:?}: give the id or the ARN of a key of KMS, or of an alias of one")]
+    #[error(
+        "--deliver-kms-key {0:?}: give the id or the ARN of a key of KMS, or of an alias of one"
+    )]
     KmsKey(String),
     /// TLS cannot be set up.
     #[error("{0}: needs the system's CA certificates, or a file of some with --ca-bundle")]
@@ -146,9 +152,11 @@ impl Store {
         let prefix = key_prefix(prefix)?;
         let strict = || HttpClient::new(&options.trust).map(Strict).map_err(StoreError::Tls);
         match scheme {
-            "s3" => {
-                Ok(Self::bucket(url, prefix, s3(bucket, options)?.with_http_connector(strict()?).build()?))
-            }
+            "s3" => Ok(Self::bucket(
+                url,
+                prefix,
+                s3(bucket, options)?.with_http_connector(strict()?).build()?,
+            )),
             "gs" => {
                 let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
                 let builder = builder.with_http_connector(strict()?);
@@ -176,9 +184,15 @@ impl Store {
         if !path.is_absolute() {
             return Err(StoreError::Url(url.into()));
         }
-        fs::create_dir_all(path).map_err(|source| StoreError::Folder { path: path.to_path_buf(), source })?;
+        fs::create_dir_all(path)
+            .map_err(|source| StoreError::Folder { path: path.to_path_buf(), source })?;
         let objects = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
-        Ok(Self { objects: Arc::new(objects), parts: None, prefix: Key::default(), url: url.into() })
+        Ok(Self {
+            objects: Arc::new(objects),
+            parts: None,
+            prefix: Key::default(),
+            url: url.into(),
+        })
     }
 
     /// URL of the store.
@@ -237,7 +251,8 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreErro
     }
     let mut may_be_plain = false;
     if let Some(endpoint) = &options.endpoint {
-        let address = ["http://", "https://"].into_iter().find_map(|scheme| endpoint.strip_prefix(scheme));
+        let address =
+            ["http://", "https://"].into_iter().find_map(|scheme| endpoint.strip_prefix(scheme));
         if address.is_none_or(|address| address.is_empty() || address.contains(['/', ' '])) {
             return Err(StoreError::EndpointUrl(endpoint.into()));
         }
@@ -253,7 +268,9 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreErro
     let is_set = builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_some();
     match options.checksum {
         Some(Checksum::Sha256) => builder = builder.with_checksum_algorithm(aws::Checksum::SHA256),
-        Some(Checksum::Crc64nvme) => builder = builder.with_checksum_algorithm(aws::Checksum::CRC64NVME),
+        Some(Checksum::Crc64nvme) => {
+            builder = builder.with_checksum_algorithm(aws::Checksum::CRC64NVME)
+        }
         None if !is_set && wants_checksums() => {
             builder = builder.with_checksum_algorithm(aws::Checksum::SHA256);
         }
@@ -281,9 +298,11 @@ fn once() -> RetryConfig {
 /// Checks a bucket's name. Amazon S3, "Bucket naming rules"; Google also allows underscores.
 fn is_bucket(name: &str, scheme: &str) -> bool {
     let others: &[u8] = if scheme == "gs" { b"-._" } else { b"-." };
-    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(&byte);
-    let ends =
-        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let letter =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(&byte);
+    let ends = |byte: Option<&u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
     let bytes = name.as_bytes();
     (3..=63).contains(&bytes.len())
         && bytes.iter().copied().all(letter)
@@ -336,7 +355,8 @@ mod tests {
             assert!(error.contains(words) && !error.contains('\n'), "{url:?}: {error}");
         }
         for endpoint in ["127.0.0.1:9000", "http://", "http://x/y", "ftp://x"] {
-            let options = StoreOptions { endpoint: Some(endpoint.into()), ..StoreOptions::default() };
+            let options =
+                StoreOptions { endpoint: Some(endpoint.into()), ..StoreOptions::default() };
             let error = Store::new("s3://bucket", &options).unwrap_err().to_string();
             assert!(error.contains("--deliver-endpoint"), "{error}");
         }
@@ -347,7 +367,10 @@ mod tests {
         }
         let none = StoreOptions::default;
         for (flag, options) in [
-            ("--deliver-endpoint", StoreOptions { endpoint: Some("http://127.0.0.1:1".into()), ..none() }),
+            (
+                "--deliver-endpoint",
+                StoreOptions { endpoint: Some("http://127.0.0.1:1".into()), ..none() },
+            ),
             ("--deliver-kms-key", StoreOptions { kms_key: Some("alias/logs".into()), ..none() }),
             ("--deliver-checksum", StoreOptions { checksum: Some(Checksum::None), ..none() }),
         ] {

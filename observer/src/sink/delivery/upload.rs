@@ -47,7 +47,11 @@ pub(super) async fn put_parts(
 }
 
 /// Removes the parts of uploads. Returns the uploads that could not be removed.
-async fn abort(store: &dyn MultipartStore, key: &Key, uploads: Vec<MultipartId>) -> Vec<MultipartId> {
+async fn abort(
+    store: &dyn MultipartStore,
+    key: &Key,
+    uploads: Vec<MultipartId>,
+) -> Vec<MultipartId> {
     let mut left = Vec::new();
     for id in uploads {
         match store.abort_multipart(key, &id).await {

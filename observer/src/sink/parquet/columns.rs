@@ -19,7 +19,9 @@ pub(super) fn schema(format: &Format) -> Result<TypePtr> {
         let (physical, converted, logical) = match field.field_type() {
             FieldType::Int32 => (PhysicalType::INT32, ConvertedType::NONE, None),
             FieldType::Int64 => (PhysicalType::INT64, ConvertedType::NONE, None),
-            FieldType::String => (PhysicalType::BYTE_ARRAY, ConvertedType::UTF8, Some(LogicalType::String)),
+            FieldType::String => {
+                (PhysicalType::BYTE_ARRAY, ConvertedType::UTF8, Some(LogicalType::String))
+            }
         };
         Type::primitive_type_builder(field.key(), physical)
             .with_repetition(Repetition::OPTIONAL)
@@ -45,7 +47,11 @@ pub(super) struct Columns {
 
 impl Columns {
     /// Writes a column without values.
-    pub(super) fn write_absent(&mut self, rows: &[Row<'_>], column: &mut ColumnWriter<'_>) -> Result<()> {
+    pub(super) fn write_absent(
+        &mut self,
+        rows: &[Row<'_>],
+        column: &mut ColumnWriter<'_>,
+    ) -> Result<()> {
         self.levels.clear();
         self.levels.resize(rows.len(), 0);
         write::<ByteArrayType>(column, &[], &self.levels)
@@ -101,7 +107,12 @@ impl Columns {
 /// Bytes of a typical text: an IPv4 address.
 const TYPICAL: usize = 14;
 
-fn numbers<T: Clamped>(field: Field, rows: &[Row<'_>], levels: &mut Vec<i16>, numbers: &mut Vec<T>) {
+fn numbers<T: Clamped>(
+    field: Field,
+    rows: &[Row<'_>],
+    levels: &mut Vec<i16>,
+    numbers: &mut Vec<T>,
+) {
     numbers.clear();
     for (_, record) in rows {
         let value = field.value(record);
@@ -129,7 +140,11 @@ impl Clamped for i64 {
     }
 }
 
-fn write<T: DataType>(column: &mut ColumnWriter<'_>, values: &[T::T], levels: &[i16]) -> Result<()> {
+fn write<T: DataType>(
+    column: &mut ColumnWriter<'_>,
+    values: &[T::T],
+    levels: &[i16],
+) -> Result<()> {
     get_typed_column_writer_mut::<T>(column).write_batch(values, Some(levels), None)?;
     Ok(())
 }

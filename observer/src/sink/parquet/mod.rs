@@ -58,7 +58,12 @@ impl Sink for ParquetSink {
             let unit = units.of(interface, &record, Vec::new);
             unit.content.push((interface, record));
             if unit.content.len() == ROWS {
-                files.append(writer, &unit.slot, unit.content.as_slice(), &mem::take(&mut unit.counts));
+                files.append(
+                    writer,
+                    &unit.slot,
+                    unit.content.as_slice(),
+                    &mem::take(&mut unit.counts),
+                );
                 unit.content.clear();
             }
         }
@@ -77,10 +82,13 @@ impl Sink for ParquetSink {
 
 /// True if the file has a footer, and all data that the footer names lies within the file.
 pub(super) fn is_whole(file: &File) -> bool {
-    let Ok(reader) = file.try_clone().map_err(Into::into).and_then(SerializedFileReader::new) else {
+    let Ok(reader) = file.try_clone().map_err(Into::into).and_then(SerializedFileReader::new)
+    else {
         return false;
     };
-    let ends = |(start, length): (u64, u64)| start.checked_add(length).is_some_and(|end| end <= file.len());
+    let ends = |(start, length): (u64, u64)| {
+        start.checked_add(length).is_some_and(|end| end <= file.len())
+    };
     let groups = reader.metadata().row_groups();
     groups.iter().all(|group| group.columns().iter().all(|column| ends(column.byte_range())))
 }

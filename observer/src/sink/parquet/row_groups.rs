@@ -13,7 +13,8 @@ use parquet::{
     errors::Result,
     file::{
         metadata::{
-            ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
+            ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataWriter,
+            RowGroupMetaData,
         },
         properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr, WriterVersion},
         writer::{SerializedPageWriter, TrackedWrite},
@@ -115,8 +116,14 @@ impl Writer {
     /// Appends the footer of a file with these row groups.
     fn footer(&mut self, groups: &RowGroups) -> Result<()> {
         let rows = groups.iter().map(|group| group.num_rows()).sum();
-        let file =
-            FileMetaData::new(1, rows, Some(CREATED_BY.into()), None, Arc::clone(&self.descriptor), None);
+        let file = FileMetaData::new(
+            1,
+            rows,
+            Some(CREATED_BY.into()),
+            None,
+            Arc::clone(&self.descriptor),
+            None,
+        );
         let groups = groups.iter().map(|group| RowGroupMetaData::clone(group)).collect();
         ParquetMetaDataWriter::new(&mut self.out, &ParquetMetaData::new(file, groups)).finish()
     }
@@ -132,7 +139,9 @@ impl PageWriter for Pages<'_> {
     fn write_page(&mut self, page: CompressedPage) -> Result<PageWriteSpec> {
         let size = page.uncompressed_size();
         let mut content = page.compressed_page().clone();
-        if let Page::DataPage { encoding, .. } | Page::DictionaryPage { encoding, .. } = &mut content {
+        if let Page::DataPage { encoding, .. } | Page::DictionaryPage { encoding, .. } =
+            &mut content
+        {
             *encoding = match (*encoding, page.page_type()) {
                 (_, PageType::DICTIONARY_PAGE) => OLD_DICTIONARY,
                 (encoding, _) => old(encoding),

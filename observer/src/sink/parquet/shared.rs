@@ -75,7 +75,8 @@ impl SharedColumns {
             statistics: None,
         })?;
         let written = [pages.write_page(dictionary)?, pages.write_page(data)?];
-        let sum = |size: fn(&PageWriteSpec) -> usize| written.iter().map(size).sum::<usize>() as i64;
+        let sum =
+            |size: fn(&PageWriteSpec) -> usize| written.iter().map(size).sum::<usize>() as i64;
         let chunk = ColumnChunkMetaData::builder(column)
             .set_compression(Codec::GZIP(GzipLevel::try_new(LEVEL)?))
             .set_encodings(vec![Encoding::PLAIN_DICTIONARY, Encoding::RLE])
@@ -197,7 +198,10 @@ mod tests {
             out
         };
         // The example of the specification: the numbers 0 to 7 in three bits each.
-        assert_eq!(written(&[0, 1, 2, 3, 4, 5, 6, 7], 3), [3, 0b1000_1000, 0b1100_0110, 0b1111_1010]);
+        assert_eq!(
+            written(&[0, 1, 2, 3, 4, 5, 6, 7], 3),
+            [3, 0b1000_1000, 0b1100_0110, 0b1111_1010]
+        );
         assert_eq!(written(&[5; 200], 3), [0x90, 0x03, 5]);
         assert_eq!(written(&[0x1234; 2], 17), [4, 0x34, 0x12, 0]);
         // The last group is padded with zeros.

@@ -50,13 +50,16 @@ fn written(output: Output, format: Format) -> String {
 
 #[test]
 fn json_lines_are_those_of_the_file() {
-    expect_file!["../../../golden/records/jsonl.txt"].assert_eq(&written(Output::Jsonl, Format::v2()));
+    expect_file!["../../../golden/records/jsonl.txt"]
+        .assert_eq(&written(Output::Jsonl, Format::v2()));
 }
 
 #[test]
 fn text_is_that_of_the_files() {
-    expect_file!["../../../golden/records/text-v2.txt"].assert_eq(&written(Output::Text, Format::v2()));
-    expect_file!["../../../golden/records/text-all.txt"].assert_eq(&written(Output::Text, Format::all()));
+    expect_file!["../../../golden/records/text-v2.txt"]
+        .assert_eq(&written(Output::Text, Format::v2()));
+    expect_file!["../../../golden/records/text-all.txt"]
+        .assert_eq(&written(Output::Text, Format::all()));
 }
 
 #[test]
@@ -75,5 +78,6 @@ fn parquet_has_the_schema_and_rows_of_the_file() {
             }
         }
     }
-    expect_file!["../../../golden/records/parquet.txt"].assert_eq(&String::from_utf8(text).unwrap());
+    expect_file!["../../../golden/records/parquet.txt"]
+        .assert_eq(&String::from_utf8(text).unwrap());
 }

@@ -120,7 +120,8 @@ fn parquet_has_the_rows_of_text_in_every_format_and_after_every_unit() {
         let of_kind = |ending: &str| -> Vec<PathBuf> {
             files.iter().filter(|file| file.to_string_lossy().ends_with(ending)).cloned().collect()
         };
-        let mut text: Vec<_> = of_kind(".log.gz").iter().flat_map(|file| lines(file).split_off(1)).collect();
+        let mut text: Vec<_> =
+            of_kind(".log.gz").iter().flat_map(|file| lines(file).split_off(1)).collect();
         let mut parquet = parquet_rows(&of_kind(".log.parquet"));
         text.sort();
         parquet.sort();
@@ -152,8 +153,13 @@ fn records_lie_in_the_files_of_their_ends_accounts_and_regions() {
     let window = Window { start: 1_700_000_100, end: 1_700_000_700 };
     let mut batch = Batch { window, flows: Table::new(), ..examples::batch() };
     for (interface, end) in [(ENI, 1_700_000_399), (ENI, 1_700_000_400), (PLAIN, 1_700_000_400)] {
-        let mut flow =
-            examples::flow(interface, Direction::Egress, 17, ("10.0.0.5", "192.0.2.7"), (end as u16, 1));
+        let mut flow = examples::flow(
+            interface,
+            Direction::Egress,
+            17,
+            ("10.0.0.5", "192.0.2.7"),
+            (end as u16, 1),
+        );
         flow.counters.first_ms = window.start * 1000;
         flow.counters.last_ms = end * 1000 + 999;
         batch.flows.add(&flow);
@@ -163,7 +169,8 @@ fn records_lie_in_the_files_of_their_ends_accounts_and_regions() {
         .files()
         .iter()
         .map(|file| {
-            let name = file.file_name().unwrap().to_str().unwrap().rsplit_once('_').unwrap().0.to_owned();
+            let name =
+                file.file_name().unwrap().to_str().unwrap().rsplit_once('_').unwrap().0.to_owned();
             (name, lines(file).len())
         })
         .collect();
@@ -189,10 +196,15 @@ fn a_file_that_is_large_is_finished_before_its_time() {
         // Each unit filled a file, although the window's slot has not ended.
         let files = setup.files();
         assert!(files.len() >= 4, "{files:?}");
-        assert!(files.iter().all(|file| !file.file_name().unwrap().to_str().unwrap().starts_with('.')));
+        assert!(
+            files.iter().all(|file| !file.file_name().unwrap().to_str().unwrap().starts_with('.'))
+        );
         sinks.finish(flows(after(WINDOW, 60), 0), &Deadline::never()).unwrap();
         let head = usize::from(output == Output::Text);
-        assert_eq!(files.iter().map(|file| lines(file).len() - head).sum::<usize>(), count as usize);
+        assert_eq!(
+            files.iter().map(|file| lines(file).len() - head).sum::<usize>(),
+            count as usize
+        );
     }
 }
 
@@ -294,7 +306,11 @@ fn columns_and_rows_of_every_output_do_not_depend_on_values() {
         setup.start().finish(hostile, &Deadline::never()).unwrap();
         let files = setup.files();
         let of_kind = |ending: &str| -> Vec<PathBuf> {
-            files.iter().filter(|file| file.extension().is_some_and(|it| it == ending)).cloned().collect()
+            files
+                .iter()
+                .filter(|file| file.extension().is_some_and(|it| it == ending))
+                .cloned()
+                .collect()
         };
         let text: Vec<_> = of_kind("gz").iter().flat_map(|file| lines(file).split_off(1)).collect();
         let mut rows = parquet_rows(&of_kind("parquet"));

@@ -111,7 +111,8 @@ attributes! {
 impl Attribute {
     const COUNT: usize = Self::ALL.len();
 
-    /// Sources of this attribute by priority, highest first. All others follow in the order of [`Source::ALL`].
+    /// Sources of this attribute by priority, highest first. All others follow in the order of
+    /// [`Source::ALL`].
     const fn precedence(self) -> &'static [Source] {
         use Source::{Agent, Api, Docker, File, Imds, Introspection, Tmds};
         match self {
@@ -130,7 +131,9 @@ impl Attribute {
             | Self::ServiceName
             | Self::TaskDefinitionArn
             | Self::Family => &[Tmds, Agent, Api, File],
-            Self::ContainerInstanceArn | Self::ContainerInstanceId => &[Introspection, Agent, Api, File],
+            Self::ContainerInstanceArn | Self::ContainerInstanceId => {
+                &[Introspection, Agent, Api, File]
+            }
             // Docker shows the pause container of a task with an ENI as one without a network.
             Self::NetworkMode => &[Agent, Tmds, Docker],
             Self::TaskArn
@@ -149,7 +152,10 @@ impl Attribute {
 
     /// True if the value may change while the interface exists.
     const fn changes(self) -> bool {
-        matches!(self, Self::ServiceName | Self::ContainerId | Self::SecondContainerId | Self::ContainerName)
+        matches!(
+            self,
+            Self::ServiceName | Self::ContainerId | Self::SecondContainerId | Self::ContainerName
+        )
     }
 
     /// True for an attribute of a task, false for one of an ENI or an instance.
@@ -209,9 +215,10 @@ impl Default for Identity {
 impl Identity {
     /// Merges facts into this identity. Returns the new identity and the rejected values.
     ///
-    /// The source of highest priority wins, whatever the order of the facts; of several facts of one source the first
-    /// one counts. A known value is replaced only by a source of higher priority or, if the attribute may change, by a
-    /// new value of the same source. Empty values and hyphens (AWS's placeholder) are ignored. No value is removed.
+    /// The source of highest priority wins, whatever the order of the facts; of several facts of
+    /// one source the first one counts. A known value is replaced only by a source of higher
+    /// priority or, if the attribute may change, by a new value of the same source. Empty values
+    /// and hyphens (AWS's placeholder) are ignored. No value is removed.
     #[must_use]
     pub fn merge(&self, facts: impl IntoIterator<Item = Fact>) -> (Self, Vec<Conflict>) {
         let mut given = [const { Vec::<Fact>::new() }; Attribute::COUNT];
@@ -238,8 +245,9 @@ impl Identity {
                     *known = Some((best.value.clone(), best.source));
                 }
             }
-            let others =
-                facts.into_iter().filter(|fact| known.as_ref().is_none_or(|(value, _)| *value != fact.value));
+            let others = facts
+                .into_iter()
+                .filter(|fact| known.as_ref().is_none_or(|(value, _)| *value != fact.value));
             conflicts.extend(others.map(|fact| Conflict {
                 attribute: fact.attribute,
                 source: fact.source,
@@ -269,17 +277,19 @@ impl Identity {
     }
 }
 
-/// Longest value, in bytes; the rest is cut off. An ARN has up to 2,048 characters, and all other names fewer.
+/// Longest value, in bytes; the rest is cut off. An ARN has up to 2,048 characters, and all other
+/// names fewer.
 const LONGEST: usize = 2048;
 
-/// Makes a value safe for text records. Readers split records at spaces and line breaks, and some read text in
-/// quotation marks as one word, so a value must contain none of these.
+/// Makes a value safe for text records. Readers split records at spaces and line breaks, and some
+/// read text in quotation marks as one word, so a value must contain none of these.
 pub(crate) fn one_word(value: Box<str>) -> Box<str> {
     let value = printable(value);
     if value.contains('"') { value.replace('"', "_").into() } else { value }
 }
 
-/// Replaces spaces, line breaks and control characters of a name by underscores, and cuts it to the longest value.
+/// Replaces spaces, line breaks and control characters of a name by underscores, and cuts it to the
+/// longest value.
 pub(crate) fn printable(value: Box<str>) -> Box<str> {
     let breaks = |c: char| c.is_whitespace() || c.is_control();
     let short = &value[..value.floor_char_boundary(LONGEST)];

@@ -15,8 +15,13 @@ fn each_conflict_of_two_sources_is_decided_by_priority_and_reported() {
             for other in Source::ALL.into_iter().filter(|other| *other != one) {
                 let facts = [fact(attribute, "1", one), fact(attribute, "2", other)];
                 let (identity, conflicts) = Identity::default().merge(facts.clone());
-                let believed = if attribute.rank(one) < attribute.rank(other) { one } else { other };
-                assert_eq!(identity.source(attribute), Some(believed), "{attribute:?}: {one:?}, {other:?}");
+                let believed =
+                    if attribute.rank(one) < attribute.rank(other) { one } else { other };
+                assert_eq!(
+                    identity.source(attribute),
+                    Some(believed),
+                    "{attribute:?}: {one:?}, {other:?}"
+                );
                 let [conflict] = &conflicts[..] else { panic!("{conflicts:?}") };
                 assert_eq!(conflict.attribute, attribute);
                 assert_ne!(conflict.source, believed);

@@ -18,8 +18,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Knowledge {
     views: Views,
-    /// Start of the last answered request to the introspection endpoint. Its addresses apply to interfaces that are
-    /// older than the request.
+    /// Start of the last answered request to the introspection endpoint. Its addresses apply to
+    /// interfaces that are older than the request.
     introspected: Option<Instant>,
     states: BTreeMap<Source, State>,
     known: BTreeMap<InterfaceKey, KnownInterface>,
@@ -36,7 +36,8 @@ pub(super) struct KnownInterface {
     task: Option<(MatchedBy, Box<str>)>,
     identity: Arc<Identity>,
     conflicts: BTreeSet<Conflict>,
-    /// For an interface of the host: identities of the containers that may send through it, by container id.
+    /// For an interface of the host: identities of the containers that may send through it, by
+    /// container id.
     tenants: Arc<BTreeMap<Box<str>, Arc<Identity>>>,
     /// Time at which a source last listed each of these containers.
     listed: BTreeMap<Box<str>, Instant>,
@@ -44,7 +45,8 @@ pub(super) struct KnownInterface {
     departed: Option<Instant>,
 }
 
-/// An interface that is chosen later than this after its first appearance was not to be observed before.
+/// An interface that is chosen later than this after its first appearance was not to be observed
+/// before.
 const CHOSEN_LATE: Duration = Duration::from_secs(1);
 /// Largest number of conflicts that are kept and counted for one interface.
 const MAX_CONFLICTS: usize = 100;
@@ -87,7 +89,8 @@ impl Knowledge {
                 }
                 let same = self.views.get(&source).is_some_and(|before| **before == *view);
                 self.views.insert(source, Arc::from(view));
-                // An unchanged answer of the introspection endpoint may apply to interfaces that were too young before.
+                // An unchanged answer of the introspection endpoint may apply to interfaces that
+                // were too young before.
                 !same || source == Source::Introspection
             }
             SourceUpdate::State(state) => {
@@ -134,8 +137,8 @@ impl Knowledge {
         mac.is_some_and(|mac| self.views.values().any(|view| view.trunks.contains(&mac)))
     }
 
-    /// Identifies all interfaces. Returns those that exist, and those that went away less than `linger` ago. Forgets
-    /// interfaces that are left out now.
+    /// Identifies all interfaces. Returns those that exist, and those that went away less than
+    /// `linger` ago. Forgets interfaces that are left out now.
     pub(super) fn identify(
         &mut self,
         seen: BTreeMap<InterfaceKey, SeenInterface>,
@@ -149,10 +152,13 @@ impl Knowledge {
                 known.departed.get_or_insert(now);
             }
         }
-        self.known.retain(|_, known| known.departed.is_none_or(|left| now.duration_since(left) < linger));
+        self.known
+            .retain(|_, known| known.departed.is_none_or(|left| now.duration_since(left) < linger));
         for (key, seen) in seen {
-            let known =
-                self.known.get_mut(&key).filter(|known| known.seen.interface.mac == seen.interface.mac);
+            let known = self
+                .known
+                .get_mut(&key)
+                .filter(|known| known.seen.interface.mac == seen.interface.mac);
             match known {
                 Some(known) => known.seen = seen,
                 // A changed MAC address means another ENI.
@@ -249,8 +255,8 @@ impl KnownInterface {
         self.add_conflicts(conflicts, observer);
     }
 
-    /// Updates the containers of a host interface. Containers that are gone are kept for `linger`, because their flows
-    /// may still be recorded.
+    /// Updates the containers of a host interface. Containers that are gone are kept for `linger`,
+    /// because their flows may still be recorded.
     fn learn_tenants(
         &mut self,
         facts: &BTreeMap<Box<str>, Vec<Fact>>,
@@ -286,7 +292,8 @@ impl KnownInterface {
 
     /// True while its task or its ENI id is unknown and a source may still provide it.
     fn awaits_identity(&self, states: &BTreeMap<Source, State>) -> bool {
-        let may_answer = |source: &Source| !matches!(states.get(source), None | Some(State::Down(_)));
+        let may_answer =
+            |source: &Source| !matches!(states.get(source), None | Some(State::Down(_)));
         // A namespace may be found before any source lists its task.
         if self.appeared.is_some() && self.task.is_none() && !self.seen.interface.on_host {
             return [Source::Docker, Source::Agent, Source::Introspection].iter().any(may_answer);

@@ -23,7 +23,13 @@ fn of_host() -> KnownInterface {
         kind: LinkKind::Physical,
         ..Interface::example()
     };
-    let seen = SeenInterface { interface, appeared: None, containers: Vec::new(), name: None, alone: false };
+    let seen = SeenInterface {
+        interface,
+        appeared: None,
+        containers: Vec::new(),
+        name: None,
+        alone: false,
+    };
     KnownInterface::new(seen, Instant::now())
 }
 
@@ -39,7 +45,11 @@ fn tenants_keep_their_identity_until_they_are_long_gone() {
         host.tenants.get("c1").and_then(|tenant| tenant.get(attribute).map(str::to_owned))
     };
 
-    host.learn_tenants(&facts_of_c1(vec![fact(Source::Docker, Attribute::TaskId, "t1")]), after(0), &refused);
+    host.learn_tenants(
+        &facts_of_c1(vec![fact(Source::Docker, Attribute::TaskId, "t1")]),
+        after(0),
+        &refused,
+    );
     assert_eq!(get(&host, Attribute::TaskId).as_deref(), Some("t1"));
 
     // A value from a source of lower priority is rejected, and counted once.

@@ -62,11 +62,13 @@ fn task(snapshot: &Snapshot, id: &str) -> TaskReport {
         .flat_map(|(source, view)| view.tasks.iter().map(move |task| (*source, task)))
         .filter(|(_, task)| &*task.id == id)
         .collect();
-    let known: Vec<_> = snapshot.known.iter().filter(|(_, known)| known.task() == Some(id)).collect();
+    let known: Vec<_> =
+        snapshot.known.iter().filter(|(_, known)| known.task() == Some(id)).collect();
     let best = |attribute: Attribute| {
         let of_interface = known.iter().find_map(|(_, known)| known.identity().get(attribute));
-        let of_sources =
-            views.iter().filter_map(|(source, task)| Some((attribute.rank(*source), task.get(attribute)?)));
+        let of_sources = views
+            .iter()
+            .filter_map(|(source, task)| Some((attribute.rank(*source), task.get(attribute)?)));
         of_interface.or_else(|| of_sources.min().map(|(_, value)| value)).unwrap_or("").to_owned()
     };
     let mode = best(Attribute::NetworkMode);
@@ -79,7 +81,8 @@ fn task(snapshot: &Snapshot, id: &str) -> TaskReport {
         _ => "absent",
     };
     let mut containers: Vec<String> = Vec::new();
-    for container in views.iter().flat_map(|(_, task)| &task.containers).filter(|it| !it.is_pause()) {
+    for container in views.iter().flat_map(|(_, task)| &task.containers).filter(|it| !it.is_pause())
+    {
         if !containers.iter().any(|name| **name == *container.name) {
             containers.push(container.name.to_string());
         }
@@ -94,7 +97,10 @@ fn task(snapshot: &Snapshot, id: &str) -> TaskReport {
         fields: fields::of_task(&views),
         enis: fields::of_enis(&views),
         addresses: fields::addresses(&views),
-        interfaces: known.into_iter().map(|(key, known)| interface(snapshot, *key, known)).collect(),
+        interfaces: known
+            .into_iter()
+            .map(|(key, known)| interface(snapshot, *key, known))
+            .collect(),
     }
 }
 

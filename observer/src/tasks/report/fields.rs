@@ -15,7 +15,8 @@ pub(super) fn of_task(views: &[(Source, &TaskView)]) -> BTreeMap<String, FieldRe
 
 /// ENIs of the task, each field from its highest-priority source.
 pub(super) fn of_enis(views: &[(Source, &TaskView)]) -> Vec<EniReport> {
-    let all = || views.iter().flat_map(|(source, task)| task.enis.iter().map(move |eni| (*source, eni)));
+    let all =
+        || views.iter().flat_map(|(source, task)| task.enis.iter().map(move |eni| (*source, eni)));
     let macs: BTreeSet<Mac> = all().map(|(_, eni)| eni.mac).collect();
     let report = |mac: Mac| {
         let of_mac = all().filter(|(_, eni)| eni.mac == mac);
@@ -29,7 +30,8 @@ pub(super) fn of_enis(views: &[(Source, &TaskView)]) -> Vec<EniReport> {
 
 /// Addresses of the task's ENI, from sources that give nothing else of the ENI.
 pub(super) fn addresses(views: &[(Source, &TaskView)]) -> Vec<AddressReport> {
-    let all = views.iter().flat_map(|(source, task)| task.addresses.iter().map(move |it| (source, it)));
+    let all =
+        views.iter().flat_map(|(source, task)| task.addresses.iter().map(move |it| (source, it)));
     all.map(|(source, address)| AddressReport {
         address: address.to_string(),
         source: source.as_str().into(),
@@ -38,7 +40,11 @@ pub(super) fn addresses(views: &[(Source, &TaskView)]) -> Vec<AddressReport> {
 }
 
 fn facts(source: Source, details: &[Detail]) -> impl Iterator<Item = Fact> {
-    details.iter().map(move |(attribute, value)| Fact { attribute: *attribute, value: value.clone(), source })
+    details.iter().map(move |(attribute, value)| Fact {
+        attribute: *attribute,
+        value: value.clone(),
+        source,
+    })
 }
 
 fn merged(facts: impl Iterator<Item = Fact>) -> BTreeMap<String, FieldReport> {
@@ -61,15 +67,20 @@ pub(super) fn value(fields: &BTreeMap<String, FieldReport>, attribute: Attribute
 
 /// The addresses of an ENI, separated by commas.
 pub(super) fn eni_addresses(eni: &EniReport) -> String {
-    let addresses = [Attribute::EniIpv4, Attribute::EniIpv6].map(|attribute| value(&eni.fields, attribute));
+    let addresses =
+        [Attribute::EniIpv4, Attribute::EniIpv6].map(|attribute| value(&eni.fields, attribute));
     addresses.into_iter().filter(|address| !address.is_empty()).collect::<Vec<_>>().join(",")
 }
 
-/// Formats fields by source, in lines such as `by file: interface-id = eni-0a, subnet-id = subnet-0a`.
+/// Formats fields by source, in lines such as `by file: interface-id = eni-0a, subnet-id =
+/// subnet-0a`.
 pub(super) fn lines(fields: &BTreeMap<String, FieldReport>) -> Vec<String> {
     let mut by_source = BTreeMap::<&str, Vec<String>>::new();
     for (name, field) in fields {
         by_source.entry(&field.source).or_default().push(format!("{name} = {}", field.value));
     }
-    by_source.into_iter().map(|(source, fields)| format!("by {source}: {}", fields.join(", "))).collect()
+    by_source
+        .into_iter()
+        .map(|(source, fields)| format!("by {source}: {}", fields.join(", ")))
+        .collect()
 }

@@ -1,8 +1,11 @@
 //! Missing fields of an interface, with reasons and remedies.
 
-use crate::tasks::{Attribute, Source, State, knowledge::KnownInterface, snapshot::Snapshot, view::View};
+use crate::tasks::{
+    Attribute, Source, State, knowledge::KnownInterface, snapshot::Snapshot, view::View,
+};
 
-/// A line for each group of missing fields: the sources that could provide them, why each did not, and the remedy.
+/// A line for each group of missing fields: the sources that could provide them, why each did not,
+/// and the remedy.
 pub(super) fn lines(snapshot: &Snapshot, known: &KnownInterface) -> Vec<String> {
     use Source::{Agent, Api, File, Imds, Introspection, Tmds};
     let is_missing = |attribute: &Attribute| known.identity().get(*attribute).is_none();
@@ -17,7 +20,8 @@ pub(super) fn lines(snapshot: &Snapshot, known: &KnownInterface) -> Vec<String> 
     };
     let mut lines = Vec::new();
     let mut line = |names: &[Attribute], sources: &[Source], remedy: &str| {
-        let names: Vec<_> = names.iter().filter(|name| is_missing(name)).map(|name| name.as_str()).collect();
+        let names: Vec<_> =
+            names.iter().filter(|name| is_missing(name)).map(|name| name.as_str()).collect();
         if !names.is_empty() {
             let reasons: Vec<_> = sources.iter().map(|source| reason(snapshot, *source)).collect();
             lines.push(format!("no {}: {}; {remedy}", names.join(", "), reasons.join("; ")));
@@ -57,7 +61,8 @@ pub(super) fn lines(snapshot: &Snapshot, known: &KnownInterface) -> Vec<String> 
             &[Introspection, Agent],
             "let observer reach the ECS agent (--introspection-url)",
         );
-        // A standalone task has no service. A source that lists the task without a service has said so.
+        // A standalone task has no service. A source that lists the task without a service has said
+        // so.
         if !is_listed(&[Tmds, Agent, Api, File]) {
             line(
                 &[Attribute::ServiceName],

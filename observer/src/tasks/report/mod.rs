@@ -1,7 +1,8 @@
 //! The report of `observer tasks`.
 //!
-//! Owns: the report's model, how it is built, and its text form. In: a [`Snapshot`](super::snapshot::Snapshot) of
-//! sources and interfaces. Out: a [`Report`], which serialises to JSON and displays as tables.
+//! Owns: the report's model, how it is built, and its text form. In: a
+//! [`Snapshot`](super::snapshot::Snapshot) of sources and interfaces. Out: a [`Report`], which
+//! serialises to JSON and displays as tables.
 
 mod build;
 mod fields;

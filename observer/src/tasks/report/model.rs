@@ -55,8 +55,8 @@ pub struct TaskReport {
     pub service: String,
     /// Network mode; empty if unknown.
     pub mode: String,
-    /// `present`; `waiting` for its interface; `host`: uses the host's interfaces; `none`: has no network; or `absent`:
-    /// a source lists the task, but this host does not have it.
+    /// `present`; `waiting` for its interface; `host`: uses the host's interfaces; `none`: has no
+    /// network; or `absent`: a source lists the task, but this host does not have it.
     pub state: String,
     /// Sources that list the task.
     pub sources: Vec<String>,

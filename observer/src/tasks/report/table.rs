@@ -5,7 +5,8 @@ use std::fmt::{self, Write as _};
 /// Longest cell, in characters. The last column has no limit.
 const WIDEST: usize = 100;
 
-/// The text of a cell as one word, so that rows can be split at spaces. Only the last column may hold several words.
+/// The text of a cell as one word, so that rows can be split at spaces. Only the last column may
+/// hold several words.
 fn cell(text: &str, is_last: bool) -> String {
     let breaks = |c: char| c.is_control() || c.is_whitespace() && (c != ' ' || !is_last);
     let mut cell = text.replace(breaks, "_");
@@ -21,7 +22,8 @@ fn one_line(text: &str) -> String {
     text.replace(|c: char| c.is_control() || c.is_whitespace() && c != ' ', " ")
 }
 
-/// Writes a table. Each column is as wide as its widest cell; the notes of a row follow it, one line each.
+/// Writes a table. Each column is as wide as its widest cell; the notes of a row follow it, one
+/// line each.
 pub(super) fn write_table(
     f: &mut fmt::Formatter<'_>,
     head: &[&str],
@@ -38,7 +40,10 @@ pub(super) fn write_table(
     let head: Vec<String> = head.iter().map(ToString::to_string).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|(cells, _)| cells).chain([&head]);
-        cells.map(|cells| cells.get(column).map_or(0, |cell| cell.chars().count())).max().unwrap_or(0)
+        cells
+            .map(|cells| cells.get(column).map_or(0, |cell| cell.chars().count()))
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<_> = (0..head.len()).map(width).collect();
     let line = |cells: &[String]| {

@@ -5,8 +5,8 @@ use fastrand::Rng;
 use super::{
     fields::{lines, of_enis},
     model::{
-        AddressReport, ConflictReport, EniReport, FieldReport, InterfaceReport, Report, SourceReport,
-        TaskReport,
+        AddressReport, ConflictReport, EniReport, FieldReport, InterfaceReport, Report,
+        SourceReport, TaskReport,
     },
 };
 use crate::tasks::{
@@ -32,7 +32,11 @@ fn interface(text: &mut impl FnMut() -> String) -> InterfaceReport {
         addresses: vec!["10.0.0.1".into(), "2001:db8::1".into()],
         attach: format!("failed: {}", text()),
         fields: fields(text),
-        conflicts: vec![ConflictReport { field: "ecs-task-id".into(), source: "imds".into(), value: text() }],
+        conflicts: vec![ConflictReport {
+            field: "ecs-task-id".into(),
+            source: "imds".into(),
+            value: text(),
+        }],
         missing: vec![text()],
     }
 }
@@ -48,7 +52,10 @@ fn report(text: &mut impl FnMut() -> String) -> Report {
         containers: vec![text()],
         fields: fields(text),
         enis,
-        addresses: vec![AddressReport { address: "10.0.0.2".into(), source: "introspection".into() }],
+        addresses: vec![AddressReport {
+            address: "10.0.0.2".into(),
+            source: "introspection".into(),
+        }],
         interfaces,
     };
     let bare = task(Vec::new(), Vec::new());
@@ -66,7 +73,8 @@ fn report(text: &mut impl FnMut() -> String) -> Report {
     }
 }
 
-/// Number of columns of each line; 0 for a note. The last column may hold several words. The first table has four.
+/// Number of columns of each line; 0 for a note. The last column may hold several words. The first
+/// table has four.
 fn shape(report: &Report) -> Vec<usize> {
     let text = report.to_string();
     let lines = text.split_terminator(|c: char| c != ' ' && c.is_whitespace());
@@ -103,7 +111,10 @@ fn each_field_of_an_eni_is_of_its_best_source() {
     let view = |id: &str| TaskView {
         enis: vec![EniView {
             mac: "02:00:00:00:00:01".parse().unwrap(),
-            details: vec![(Attribute::InterfaceId, id.into()), (Attribute::SubnetId, "subnet-1".into())],
+            details: vec![
+                (Attribute::InterfaceId, id.into()),
+                (Attribute::SubnetId, "subnet-1".into()),
+            ],
         }],
         ..TaskView::default()
     };

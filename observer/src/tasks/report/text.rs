@@ -15,7 +15,11 @@ impl fmt::Display for Report {
             let state = if it.up { "up" } else { "-" };
             vec![it.name.clone(), state.into(), it.tasks.to_string(), it.detail.clone()]
         });
-        write_table(f, &["SOURCE", "STATE", "TASKS", ""], sources.map(|cells| (cells, Vec::new())))?;
+        write_table(
+            f,
+            &["SOURCE", "STATE", "TASKS", ""],
+            sources.map(|cells| (cells, Vec::new())),
+        )?;
         if !self.sources.is_empty() {
             writeln!(f)?;
         }
@@ -32,7 +36,8 @@ impl fmt::Display for Report {
             for interface in &task.interfaces {
                 let addresses = interface.addresses.join(",");
                 let eni = interface.eni();
-                let row = cells([&interface.name, eni, &interface.mac, &addresses, &interface.attach]);
+                let row =
+                    cells([&interface.name, eni, &interface.mac, &addresses, &interface.attach]);
                 rows.push((row, interface.notes()));
             }
         }
@@ -53,10 +58,9 @@ impl fmt::Display for Report {
         }
         let head = ["TASK", "SERVICE", "MODE", "INTERFACE", "ENI", "MAC", "ADDRESSES", "STATE"];
         write_table(f, &head, rows.into_iter())?;
-        let left_out = self
-            .left_out
-            .iter()
-            .map(|it| (vec![it.name.clone(), it.netns_path.clone(), it.reason.clone()], Vec::new()));
+        let left_out = self.left_out.iter().map(|it| {
+            (vec![it.name.clone(), it.netns_path.clone(), it.reason.clone()], Vec::new())
+        });
         if !self.left_out.is_empty() {
             writeln!(f)?;
         }
@@ -94,7 +98,9 @@ impl TaskReport {
             rows.push((cells(["", "", "", &addresses.join(","), &self.state]), Vec::new()));
         }
         if let Some((_, notes)) = rows.last_mut() {
-            notes.extend(self.addresses.iter().map(|it| format!("by {}: address {}", it.source, it.address)));
+            notes.extend(
+                self.addresses.iter().map(|it| format!("by {}: address {}", it.source, it.address)),
+            );
             notes.extend(fields::lines(&self.fields));
             notes.push(format!("listed by {}", self.sources.join(", ")));
             notes.extend(self.note().map(Into::into));

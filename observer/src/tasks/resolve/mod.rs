@@ -17,15 +17,18 @@ pub(super) struct Evidence<'a> {
     pub(super) containers: &'a [Box<str>],
     /// Name of the namespace's file, if that names a task.
     pub(super) name: Option<&'a NetnsName>,
-    /// True if the introspection endpoint was asked after the interface appeared: then its addresses are current.
+    /// True if the introspection endpoint was asked after the interface appeared: then its
+    /// addresses are current.
     pub(super) fresh: bool,
     /// True if no other interface of the namespace can be an ENI.
     pub(super) alone: bool,
-    /// The task that was resolved earlier: the last container of a task may end before its interface does.
+    /// The task that was resolved earlier: the last container of a task may end before its
+    /// interface does.
     pub(super) task: Option<&'a (MatchedBy, Box<str>)>,
 }
 
-/// The name of a task's namespace on newer platforms: `<task id>-<ENI id, or MAC address without colons>`.
+/// The name of a task's namespace on newer platforms: `<task id>-<ENI id, or MAC address without
+/// colons>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NetnsName {
     pub(super) task: Box<str>,
@@ -94,7 +97,8 @@ pub(super) fn resolve(
             add(*source, &eni.details);
         }
         let Some((_, id)) = &task else {
-            // An ENI on the host may wait for its task, or its task may have ended: only facts about the ENI apply.
+            // An ENI on the host may wait for its task, or its task may have ended: only facts
+            // about the ENI apply.
             for (task, eni) in enis(view, interface).filter(|_| interface.on_host) {
                 let of_eni = |(attribute, _): &&Detail| !attribute.is_of_task();
                 add(*source, &eni.details.iter().filter(of_eni).cloned().collect::<Vec<_>>());
@@ -115,9 +119,11 @@ pub(super) fn resolve(
             }
             add(*source, &task.details);
             modes.extend(
-                task.get(Attribute::NetworkMode).map(|mode| (Attribute::NetworkMode.rank(*source), mode)),
+                task.get(Attribute::NetworkMode)
+                    .map(|mode| (Attribute::NetworkMode.rank(*source), mode)),
             );
-            containers.push((*source, task.containers.iter().filter(|it| !it.is_pause()).collect()));
+            containers
+                .push((*source, task.containers.iter().filter(|it| !it.is_pause()).collect()));
         }
     }
     let mode = modes.into_iter().min().map(|(_, mode)| mode);
@@ -150,23 +156,30 @@ pub(super) fn tenants(all: &Views) -> BTreeMap<Box<str>, Vec<Fact>> {
         }
     }
     let facts_of = |source, details: &[Detail]| -> Vec<Fact> {
-        let fact = |(attribute, value): &Detail| Fact { attribute: *attribute, value: value.clone(), source };
+        let fact = |(attribute, value): &Detail| Fact {
+            attribute: *attribute,
+            value: value.clone(),
+            source,
+        };
         details.iter().filter(|(attribute, _)| attribute.is_of_task()).map(fact).collect()
     };
-    let of_host: Vec<Fact> = all.iter().flat_map(|(source, view)| facts_of(*source, &view.host)).collect();
+    let of_host: Vec<Fact> =
+        all.iter().flat_map(|(source, view)| facts_of(*source, &view.host)).collect();
     let mut tenants = BTreeMap::new();
     for views in tasks.into_values() {
         let modes = views.iter().filter_map(|(source, task)| {
             Some((Attribute::NetworkMode.rank(*source), task.get(Attribute::NetworkMode)?))
         });
-        let has_own = views.iter().any(|(_, task)| !task.enis.is_empty() || !task.addresses.is_empty());
+        let has_own =
+            views.iter().any(|(_, task)| !task.enis.is_empty() || !task.addresses.is_empty());
         if has_own || modes.min().is_some_and(|(_, mode)| mode != "host") {
             continue;
         }
         let mut of_task = of_host.clone();
         of_task.extend(views.iter().flat_map(|(source, task)| facts_of(*source, &task.details)));
-        for (source, container) in
-            views.iter().flat_map(|(source, task)| task.containers.iter().map(move |it| (*source, it)))
+        for (source, container) in views
+            .iter()
+            .flat_map(|(source, task)| task.containers.iter().map(move |it| (*source, it)))
         {
             if !container.id.is_empty() {
                 let own = [
@@ -194,7 +207,10 @@ pub(super) fn identity_of(mac: Mac, source: Source, view: &View) -> Identity {
 }
 
 /// ENIs of a view with the interface's MAC address, and their tasks.
-fn enis<'a>(view: &'a View, interface: &Interface) -> impl Iterator<Item = (&'a TaskView, &'a EniView)> {
+fn enis<'a>(
+    view: &'a View,
+    interface: &Interface,
+) -> impl Iterator<Item = (&'a TaskView, &'a EniView)> {
     let mac = interface.mac;
     let of_task = |task: &'a TaskView| task.enis.iter().map(move |eni| (task, eni));
     view.tasks.iter().flat_map(of_task).filter(move |(_, eni)| Some(eni.mac) == mac)
@@ -230,12 +246,18 @@ fn matching_tasks<'a>(
                 task.containers.iter().any(|container| evidence.containers.contains(&container.id))
             }),
         );
-        add(MatchedBy::Mac, tasks(&|task| task.enis.iter().any(|eni| Some(eni.mac) == interface.mac)));
+        add(
+            MatchedBy::Mac,
+            tasks(&|task| task.enis.iter().any(|eni| Some(eni.mac) == interface.mac)),
+        );
         if evidence.fresh {
             add(
                 MatchedBy::Address,
                 tasks(&|task| {
-                    interface.addresses.iter().any(|network| task.addresses.contains(&network.addr()))
+                    interface
+                        .addresses
+                        .iter()
+                        .any(|network| task.addresses.contains(&network.addr()))
                 }),
             );
         }
@@ -249,7 +271,8 @@ fn matching_tasks<'a>(
 
 /// Details of an interface from the name of its namespace.
 fn name_details(name: &NetnsName, interface: &Interface, alone: bool) -> Vec<Detail> {
-    let mut details = vec![(Attribute::TaskId, name.task.clone()), (Attribute::NetworkMode, "awsvpc".into())];
+    let mut details =
+        vec![(Attribute::TaskId, name.task.clone()), (Attribute::NetworkMode, "awsvpc".into())];
     if name.interface.starts_with("eni-") && alone {
         details.push((Attribute::InterfaceId, name.interface.clone()));
     }
@@ -257,7 +280,8 @@ fn name_details(name: &NetnsName, interface: &Interface, alone: bool) -> Vec<Det
     details
 }
 
-/// Ids of a task's containers, all from the source that lists the most: two sources may list them in different orders.
+/// Ids of a task's containers, all from the source that lists the most: two sources may list them
+/// in different orders.
 fn container_facts(
     containers: Vec<(Source, Vec<&ContainerView>)>,
     here: &[Box<str>],
@@ -279,11 +303,14 @@ fn container_facts(
     let mut details = Vec::new();
     match only {
         // In bridge mode each container has its own namespace, so all traffic is this container's.
-        Some(only) if mode == Some("bridge") => details.push((Attribute::ContainerId, only.id.clone())),
+        Some(only) if mode == Some("bridge") => {
+            details.push((Attribute::ContainerId, only.id.clone()))
+        }
         _ => {
             let attributes = [Attribute::ContainerId, Attribute::SecondContainerId];
-            details
-                .extend(attributes.into_iter().zip(containers.iter().map(|container| container.id.clone())));
+            details.extend(
+                attributes.into_iter().zip(containers.iter().map(|container| container.id.clone())),
+            );
         }
     }
     details.extend(only.map(|only| (Attribute::ContainerName, only.name.clone())));

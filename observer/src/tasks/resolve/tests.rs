@@ -4,7 +4,8 @@ use super::*;
 fn containers_of_tasks_with_a_network_of_their_own_are_no_tenants() {
     let task = |id: &str, mode: &str| {
         let container = ContainerView { id: format!("c-{id}").into(), ..ContainerView::default() };
-        let mut task = TaskView { id: id.into(), containers: vec![container], ..TaskView::default() };
+        let mut task =
+            TaskView { id: id.into(), containers: vec![container], ..TaskView::default() };
         task.add(Attribute::NetworkMode, mode);
         task.add(Attribute::TaskId, id);
         task
@@ -12,7 +13,8 @@ fn containers_of_tasks_with_a_network_of_their_own_are_no_tenants() {
     let mut with_eni = task("e", "");
     with_eni.addresses.push([10, 0, 0, 1].into());
     let tasks = vec![task("a", "host"), task("b", "bridge"), task("c", ""), with_eni];
-    let host = vec![(Attribute::ClusterName, "lab".into()), (Attribute::Region, "eu-west-1".into())];
+    let host =
+        vec![(Attribute::ClusterName, "lab".into()), (Attribute::Region, "eu-west-1".into())];
     let docker = View { host, tasks, ..View::default() };
     // Docker lists no network for a task that the agent lists as `awsvpc`.
     let agent = View { tasks: vec![task("a", "host"), task("c", "awsvpc")], ..View::default() };
@@ -74,7 +76,10 @@ fn the_strongest_match_decides_and_the_other_is_a_conflict() {
     let here = [Box::from("c1")];
     let evidence = Evidence { containers: &here, ..Evidence::default() };
     let views = views([
-        (Source::Docker, of(vec![TaskView { containers: vec![container("c1", "app")], ..task("new") }])),
+        (
+            Source::Docker,
+            of(vec![TaskView { containers: vec![container("c1", "app")], ..task("new") }]),
+        ),
         // A task that had this MAC address before.
         (Source::Agent, of(vec![TaskView { enis: vec![eni(MAC, "eni-old")], ..task("old") }])),
     ]);
@@ -110,7 +115,10 @@ fn an_address_matches_only_if_it_is_current_and_unique() {
 #[test]
 fn an_eni_on_the_host_has_no_task() {
     let on_host = Interface { on_host: true, ..interface() };
-    let views = views([(Source::File, of(vec![TaskView { enis: vec![eni(MAC, "eni-1")], ..task("one") }]))]);
+    let views = views([(
+        Source::File,
+        of(vec![TaskView { enis: vec![eni(MAC, "eni-1")], ..task("one") }]),
+    )]);
     let resolution = resolve(KEY, &on_host, Evidence::default(), &views);
     assert_eq!(resolution.task, None);
     let identity = identity(resolution);
@@ -146,7 +154,8 @@ fn containers_are_counted_by_the_source_that_knows_most_and_without_the_pause_co
     let mut started = task("one");
     started.containers = vec![container("c0", "~internal~ecs~pause"), container("c2", "sidecar")];
     let mut planned = task("one");
-    planned.containers = vec![container("c1", "app"), container("c2", "sidecar"), container("", "later")];
+    planned.containers =
+        vec![container("c1", "app"), container("c2", "sidecar"), container("", "later")];
     let here = [Box::from("c0"), Box::from("c2")];
     let evidence = Evidence { containers: &here, ..Evidence::default() };
     let views = views([(Source::Docker, of(vec![started])), (Source::Tmds, of(vec![planned]))]);
@@ -164,9 +173,14 @@ fn a_namespace_may_be_named_after_task_and_eni() {
     let resolution = resolve(KEY, &interface(), evidence, &Views::new());
     assert_eq!(resolution.task, Some((MatchedBy::Name, id.into())));
     assert_eq!(identity(resolution).get(Attribute::InterfaceId), Some("eni-0a"));
-    for name in
-        ["", "web", id, &format!("{id}-"), &id.to_uppercase(), "0123456789abcdef0123456789abcde\u{e9}-a"]
-    {
+    for name in [
+        "",
+        "web",
+        id,
+        &format!("{id}-"),
+        &id.to_uppercase(),
+        "0123456789abcdef0123456789abcde\u{e9}-a",
+    ] {
         assert_eq!(NetnsName::parse(name), None, "{name:?}");
     }
 }

@@ -1,10 +1,11 @@
 //! Selection of the interfaces to observe.
 //!
-//! Each packet of a task is counted once: where it leaves the task's namespace. Devices on top of others (bridge, bond,
-//! VLAN, tunnel) carry the same packets again and are left out. Links to an inner namespace are left out, because the
-//! inner namespace has an interface of its own. On the host only its own devices are observed: links into observed
-//! namespaces would count packets twice. If these rules select no interface of a namespace, the only remaining link out
-//! of it is observed.
+//! Each packet of a task is counted once: where it leaves the task's namespace. Devices on top of
+//! others (bridge, bond, VLAN, tunnel) carry the same packets again and are left out. Links to an
+//! inner namespace are left out, because the inner namespace has an interface of its own. On the
+//! host only its own devices are observed: links into observed namespaces would count packets
+//! twice. If these rules select no interface of a namespace, the only remaining link out of it is
+//! observed.
 
 use std::{fmt::Write as _, net::IpAddr};
 
@@ -12,7 +13,8 @@ use ipnet::IpNet;
 
 use super::{Interface, LinkKind, Mac, OtherDevice};
 
-/// The task's end of the link to the ECS agent (credentials and metadata); its traffic never reaches the ENI.
+/// The task's end of the link to the ECS agent (credentials and metadata); its traffic never
+/// reaches the ENI.
 const AGENT_LINK: &str = "ecs-eth0";
 
 /// An interface of a namespace, with the properties that selection depends on.
@@ -65,7 +67,9 @@ impl Reason {
             Self::Loopback => "a loopback: its packets stay in the namespace",
             Self::Trunk => "a trunk: its packets are counted at the branch ENIs",
             Self::Parked => "the ENI of a task that has stopped",
-            Self::HostSide => "the host's side of a link: its packets are counted in the other namespace",
+            Self::HostSide => {
+                "the host's side of a link: its packets are counted in the other namespace"
+            }
             Self::Inward => {
                 "a link to an inner namespace: its packets are counted there, and where they leave this one"
             }
@@ -76,7 +80,8 @@ impl Reason {
 
 /// Decides about all interfaces of a namespace.
 pub(super) fn choose(candidates: &[Candidate<'_>]) -> Vec<Choice> {
-    let mut choices: Vec<_> = candidates.iter().map(|candidate| by_place(candidate, candidates)).collect();
+    let mut choices: Vec<_> =
+        candidates.iter().map(|candidate| by_place(candidate, candidates)).collect();
     let by_name: Vec<_> =
         (0..candidates.len()).filter(|at| is_chosen_by_name(*at, candidates, &choices)).collect();
     for at in by_name {
@@ -102,7 +107,9 @@ fn by_place(candidate: &Candidate<'_>, all: &[Candidate<'_>]) -> Choice {
         _ if interface.on_host && is_parked(interface) => left_out(Reason::Parked),
         _ if is_agent_link(interface) => Choice::AgentLink,
         // A virtual function below a synthetic card: the card sees all of its packets.
-        LinkKind::Physical if controller(interface, all).is_some_and(|it| it.kind == LinkKind::Physical) => {
+        LinkKind::Physical
+            if controller(interface, all).is_some_and(|it| it.kind == LinkKind::Physical) =>
+        {
             left_out(Reason::Stacked)
         }
         LinkKind::Physical => Choice::Observed,
@@ -116,8 +123,9 @@ fn by_place(candidate: &Candidate<'_>, all: &[Candidate<'_>]) -> Choice {
     }
 }
 
-/// True if an interface is observed only because a source lists its MAC address. A bridge takes the MAC address of its
-/// first port, and a VLAN that of its parent; of several devices with one address the lowest is observed.
+/// True if an interface is observed only because a source lists its MAC address. A bridge takes the
+/// MAC address of its first port, and a VLAN that of its parent; of several devices with one
+/// address the lowest is observed.
 fn is_chosen_by_name(at: usize, all: &[Candidate<'_>], choices: &[Choice]) -> bool {
     let candidate = &all[at];
     let interface = candidate.interface;
@@ -129,7 +137,8 @@ fn is_chosen_by_name(at: usize, all: &[Candidate<'_>], choices: &[Choice]) -> bo
         return false;
     }
     let same = |mac: Option<Mac>| mac.is_some() && mac == interface.mac;
-    let others = || all.iter().zip(choices).filter(|(it, _)| it.interface.ifindex != interface.ifindex);
+    let others =
+        || all.iter().zip(choices).filter(|(it, _)| it.interface.ifindex != interface.ifindex);
     let mut of_address = others().filter(|(it, _)| same(it.interface.mac));
     let is_below = |other: &Interface| {
         other.controller == Some(interface.ifindex)
@@ -169,7 +178,8 @@ fn below<'a>(interface: &Interface, all: &[Candidate<'a>]) -> Option<&'a Interfa
     all.iter().map(|it| it.interface).find(|it| it.ifindex == index)
 }
 
-/// True for a task's link to the ECS agent. Newer platforms give it another name, with an address in the same network.
+/// True for a task's link to the ECS agent. Newer platforms give it another name, with an address
+/// in the same network.
 fn is_agent_link(interface: &Interface) -> bool {
     let of_agent = |address: IpAddr| match address {
         IpAddr::V4(address) => matches!(address.octets(), [169, 254, 172..=175, _]),
@@ -184,8 +194,8 @@ fn is_agent_link(interface: &Interface) -> bool {
             && ipv4.all(of_agent)
 }
 
-/// True for the ENI of a task that has stopped. Until EC2 detaches it, the agent names it after the first three bytes
-/// of its MAC address, without leading zeros.
+/// True for the ENI of a task that has stopped. Until EC2 detaches it, the agent names it after the
+/// first three bytes of its MAC address, without leading zeros.
 fn is_parked(interface: &Interface) -> bool {
     let Some(mac) = interface.mac else { return false };
     let mut name = String::from("ecs");

@@ -24,15 +24,23 @@ fn with_mac(mac: &str, interface: Interface) -> Interface {
 }
 
 fn candidates(interfaces: &[Interface]) -> Vec<Candidate<'_>> {
-    let candidate =
-        |interface| Candidate { interface, named: false, trunk: false, inward: false, settled: true };
+    let candidate = |interface| Candidate {
+        interface,
+        named: false,
+        trunk: false,
+        inward: false,
+        settled: true,
+    };
     interfaces.iter().map(candidate).collect()
 }
 
 /// Names of the observed interfaces.
 fn observed<'a>(candidates: &[Candidate<'a>]) -> Vec<&'a str> {
     let chosen = candidates.iter().zip(choose(candidates));
-    chosen.filter(|(_, choice)| *choice == Choice::Observed).map(|(it, _)| &*it.interface.name).collect()
+    chosen
+        .filter(|(_, choice)| *choice == Choice::Observed)
+        .map(|(it, _)| &*it.interface.name)
+        .collect()
 }
 
 fn observed_of(interfaces: &[Interface]) -> Vec<&str> {
@@ -42,8 +50,8 @@ fn observed_of(interfaces: &[Interface]) -> Vec<&str> {
 #[test]
 fn the_host_counts_its_own_devices_only() {
     use LinkKind::{Derived, Inner, Loopback, Physical, Tunnel, Veth};
-    let all =
-        [Loopback, Physical, Veth, Derived, Inner, Tunnel].map(|kind| on_host(interface(2, "eth0", kind)));
+    let all = [Loopback, Physical, Veth, Derived, Inner, Tunnel]
+        .map(|kind| on_host(interface(2, "eth0", kind)));
     let choices: Vec<_> = choose(&candidates(&all));
     let left_out = Choice::LeftOut(Reason::HostSide);
     let loopback = Choice::LeftOut(Reason::Loopback);
@@ -55,8 +63,12 @@ fn a_container_is_counted_at_its_links_to_the_outside() {
     use LinkKind::{Derived, Inner, Loopback, Physical, Tunnel, Veth};
     let kinds = [Loopback, Physical, Veth, Derived, Inner, Tunnel];
     let names = ["loopback", "physical", "veth", "derived", "inner", "tunnel"];
-    let all: Vec<_> =
-        kinds.iter().zip(names).zip(1..).map(|((kind, name), index)| interface(index, name, *kind)).collect();
+    let all: Vec<_> = kinds
+        .iter()
+        .zip(names)
+        .zip(1..)
+        .map(|((kind, name), index)| interface(index, name, *kind))
+        .collect();
     assert_eq!(observed_of(&all), ["physical", "veth", "derived"]);
 }
 
@@ -185,11 +197,15 @@ fn the_agents_link_is_left_out_beside_another_and_is_observed_alone() {
 #[test]
 fn a_link_to_the_agent_is_known_by_its_address_too() {
     let with = |addresses: &[&str]| Interface {
-        addresses: addresses.iter().map(|address| IpNet::from(address.parse::<IpAddr>().unwrap())).collect(),
+        addresses: addresses
+            .iter()
+            .map(|address| IpNet::from(address.parse::<IpAddr>().unwrap()))
+            .collect(),
         ..interface(3, "eth1", LinkKind::Veth)
     };
-    let of =
-        |addresses: &[&str]| choose(&candidates(&[interface(2, "eth0", LinkKind::Veth), with(addresses)]))[1];
+    let of = |addresses: &[&str]| {
+        choose(&candidates(&[interface(2, "eth0", LinkKind::Veth), with(addresses)]))[1]
+    };
     assert_eq!(of(&["169.254.172.2", "fe80::1"]), Choice::AgentLink);
     for addresses in [&[][..], &["10.0.0.1"], &["169.254.172.2", "10.0.0.1"], &["fe80::1"]] {
         assert_eq!(of(addresses), Choice::Observed, "{addresses:?}");

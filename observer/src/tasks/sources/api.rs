@@ -1,7 +1,9 @@
-//! The Amazon ECS API, if credentials are available: ids of ENIs, including branch ENIs, and services.
+//! The Amazon ECS API, if credentials are available: ids of ENIs, including branch ENIs, and
+//! services.
 //!
-//! Only tasks that a source on this host lists are requested: each task once, many in one request. An answer is valid
-//! for the life of the task, because the ids of an ENI do not change while it is attached.
+//! Only tasks that a source on this host lists are requested: each task once, many in one request.
+//! An answer is valid for the life of the task, because the ids of an ENI do not change while it is
+//! attached.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +33,8 @@ use crate::{
 
 /// Delay of a request after a task appears: tasks appear in groups, and their ENIs a moment later.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Pause between requests. The rate limit is shared by the whole account, so a host sends at most one a second.
+/// Pause between requests. The rate limit is shared by the whole account, so a host sends at most
+/// one a second.
 const SPACING: Duration = Duration::from_secs(1);
 /// Largest number of tasks in one request.
 const AT_ONCE: usize = 100;
@@ -43,7 +46,11 @@ const INCOMPLETE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3
 const GIVE_UP: Duration = Duration::from_mins(3);
 
 /// Requests each task of the scene.
-pub(super) async fn follow(options: ApiOptions, feed: Feed, mut scene: watch::Receiver<Arc<Scene>>) {
+pub(super) async fn follow(
+    options: ApiOptions,
+    feed: Feed,
+    mut scene: watch::Receiver<Arc<Scene>>,
+) {
     let mut api = Api { options, client: None };
     let mut known = Tasks::default();
     let mut refused = Backoff::new(REFUSED[0], REFUSED[1]);
@@ -53,21 +60,23 @@ pub(super) async fn follow(options: ApiOptions, feed: Feed, mut scene: watch::Re
         }
         let asked = Instant::now();
         let pause = match known.due(asked) {
-            Due::Now(cluster, tasks) => match feed.heard(api.ask(&mut known, &cluster, &tasks).await) {
-                Ok(()) => {
-                    feed.view(known.view(), asked);
-                    feed.up();
-                    refused.reset();
-                    SPACING
+            Due::Now(cluster, tasks) => {
+                match feed.heard(api.ask(&mut known, &cluster, &tasks).await) {
+                    Ok(()) => {
+                        feed.view(known.view(), asked);
+                        feed.up();
+                        refused.reset();
+                        SPACING
+                    }
+                    Err(error) => {
+                        feed.down(error);
+                        refused.pause()
+                    }
                 }
-                Err(error) => {
-                    feed.down(error);
-                    refused.pause()
-                }
-            },
+            }
             Due::At(time) => {
-                let pause =
-                    time.map_or(Duration::from_hours(1), |time| time.saturating_duration_since(asked));
+                let pause = time
+                    .map_or(Duration::from_hours(1), |time| time.saturating_duration_since(asked));
                 tokio::select! {
                     () = sleep(pause) => {}
                     changed = scene.changed() => if changed.is_err() { return },
@@ -130,7 +139,10 @@ impl Tasks {
         for (arn, _) in due {
             // The short form of a task's ARN has no cluster: the default one is assumed.
             let cluster = Arn::parse(arn).and_then(|arn| arn.cluster().map(str::to_owned));
-            clusters.entry(cluster.unwrap_or_else(|| "default".into())).or_default().push(arn.to_string());
+            clusters
+                .entry(cluster.unwrap_or_else(|| "default".into()))
+                .or_default()
+                .push(arn.to_string());
         }
         match clusters.pop_first() {
             Some((cluster, mut tasks)) => {
@@ -166,7 +178,8 @@ impl Tasks {
 
     fn view(&self) -> View {
         let mut host = Vec::new();
-        // A host is one container instance. An older task may name the one from before the host was registered again.
+        // A host is one container instance. An older task may name the one from before the host was
+        // registered again.
         for task in self.tasks.values() {
             if let Some(details) = self.instances.get(&task.instance).filter(|_| host.is_empty()) {
                 host.clone_from(details);
@@ -238,7 +251,12 @@ struct Api {
 
 impl Api {
     /// Requests tasks of a cluster, and the container instance that they run on.
-    async fn ask(&mut self, known: &mut Tasks, cluster: &str, tasks: &[String]) -> Result<(), ApiError> {
+    async fn ask(
+        &mut self,
+        known: &mut Tasks,
+        cluster: &str,
+        tasks: &[String],
+    ) -> Result<(), ApiError> {
         const TASKS: &str = "ecs:DescribeTasks";
         let region = tasks.first().and_then(|arn| Arn::parse(arn)).map(|arn| arn.region.to_owned());
         let client = self.client(region.unwrap_or_default()).map_err(ApiError::of(TASKS))?;
@@ -250,10 +268,11 @@ impl Api {
         known.learn(tasks, &answer.tasks, Instant::now());
         for instance in known.new_instances() {
             // Not an error: the tasks are useful without the details of their container instance.
-            let details = instance_details(client, cluster, &instance).await.unwrap_or_else(|error| {
-                tracing::info!(%error, "the API gives no details of this container instance");
-                Vec::new()
-            });
+            let details =
+                instance_details(client, cluster, &instance).await.unwrap_or_else(|error| {
+                    tracing::info!(%error, "the API gives no details of this container instance");
+                    Vec::new()
+                });
             known.instances.insert(instance, details);
         }
         Ok(())
@@ -282,7 +301,11 @@ async fn instance_details(
         .map_err(ApiError::of("ecs:DescribeContainerInstances"))?;
     let mut details = Vec::new();
     if let Some(instance) = answer.container_instances.first() {
-        add(&mut details, Attribute::InstanceId, instance.ec2_instance_id.as_deref().unwrap_or_default());
+        add(
+            &mut details,
+            Attribute::InstanceId,
+            instance.ec2_instance_id.as_deref().unwrap_or_default(),
+        );
         let vpc = instance.attributes.iter().find(|attribute| attribute.name == "ecs.vpc-id");
         let vpc = vpc.and_then(|attribute| attribute.value.as_deref());
         add(&mut details, Attribute::VpcId, vpc.unwrap_or_default());
@@ -297,7 +320,8 @@ mod tests {
         *,
     };
 
-    const ARN: &str = "arn:aws:ecs:eu-west-1:111122223333:task/lab/0123456789abcdef0123456789abcdef";
+    const ARN: &str =
+        "arn:aws:ecs:eu-west-1:111122223333:task/lab/0123456789abcdef0123456789abcdef";
 
     fn scene(arns: &[&str]) -> Scene {
         Scene { arns: arns.iter().map(|arn| (*arn).into()).collect(), ..Scene::default() }
@@ -324,7 +348,8 @@ mod tests {
         while let Due::Now(cluster, tasks) = known.due(later) {
             assert_eq!(cluster, "lab");
             sizes.push(tasks.len());
-            let answers: Vec<_> = tasks.iter().map(|arn| answer(arn, "0a:00:00:00:00:01")).collect();
+            let answers: Vec<_> =
+                tasks.iter().map(|arn| answer(arn, "0a:00:00:00:00:01")).collect();
             known.learn(&tasks, &answers, later);
         }
         assert_eq!(sizes, [100, 30]);

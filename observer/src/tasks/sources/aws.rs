@@ -1,7 +1,8 @@
 //! Signed requests to a JSON API of AWS.
 //!
-//! Credentials are searched in the order of the AWS SDKs: environment, profile files, web identity, the task's role,
-//! the instance's role. Of profiles only keys are used; `role_arn`, SSO and `credential_process` are not supported.
+//! Credentials are searched in the order of the AWS SDKs: environment, profile files, web identity,
+//! the task's role, the instance's role. Of profiles only keys are used; `role_arn`, SSO and
+//! `credential_process` are not supported.
 
 use std::{
     env,
@@ -15,8 +16,8 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderValue},
 };
 use reqsign_aws_v4::{
-    AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider, EnvCredentialProvider,
-    IMDSv2CredentialProvider, ProfileCredentialProvider, RequestSigner,
+    AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider,
+    EnvCredentialProvider, IMDSv2CredentialProvider, ProfileCredentialProvider, RequestSigner,
 };
 use reqsign_core::{
     Context, HttpSend, OsEnv, ProvideCredential, ProvideCredentialDyn, Signer, hash::hex_sha256,
@@ -34,8 +35,8 @@ use crate::http::HttpClient;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before the single retry of a call with a temporary error.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Lifetime of credentials without an expiry time. They are read again then, because an agent may renew their file, as
-/// SSM does on hosts outside of AWS.
+/// Lifetime of credentials without an expiry time. They are read again then, because an agent may
+/// renew their file, as SSM does on hosts outside of AWS.
 const REREAD: Duration = Duration::from_mins(15);
 /// Largest answer, in bytes. A hundred tasks take a few per cent of it.
 const MAX_BODY: usize = 16 << 20;
@@ -82,14 +83,21 @@ pub(super) struct Aws {
 
 impl Aws {
     /// A client of a service. [`Endpoint::At`] replaces the public endpoint.
-    pub(super) fn new(client: HttpClient, service: &str, region: &str, endpoint: &Endpoint) -> Self {
+    pub(super) fn new(
+        client: HttpClient,
+        service: &str,
+        region: &str,
+        endpoint: &Endpoint,
+    ) -> Self {
         let url = match endpoint {
             Endpoint::Aws => url_of(service, region),
             Endpoint::At(url) => url.clone(),
         };
         let sender = Sender(client.clone());
-        let context = Context::new().with_file_read(TokioFileRead).with_http_send(sender).with_env(OsEnv);
-        let signer = Signer::new(context, Providers::new(region), RequestSigner::new(service, region));
+        let context =
+            Context::new().with_file_read(TokioFileRead).with_http_send(sender).with_env(OsEnv);
+        let signer =
+            Signer::new(context, Providers::new(region), RequestSigner::new(service, region));
         Self { client, signer, url }
     }
 
@@ -128,14 +136,16 @@ impl Aws {
 }
 
 async fn send(client: &HttpClient, request: Request<Bytes>) -> Result<Response<Bytes>, AwsError> {
-    let url: Url = request.uri().to_string().parse().map_err(|_| AwsError::Url(request.uri().to_string()))?;
+    let url: Url =
+        request.uri().to_string().parse().map_err(|_| AwsError::Url(request.uri().to_string()))?;
     let answer = Response::from(client.towards(&url).execute(request.try_into()?).await?);
     let (head, body) = answer.into_parts();
     let body = Limited::new(body, MAX_BODY).collect().await.map_err(AwsError::Body)?;
     Ok(Response::from_parts(head, body.to_bytes()))
 }
 
-/// The error that AWS returns: in the body, or in a header if a proxy in front of the service has answered.
+/// The error that AWS returns: in the body, or in a header if a proxy in front of the service has
+/// answered.
 fn refusal(answer: &Response<Bytes>) -> AwsError {
     #[derive(Default, Deserialize)]
     struct Refusal {
@@ -150,16 +160,25 @@ fn refusal(answer: &Response<Bytes>) -> AwsError {
         header.and_then(Result::ok).unwrap_or_default().clone_into(&mut refusal.code);
     }
     // `com.amazonaws.ecs#ClusterNotFoundException`, or a code followed by a URL.
-    let code = refusal.code.rsplit('#').next().and_then(|code| code.split(':').next()).unwrap_or_default();
-    let code = if code.is_empty() { format!("status {}", answer.status().as_u16()) } else { code.to_owned() };
-    let message = if refusal.message.is_empty() { "no reason is given".to_owned() } else { refusal.message };
+    let code =
+        refusal.code.rsplit('#').next().and_then(|code| code.split(':').next()).unwrap_or_default();
+    let code = if code.is_empty() {
+        format!("status {}", answer.status().as_u16())
+    } else {
+        code.to_owned()
+    };
+    let message =
+        if refusal.message.is_empty() { "no reason is given".to_owned() } else { refusal.message };
     AwsError::Refused { status: answer.status().as_u16(), code, message: one_line(&message) }
 }
 
 /// The public endpoint, or the one in the environment variables that all AWS SDKs read.
 fn url_of(service: &str, region: &str) -> String {
-    let given = [format!("AWS_ENDPOINT_URL_{}", service.to_uppercase()), "AWS_ENDPOINT_URL".to_owned()];
-    if let Some(url) = given.iter().filter_map(|name| env::var(name).ok()).find(|url| !url.is_empty()) {
+    let given =
+        [format!("AWS_ENDPOINT_URL_{}", service.to_uppercase()), "AWS_ENDPOINT_URL".to_owned()];
+    if let Some(url) =
+        given.iter().filter_map(|name| env::var(name).ok()).find(|url| !url.is_empty())
+    {
         return url;
     }
     let fips = is_true("AWS_USE_FIPS_ENDPOINT");
@@ -183,14 +202,23 @@ struct Partition {
     dual_suffix: &'static str,
 }
 
-const COMMERCIAL: Partition = Partition { regions: "", suffix: "amazonaws.com", dual_suffix: "api.aws" };
+const COMMERCIAL: Partition =
+    Partition { regions: "", suffix: "amazonaws.com", dual_suffix: "api.aws" };
 
 /// As in `partitions.json` of the SDKs; `GovCloud` uses the domains of the commercial regions.
 const PARTITIONS: [Partition; 6] = [
-    Partition { regions: "cn-", suffix: "amazonaws.com.cn", dual_suffix: "api.amazonwebservices.com.cn" },
+    Partition {
+        regions: "cn-",
+        suffix: "amazonaws.com.cn",
+        dual_suffix: "api.amazonwebservices.com.cn",
+    },
     Partition { regions: "us-iso-", suffix: "c2s.ic.gov", dual_suffix: "api.aws.ic.gov" },
     Partition { regions: "us-isob-", suffix: "sc2s.sgov.gov", dual_suffix: "api.aws.scloud" },
-    Partition { regions: "eu-isoe-", suffix: "cloud.adc-e.uk", dual_suffix: "api.cloud-aws.adc-e.uk" },
+    Partition {
+        regions: "eu-isoe-",
+        suffix: "cloud.adc-e.uk",
+        dual_suffix: "api.cloud-aws.adc-e.uk",
+    },
     Partition { regions: "us-isof-", suffix: "csp.hci.ic.gov", dual_suffix: "api.aws.hci.ic.gov" },
     Partition { regions: "eusc-", suffix: "amazonaws.eu", dual_suffix: "api.amazonwebservices.eu" },
 ];
@@ -226,12 +254,16 @@ impl Providers {
 impl ProvideCredential for Providers {
     type Credential = Credential;
 
-    /// The first provider that has credentials decides, even if it fails: falling back to another identity would hide
-    /// the mistake.
-    async fn provide_credential(&self, context: &Context) -> reqsign_core::Result<Option<Credential>> {
+    /// The first provider that has credentials decides, even if it fails: falling back to another
+    /// identity would hide the mistake.
+    async fn provide_credential(
+        &self,
+        context: &Context,
+    ) -> reqsign_core::Result<Option<Credential>> {
         for provider in &self.0 {
             if let Some(mut credential) = provider.provide_credential_dyn(context).await? {
-                credential.expires_in = credential.expires_in.or_else(|| in_a_while(SystemTime::now()));
+                credential.expires_in =
+                    credential.expires_in.or_else(|| in_a_while(SystemTime::now()));
                 return Ok(Some(credential));
             }
         }
@@ -253,7 +285,8 @@ struct Sender(HttpClient);
 impl HttpSend for Sender {
     async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
         let answer = timeout(PATIENCE, send(&self.0, request)).await.unwrap_or(Err(AwsError::Slow));
-        answer.map_err(|error| reqsign_core::Error::unexpected(error.to_string()).set_retryable(true))
+        answer
+            .map_err(|error| reqsign_core::Error::unexpected(error.to_string()).set_retryable(true))
     }
 }
 
@@ -301,10 +334,12 @@ mod tests {
                 answer = answer.header("x-amzn-ErrorType", header);
             }
             let refusal = refusal(&answer.body(Bytes::copy_from_slice(body.as_bytes())).unwrap());
-            assert_eq!((refusal.to_string().as_str(), refusal.is_temporary()), (expected, temporary));
+            assert_eq!(
+                (refusal.to_string().as_str(), refusal.is_temporary()),
+                (expected, temporary)
+            );
         };
-        let body =
-            r#"{"__type":"com.amazonaws.ecs#ClusterNotFoundException","message":"Cluster\n not found."}"#;
+        let body = r#"{"__type":"com.amazonaws.ecs#ClusterNotFoundException","message":"Cluster\n not found."}"#;
         check(body, None, "ClusterNotFoundException: Cluster not found.", false);
         let body = r#"{"__type":"ThrottlingException","Message":"Rate exceeded"}"#;
         check(body, None, "ThrottlingException: Rate exceeded", true);

@@ -66,7 +66,8 @@ pub(super) fn task_view(task: &Task) -> Option<TaskView> {
     view.add_cluster(&task.cluster_arn);
     add_container_instance(&mut view.details, &task.container_instance_arn);
     if let Some(definition) = Arn::parse(&task.task_definition_arn) {
-        let (family, revision) = definition.name().rsplit_once(':').unwrap_or((definition.name(), ""));
+        let (family, revision) =
+            definition.name().rsplit_once(':').unwrap_or((definition.name(), ""));
         view.add_definition(family, revision);
     }
     view.add(Attribute::ServiceName, task.group.strip_prefix("service:").unwrap_or(""));

@@ -1,7 +1,7 @@
 //! The Docker Engine: containers, their tasks and their namespaces.
 //!
-//! The ECS agent sets its labels last, so no task can pretend to be another. Of a container's environment, which may
-//! hold secrets, only one variable is read.
+//! The ECS agent sets its labels last, so no task can pretend to be another. Of a container's
+//! environment, which may hold secrets, only one variable is read.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +13,9 @@ use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
     models::{ContainerInspectResponse, ContainerStateStatusEnum, EventMessage},
-    query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder},
+    query_parameters::{
+        EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+    },
 };
 use futures_util::{StreamExt, stream};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -109,7 +111,11 @@ impl Engine {
         let mut events = Box::pin(
             docker.events(Some(
                 EventsOptionsBuilder::new()
-                    .since(&format!("{}.{:09}", self.since / 1_000_000_000, self.since % 1_000_000_000))
+                    .since(&format!(
+                        "{}.{:09}",
+                        self.since / 1_000_000_000,
+                        self.since % 1_000_000_000
+                    ))
                     .filters(&filters(&[
                         ("type", &["container"]),
                         ("event", &["create", "start", "die", "destroy"]),
@@ -181,7 +187,12 @@ impl Engine {
     }
 
     /// Inspects the container of an event.
-    async fn take(&mut self, docker: &Docker, event: EventMessage, feed: &Feed) -> Result<(), Error> {
+    async fn take(
+        &mut self,
+        docker: &Docker,
+        event: EventMessage,
+        feed: &Feed,
+    ) -> Result<(), Error> {
         if let Some(time) = event.time_nano.and_then(|time| u64::try_from(time).ok()) {
             self.since = self.since.max(time);
         }
@@ -251,7 +262,8 @@ fn container(id: &str, answer: ContainerInspectResponse) -> Option<Container> {
     let config = answer.config?;
     let mut labels = config.labels?;
     let mut label = |name: &str| labels.remove(&format!("{LABEL}{name}")).unwrap_or_default();
-    let endpoint = config.env.iter().flatten().find_map(|variable| endpoint_id(variable.as_bytes()));
+    let endpoint =
+        config.env.iter().flatten().find_map(|variable| endpoint_id(variable.as_bytes()));
     let state = answer.state?;
     let status = state.status.unwrap_or(ContainerStateStatusEnum::EMPTY);
     let mode = match answer.host_config?.network_mode.as_deref() {
@@ -273,7 +285,10 @@ fn container(id: &str, answer: ContainerInspectResponse) -> Option<Container> {
         view: ContainerView {
             id: id.into(),
             name: label("container-name").into(),
-            pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| running && *pid > 0),
+            pid: state
+                .pid
+                .and_then(|pid| u32::try_from(pid).ok())
+                .filter(|pid| running && *pid > 0),
             netns: sandbox
                 .filter(|path| running && !path.is_empty() && mode != Mode::Host)
                 .map(PathBuf::from),
@@ -317,7 +332,10 @@ mod tests {
             (vec![of("app", Mode::Host)], Some("host")),
             (vec![of("app", Mode::Bridge), of("side", Mode::Bridge)], Some("bridge")),
             // Service Connect gives each container of a bridge a pause container of its own.
-            (vec![of("~internal~ecs~pause-app", Mode::Bridge), of("app", Mode::Shared)], Some("bridge")),
+            (
+                vec![of("~internal~ecs~pause-app", Mode::Bridge), of("app", Mode::Shared)],
+                Some("bridge"),
+            ),
             (vec![of("app", Mode::Shared)], None),
         ] {
             let containers: Vec<_> = containers.iter().collect();

@@ -68,7 +68,12 @@ impl Feed {
         wake: &Arc<EventFd>,
         observer: &Arc<dyn SourceObserver>,
     ) -> Self {
-        Self { source, updates: updates.clone(), wake: Arc::clone(wake), observer: Arc::clone(observer) }
+        Self {
+            source,
+            updates: updates.clone(),
+            wake: Arc::clone(wake),
+            observer: Arc::clone(observer),
+        }
     }
 
     fn send(&self, update: SourceUpdate) {

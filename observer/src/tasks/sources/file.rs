@@ -22,7 +22,9 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum TasksFileError {
     /// The file cannot be read.
-    #[error("tasks file {path}: {source}: give the file that holds the output of `aws ecs describe-tasks`")]
+    #[error(
+        "tasks file {path}: {source}: give the file that holds the output of `aws ecs describe-tasks`"
+    )]
     Read {
         /// Path of the file.
         path: PathBuf,
@@ -38,7 +40,9 @@ pub enum TasksFileError {
         source: EncodingError,
     },
     /// The file is not output of `aws ecs describe-tasks`.
-    #[error("tasks file {path}: {source}: save the output of `aws ecs describe-tasks --output json` there")]
+    #[error(
+        "tasks file {path}: {source}: save the output of `aws ecs describe-tasks --output json` there"
+    )]
     Parse {
         /// Path of the file.
         path: PathBuf,
@@ -64,12 +68,14 @@ const PERIOD: Duration = Duration::from_secs(1);
 impl TasksFile {
     /// Reads a tasks file.
     pub fn open(path: &Path) -> Result<Self, TasksFileError> {
-        let mut file = Self { path: path.to_path_buf(), version: (0, 0, 0, 0), view: View::default() };
+        let mut file =
+            Self { path: path.to_path_buf(), version: (0, 0, 0, 0), view: View::default() };
         file.refresh()?;
         Ok(file)
     }
 
-    /// Reads the file again if it has changed, and returns true if it has. On an error the last view stays in force.
+    /// Reads the file again if it has changed, and returns true if it has. On an error the last
+    /// view stays in force.
     fn refresh(&mut self) -> Result<bool, TasksFileError> {
         let read = |source| TasksFileError::Read { path: self.path.clone(), source };
         let metadata = fs::metadata(&self.path).map_err(read)?;
@@ -84,7 +90,8 @@ impl TasksFile {
         // Set before parsing, so that the error of an unreadable version is reported once.
         self.version = version;
         let path = || self.path.clone();
-        let text = utf8(&text).map_err(|source| TasksFileError::Encoding { path: path(), source })?;
+        let text =
+            utf8(&text).map_err(|source| TasksFileError::Encoding { path: path(), source })?;
         self.view = parse(text).map_err(|source| TasksFileError::Parse { path: path(), source })?;
         Ok(true)
     }
@@ -163,13 +170,17 @@ mod tests {
             (Attribute::ContainerInstanceId, "00112233"),
             (Attribute::ServiceName, "web"),
             (Attribute::Family, "web"),
-            (Attribute::TaskDefinitionArn, "arn:aws:ecs:eu-west-1:111122223333:task-definition/web:7"),
+            (
+                Attribute::TaskDefinitionArn,
+                "arn:aws:ecs:eu-west-1:111122223333:task-definition/web:7",
+            ),
             (Attribute::TaskId, "0123456789abcdef0123456789abcdef"),
             (Attribute::NetworkMode, "awsvpc"),
         ] {
             assert_eq!(task.get(attribute), Some(expected), "{attribute:?}");
         }
-        let details = [(Attribute::InterfaceId, "eni-0a".into()), (Attribute::SubnetId, "subnet-0a".into())];
+        let details =
+            [(Attribute::InterfaceId, "eni-0a".into()), (Attribute::SubnetId, "subnet-0a".into())];
         assert_eq!(
             task.enis,
             [EniView { mac: "0a:00:00:00:00:01".parse().unwrap(), details: details.into() }]
@@ -180,7 +191,8 @@ mod tests {
 
     #[test]
     fn several_answers_in_one_file_are_all_read() {
-        let second = ANSWER.replace("0A:00:00:00:00:01", "0a:00:00:00:00:02").replace("eni-0a", "eni-0b");
+        let second =
+            ANSWER.replace("0A:00:00:00:00:01", "0a:00:00:00:00:02").replace("eni-0a", "eni-0b");
         let view = parse(&format!("{ANSWER}\n{second}\n")).unwrap();
         assert_eq!(view.tasks.len(), 2);
         assert_eq!(&*view.tasks[1].enis[0].details[0].1, "eni-0b");

@@ -64,10 +64,10 @@ impl Http {
         url: &str,
         header: Option<(&str, &str)>,
     ) -> Result<Answer, HttpError> {
-        let client = self
-            .0
-            .as_ref()
-            .map_err(|reason| HttpError::Failed { url: url.to_owned(), reason: reason.to_string() })?;
+        let client = self.0.as_ref().map_err(|reason| HttpError::Failed {
+            url: url.to_owned(),
+            reason: reason.to_string(),
+        })?;
         let mut request = client.request(method, url);
         if let Some((name, value)) = header {
             request = request.header(name, value);

@@ -1,7 +1,7 @@
 //! The instance metadata service, version 2: the instance, and the ENIs that are attached to it.
 //!
-//! Branch ENIs are not attached to the instance and not listed. The service lists a new ENI some time after its
-//! interface appears, so the list is requested again while a MAC address is missing.
+//! Branch ENIs are not attached to the instance and not listed. The service lists a new ENI some
+//! time after its interface appears, so the list is requested again while a MAC address is missing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,8 @@ use crate::tasks::{
     view::{Detail, EniView, View, add},
 };
 
-/// Lifetime of a token in seconds, the longest possible. A token is renewed after four fifths of it.
+/// Lifetime of a token in seconds, the longest possible. A token is renewed after four fifths of
+/// it.
 const TOKEN_SECONDS: u64 = 21_600;
 /// First and longest pause while an interface is not listed.
 const UNLISTED: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
@@ -35,7 +36,8 @@ const SILENT: [Duration; 2] = [Duration::from_millis(500), Duration::from_mins(1
 
 /// Requests the instance once, and each interface of the scene.
 pub(super) async fn follow(url: String, feed: Feed, mut scene: watch::Receiver<Arc<Scene>>) {
-    let mut service = Service { http: Http::new(), url: url.trim_end_matches('/').into(), token: None };
+    let mut service =
+        Service { http: Http::new(), url: url.trim_end_matches('/').into(), token: None };
     let mut answers = Answers::default();
     let mut silent = Backoff::new(SILENT[0], SILENT[1]);
     loop {
@@ -142,7 +144,8 @@ impl Answers {
 
     fn view(&self) -> View {
         let (host, primary) = self.instance.clone().unwrap_or_default();
-        let enis = self.interfaces.iter().filter_map(|(key, it)| Some((*key, it.eni.clone()?))).collect();
+        let enis =
+            self.interfaces.iter().filter_map(|(key, it)| Some((*key, it.eni.clone()?))).collect();
         View { host, primary, enis, ..View::default() }
     }
 }
@@ -170,7 +173,10 @@ impl Service {
         let mut renewed = false;
         loop {
             let token = self.token().await?;
-            let answer = self.http.ask(Method::GET, &url, Some(("x-aws-ec2-metadata-token", &token))).await?;
+            let answer = self
+                .http
+                .ask(Method::GET, &url, Some(("x-aws-ec2-metadata-token", &token)))
+                .await?;
             match answer.status {
                 200 => return Ok(Some(String::from_utf8_lossy(&answer.body).trim().to_owned())),
                 404 => return Ok(None),
@@ -220,7 +226,8 @@ impl Service {
             None => None,
         };
         // All ENIs of an instance are in one VPC, including branch ENIs, which are not listed.
-        let vpc = primary.iter().flat_map(|eni| &eni.details).find(|(name, _)| *name == Attribute::VpcId);
+        let vpc =
+            primary.iter().flat_map(|eni| &eni.details).find(|(name, _)| *name == Attribute::VpcId);
         host.extend(vpc.cloned());
         Ok((host, primary))
     }
@@ -242,7 +249,8 @@ impl Service {
             ("local-ipv4s", Attribute::EniIpv4),
             ("ipv6s", Attribute::EniIpv6),
         ] {
-            let value = self.get(&format!("meta-data/network/interfaces/macs/{mac}/{leaf}")).await?;
+            let value =
+                self.get(&format!("meta-data/network/interfaces/macs/{mac}/{leaf}")).await?;
             // The first address is the primary one.
             let value = value.unwrap_or_default();
             add(&mut details, attribute, value.lines().next().unwrap_or(""));

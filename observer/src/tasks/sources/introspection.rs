@@ -146,7 +146,8 @@ fn task_view(metadata: &Metadata, task: Task) -> Option<TaskView> {
             }
             // In other modes addresses repeat on every host.
             if network.mode == "awsvpc" {
-                let texts = network.ipv4_addresses.into_iter().chain(network.ipv6_addresses).flatten();
+                let texts =
+                    network.ipv4_addresses.into_iter().chain(network.ipv6_addresses).flatten();
                 view.addresses.extend(texts.filter_map(|text| text.parse::<IpAddr>().ok()));
             }
         }
@@ -184,7 +185,10 @@ mod tests {
         let view = view(&metadata, tasks);
         assert_eq!(view.host.len(), 2, "the container instance");
         let [task] = &view.tasks[..] else { panic!("{:?}", view.tasks) };
-        assert_eq!(task.addresses, ["10.7.1.25".parse::<IpAddr>().unwrap(), "2a05::25".parse().unwrap()]);
+        assert_eq!(
+            task.addresses,
+            ["10.7.1.25".parse::<IpAddr>().unwrap(), "2a05::25".parse().unwrap()]
+        );
         assert_eq!(task.containers.len(), 2);
         assert_eq!(task.get(Attribute::NetworkMode), Some("awsvpc"));
         let definition = "arn:aws:ecs:eu-west-1:111122223333:task-definition/web:7";
@@ -193,16 +197,20 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_not_registered_gives_no_instance() {
-        let metadata = serde_json::from_str(r#"{"Cluster":"","ContainerInstanceArn":null}"#).unwrap();
+        let metadata =
+            serde_json::from_str(r#"{"Cluster":"","ContainerInstanceArn":null}"#).unwrap();
         assert_eq!(view(&metadata, Tasks::default()), View::default());
     }
 
     #[test]
     fn texts_of_every_kind_become_single_words() {
-        let metadata = serde_json::from_str(r#"{"Cluster":"lab","ContainerInstanceArn":null}"#).unwrap();
+        let metadata =
+            serde_json::from_str(r#"{"Cluster":"lab","ContainerInstanceArn":null}"#).unwrap();
         let tasks = r#"{"Tasks":[{"Arn":"arn:aws:ecs:eu-west-1:111122223333:task/lab/a","KnownStatus":"RUNNING",
             "Family":"web","Version":"7","Containers":[{"DockerId":"c1","DockerName":"x","Name":"app",
             "Networks":[{"NetworkMode":"awsvpc","IPv4Addresses":["10.7.1.25"]}]}]}]}"#;
-        hostile::assert_words(tasks, |text| Some(view(&metadata, serde_json::from_str(text).ok()?)));
+        hostile::assert_words(tasks, |text| {
+            Some(view(&metadata, serde_json::from_str(text).ok()?))
+        });
     }
 }

@@ -1,8 +1,10 @@
-//! Sources of task identity: Docker, the ECS agent, metadata services, the Amazon ECS API and saved API output.
+//! Sources of task identity: Docker, the ECS agent, metadata services, the Amazon ECS API and saved
+//! API output.
 //!
-//! Owns: one async task for each source, with its own retries and its own health. In: the address of each source, and
-//! the [`Scene`]: the interfaces and tasks to ask about. Out: a whole [`View`](super::view::View) at each change. If a
-//! source fails, its last view stays in force. No source waits for another.
+//! Owns: one async task for each source, with its own retries and its own health. In: the address
+//! of each source, and the [`Scene`]: the interfaces and tasks to ask about. Out: a whole
+//! [`View`](super::view::View) at each change. If a source fails, its last view stays in force. No
+//! source waits for another.
 
 mod agent;
 mod api;
@@ -58,7 +60,10 @@ impl Sources {
             tasks.spawn_on(agent::follow(folder, feed(Source::Agent), scene.clone()), runtime);
         }
         if let Some(url) = options.introspection {
-            tasks.spawn_on(introspection::follow(url, feed(Source::Introspection), scene.clone()), runtime);
+            tasks.spawn_on(
+                introspection::follow(url, feed(Source::Introspection), scene.clone()),
+                runtime,
+            );
         }
         if let Some(url) = options.tmds {
             tasks.spawn_on(tmds::follow(url, feed(Source::Tmds), scene.clone()), runtime);

@@ -20,7 +20,8 @@ pub(in crate::tasks) struct Scene {
 /// A task on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::tasks) struct SceneTask {
-    /// Ids of its containers, sorted. A change of this list means that the task must be asked about again.
+    /// Ids of its containers, sorted. A change of this list means that the task must be asked about
+    /// again.
     pub(in crate::tasks) containers: Vec<Box<str>>,
     /// Task metadata endpoint id of one of the containers.
     pub(in crate::tasks) endpoint: Option<Box<str>>,

@@ -1,7 +1,9 @@
-//! The task metadata endpoint, version 4, as the host reaches it: the only local source of service names.
+//! The task metadata endpoint, version 4, as the host reaches it: the only local source of service
+//! names.
 //!
-//! Each container has an endpoint id in its environment. The agent checks the id only, not the client. Its rate limit
-//! is shared with the tasks themselves, so this source requests each task once per change of its containers.
+//! Each container has an endpoint id in its environment. The agent checks the id only, not the
+//! client. Its rate limit is shared with the tasks themselves, so this source requests each task
+//! once per change of its containers.
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +54,10 @@ pub(super) async fn follow(url: String, feed: Feed, mut scene: watch::Receiver<A
             publish(&feed, &tasks);
         }
         let now = Instant::now();
-        let next = tasks.iter_mut().filter(|(_, task)| task.due.is_some()).min_by_key(|(_, task)| task.due);
+        let next = tasks
+            .iter_mut()
+            .filter(|(_, task)| task.due.is_some())
+            .min_by_key(|(_, task)| task.due);
         if let Some((endpoint, task)) = next
             && task.due.is_some_and(|due| due <= now)
         {
@@ -100,7 +105,9 @@ fn take(tasks: &mut BTreeMap<Box<str>, TaskRequest>, scene: &Scene, now: Instant
         }
     }
     let before = tasks.len();
-    tasks.retain(|endpoint, _| scene.tasks.iter().any(|task| task.endpoint.as_ref() == Some(endpoint)));
+    tasks.retain(|endpoint, _| {
+        scene.tasks.iter().any(|task| task.endpoint.as_ref() == Some(endpoint))
+    });
     tasks.len() != before
 }
 

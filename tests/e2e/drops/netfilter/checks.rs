@@ -11,8 +11,12 @@ use observer_tests::{
 
 use crate::drops::{NETFILTER, all_rejected, assert_flows_rejected, udp};
 
-/// Checks a drop of ingress traffic to [`SINK`](observer_tests::traffic::SINK), after the hook has counted it.
-pub(super) fn drops_behind_the_hook(drop: impl Fn(&Task) -> Result<()>, reason: &str) -> Result<()> {
+/// Checks a drop of ingress traffic to [`SINK`](observer_tests::traffic::SINK), after the hook has
+/// counted it.
+pub(super) fn drops_behind_the_hook(
+    drop: impl Fn(&Task) -> Result<()>,
+    reason: &str,
+) -> Result<()> {
     let lab = lab!();
     need!(requires::program("nft"));
     need!(requires::drop_reasons());
@@ -36,7 +40,8 @@ pub(super) fn drops_behind_the_hook(drop: impl Fn(&Task) -> Result<()>, reason: 
     Ok(())
 }
 
-/// Checks a drop of egress traffic to [`SINK`](observer_tests::traffic::SINK), before the hook could see it.
+/// Checks a drop of egress traffic to [`SINK`](observer_tests::traffic::SINK), before the hook
+/// could see it.
 pub(super) fn drops_before_the_hook(drop: impl Fn(&Task) -> Result<()>) -> Result<()> {
     let lab = lab!();
     need!(requires::program("nft"));

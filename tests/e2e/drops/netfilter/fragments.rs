@@ -19,8 +19,14 @@ use crate::drops::{NETFILTER, rejected};
 
 pub(super) const DATAGRAMS: u16 = 50;
 
-/// Sends datagrams of one flow to [`SINK`] in fragments that end at these bytes; returns the interface's traffic.
-pub(super) fn in_fragments(task: &Task, family: Family, source_port: u16, ends: &[u16]) -> Result<Tally> {
+/// Sends datagrams of one flow to [`SINK`] in fragments that end at these bytes; returns the
+/// interface's traffic.
+pub(super) fn in_fragments(
+    task: &Task,
+    family: Family,
+    source_port: u16,
+    ends: &[u16],
+) -> Result<Tally> {
     const MORE: u16 = 0x2000;
     let len = ends.iter().copied().max().unwrap_or(0);
     let whole = datagram(source_port, SINK, usize::from(len) - 8);
@@ -34,8 +40,8 @@ pub(super) fn in_fragments(task: &Task, family: Family, source_port: u16, ends: 
                 Ipv4 { destination, identification, fragment, ..packet }.frame_to(task.inside.mac())
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let packet =
-                    Ipv6::new(source, protocol::UDP, payload).behind([fragment(start / 8, !is_last)]);
+                let packet = Ipv6::new(source, protocol::UDP, payload)
+                    .behind([fragment(start / 8, !is_last)]);
                 let mut frame = Ipv6 { destination, ..packet }.frame();
                 frame[..6].copy_from_slice(&task.inside.mac().0);
                 frame
@@ -51,8 +57,8 @@ pub(super) fn in_fragments(task: &Task, family: Family, source_port: u16, ends: 
     Ok(Tally::new(sent.packets, sent.bytes - sent.packets * LINK_HEADER))
 }
 
-/// Some datagrams are shorter than the MTU, and some have only fragments of different sizes. For IPv6 the kernel
-/// reports only fragments as a sender makes them.
+/// Some datagrams are shorter than the MTU, and some have only fragments of different sizes. For
+/// IPv6 the kernel reports only fragments as a sender makes them.
 pub(super) fn fragments_are_rejected(rule: &str, families: &[Family]) -> Result<()> {
     let lab = lab!();
     need!(requires::program("nft"));
@@ -60,7 +66,8 @@ pub(super) fn fragments_are_rejected(rule: &str, families: &[Family]) -> Result<
     let task = lab.task("task")?;
     add_rule(task.inside.namespace(), "input", rule)?;
     let daemon = lab.daemon().start()?;
-    let (alike, uneven) = (&[400, 800, 1000], [&[8, 16, 1496, 2600][..], &[24, 1000], &[8, 16, 24, 32]]);
+    let (alike, uneven) =
+        (&[400, 800, 1000], [&[8, 16, 1496, 2600][..], &[24, 1000], &[8, 16, 24, 32]]);
     let mut sent = Tally::default();
     for family in families {
         sent += in_fragments(&task, *family, Udp::FIRST_PORT, alike)?;

@@ -43,8 +43,9 @@ fn what_input_drops_is_rejected() -> Result<()> {
 
 #[test]
 fn what_a_device_ingress_chain_drops_is_rejected() -> Result<()> {
-    let rule =
-        |task: &Task| add_device_rule(task.inside.namespace(), "ingress", "eth0", "udp dport 9000 drop");
+    let rule = |task: &Task| {
+        add_device_rule(task.inside.namespace(), "ingress", "eth0", "udp dport 9000 drop")
+    };
     drops_behind_the_hook(rule, NETFILTER)
 }
 
@@ -55,7 +56,9 @@ fn what_output_drops_is_rejected_and_never_crossed() -> Result<()> {
 
 #[test]
 fn what_postrouting_drops_is_rejected_and_never_crossed() -> Result<()> {
-    drops_before_the_hook(|task| add_rule(task.inside.namespace(), "postrouting", "udp dport 9000 drop"))
+    drops_before_the_hook(|task| {
+        add_rule(task.inside.namespace(), "postrouting", "udp dport 9000 drop")
+    })
 }
 
 #[test]
@@ -77,10 +80,17 @@ fn a_refused_connection_is_rejected_and_its_refusal_accepted() -> Result<()> {
     for family in Family::ALL {
         let address = SocketAddr::new(task.inside.address(family), 443);
         let refused = task.outside.namespace().run(|| Ok(TcpStream::connect(address)))?;
-        assert_eq!(refused.map_err(|error| error.kind()).err(), Some(io::ErrorKind::ConnectionRefused));
+        assert_eq!(
+            refused.map_err(|error| error.kind()).err(),
+            Some(io::ErrorKind::ConnectionRefused)
+        );
     }
     let sent = crossed(&task.inside)?;
-    assert_eq!((sent.ingress.packets, sent.egress.packets), (2, 2), "a SYN and a RST of each family");
+    assert_eq!(
+        (sent.ingress.packets, sent.egress.packets),
+        (2, 2),
+        "a SYN and a RST of each family"
+    );
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, sent);
     let mac = task.inside.mac();
@@ -120,7 +130,10 @@ fn an_unwanted_datagram_is_rejected_and_the_icmp_about_it_accepted() -> Result<(
     let mut protocols: Vec<_> =
         accepted.keys().map(|(direction, flow)| (*direction, flow.protocol)).collect();
     protocols.sort_unstable();
-    assert_eq!(protocols, [(Direction::Egress, protocol::ICMP), (Direction::Egress, protocol::ICMPV6)]);
+    assert_eq!(
+        protocols,
+        [(Direction::Egress, protocol::ICMP), (Direction::Egress, protocol::ICMPV6)]
+    );
     Ok(())
 }
 
@@ -136,7 +149,8 @@ fn a_connection_that_cannot_leave_is_rejected() -> Result<()> {
         let address = SocketAddr::new(task.outside.address(family), 443);
         // A SYN is retransmitted after a second.
         let patience = Duration::from_millis(300);
-        let answer = task.inside.namespace().run(|| Ok(TcpStream::connect_timeout(&address, patience)))?;
+        let answer =
+            task.inside.namespace().run(|| Ok(TcpStream::connect_timeout(&address, patience)))?;
         assert_eq!(answer.map_err(|error| error.kind()).err(), Some(io::ErrorKind::TimedOut));
     }
     let books = Books::close(daemon, [&task.inside])?;
@@ -144,7 +158,10 @@ fn a_connection_that_cannot_leave_is_rejected() -> Result<()> {
     let flows = books.records.rejected(task.inside.mac());
     assert_eq!(flows.len(), 2, "{flows:#?}");
     for (((direction, flow), reason), sum) in &flows {
-        assert_eq!((*direction, reason.as_str(), flow.destination_port), (Direction::Egress, NETFILTER, 443));
+        assert_eq!(
+            (*direction, reason.as_str(), flow.destination_port),
+            (Direction::Egress, NETFILTER, 443)
+        );
         assert_eq!((sum.tally.packets, sum.tcp_flags), (1, 2), "a SYN");
     }
     assert_eq!(books.stopped(&task.inside).egress, all_rejected(&books.records, &task.inside));
@@ -172,7 +189,10 @@ fn pings_that_are_dropped_are_rejected_with_type_and_code() -> Result<()> {
     assert!(books.records.accepted(task.inside.mac()).is_empty());
     for record in books.records.with_status(task.inside.mac(), Status::Ok) {
         let expected = if record.text("type") == "IPv4" { 8 } else { 128 };
-        assert_eq!((record.number("icmp_type"), record.number("icmp_code")), (Some(expected), Some(0)));
+        assert_eq!(
+            (record.number("icmp_type"), record.number("icmp_code")),
+            (Some(expected), Some(0))
+        );
     }
     Ok(())
 }
@@ -229,7 +249,8 @@ fn a_transfer_whose_super_packets_are_dropped_adds_up() -> Result<()> {
     need!(requires::program("nft"));
     need!(requires::drop_reasons());
     let task = lab.task("task")?;
-    // Segments arrive, and only super-packets are dropped: TCP retransmits their segments one by one.
+    // Segments arrive, and only super-packets are dropped: TCP retransmits their segments one by
+    // one.
     add_rule(task.inside.namespace(), "input", "tcp dport != 443 meta length > 4000 counter drop")?;
     let daemon = lab.daemon().start()?;
     let transfer = Transfer { family: Family::V4, request: 100, response: 400_000 };
@@ -240,7 +261,8 @@ fn a_transfer_whose_super_packets_are_dropped_adds_up() -> Result<()> {
     let rejected = rejected(&books.records, &task.inside, Direction::Ingress, NETFILTER);
     assert_eq!(rejected, books.metrics.dropped(&task.inside, Direction::Ingress, NETFILTER));
     assert!(rejected.packets > 2, "{rejected}");
-    let accepted: Tally = books.records.accepted(task.inside.mac()).values().map(|sum| sum.tally).sum();
+    let accepted: Tally =
+        books.records.accepted(task.inside.mac()).values().map(|sum| sum.tally).sum();
     assert_eq!(accepted + rejected, sent.ingress + sent.egress);
     Ok(())
 }
@@ -275,7 +297,8 @@ fn fragments_of_any_size_are_rejected_with_their_datagram() -> Result<()> {
 }
 
 #[test]
-fn fragments_of_any_size_that_tracking_puts_together_are_rejected_with_their_datagram() -> Result<()> {
+fn fragments_of_any_size_that_tracking_puts_together_are_rejected_with_their_datagram() -> Result<()>
+{
     fragments_are_rejected(&format!("{TRACKED} udp dport 9000 drop"), &Family::ALL)
 }
 
@@ -312,7 +335,8 @@ fn fragments_that_are_rejected_leave_what_is_accepted_of_their_flow() -> Result<
     let (mut dropped, mut passed) = (Tally::default(), Tally::default());
     for family in Family::ALL {
         dropped += in_fragments(&task, family, Udp::FIRST_PORT, &[400, 800, 1000])?;
-        passed += Udp { family, flows: 1, packets: 30, payload: 20 }.send(&task.outside, &task.inside)?;
+        passed +=
+            Udp { family, flows: 1, packets: 30, payload: 20 }.send(&task.outside, &task.inside)?;
     }
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, Crossed::ingress(dropped + passed));
@@ -399,7 +423,9 @@ fn what_is_forwarded_is_rejected_by_the_interface_where_it_was_dropped() -> Resu
     books.assert_exact(&east.inside, Crossed::egress(each));
     assert_eq!(books.stopped(&west.inside), Crossed::default());
     assert_eq!(books.stopped(&east.inside), Crossed::egress(each));
-    for (task, direction, port) in [(&west, Direction::Ingress, first), (&east, Direction::Egress, second)] {
+    for (task, direction, port) in
+        [(&west, Direction::Ingress, first), (&east, Direction::Egress, second)]
+    {
         let interface = &task.inside;
         assert_eq!(rejected(&books.records, interface, direction, NETFILTER), each);
         assert_eq!(all_rejected(&books.records, interface), each);

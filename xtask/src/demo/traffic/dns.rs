@@ -32,7 +32,8 @@ pub(super) fn ask(client: &Namespace, server: &Namespace, at: SocketAddr) -> Res
         (1..).zip(NAMES.iter().flat_map(|name| TYPES.map(|kind| (*name, kind)))).collect();
     thread::scope(|scope| {
         let answering = scope.spawn(|| answer(&server, questions.len()));
-        let asked = questions.iter().try_for_each(|&(id, (name, kind))| ask_one(&client, id, name, kind));
+        let asked =
+            questions.iter().try_for_each(|&(id, (name, kind))| ask_one(&client, id, name, kind));
         let answered = answering.join().map_err(|_| anyhow!("the server panicked"))?;
         asked.and(answered)
     })
@@ -93,6 +94,9 @@ mod tests {
         assert_eq!(question[HEADER..], *b"\x02ab\x01c\0\0\x01\0\x01");
         let answer = answer_to(&question);
         assert_eq!(answer[..HEADER], [0, 7, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-        assert_eq!(answer[question.len()..], *b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x01\x01\x01\x01");
+        assert_eq!(
+            answer[question.len()..],
+            *b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x01\x01\x01\x01"
+        );
     }
 }

@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Result, bail};
 use nix::sys::{
     socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto, setsockopt,
-        socket, sockopt,
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto,
+        setsockopt, socket, sockopt,
     },
     time::{TimeVal, TimeValLike as _},
 };
@@ -32,8 +32,13 @@ struct Kind {
     before: usize,
 }
 
-const V4: Kind =
-    Kind { family: AddressFamily::Inet, protocol: SockProtocol::Icmp, request: 8, reply: 0, before: 20 };
+const V4: Kind = Kind {
+    family: AddressFamily::Inet,
+    protocol: SockProtocol::Icmp,
+    request: 8,
+    reply: 0,
+    before: 20,
+};
 const V6: Kind = Kind {
     family: AddressFamily::Inet6,
     protocol: SockProtocol::IcmpV6,
@@ -75,7 +80,8 @@ fn await_reply(socket: &OwnedFd, kind: Kind, number: u16) -> Result<()> {
     while Instant::now() < deadline {
         let length = recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty())?;
         let message = packet.get(kind.before..length).unwrap_or_default();
-        if message.first() == Some(&kind.reply) && message.get(6..8) == Some(&number.to_be_bytes()) {
+        if message.first() == Some(&kind.reply) && message.get(6..8) == Some(&number.to_be_bytes())
+        {
             return Ok(());
         }
     }
@@ -84,7 +90,8 @@ fn await_reply(socket: &OwnedFd, kind: Kind, number: u16) -> Result<()> {
 
 /// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let words =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let sum: u32 = words.sum();
     let sum = (sum & 0xffff) + (sum >> 16);
     !((sum & 0xffff) + (sum >> 16)) as u16

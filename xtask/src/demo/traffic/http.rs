@@ -12,7 +12,12 @@ use super::timeout::TIMEOUT;
 use crate::demo::namespace::Namespace;
 
 /// Starts a server for a few requests, and sends one request for each length in `answers`.
-pub(super) fn fetch(client: &Namespace, server: &Namespace, at: SocketAddr, answers: &[usize]) -> Result<()> {
+pub(super) fn fetch(
+    client: &Namespace,
+    server: &Namespace,
+    at: SocketAddr,
+    answers: &[usize],
+) -> Result<()> {
     let listener = server.run(|| Ok(TcpListener::bind(at)?))?;
     let stream = client.run(|| Ok(TcpStream::connect_timeout(&at, TIMEOUT)?))?;
     thread::scope(|scope| {
@@ -30,7 +35,8 @@ fn serve(stream: TcpStream, requests: usize) -> Result<()> {
         let head = read_head(&mut reader)?;
         // The path gives the length of the response body.
         let path = head.split(' ').nth(1).context("a request without a path")?;
-        let bytes: usize = path.trim_start_matches('/').parse().context("a path that is no number")?;
+        let bytes: usize =
+            path.trim_start_matches('/').parse().context("a path that is no number")?;
         let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n").into_bytes();
         answer.resize(answer.len() + bytes, b'.');
         reader.get_mut().write_all(&answer)?;

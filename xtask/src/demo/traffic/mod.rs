@@ -25,8 +25,7 @@ pub(super) const SUMMARY: [&str; 4] = [
     "HTTP   both tasks ask the ECS agent for credentials, over ecs-eth0",
 ];
 /// The explanation for the agent's traffic.
-pub(super) const NOT_RECORDED: &str =
-    "What both tasks asked of the ECS agent over ecs-eth0 is in no record: it never reaches an ENI.";
+pub(super) const NOT_RECORDED: &str = "What both tasks asked of the ECS agent over ecs-eth0 is in no record: it never reaches an ENI.";
 
 /// Bytes of the large download: enough for segments to be merged (GSO).
 const DOWNLOAD: usize = 4 << 20;
@@ -46,13 +45,15 @@ fn drive(network: &Network) -> Result<()> {
         let to = SocketAddr::new(api_address, 8080);
         http::fetch(web, api, to, &[300, 300, 5_000]).context("HTTP from web to api")?;
     }
-    http::fetch(api, outside, SocketAddr::new(outside_v6, 80), &[DOWNLOAD]).context("the download")?;
+    http::fetch(api, outside, SocketAddr::new(outside_v6, 80), &[DOWNLOAD])
+        .context("the download")?;
     dns::ask(web, outside, SocketAddr::new(outside_v4, 53)).context("DNS over IPv4")?;
     dns::ask(api, outside, SocketAddr::new(outside_v6, 53)).context("DNS over IPv6")?;
     echo::ping(outside, API.eth0.v4.into(), 3).context("pinging api")?;
     echo::ping(outside, WEB.eth0.v6.into(), 3).context("pinging web")?;
     for task in [web, api] {
-        http::fetch(task, agent, SocketAddr::new(AGENT.into(), 80), &[900]).context("asking the agent")?;
+        http::fetch(task, agent, SocketAddr::new(AGENT.into(), 80), &[900])
+            .context("asking the agent")?;
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Reads a bolt database while another process writes it.
 //!
-//! The writer holds its lock for its whole life, so this reader takes no lock. It uses the newer of the two meta pages
-//! whose checksum is valid. Bolt never writes the pages of a transaction in place, and reuses them no earlier than the
-//! transaction after the next. So if the newest transaction is the same before and after a walk, the walk has seen one
-//! state of the database. Otherwise the walk is repeated.
+//! The writer holds its lock for its whole life, so this reader takes no lock. It uses the newer of
+//! the two meta pages whose checksum is valid. Bolt never writes the pages of a transaction in
+//! place, and reuses them no earlier than the transaction after the next. So if the newest
+//! transaction is the same before and after a walk, the walk has seen one state of the database.
+//! Otherwise the walk is repeated.
 //!
-//! The layout is bolt's version 2, in the byte order of the host. All offsets are checked against the bounds of the
-//! file, so a damaged database gives an error and never a panic.
+//! The layout is bolt's version 2, in the byte order of the host. All offsets are checked against
+//! the bounds of the file, so a damaged database gives an error and never a panic.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
@@ -45,7 +46,10 @@ const MAX_BYTES: usize = 256 << 20;
 const ATTEMPTS: u32 = 20;
 
 /// Reads the pairs of top-level buckets. A bucket that does not exist has no pairs.
-pub(super) fn read<const N: usize>(file: &File, buckets: [&str; N]) -> Result<[Pairs; N], BoltError> {
+pub(super) fn read<const N: usize>(
+    file: &File,
+    buckets: [&str; N],
+) -> Result<[Pairs; N], BoltError> {
     for _ in 0..ATTEMPTS {
         let meta = Meta::newest(file)?;
         let mut walk = Walk { file, meta, bytes: 0 };
@@ -70,7 +74,8 @@ struct Meta {
 
 impl Meta {
     fn newest(file: &File) -> Result<Self, BoltError> {
-        // The first page may be half written. The second is then searched at every possible page size.
+        // The first page may be half written. The second is then searched at every possible page
+        // size.
         let first = Self::read(file, 0)?.filter(|meta| PAGE_SIZES.contains(&meta.page_size));
         let sizes = first.map_or(PAGE_SIZES.to_vec(), |meta| vec![meta.page_size]);
         let mut newest = first;
@@ -119,7 +124,9 @@ impl Walk<'_> {
         self.tree(self.meta.root, 0, true, &mut top)?;
         let mut found = [const { Pairs::new() }; N];
         for (name, pairs) in names.iter().zip(&mut found) {
-            let Some((_, header)) = top.iter().find(|(key, _)| key == name.as_bytes()) else { continue };
+            let Some((_, header)) = top.iter().find(|(key, _)| key == name.as_bytes()) else {
+                continue;
+            };
             match u64_at(header, 0).ok_or(BoltError::Damaged("a bucket is cut short"))? {
                 // A small bucket is stored inline, after its header.
                 0 => {
@@ -133,12 +140,24 @@ impl Walk<'_> {
     }
 
     /// Collects the pairs below a page: values, or headers of buckets if `buckets` is true.
-    fn tree(&mut self, number: u64, depth: u32, buckets: bool, pairs: &mut Pairs) -> Result<(), BoltError> {
+    fn tree(
+        &mut self,
+        number: u64,
+        depth: u32,
+        buckets: bool,
+        pairs: &mut Pairs,
+    ) -> Result<(), BoltError> {
         let page = self.read(number)?;
         self.page(&page, depth, buckets, pairs)
     }
 
-    fn page(&mut self, page: &[u8], depth: u32, buckets: bool, pairs: &mut Pairs) -> Result<(), BoltError> {
+    fn page(
+        &mut self,
+        page: &[u8],
+        depth: u32,
+        buckets: bool,
+        pairs: &mut Pairs,
+    ) -> Result<(), BoltError> {
         if depth > MAX_DEPTH {
             return Err(BoltError::Damaged("its tree is too deep"));
         }
@@ -150,7 +169,8 @@ impl Walk<'_> {
             let element = page.get(at..).ok_or(BoltError::Damaged("a page is cut short"))?;
             match flags {
                 BRANCH => {
-                    let child = u64_at(element, 8).ok_or(BoltError::Damaged("a page is cut short"))?;
+                    let child =
+                        u64_at(element, 8).ok_or(BoltError::Damaged("a page is cut short"))?;
                     self.tree(child, depth + 1, buckets, pairs)?;
                 }
                 LEAF => {
@@ -173,7 +193,8 @@ impl Walk<'_> {
         if number < 2 || number >= end {
             return Err(BoltError::Damaged("a page is out of range"));
         }
-        let offset = number.checked_mul(page_size).ok_or(BoltError::Damaged("a page is out of range"))?;
+        let offset =
+            number.checked_mul(page_size).ok_or(BoltError::Damaged("a page is out of range"))?;
         let mut header = [0; PAGE_HEADER];
         self.file.read_exact_at(&mut header, offset)?;
         if u64_at(&header, 0) != Some(number) {
@@ -217,9 +238,9 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// FNV-1a, the checksum of meta pages.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -237,8 +258,8 @@ mod tests {
 
     use super::*;
 
-    /// 120 tasks, one of several pages, and a few metadata, each stored by its own transaction; written by the Go
-    /// implementation that agents use.
+    /// 120 tasks, one of several pages, and a few metadata, each stored by its own transaction;
+    /// written by the Go implementation that agents use.
     const BBOLT: &[u8] = include_bytes!("testdata/bbolt-1.3.6.db.gz");
 
     fn bbolt() -> Vec<u8> {
@@ -270,11 +291,9 @@ mod tests {
         let [tasks, metadata, none] = read(&file(&bbolt()), ["tasks", "metadata", "none"]).unwrap();
         assert_eq!(tasks.len(), 120);
         assert!(tasks.is_sorted());
-        assert!(
-            tasks
-                .iter()
-                .all(|(key, value)| String::from_utf8_lossy(value).contains(str::from_utf8(key).unwrap()))
-        );
+        assert!(tasks.iter().all(|(key, value)| {
+            String::from_utf8_lossy(value).contains(str::from_utf8(key).unwrap())
+        }));
         assert!(tasks[5].1.len() > 20_000, "a value of several pages");
         assert_eq!(metadata.len(), 4);
         assert_eq!(metadata[0], (b"agent-version".to_vec(), b"\"1.105.1\"".to_vec()));
@@ -300,7 +319,10 @@ mod tests {
         for meta in [0, 4096] {
             other[meta + PAGE_HEADER + 4] = 3;
         }
-        assert!(matches!(read(&file(&other), ["tasks"]), Err(BoltError::Format)), "another version");
+        assert!(
+            matches!(read(&file(&other), ["tasks"]), Err(BoltError::Format)),
+            "another version"
+        );
     }
 
     #[test]
@@ -321,7 +343,9 @@ mod tests {
             }
             // Values have no checksum: damage may change them, but not their number and bounds.
             if let Ok([tasks, metadata]) = read(&file(&bytes), ["tasks", "metadata"]) {
-                assert!(tasks.len() <= expected[0].len() + 1 && metadata.len() <= expected[1].len() + 1);
+                assert!(
+                    tasks.len() <= expected[0].len() + 1 && metadata.len() <= expected[1].len() + 1
+                );
             }
         }
     }
@@ -337,7 +361,10 @@ mod tests {
         };
         let write = |round| {
             let pairs = of_round(round);
-            put(&path, &pairs.iter().map(|(key, value)| (key.as_str(), value.clone())).collect::<Vec<_>>());
+            put(
+                &path,
+                &pairs.iter().map(|(key, value)| (key.as_str(), value.clone())).collect::<Vec<_>>(),
+            );
         };
         write(0);
         let file = File::open(&path).unwrap();
@@ -357,7 +384,10 @@ mod tests {
                     Err(error) => panic!("{error}"),
                 };
                 assert_eq!(tasks.len(), 40);
-                assert!(tasks.iter().all(|(_, value)| *value == tasks[0].1), "values of one transaction");
+                assert!(
+                    tasks.iter().all(|(_, value)| *value == tasks[0].1),
+                    "values of one transaction"
+                );
                 let round = String::from_utf8_lossy(&tasks[0].1[..8]).into_owned();
                 assert!(round >= last, "{round} after {last}");
                 last = round;

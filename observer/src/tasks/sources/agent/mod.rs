@@ -1,7 +1,7 @@
 //! The state that the ECS agent keeps on disk: the only local source of the ids of branch ENIs.
 //!
-//! The format is not documented. Anything unexpected in it is an error of the source, so that it never gives wrong
-//! values.
+//! The format is not documented. Anything unexpected in it is an error of the source, so that it
+//! never gives wrong values.
 
 mod bolt;
 mod state;
@@ -103,7 +103,8 @@ type Version = (u64, u64, i64, i64);
 
 /// The state and its version; `None` if the version is still `before`.
 fn changed(folder: &Path, before: Option<Version>) -> Result<Option<(Version, View)>, AgentError> {
-    for (name, read) in [(DATABASE, database as fn(&File, &Path) -> Result<View, AgentError>), (FILE, legacy)]
+    for (name, read) in
+        [(DATABASE, database as fn(&File, &Path) -> Result<View, AgentError>), (FILE, legacy)]
     {
         let path = folder.join(name);
         let failed = |source| AgentError::Read { path: path.clone(), source };
@@ -113,20 +114,25 @@ fn changed(folder: &Path, before: Option<Version>) -> Result<Option<(Version, Vi
         };
         // Read before the content, so that a write in between is read the next time.
         let metadata = file.metadata().map_err(failed)?;
-        let mut version = (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
+        let mut version =
+            (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
         if before == Some(version) {
             return Ok(None);
         }
         // Modification times are coarse: a later change may carry the same time.
-        let young =
-            metadata.modified().ok().and_then(|time| time.elapsed().ok()).is_none_or(|age| age < COARSE);
+        let young = metadata
+            .modified()
+            .ok()
+            .and_then(|time| time.elapsed().ok())
+            .is_none_or(|age| age < COARSE);
         if young {
             version.0 = 0;
         }
         return Ok(Some((version, read(&file, &path)?)));
     }
     // If the folder itself cannot be read, that is the error to report.
-    fs::read_dir(folder).map_err(|source| AgentError::Read { path: folder.to_path_buf(), source })?;
+    fs::read_dir(folder)
+        .map_err(|source| AgentError::Read { path: folder.to_path_buf(), source })?;
     Err(AgentError::Nothing(folder.to_path_buf()))
 }
 
@@ -180,8 +186,8 @@ fn legacy(file: &File, path: &Path) -> Result<View, AgentError> {
     if file.metadata().map_err(failed)?.len() > MAX_FILE {
         return Err(failed(io::Error::other("too long for the state of an agent")));
     }
-    let Legacy { version, data } =
-        serde_json::from_reader(io::BufReader::new(file)).map_err(|error| not_understood(path, &error))?;
+    let Legacy { version, data } = serde_json::from_reader(io::BufReader::new(file))
+        .map_err(|error| not_understood(path, &error))?;
     if !FILE_VERSIONS.contains(&version) {
         return Err(AgentError::Version { path: path.to_path_buf(), version: version.to_string() });
     }
@@ -219,7 +225,10 @@ mod tests {
         io::copy(&mut packed, &mut File::create(folder.path().join(DATABASE)).unwrap()).unwrap();
         let view = view(folder.path()).unwrap();
         assert_eq!(view.tasks.len(), 120);
-        assert_eq!(view.tasks[7].enis[0].details, [(Attribute::InterfaceId, "eni-00000000000000007".into())]);
+        assert_eq!(
+            view.tasks[7].enis[0].details,
+            [(Attribute::InterfaceId, "eni-00000000000000007".into())]
+        );
         assert_eq!(view.host.len(), 3);
     }
 
@@ -248,7 +257,10 @@ mod tests {
         ] {
             fs::write(folder.path().join(FILE), text).unwrap();
             let error = view(folder.path()).unwrap_err().to_string();
-            assert!(error.contains(word) && error.contains(FILE) && !error.contains("s3cret"), "{error}");
+            assert!(
+                error.contains(word) && error.contains(FILE) && !error.contains("s3cret"),
+                "{error}"
+            );
         }
     }
 
@@ -274,7 +286,8 @@ mod tests {
         fs::write(&path, LEGACY.replace("lab", "new")).unwrap();
         let (version, view) = changed(folder.path(), Some(version)).unwrap().unwrap();
         assert_eq!(view.tasks[0].get(Attribute::ClusterName), Some("new"));
-        // The modification time is recent, so a later change could carry the same time: the file is read again.
+        // The modification time is recent, so a later change could carry the same time: the file is
+        // read again.
         assert!(changed(folder.path(), Some(version)).unwrap().is_some());
     }
 }

@@ -1,4 +1,5 @@
-//! The fields that are read of the agent's state. Credentials and environments next to them are never parsed.
+//! The fields that are read of the agent's state. Credentials and environments next to them are
+//! never parsed.
 
 use std::path::PathBuf;
 
@@ -84,7 +85,8 @@ pub(super) fn view(host: &Host, tasks: impl IntoIterator<Item = Task>) -> View {
     for task in tasks {
         let trunks = task.enis().filter_map(Eni::trunk);
         view.trunks.extend(trunks);
-        // The agent keeps a stopped task for hours, while its ENI may already belong to another task.
+        // The agent keeps a stopped task for hours, while its ENI may already belong to another
+        // task.
         if task.known_status != "STOPPED" {
             view.tasks.extend(task.view(&host.cluster));
         }
@@ -128,7 +130,9 @@ impl Eni {
     fn view(&self) -> Option<EniView> {
         let mut details = Vec::new();
         add(&mut details, Attribute::InterfaceId, &self.id);
-        for (attribute, addresses) in [(Attribute::EniIpv4, &self.ipv4), (Attribute::EniIpv6, &self.ipv6)] {
+        for (attribute, addresses) in
+            [(Attribute::EniIpv4, &self.ipv4), (Attribute::EniIpv6, &self.ipv6)]
+        {
             let addresses = || addresses.iter().flatten();
             let primary = addresses().find(|it| it.primary).or(addresses().next());
             add(&mut details, attribute, primary.map_or("", |it| &it.address));
@@ -160,7 +164,8 @@ mod tests {
     fn view_of(tasks: &[&str]) -> View {
         let host = Host {
             cluster: "lab".into(),
-            container_instance_arn: "arn:aws:ecs:eu-west-1:111122223333:container-instance/lab/0011".into(),
+            container_instance_arn:
+                "arn:aws:ecs:eu-west-1:111122223333:container-instance/lab/0011".into(),
             instance_id: "i-0a".into(),
         };
         view(&host, tasks.iter().map(|task| serde_json::from_str::<Task>(task).unwrap()))
@@ -197,8 +202,11 @@ mod tests {
 
     #[test]
     fn texts_of_every_kind_become_single_words() {
-        let host =
-            Host { cluster: "lab".into(), container_instance_arn: String::new(), instance_id: String::new() };
+        let host = Host {
+            cluster: "lab".into(),
+            container_instance_arn: String::new(),
+            instance_id: String::new(),
+        };
         hostile::assert_words(TASK, |text| Some(view(&host, [serde_json::from_str(text).ok()?])));
     }
 }
