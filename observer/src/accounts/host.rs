@@ -3,15 +3,16 @@ use std::{collections::BTreeSet, sync::Arc};
 use observer_ebpf::abi::Ledger;
 
 use super::{
-    Event, Figures, Named, Protocol, Uncounted, UncountedLosses,
+    Event, Figures, Named, Uncounted, UncountedLosses,
     held::Held,
     interface::{Line, Stage},
     register::Register,
     shares::Shares,
+    turn::{Annex, Outcome, Turn},
 };
 use crate::{
     flow::{Delta, Direction, FlowKey, InterfaceNumber, Room, Table, Traffic, Window},
-    record::{Batch, Mark, Owners, Subject},
+    record::Batch,
     tasks::InterfaceKey,
 };
 
@@ -53,59 +54,12 @@ pub struct Accounts {
     gaps_reported: BTreeSet<InterfaceKey>,
 }
 
-/// A tick under way.
-#[derive(Debug)]
-pub struct Turn {
-    now_ms: i64,
-    /// The window that follows, where the open one is over.
-    next: Option<Window>,
-    /// Flows of the next window: a late tick finds some that began after the edge.
-    next_flows: Table,
-    /// Interfaces that were retired before the flip.
-    retired: Vec<InterfaceNumber>,
-}
-
-/// Parts of a batch that other rooms add.
-#[derive(Debug, Default)]
-pub struct Annex {
-    /// Containers of flows on shared interfaces.
-    pub owners: Owners,
-    /// Tells when all outputs are done with the window.
-    pub mark: Option<Mark>,
-}
-
-/// Results of a tick.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// To be written, in this order.
-    pub batches: Vec<Batch>,
-    /// Numbers under which everything is recorded. They may be given again.
-    pub freed: Vec<InterfaceNumber>,
-    /// Traffic that was dropped too late to be taken out of its accepted flow.
-    pub late: Traffic,
-    /// Traffic that programs did not count, since the last tick.
-    pub uncounted: UncountedLosses,
-    /// Traffic that was recorded since the last tick, of interfaces whose identity is not awaited.
-    pub recorded: Vec<(Arc<Subject>, Direction, Protocol, Traffic)>,
-    /// Traffic that the window had no room for, since the last tick.
-    pub refused: Traffic,
-    /// Packets rejected behind the hook that had no room for a flow of their own, since the last
-    /// tick.
-    pub rejects_refused: u64,
-    /// Packets that the window that was closed had no room for.
-    pub refused_in_window: u64,
-    /// It was memory that had no room, not the window.
-    pub out_of_memory: bool,
-}
-
-impl Turn {
-    /// The window that this tick closes.
-    pub fn closes(&self, accounts: &Accounts) -> Option<Window> {
-        self.next.map(|_| accounts.window)
-    }
-}
-
 impl Accounts {
+    /// The window that this tick closes.
+    pub fn closing(&self, turn: &Turn) -> Option<Window> {
+        turn.next.map(|_| self.window)
+    }
+
     /// No interfaces yet, and a window that begins now.
     pub fn new(limits: Limits, now_ms: i64) -> Self {
         Self {

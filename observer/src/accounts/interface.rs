@@ -2,7 +2,7 @@ use std::{hash::BuildHasher, sync::Arc};
 
 use observer_ebpf::abi::Ledger;
 
-use super::{Account, Named, unseen::Claim};
+use super::{Account, Named, claim::Claim};
 use crate::{
     flow::{InterfaceNumber, Traffic},
     record::Subject,

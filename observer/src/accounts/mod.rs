@@ -22,13 +22,15 @@
 //! - `host`: the accounts of all interfaces of a host, window by window
 //! - [`comparison`]: an interface's own counters beside its ledger, and when to read them
 //! - [`gap`]: traffic that passed while the programs were removed
-//! - [`unseen`]: traffic that passed the programs by
+//! - `turn`: a tick, and its results
+//! - [`unseen`]: traffic that passed the programs by; [`claim`]: the part that drops do not explain
 //! - `capture`: the windows of a capture, which has a clock for each interface
 
 #![deny(clippy::disallowed_methods, reason = "pure: the caller says the time and does the I/O")]
 
 mod account;
 mod capture;
+pub mod claim;
 pub mod comparison;
 mod event;
 #[cfg(test)]
@@ -43,6 +45,7 @@ mod interface;
 mod protocol;
 mod register;
 mod shares;
+mod turn;
 mod uncounted;
 pub mod unseen;
 
@@ -50,7 +53,8 @@ pub use account::{Account, Statement};
 pub use capture::{CaptureWindows, ClosedWindow};
 pub use event::{Event, Named};
 pub use frames::{Frames, Seen};
-pub use host::{Accounts, Annex, Limits, Outcome, Turn};
+pub use host::{Accounts, Limits};
 pub use interface::Figures;
 pub use protocol::Protocol;
+pub use turn::{Annex, Outcome, Turn};
 pub use uncounted::{Uncounted, UncountedLosses};

@@ -16,6 +16,7 @@
 
 mod absent;
 mod attached;
+mod attaching;
 mod changes;
 mod directories;
 mod engine;

@@ -72,25 +72,15 @@ impl<'config> Prepared<'config> {
 
     /// Starts the threads, the last one first: no thread has to wait for a reader of its messages.
     pub(super) fn start(self, engine: Engine) -> Result<(Running, Held), Failure> {
-        let Self {
-            config,
-            limits,
-            budget,
-            watch,
-            mut outputs,
-            server,
-            runtime,
-            signals,
-            pins,
-            lock,
-        } = self;
+        let Self { config, limits, budget, runtime, mut outputs, .. } = self;
+        let window_seconds = config.settings.records.window;
         let (preferred, sizes) = (engine.preferred(), engine.sizes);
         let stop_timeout = Duration::from_secs(config.settings.host.stop_timeout.into());
         let metrics = Arc::new(Metrics::new(preferred, sizes.flows()).map_err(internal)?);
         metrics.drops().set_visible(engine.drops);
         let (health, board) = (Arc::<Health>::default(), Arc::<Board>::default());
         let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&board));
-        runtime.spawn(telemetry::serve(server, pages, budget.connections));
+        runtime.spawn(telemetry::serve(self.server, pages, budget.connections));
 
         let delivery = deliver(config, &metrics, &mut outputs)?;
         let Outputs { sinks, watermark, leftovers } = start_outputs(config, outputs, &metrics)?;
@@ -99,7 +89,7 @@ impl<'config> Prepared<'config> {
         let ((events, messages), (freed, free)) = (channel(), channel());
         let tell_senders = cgroups.is_some();
         let tick = Tick::new(TickOptions {
-            window_seconds: config.settings.records.window,
+            window_seconds,
             max_flows: budget.max_flows,
             room: Room::new(budget.flows_in_memory),
             messages,
@@ -113,13 +103,9 @@ impl<'config> Prepared<'config> {
             health: Arc::clone(&health),
         });
         let (changes_in, changes) = channel();
-        let witness = Witness::start(
-            Arc::clone(&ledgers),
-            config.settings.records.window,
-            events.clone(),
-            changes_in.clone(),
-        )
-        .map_err(thread_failed)?;
+        let watched = (events.clone(), changes_in.clone());
+        let witness = Witness::start(Arc::clone(&ledgers), window_seconds, watched.0, watched.1)
+            .map_err(thread_failed)?;
         let source_observer = Arc::clone(&metrics) as Arc<dyn SourceObserver>;
         let interfaces = Interfaces::new(InterfacesOptions {
             loader,
@@ -144,12 +130,13 @@ impl<'config> Prepared<'config> {
             leftovers,
             tick: worker("tick", move || tick.run())?,
             interfaces: worker("interfaces", move || interfaces.run(&changes))?,
-            watch: Watch::start(watch, runtime.handle(), &source_observer, board, tell)
+            watch: Watch::start(self.watch, runtime.handle(), &source_observer, board, tell)
                 .map_err(|error| unwatchable(&error))?,
             events,
             delivery,
         };
         announce(config, &limits, &budget, preferred, sizes);
+        let (signals, pins, lock) = (self.signals, self.pins, self.lock);
         Ok((running, Held { signals, runtime, stop_timeout, pins, lock }))
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use super::{owners::Senders, watermark::Watermark};
 use crate::{
     accounts::{
-        Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted, unseen::may_precede_hook,
+        Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted, claim::may_precede_hook,
     },
     flow::{Direction, InterfaceNumber, Room, Traffic},
     kernel::{Drain, KernelError, MAX_INTERFACES, drain::Side, drops::Dropped},
@@ -217,7 +217,7 @@ impl Tick {
         let mut turn = self.accounts.begin(clock::unix_ms());
         self.drain(&mut turn)?;
         let start = Instant::now();
-        let closes = turn.closes(&self.accounts);
+        let closes = self.accounts.closing(&turn);
         let annex = closes.map(|window| self.annex(window.end)).unwrap_or_default();
         let outcome = self.accounts.end(turn, annex);
         self.take_in(outcome);

@@ -8,14 +8,16 @@
 
 #![deny(clippy::disallowed_methods, reason = "pure: the caller says the time and does the I/O")]
 
+mod delta;
 mod key;
 mod room;
 mod table;
 mod traffic;
 mod window;
 
+pub use delta::{Counters, Delta, Icmp};
 pub use key::{Action, Direction, DropReason, Family, FlowKey, InterfaceNumber, address};
 pub use room::{Claim, Room};
-pub use table::{Added, Counters, Delta, Icmp, Table};
+pub use table::{Added, Table};
 pub use traffic::Traffic;
 pub use window::Window;

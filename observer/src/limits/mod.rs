@@ -7,6 +7,7 @@
 
 mod budget;
 mod groups;
+mod tight;
 
 use std::{
     fmt, fs,
@@ -25,8 +26,11 @@ use nix::{
 };
 use serde::{Serialize, Serializer};
 
-pub use self::budget::{Budget, BudgetError, Wanted};
 use self::groups::Resource;
+pub use self::{
+    budget::{Budget, Wanted},
+    tight::BudgetError,
+};
 use crate::kernel::preflight::KernelVersion;
 
 /// Origin of a limit.

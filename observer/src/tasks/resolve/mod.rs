@@ -106,13 +106,7 @@ pub(super) fn resolve(
             }
             continue;
         };
-        // A source that assigns this MAC address to another task is in conflict.
-        let others = enis(view, interface).filter(|(other, _)| other.id != *id);
-        conflicts.extend(others.map(|(other, _)| Conflict {
-            attribute: Attribute::TaskId,
-            source: *source,
-            value: other.id.clone(),
-        }));
+        conflicts.extend(other_tasks(*source, view, interface, id));
         if let Some(task) = view.tasks.iter().find(|task| task.id == *id) {
             for eni in task.enis.iter().filter(|eni| Some(eni.mac) == interface.mac) {
                 add(*source, &eni.details);
@@ -145,6 +139,21 @@ pub(super) fn resolve(
         add(Source::Host, &[(Attribute::NetworkMode, "host".into())]);
     }
     Resolution { task, facts, conflicts }
+}
+
+/// Other tasks that a source assigns the interface's MAC address to.
+fn other_tasks(
+    source: Source,
+    view: &View,
+    interface: &Interface,
+    id: &str,
+) -> impl Iterator<Item = Conflict> {
+    let others = enis(view, interface).filter(move |(other, _)| *other.id != *id);
+    others.map(move |(other, _)| Conflict {
+        attribute: Attribute::TaskId,
+        source,
+        value: other.id.clone(),
+    })
 }
 
 /// Facts about each container that may share the host's interfaces, by container id.

@@ -9,30 +9,13 @@
 //! The layout is bolt's version 2, in the byte order of the host. All offsets are checked against
 //! the bounds of the file, so a damaged database gives an error and never a panic.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, os::unix::fs::FileExt};
 
-/// Error of reading a database.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BoltError {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("it is no bolt database of version 2")]
-    Format,
-    #[error("it is damaged: {0}")]
-    Damaged(&'static str),
-    #[error("it was written all the time")]
-    Busy,
-}
+use super::meta::{BoltError, Meta, PAGE_HEADER, u16_at, u32_at, u64_at};
 
 /// Pairs of key and value in a bucket.
 pub(super) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-const MAGIC: u32 = 0xed0c_daed;
-const VERSION: u32 = 2;
-/// Possible page sizes on Linux, in bytes.
-const PAGE_SIZES: [u64; 3] = [4096, 16_384, 65_536];
-const PAGE_HEADER: usize = 16;
-const META: usize = 64;
 const BUCKET_HEADER: usize = 16;
 const ELEMENT: usize = 16;
 /// Page flags.
@@ -60,55 +43,6 @@ pub(super) fn read<const N: usize>(
         }
     }
     Err(BoltError::Busy)
-}
-
-/// A meta page.
-#[derive(Clone, Copy)]
-struct Meta {
-    page_size: u64,
-    root: u64,
-    /// Number of the first page that was never used.
-    end: u64,
-    transaction: u64,
-}
-
-impl Meta {
-    fn newest(file: &File) -> Result<Self, BoltError> {
-        // The first page may be half written. The second is then searched at every possible page
-        // size.
-        let first = Self::read(file, 0)?.filter(|meta| PAGE_SIZES.contains(&meta.page_size));
-        let sizes = first.map_or(PAGE_SIZES.to_vec(), |meta| vec![meta.page_size]);
-        let mut newest = first;
-        for size in sizes {
-            if let Some(second) = Self::read(file, size)?.filter(|meta| meta.page_size == size)
-                && newest.is_none_or(|first| first.transaction < second.transaction)
-            {
-                newest = Some(second);
-            }
-        }
-        newest.ok_or(BoltError::Format)
-    }
-
-    /// The meta page at an offset; `None` unless it is complete and its checksum is valid.
-    fn read(file: &File, offset: u64) -> Result<Option<Self>, BoltError> {
-        let mut bytes = [0; META];
-        match file.read_exact_at(&mut bytes, offset + PAGE_HEADER as u64) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            read => read?,
-        }
-        let (Some(magic), Some(version), Some(page_size)) =
-            (u32_at(&bytes, 0), u32_at(&bytes, 4), u32_at(&bytes, 8))
-        else {
-            return Ok(None);
-        };
-        let (Some(root), Some(end), Some(transaction), Some(checksum)) =
-            (u64_at(&bytes, 16), u64_at(&bytes, 40), u64_at(&bytes, 48), u64_at(&bytes, 56))
-        else {
-            return Ok(None);
-        };
-        let whole = magic == MAGIC && version == VERSION && checksum == fnv1a(&bytes[..56]);
-        Ok(whole.then_some(Self { page_size: page_size.into(), root, end, transaction }))
-    }
 }
 
 /// A pass over the trees of a database.
@@ -222,25 +156,6 @@ fn leaf(element: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let key_end = position.checked_add(key)?;
     let value_end = key_end.checked_add(value)?;
     Some((u32_at(element, 0)?, element.get(position..key_end)?, element.get(key_end..value_end)?))
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
-}
-
-/// FNV-1a, the checksum of meta pages.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! never gives wrong values.
 
 mod bolt;
+mod meta;
 mod state;
 
 use std::{
@@ -19,7 +20,7 @@ use serde::Deserialize;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use self::{
-    bolt::BoltError,
+    meta::BoltError,
     state::{Host, Task},
 };
 use super::{backoff::Backoff, feed::Feed, scene::Scene};

@@ -7,14 +7,15 @@
 //! bottom halves on: so counts are added by atomics, and headers are copied to the stack instead of
 //! a buffer that an interrupt could overwrite.
 
-use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
+mod cause;
+mod memory;
+mod words;
+
+use core::arch::asm;
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::{bpf_get_smp_processor_id, generated::bpf_probe_read_kernel},
-    macros::btf_tracepoint,
-    maps::HashMap,
-    programs::BtfTracePointContext,
+    bindings::BPF_NOEXIST, helpers::bpf_get_smp_processor_id, macros::btf_tracepoint,
+    maps::HashMap, programs::BtfTracePointContext,
 };
 use observer_ebpf::{
     abi::{
@@ -25,6 +26,11 @@ use observer_ebpf::{
     packet::{Frame, Link, Offload, Packet, PacketBytes, Part, Skip, Wire, parse},
 };
 
+use self::{
+    cause::{Cause, Policy, is_expected},
+    memory::{Headers, forget, member, read},
+    words::{offset, word},
+};
 use super::{
     clock::now,
     fragments,
@@ -36,25 +42,6 @@ use super::{
     settings::{DROP_ARGUMENTS, LAYOUT, REASONS, VERDICTS},
 };
 
-/// One word of a structure that the loader sets, by field name: `word!(LAYOUT, KernelLayout,
-/// skb_dev)`.
-macro_rules! word {
-    ($from:ident, $of:ident, $field:ident) => {{
-        const AT: usize = core::mem::offset_of!($of, $field) / size_of::<u32>();
-        // SAFETY: in bounds; volatile, because the loader changes the value behind the compiler's
-        // back.
-        unsafe { core::ptr::read_volatile((&raw const $from).cast::<u32>().add(AT)) }
-    }};
-}
-
-macro_rules! offset {
-    ($field:ident) => {
-        word!(LAYOUT, KernelLayout, $field)
-    };
-}
-
-/// The upper half of a reason names a subsystem; the lower half is the subsystem's own reason.
-const SUBSYSTEM: u32 = 0xffff_0000;
 /// A bit of `_skb_refdst` that is not part of the address (`SKB_DST_NOREF`).
 const UNCOUNTED_REFERENCE: u64 = 1;
 const AF_INET: u16 = 2;
@@ -73,78 +60,6 @@ pub(crate) fn observe_drop(ctx: BtfTracePointContext) -> Option<()> {
     // SAFETY: the daemon replaces and removes entries; the copy is one of its values.
     let interface = unsafe { *WATCHED.get(&place)? } as u16;
     skb.count(interface, Cause::of(reason, direction, receiver))
-}
-
-/// The cause of a drop.
-#[derive(Clone, Copy)]
-struct Cause {
-    /// The reason to count.
-    reason: u32,
-    direction: Direction,
-    policy: Policy,
-    /// A [`Verdict`]; 0 for a policy.
-    verdict: u8,
-}
-
-/// The kind of drop: by host policy or not, and its position relative to the hook.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Policy {
-    /// No host policy, and the hook may not have seen the packet.
-    None,
-    /// No policy, behind the hook on ingress, and the receiver missed the packet: nobody listens,
-    /// no route, an invalid packet, a full queue.
-    Undelivered,
-    /// By policy, and the hook has counted the packet.
-    Behind,
-    /// By policy, and the hook never sees the packet.
-    Before,
-}
-
-impl Cause {
-    #[inline(always)]
-    fn of(reason: u32, seen: Direction, receiver: u64) -> Self {
-        macro_rules! reason {
-            ($field:ident) => {
-                reason == word!(REASONS, DropReasons, $field)
-            };
-        }
-        let known = |direction, policy| Self { reason, direction, policy, verdict: 0 };
-        if reason == UNKNOWN_REASON {
-            known(seen, Policy::None)
-        } else if reason & SUBSYSTEM != 0 {
-            Self { reason: reason & SUBSYSTEM, ..known(seen, Policy::None) }
-        } else if reason!(netfilter) {
-            // All netfilter hooks on ingress are behind TC, all on egress before it.
-            known(seen, if seen == Direction::Ingress { Policy::Behind } else { Policy::Before })
-        } else if reason!(tc_ingress) {
-            known(Direction::Ingress, Policy::Behind)
-        } else if reason!(tc_egress) {
-            known(Direction::Egress, Policy::Behind)
-        } else if reason!(xdp) {
-            known(Direction::Ingress, Policy::Before)
-        } else if reason!(cgroup_egress) {
-            known(Direction::Egress, Policy::Before)
-        } else if reason!(socket_filter) {
-            let policy = if is_without_filter(receiver) { Policy::Behind } else { Policy::None };
-            known(Direction::Ingress, policy)
-        } else if reason!(cpu_backlog) {
-            known(Direction::Ingress, Policy::None)
-        } else {
-            let verdict = verdict(reason);
-            let is_loss = seen == Direction::Ingress && verdict != Verdict::Delivered as u8;
-            let policy = if is_loss { Policy::Undelivered } else { Policy::None };
-            Self { verdict, ..known(seen, policy) }
-        }
-    }
-}
-
-/// True if a socket has no filter of its own, so that its control group's filter dropped the
-/// packet. A socket's own filter belongs to the task, and a raw socket's filter drops copies of
-/// packets that are delivered.
-#[inline(always)]
-fn is_without_filter(socket: u64) -> bool {
-    let socket = forget(socket);
-    socket != 0 && read::<u64>(socket + u64::from(offset!(sock_filter))) == Some(0)
 }
 
 /// A dropped `struct sk_buff`.
@@ -210,11 +125,7 @@ impl Skb {
         // The data may begin at the link header, at the network header or behind it.
         let behind = (self.field::<u64>(offset!(skb_data)).wrapping_sub(head + network)) as u32;
         let len = len.wrapping_add(behind);
-        let headers = Headers {
-            start: head + network,
-            len: len.wrapping_sub(paged),
-            room: UnsafeCell::new(MaybeUninit::uninit()),
-        };
+        let headers = Headers::new(head + network, len.wrapping_sub(paged));
         let protocol = u16::from_be(self.field(offset!(skb_protocol)));
         let frame =
             Frame { len, link: Link::Bare(protocol), tags_beside: 0, offload: self.offload(head) };
@@ -232,25 +143,7 @@ impl Skb {
             Err(Skip::NonIp(_) | Skip::Chain) => Wire { packets: 1, bytes: u64::from(len) },
         };
 
-        let key = DropCountKey {
-            interface,
-            direction: cause.direction as u8,
-            reserved: 0,
-            reason: cause.reason,
-        };
-        let first = DropCount { packets: wire.packets.into(), bytes: wire.bytes };
-        // SAFETY: map values.
-        unsafe {
-            let counted = tally(&DROP_COUNTS, &key, &first, |count: *mut DropCount| {
-                add(&raw mut (*count).packets, first.packets);
-                add(&raw mut (*count).bytes, first.bytes);
-            });
-            match counted {
-                Some(()) => (&raw mut (*state).counted).write_volatile(1),
-                None => add(&raw mut (*state).uncounted, first.packets),
-            }
-        }
-
+        count_reason(interface, &cause, wire, state);
         if cause.policy == Policy::None || interface == 0 {
             return None;
         }
@@ -335,33 +228,23 @@ impl Skb {
     }
 }
 
-/// The [`Verdict`](observer_ebpf::abi::Verdict) on a drop reason.
+/// Counts a drop by its reason.
 #[inline(always)]
-fn verdict(reason: u32) -> u8 {
-    if reason as usize >= DROP_VERDICTS {
-        return 0;
+fn count_reason(interface: u16, cause: &Cause, wire: Wire, state: *mut DropState) {
+    let direction = cause.direction as u8;
+    let key = DropCountKey { interface, direction, reserved: 0, reason: cause.reason };
+    let first = DropCount { packets: wire.packets.into(), bytes: wire.bytes };
+    // SAFETY: map values.
+    unsafe {
+        let counted = tally(&DROP_COUNTS, &key, &first, |count: *mut DropCount| {
+            add(&raw mut (*count).packets, first.packets);
+            add(&raw mut (*count).bytes, first.bytes);
+        });
+        match counted {
+            Some(()) => (&raw mut (*state).counted).write_volatile(1),
+            None => add(&raw mut (*state).uncounted, first.packets),
+        }
     }
-    // SAFETY: within the array; volatile, because the loader changes the value behind the
-    // compiler's back.
-    unsafe { (&raw const VERDICTS).cast::<u8>().add(reason as usize).read_volatile() }
-}
-
-/// True for a packet whose drop for this reason is no loss.
-#[inline(always)]
-fn is_expected(packet: &Packet, verdict: u8) -> bool {
-    const ICMP: u8 = 1;
-    const TCP: u8 = 6;
-    const ICMPV6: u8 = 58;
-    const SYN: u8 = 2;
-    if verdict == Verdict::UnlessEmpty as u8 {
-        return match packet.protocol {
-            TCP => packet.tcp_flags & SYN == 0 && packet.wire.bytes <= u64::from(packet.headers),
-            ICMP | ICMPV6 => true,
-            _ => false,
-        };
-    }
-    let [first, ..] = packet.destination[0].to_ne_bytes();
-    verdict == Verdict::UnlessGroup as u8 && packet.family == Family::V6 && first == 0xff
 }
 
 /// Result of adding a dropped packet to its flow.
@@ -456,84 +339,6 @@ fn account(
         }
     }
     Some(())
-}
-
-/// The headers of a buffer from its network header on, copied to the stack one at a time.
-struct Headers {
-    start: u64,
-    /// Length of the linear part from the network header on.
-    len: u32,
-    room: UnsafeCell<MaybeUninit<[u8; HEADER_LEN]>>,
-}
-
-impl PacketBytes for Headers {
-    const FOLLOWS_CHAINS: bool = true;
-
-    /// The result is valid until the next header is read, as in `tc`.
-    #[inline(always)]
-    fn at<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
-        const { assert!(N <= HEADER_LEN) };
-        if offset + N as u32 > self.len {
-            return None;
-        }
-        let room = self.room.get().cast::<u8>();
-        // SAFETY: the room is long enough, and no reference to it is used after the next call; the
-        // helper fails where the address is not mapped.
-        unsafe {
-            let from = (self.start + u64::from(offset)) as *const _;
-            if bpf_probe_read_kernel(room.cast(), N as u32, from) != 0 {
-                return None;
-            }
-            Some(&*room.cast::<[u8; N]>())
-        }
-    }
-
-    #[inline(always)]
-    fn forget(&self, value: u32) -> u32 {
-        forget(value)
-    }
-
-    #[inline(always)]
-    fn forget_long(&self, value: u64) -> u64 {
-        forget(value)
-    }
-}
-
-/// Returns `value` without type and history for the verifier, because it comes from a helper. The
-/// helper's result is not checked, because each outcome would be verified separately; on the stack
-/// it does not fail.
-#[inline(always)]
-fn forget<T: Copy>(value: T) -> T {
-    let mut forgotten = MaybeUninit::<T>::uninit();
-    // SAFETY: room for the value; the helper always writes all of it, with zeros on failure.
-    unsafe {
-        let from = (&raw const value).cast();
-        let _ = bpf_probe_read_kernel(forgotten.as_mut_ptr().cast(), size_of::<T>() as u32, from);
-        forgotten.assume_init()
-    }
-}
-
-/// A field of a structure whose type the verifier knows. It checks the offset; a load from a stale
-/// address gives 0.
-#[inline(always)]
-fn member<T: Copy>(of: *const u8, offset: u32) -> T {
-    // SAFETY: as described.
-    unsafe { of.add(offset as usize).cast::<T>().read() }
-}
-
-/// Reads a kernel address; `None` if it is not mapped.
-#[inline(always)]
-fn read<T: Copy>(address: u64) -> Option<T> {
-    let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: room for the value; the helper fails where the address is not mapped.
-    unsafe {
-        let failed = bpf_probe_read_kernel(
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-            address as *const _,
-        ) != 0;
-        if failed { None } else { Some(value.assume_init()) }
-    }
 }
 
 /// Inserts `first` under a key, or adds to an existing value; `None` without room.
