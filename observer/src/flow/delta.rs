@@ -1,6 +1,8 @@
 //! Counts of one flow, from a drain or the spill ring.
 
 use super::FlowKey;
+#[cfg(test)]
+use super::{Direction, Family, InterfaceNumber};
 
 /// Type and code of the ICMP messages of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,4 +80,29 @@ pub struct Delta {
     pub key: FlowKey,
     /// What it counted since the drain before.
     pub counters: Counters,
+}
+
+/// Counts of a flow, for tests.
+#[cfg(test)]
+pub(super) fn example(flow: u64, packets: u64, at: i64, icmp: Icmp) -> Delta {
+    Delta {
+        key: FlowKey::new(
+            InterfaceNumber::new(1),
+            Direction::Ingress,
+            Family::V6,
+            17,
+            ([0, flow], [0, 1]),
+            (flow as u16, 53),
+        ),
+        counters: Counters {
+            packets,
+            bytes: packets * 100,
+            first_ms: at,
+            last_ms: at + 1,
+            tcp_flags_all: packets as u8,
+            tcp_flags_aws: 0,
+            icmp,
+            undelivered: 0,
+        },
+    }
 }

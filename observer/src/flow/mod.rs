@@ -11,6 +11,7 @@
 mod delta;
 mod key;
 mod room;
+mod settle;
 mod table;
 mod traffic;
 mod window;
