@@ -2,9 +2,12 @@
 
 use std::{
     fs,
+    hash::Hasher as _,
     io::{self, Write as _},
     path::Path,
 };
+
+use fnv::FnvHasher;
 
 use crate::{
     config::{OutputConfig, Outputs},
@@ -48,7 +51,7 @@ fn probe(directory: &Path) -> Result<(), Failure> {
 
 /// FNV-1a: the same in every run and version.
 pub(crate) fn short_hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    let mut hasher = FnvHasher::default();
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }

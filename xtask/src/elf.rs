@@ -6,15 +6,12 @@
 use std::iter;
 
 use anyhow::{Context as _, Result};
+use object::{
+    Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionIndex,
+    SectionKind, SymbolKind, read::elf::ElfFile64,
+};
 
 const ROUTINES: [&str; 4] = ["memcpy", "memmove", "memset", "memcmp"];
-
-const SECTION_SYMBOLS: u32 = 2;
-const SECTION_RELOCATIONS: u32 = 9;
-const EXECUTABLE: u64 = 4;
-const SYMBOL_FUNCTION: u8 = 2;
-const SYMBOL_LEN: usize = 24;
-const RELOCATION_LEN: usize = 16;
 
 const INSTRUCTION_LEN: usize = 8;
 /// Opcode of the 64-bit immediate load, which takes two instruction slots.
@@ -34,26 +31,50 @@ pub(crate) struct MemoryCall {
 
 /// Calls of memory routines by all functions except memory routines.
 pub(crate) fn memory_calls(object: &[u8]) -> Result<Vec<MemoryCall>> {
-    let object = Object::read(object).context("the object is no 64-bit ELF file")?;
+    let object: ElfFile64<'_> =
+        ElfFile64::parse(object).context("the object is no 64-bit ELF file")?;
     let mut found = Vec::new();
-    for (index, section) in object.sections.iter().enumerate() {
-        if section.flags & EXECUTABLE == 0 {
-            continue;
-        }
-        let code = object
-            .bytes
-            .get(section.offset..section.offset + section.size)
-            .context("a section is cut")?;
+    for section in object.sections().filter(|section| section.kind() == SectionKind::Text) {
+        let code = section.data().context("a section is cut")?;
         for call in calls(code).filter(|call| call.of_function) {
-            let (target_section, target) = object.target(index, &call);
-            let routine = object.function_at(target_section, target);
-            let caller = object.function_at(index, call.offset);
+            let (target_section, target) = target(&object, &section, &call);
+            let routine = function_at(&object, target_section, target);
+            let caller = function_at(&object, section.index(), call.offset as u64);
             if ROUTINES.contains(&routine) && !ROUTINES.contains(&caller) {
                 found.push(MemoryCall { caller: caller.to_owned(), routine: routine.to_owned() });
             }
         }
     }
     Ok(found)
+}
+
+/// Section and offset of a call's target: relative to the call, or to a symbol if there is a
+/// relocation.
+fn target<'a>(
+    object: &ElfFile64<'a>,
+    section: &impl object::ObjectSection<'a>,
+    call: &Call,
+) -> (SectionIndex, u64) {
+    let mut relocations = section.relocations();
+    let symbol = relocations.find_map(|(offset, relocation)| match relocation.target() {
+        RelocationTarget::Symbol(index) if offset == call.offset as u64 => {
+            object.symbol_by_index(index).ok()
+        }
+        _ => None,
+    });
+    let place = symbol.and_then(|symbol| Some((symbol.section_index()?, symbol.address())));
+    let (section, base) = place.unwrap_or((section.index(), call.offset as u64));
+    let step = (i64::from(call.immediate) + 1) * INSTRUCTION_LEN as i64;
+    (section, base.wrapping_add_signed(step))
+}
+
+fn function_at<'a>(object: &ElfFile64<'a>, section: SectionIndex, offset: u64) -> &'a str {
+    let mut functions = object.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text);
+    let function = functions.find(|symbol| {
+        symbol.section_index() == Some(section)
+            && (symbol.address()..symbol.address() + symbol.size()).contains(&offset)
+    });
+    function.and_then(|function| function.name().ok()).unwrap_or("an unnamed function")
 }
 
 /// A function of the object.
@@ -64,15 +85,14 @@ pub(crate) struct Function<'a> {
 
 /// All functions; `None` if this is not an ELF file.
 pub(crate) fn functions(object: &[u8]) -> Option<Vec<Function<'_>>> {
-    let object = Object::read(object)?;
-    let functions = object.symbols.iter().filter(|symbol| symbol.function && symbol.size > 0);
+    let object: ElfFile64<'_> = ElfFile64::parse(object).ok()?;
+    let functions =
+        object.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0);
     functions
         .map(|symbol| {
-            let start = object.sections.get(symbol.section)?.offset + symbol.value;
-            Some(Function {
-                name: symbol.name,
-                code: object.bytes.get(start..start + symbol.size)?,
-            })
+            let section = object.section_by_index(symbol.section_index()?).ok()?;
+            let code = section.data_range(symbol.address(), symbol.size()).ok()??;
+            Some(Function { name: symbol.name().ok()?, code })
         })
         .collect()
 }
@@ -109,123 +129,13 @@ fn calls(code: &[u8]) -> impl Iterator<Item = Call> {
     instructions.filter(|(opcode, _)| *opcode == CALL).map(|(_, call)| call)
 }
 
-struct Object<'a> {
-    bytes: &'a [u8],
-    sections: Vec<Section>,
-    symbols: Vec<Symbol<'a>>,
-}
-
-struct Section {
-    kind: u32,
-    flags: u64,
-    offset: usize,
-    size: usize,
-    link: usize,
-    info: usize,
-}
-
-struct Symbol<'a> {
-    name: &'a str,
-    function: bool,
-    section: usize,
-    value: usize,
-    size: usize,
-}
-
-impl<'a> Object<'a> {
-    fn read(bytes: &'a [u8]) -> Option<Self> {
-        if !bytes.starts_with(b"\x7fELF\x02\x01") {
-            return None;
-        }
-        let (table, len, count) =
-            (u64_at(bytes, 0x28)?, u16_at(bytes, 0x3a)?, u16_at(bytes, 0x3c)?);
-        let sections: Vec<Section> = (0..count)
-            .map(|index| Section::read(bytes, table + index * len))
-            .collect::<Option<_>>()?;
-        let table = sections.iter().find(|section| section.kind == SECTION_SYMBOLS)?;
-        let names = sections.get(table.link)?.offset;
-        let symbols = (0..table.size / SYMBOL_LEN)
-            .map(|index| Symbol::read(bytes, table.offset + index * SYMBOL_LEN, names))
-            .collect::<Option<_>>()?;
-        Some(Self { bytes, sections, symbols })
-    }
-
-    /// Section and offset of a call's target: relative to the call, or to a symbol if there is a
-    /// relocation.
-    fn target(&self, section: usize, call: &Call) -> (usize, usize) {
-        let (section, base) = match self.relocation(section, call.offset) {
-            Some(symbol) => (symbol.section, symbol.value),
-            None => (section, call.offset),
-        };
-        let step = (i64::from(call.immediate) + 1) * INSTRUCTION_LEN as i64;
-        (section, base.wrapping_add_signed(step as isize))
-    }
-
-    fn relocation(&self, section: usize, offset: usize) -> Option<&Symbol<'a>> {
-        let table = self
-            .sections
-            .iter()
-            .find(|table| table.kind == SECTION_RELOCATIONS && table.info == section)?;
-        let mut places =
-            (0..table.size / RELOCATION_LEN).map(|index| table.offset + index * RELOCATION_LEN);
-        let place = places.find(|place| u64_at(self.bytes, *place) == Some(offset))?;
-        self.symbols.get(u32_at(self.bytes, place + 12)?)
-    }
-
-    fn function_at(&self, section: usize, offset: usize) -> &str {
-        self.symbols
-            .iter()
-            .find(|it| {
-                it.function
-                    && it.section == section
-                    && (it.value..it.value + it.size).contains(&offset)
-            })
-            .map_or("an unnamed function", |symbol| symbol.name)
-    }
-}
-
-impl Section {
-    fn read(bytes: &[u8], at: usize) -> Option<Self> {
-        Some(Self {
-            kind: u32_at(bytes, at + 4)? as u32,
-            flags: u64_at(bytes, at + 8)? as u64,
-            offset: u64_at(bytes, at + 24)?,
-            size: u64_at(bytes, at + 32)?,
-            link: u32_at(bytes, at + 40)?,
-            info: u32_at(bytes, at + 44)?,
-        })
-    }
-}
-
-impl<'a> Symbol<'a> {
-    fn read(bytes: &'a [u8], at: usize, names: usize) -> Option<Self> {
-        let name = bytes.get(names + u32_at(bytes, at)?..)?;
-        let end = name.iter().position(|&byte| byte == 0)?;
-        Some(Self {
-            name: str::from_utf8(&name[..end]).ok()?,
-            function: bytes.get(at + 4)? & 0xf == SYMBOL_FUNCTION,
-            section: u16_at(bytes, at + 6)?,
-            value: u64_at(bytes, at + 8)?,
-            size: u64_at(bytes, at + 16)?,
-        })
-    }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
-    Some(usize::from(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?)))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<usize> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const EXECUTABLE: u64 = 4;
+    const SECTION_SYMBOLS: u32 = 2;
+    const SECTION_RELOCATIONS: u32 = 9;
 
     const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
 
@@ -263,7 +173,7 @@ mod tests {
         .concat();
         let relocation = [0_u64.to_le_bytes(), ((1_u64 << 32) | 0xa).to_le_bytes()].concat();
 
-        let mut bytes = b"\x7fELF\x02\x01".to_vec();
+        let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
         bytes.resize(64, 0);
         let mut sections = vec![0_u8; 64];
         let mut add = |kind: u32, flags: u64, data: &[u8], link: u32, info: u32| {
@@ -285,6 +195,7 @@ mod tests {
         add(SECTION_RELOCATIONS, 0, &relocation, 3, 2);
         let table = bytes.len() as u64;
         bytes[0x28..0x30].copy_from_slice(&table.to_le_bytes());
+        bytes[0x14] = 1;
         bytes[0x3a] = 64;
         bytes[0x3c] = 6;
         bytes.extend(sections);

@@ -114,7 +114,7 @@ impl Loader {
         let sizes = options.sizes;
         let mut factors = [0_u64; hash::FACTORS];
         for factor in &mut factors {
-            *factor = random()? | 1;
+            *factor = getrandom::u64().map_err(unseeded)? | 1;
         }
         let mut loader = EbpfLoader::new();
         // The object has no relocations against kernel types.
@@ -138,7 +138,7 @@ impl Loader {
             loader.map_pin_path(name, pins.join(name));
         }
         // Random, so that marks of another daemon and stray data do not match. Never 0.
-        let mark = random()? as u32 | 1 << 31;
+        let mark = getrandom::u64().map_err(unseeded)? as u32 | 1 << 31;
         let marks = leak(std::array::from_fn(|number| mark ^ number as u32));
         let (pins, continuations) = (pins.to_path_buf(), BTreeMap::new());
         Ok(Self { aya: loader, object: OBJECT, sizes, pins, marks, continuations })
@@ -300,14 +300,7 @@ fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
 
-/// A random number from the kernel.
-fn random() -> Result<u64, KernelError> {
-    let mut bytes = [0_u8; 8];
-    // SAFETY: the buffer is as long as stated.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if got == bytes.len() as isize {
-        Ok(u64::from_ne_bytes(bytes))
-    } else {
-        Err(KernelError::call("getrandom", io::Error::last_os_error()))
-    }
+/// Error of the system's random number generator.
+fn unseeded(error: getrandom::Error) -> KernelError {
+    KernelError::call("getrandom", io::Error::other(error))
 }

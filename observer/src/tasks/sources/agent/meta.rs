@@ -1,6 +1,8 @@
 //! The meta pages of a bolt database, which name its newest state.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, hash::Hasher as _, io, os::unix::fs::FileExt};
+
+use fnv::FnvHasher;
 
 /// Error of reading a database.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +68,7 @@ impl Meta {
         else {
             return Ok(None);
         };
-        let whole = magic == MAGIC && version == VERSION && checksum == fnv1a(&bytes[..56]);
+        let whole = magic == MAGIC && version == VERSION && checksum == checksum_of(&bytes[..56]);
         Ok(whole.then_some(Self { page_size: page_size.into(), root, end, transaction }))
     }
 }
@@ -84,8 +86,8 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// FNV-1a, the checksum of meta pages.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+fn checksum_of(bytes: &[u8]) -> u64 {
+    let mut hasher = FnvHasher::default();
+    hasher.write(bytes);
+    hasher.finish()
 }
