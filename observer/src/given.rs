@@ -13,7 +13,7 @@ use clap::{
     error::{ContextKind, ContextValue},
 };
 
-use crate::cli::Cli;
+use crate::{cli::Cli, config::one_line};
 
 /// Origin of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,12 +90,7 @@ impl Invocation {
 
     /// Message of a clap error. It names the variable if the invalid value came from one.
     pub fn described(&self, error: &Error) -> String {
-        let text = error.to_string();
-        let lines = text.lines().map(str::trim).filter(|line| {
-            !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
-        });
-        let line = lines.collect::<Vec<_>>().join("; ");
-        let line = line.trim_start_matches("error: ");
+        let line = one_line(error);
         // Such as "--listen <ADDR>".
         if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
             && let Some(flag) = argument.split(' ').next().and_then(|flag| flag.strip_prefix("--"))
@@ -103,7 +98,7 @@ impl Invocation {
         {
             return line.replace(&format!("'{argument}'"), &format!("the variable {name}"));
         }
-        line.to_owned()
+        line
     }
 }
 

@@ -13,12 +13,12 @@
 //! | [`kernel`] | load, attach, drain; the only room that names aya | [`ethtool`], [`flow`], [`log`], [`netlink`], [`netns`], [`observer_ebpf::abi`], [`observer_ebpf::hash`] |
 //! | [`tasks`] | tasks of this host, their interfaces, and the sources that identify them | [`http`], [`log`], [`netlink`], [`netns`], [`text_file`], [`worker`] |
 //! | [`sink`] | files, standard output, delivery | [`flow`], [`http`], [`log`], [`record`], [`tasks`], [`worker`] |
-//! | [`schema`] | table definitions and pipelines for readers of the files | [`cli`], [`config`], [`record`], [`sink`] |
+//! | [`schema`] | table definitions and pipelines for readers of the files | [`config`], [`record`], [`sink`] |
 //! | [`telemetry`] | metrics, health, the HTTP server | [`accounts`], [`clock`], [`flow`], [`http`], [`kernel`], [`netlink`], [`record`], [`sink`], [`tasks`], [`observer_ebpf::abi`] |
 //! | [`limits`] | limits on memory, CPU time, threads and descriptors, and sizes that fit them | [`flow`], [`kernel`], [`sink`] |
-//! | [`cli`] | the command line | [`sink`], [`tasks`] |
-//! | [`config`] | the configuration: flags, variables and the file merged | [`cli`], [`http`], [`record`], [`sink`], [`tasks`], [`text_file`] |
-//! | [`given`] | the place where a wrong value was given | [`cli`] |
+//! | [`cli`] | the verbs and flags of the command line | [`config`], [`schema`], [`sink`], [`tasks`] |
+//! | [`config`] | the settings: flags, variables and the file merged | [`http`], [`kernel`], [`log`], [`record`], [`sink`], [`tasks`], [`text_file`] |
+//! | [`given`] | the place where a wrong value was given | [`cli`], [`config`] |
 //! | [`failure`] | failures of a command, and their exit codes | [`config`], [`kernel`], [`limits`], [`schema`], [`tasks`] |
 //! | [`outputs`] | the outputs of a configuration | [`config`], [`failure`], [`sink`] |
 //! | [`replay`] | records from a capture | [`accounts`], [`config`], [`failure`], [`flow`], [`kernel`], [`outputs`], [`record`], [`sink`], [`tasks`], [`worker`], [`observer_ebpf::abi`], [`observer_ebpf::packet`] |
@@ -29,7 +29,7 @@
 //! | [`ethtool`] | counters and features of a network device | [`netlink`] |
 //! | [`cgroup`] | control groups by id | [`netns`] |
 //! | [`clock`] | the time of day | – |
-//! | [`log`] | the log on standard error, which never blocks | [`cli`] |
+//! | [`log`] | the log on standard error, which never blocks | – |
 //! | [`http`] | HTTP clients | – |
 //! | [`text_file`] | text files that users write | – |
 //! | [`worker`] | threads with a deadline for their end | – |

@@ -10,10 +10,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use clap::ValueEnum;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd,
 };
+use serde::Serialize;
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     fmt::MakeWriter,
@@ -21,7 +23,17 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::cli::LogLevel;
+/// Values of `--log-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the levels of every logger")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
 
 /// Starts logging to standard error.
 pub fn start(level: LogLevel) {

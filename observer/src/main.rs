@@ -1,8 +1,8 @@
 //! The `observer` command.
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
-use clap::{Parser, error::ErrorKind};
+use clap::{ArgMatches, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use observer::{cli::Cli, failure::Failure, given::Invocation, log, verbs::execute};
 
@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     // A file that may not grow is an error of the write, not the end of the daemon.
     // SAFETY: no handler is installed.
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
-    match parse().and_then(execute) {
+    match parse().and_then(|(cli, matches)| execute(cli, &matches)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // An error of a library may have several lines.
@@ -21,8 +21,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse() -> Result<Cli, Failure> {
-    let parsed = Cli::try_parse();
+fn parse() -> Result<(Cli, ArgMatches), Failure> {
+    let parsed = Cli::parsed(env::args_os());
     if let Err(error) = &parsed
         && matches!(
             error.kind(),

@@ -6,11 +6,15 @@ use std::{
     path::Path,
 };
 
-use crate::{config::Config, failure::Failure, sink::SinkOptions};
+use crate::{
+    config::{OutputConfig, Outputs},
+    failure::Failure,
+    sink::SinkOptions,
+};
 
 /// Options of the sinks.
-pub(crate) fn sink_options(config: &Config) -> SinkOptions {
-    config.output.sink_options(flow_log_id)
+pub(crate) fn sink_options(output: &OutputConfig) -> SinkOptions {
+    output.sink_options(flow_log_id)
 }
 
 /// An id in the shape of a flow log's, the same for all files of one host.
@@ -23,8 +27,8 @@ fn flow_log_id() -> String {
 }
 
 /// Checks that files can be created in the output directory, if an output needs it.
-pub(crate) fn writable(config: &Config) -> Result<(), Failure> {
-    if config.output.has_files() { probe(&config.output.directory) } else { Ok(()) }
+pub(crate) fn writable(outputs: &Outputs) -> Result<(), Failure> {
+    if outputs.has_files() { probe(&outputs.directory) } else { Ok(()) }
 }
 
 fn probe(directory: &Path) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! The metrics page agrees with the records and passes Prometheus's own linter.
 
 use std::{
+    env, fs,
     io::Write as _,
     process::{Command, Stdio},
 };
@@ -181,6 +182,30 @@ fn health_and_readiness_answer() -> Result<()> {
     let headers = answer.headers.to_ascii_lowercase();
     assert!(headers.contains("content-type: text/plain; version=0.0.4"), "{headers}");
     daemon.stop()?;
+    Ok(())
+}
+
+/// Type, meaning and labels of every metric. With `UPDATE_EXPECT=1` this test writes the file.
+const SHAPE: &str = include_str!("../../observer/golden/metrics.txt");
+
+#[test]
+fn metrics_and_labels_are_those_of_the_file() -> Result<()> {
+    let lab = lab!();
+    need!(requires::drop_reasons());
+    let task = lab.task("task")?;
+    let ecs = FakeTask::new(&task.inside, "web", 1);
+    let file = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
+    let daemon = lab.daemon().window(1).tasks_file(&file).start()?;
+    Udp { family: Family::V4, flows: 3, packets: 10, payload: 1 }.send(&task.outside, &task.inside)?;
+    daemon.wait_windows(1)?;
+    let shape = daemon.metrics()?.shape();
+    daemon.stop()?;
+    if env::var_os("UPDATE_EXPECT").is_some() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../observer/golden/metrics.txt");
+        return Ok(fs::write(file, shape)?);
+    }
+    let lines: (Vec<_>, Vec<_>) = (shape.lines().collect(), SHAPE.lines().collect());
+    assert_eq!(lines.0, lines.1, "now, and in observer/golden/metrics.txt");
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! The metrics page, in the Prometheus text format.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -74,6 +77,32 @@ impl Metrics {
             ensure!(before.is_none(), "{} {:?} is there twice", sample.name, sample.labels);
         }
         Ok(page)
+    }
+
+    /// Every family: its type, its meaning, and the labels of its series.
+    pub fn shape(&self) -> String {
+        let mut labels: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for sample in &self.samples {
+            let parts = ["_bucket", "_sum", "_count"];
+            let family = parts.iter().filter_map(|part| sample.name.strip_suffix(part));
+            let family = family.into_iter().find(|family| self.types.contains_key(*family));
+            let names = sample.labels.keys().map(String::as_str).filter(|label| *label != "le");
+            let names = names.collect::<Vec<_>>().join(", ");
+            labels.entry(family.unwrap_or(&sample.name)).or_default().insert(names);
+        }
+        let mut shape = String::new();
+        for line in self.text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                shape += &format!("{help}\n");
+            } else if let Some((family, kind)) = line.strip_prefix("# TYPE ").and_then(|it| it.split_once(' ')) {
+                shape += &format!("    {kind}");
+                for names in labels.get(family).into_iter().flatten() {
+                    shape += &format!(" {{{names}}}");
+                }
+                shape += "\n";
+            }
+        }
+        shape
     }
 
     /// Samples of a series with these labels.

@@ -7,11 +7,10 @@ use observer_ebpf::abi::Clock;
 use super::options;
 use crate::{
     cgroup::Cgroups,
-    cli::DropsName,
     config::Config,
     failure::Failure,
     kernel::{
-        Drain, Hook, Loader, LoaderOptions, Sizes, XdpMode, XdpPlan, XdpWish, diagnostics,
+        Drain, DropsMode, Hook, Loader, LoaderOptions, Sizes, XdpMode, XdpPlan, XdpWish, diagnostics,
         drops::{self, Drops, Sight, Watchlist},
         grace::Grace,
         preflight,
@@ -38,14 +37,14 @@ impl Engine {
     /// kernel accepts the programs.
     pub(super) fn load(config: &Config, pins: &Path, flow_memory: u64) -> Result<Self, Failure> {
         let sizes = Sizes::from_budget(flow_memory, preflight::possible_cpus())?;
-        let log_level = options::programs_level(config.log_level);
+        let log_level = options::programs_level(config.settings.host.log_level);
         let mut loader = Loader::new(LoaderOptions { sizes, log_level, clock: Clock::Ticks }, pins)?;
-        if config.drops == DropsName::Auto {
+        if config.settings.kernel.drops == DropsMode::Auto {
             loader.make_room_for_drops();
         }
         let mut first = loader.load(1, true)?;
         let mut drain = Drain::new(&mut first, sizes, Grace::new()?)?;
-        let (drops, watchlist) = watch_drops(config.drops, &mut loader).unzip();
+        let (drops, watchlist) = watch_drops(config.settings.kernel.drops, &mut loader).unzip();
         let xdp = options::xdp_wish(config);
         if xdp.is_some() {
             drop(loader.load_xdp(1, XdpPlan { mode: XdpMode::Generic, companion: true })?);
@@ -68,8 +67,8 @@ impl Engine {
 }
 
 /// Watches drops, unless they are switched off or this kernel does not report them.
-fn watch_drops(wanted: DropsName, loader: &mut Loader) -> Option<(Drops, Watchlist)> {
-    if wanted == DropsName::Off {
+fn watch_drops(wanted: DropsMode, loader: &mut Loader) -> Option<(Drops, Watchlist)> {
+    if wanted == DropsMode::Off {
         return None;
     }
     match drops::watch(loader) {

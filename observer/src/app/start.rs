@@ -4,6 +4,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     sync::{Arc, mpsc::channel},
+    time::Duration,
 };
 
 use nix::fcntl::Flock;
@@ -54,18 +55,18 @@ pub(super) struct Prepared<'config> {
 impl<'config> Prepared<'config> {
     pub(super) fn new(config: &'config Config) -> Result<Self, Failure> {
         preflight::check()?;
-        let limits = Limits::read();
+        let (limits, host) = (Limits::read(), &config.settings.host);
         let budget = Budget::of(&limits, options::wanted(config))?;
         let watch = options::watch_options(config)?;
-        let lock = directories::lock(&config.state_dir)?;
-        let outputs = outputs::sink_options(config);
-        outputs::writable(config)?;
-        let server = listen(config.listen)?;
+        let lock = directories::lock(&host.state_dir)?;
+        let outputs = outputs::sink_options(&config.output);
+        outputs::writable(&config.output.outputs)?;
+        let server = listen(host.listen.get())?;
         // Before the pins: a signal that comes early must not leave them behind.
         let runtime = async_runtime()?;
         let signals = Signals::listen(&runtime)
             .map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
-        let pins = PinDirectory::create(&config.bpffs, &config.state_dir)?;
+        let pins = PinDirectory::create(&config.settings.kernel.bpffs, &host.state_dir)?;
         Ok(Self { config, limits, budget, watch, outputs, server, runtime, signals, pins, lock })
     }
 
@@ -73,6 +74,7 @@ impl<'config> Prepared<'config> {
     pub(super) fn start(self, engine: Engine) -> Result<(Running, Held), Failure> {
         let Self { config, limits, budget, watch, mut outputs, server, runtime, signals, pins, lock } = self;
         let (preferred, sizes) = (engine.preferred(), engine.sizes);
+        let stop_timeout = Duration::from_secs(config.settings.host.stop_timeout.into());
         let metrics = Arc::new(Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?);
         metrics.drops().set_visible(engine.drops);
         let (health, board) = (Arc::<Health>::default(), Arc::<Board>::default());
@@ -86,11 +88,11 @@ impl<'config> Prepared<'config> {
         let ((events, messages), (freed, free)) = (channel(), channel());
         let tell_senders = cgroups.is_some();
         let tick = Tick::new(TickOptions {
-            window_seconds: config.window,
+            window_seconds: config.settings.records.window,
             max_flows: budget.max_flows,
             room: Room::new(budget.flows_in_memory),
             messages,
-            stop_timeout: config.stop_timeout,
+            stop_timeout,
             freed,
             drain,
             senders: cgroups.map(|cgroups| Senders::new(cgroups, budget.flows_in_memory)),
@@ -100,7 +102,7 @@ impl<'config> Prepared<'config> {
             health: Arc::clone(&health),
         });
         let (changes_in, changes) = channel();
-        let witness = Witness::start(Arc::clone(&ledgers), config.window, events.clone(), changes_in.clone())
+        let witness = Witness::start(Arc::clone(&ledgers), config.settings.records.window, events.clone(), changes_in.clone())
             .map_err(|error| thread_failed(&error))?;
         let source_observer = Arc::clone(&metrics) as Arc<dyn SourceObserver>;
         let interfaces = Interfaces::new(InterfacesOptions {
@@ -132,7 +134,7 @@ impl<'config> Prepared<'config> {
             delivery,
         };
         announce(config, &limits, &budget, preferred, sizes);
-        Ok((running, Held { signals, runtime, stop_timeout: config.stop_timeout, pins, lock }))
+        Ok((running, Held { signals, runtime, stop_timeout, pins, lock }))
     }
 }
 
@@ -149,7 +151,7 @@ fn start_outputs(config: &Config, outputs: SinkOptions, metrics: &Arc<Metrics>) 
     let leftovers =
         outputs.has_files().then(|| (Leftovers::find(&outputs.directory), outputs.delivery.clone()));
     let (sinks, watermark) = Sinks::start(&outputs, Arc::clone(&observer))
-        .and_then(|sinks| Ok((sinks, Watermark::start(&config.state_dir)?)))
+        .and_then(|sinks| Ok((sinks, Watermark::start(&config.settings.host.state_dir)?)))
         .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
     let leftovers = leftovers.map(|(leftovers, inbox)| {
         let observer = ObserverRef::new(observer);
@@ -187,7 +189,7 @@ fn announce(config: &Config, limits: &Limits, budget: &Budget, hook: &str, sizes
         tracing::warn!("{tight}");
     }
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, hook, listen = %config.listen, flows = sizes.flows(), "observing");
+    tracing::info!(version, hook, listen = %config.settings.host.listen, flows = sizes.flows(), "observing");
 }
 
 fn worker<T: Send + 'static>(

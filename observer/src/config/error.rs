@@ -27,17 +27,18 @@ pub enum ConfigError {
         source: EncodingError,
     },
     /// The file holds an unknown key or an invalid value.
-    #[error(
-        "configuration file {path}{place}: {message}: see `observer run --help` for the keys and their values"
-    )]
-    Parse {
+    #[error("{message} (given in {path}, line {line}; see `observer run --help` for the keys and their values)")]
+    File {
         /// The file.
         path: PathBuf,
-        /// Position, such as `, line 3`.
-        place: String,
-        /// The error at this position.
+        /// Number of the line.
+        line: usize,
+        /// The error in this line.
         message: String,
     },
+    /// A value cannot be written as TOML, such as a path that is not UTF-8.
+    #[error("printing the configuration: {0}")]
+    Print(toml::ser::Error),
     /// The source `file` has no file.
     #[error("--source file needs --tasks-file: give it the saved output of `aws ecs describe-tasks`")]
     NoTasksFile,
@@ -45,12 +46,6 @@ pub enum ConfigError {
     /// daemon's.
     #[error("--output writes files: give the directory with --output-dir")]
     NoOutputDir,
-    /// `window` is out of range.
-    #[error("window = {0}: give 1 to 600 seconds")]
-    Window(u32),
-    /// `max-flows` is out of range.
-    #[error("max-flows = 0: give 1 or more")]
-    MaxFlows,
     /// Invalid list of fields.
     #[error("--log-format: {0}")]
     LogFormat(#[from] FormatError),
@@ -85,9 +80,6 @@ pub enum ConfigError {
         /// The error.
         source: TrustError,
     },
-    /// `stop-timeout` is out of range.
-    #[error("stop-timeout = {0}: give 1 to 3600 seconds")]
-    StopTimeout(u32),
     /// The spool is too small for the file size.
     #[error("--spool-size {0}B: give more than twice --file-size, such as 1GiB")]
     SpoolSize(u64),
@@ -126,18 +118,17 @@ impl ConfigError {
     /// Long name of the flag of the invalid setting.
     pub const fn flag(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Read { .. } | Self::Encoding { .. } | Self::Parse { .. } => "config",
+            // These errors name the place themselves.
+            Self::File { .. } | Self::Print(_) => return None,
+            Self::Read { .. } | Self::Encoding { .. } => "config",
             Self::NoTasksFile => "source",
             Self::NoOutputDir | Self::NoFiles => "output",
-            Self::Window(_) => "window",
-            Self::MaxFlows => "max-flows",
             Self::LogFormat(_) => "log-format",
             Self::Filter(_) => "filter",
             Self::Deliver(_) | Self::Inside { .. } => "deliver",
             Self::NoDelivery(flag) | Self::Name { flag, .. } => flag,
             Self::SpoolSize(_) => "spool-size",
             Self::CaBundle { .. } => "ca-bundle",
-            Self::StopTimeout(_) => "stop-timeout",
             Self::FileSize => "file-size",
             Self::IpRanges { .. } | Self::Services { .. } => "ip-ranges",
         })

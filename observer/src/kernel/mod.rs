@@ -20,12 +20,14 @@
 //!   to read
 //! - [`test_run`]: running programs on captured packets
 //! - [`diagnostics`]: log messages of the programs
+//! - `choices`: choices that a user has for all interfaces
 //! - `mapping`, `syscall`: arrays mapped into memory, and calls of `bpf(2)`
 
 pub mod attachment;
 pub mod bpffs;
 mod btf;
 pub mod carried;
+mod choices;
 mod clsact;
 pub mod diagnostics;
 pub mod drain;
@@ -51,6 +53,7 @@ pub mod xdp;
 
 pub use attachment::{Attachment, Hook, IngressHook};
 pub use carried::Reading;
+pub use choices::{AttachMethod, DropsMode, IngressChoice};
 pub use clsact::{OwnQdisc, remove_quiet};
 pub use drain::Drain;
 pub use error::KernelError;
@@ -58,4 +61,4 @@ pub use loader::{Loader, LoaderOptions};
 pub use presence::{Missing, Presence};
 pub use programs::Programs;
 pub use sizes::{MAX_INTERFACES, Sizes};
-pub use xdp::{XdpMode, XdpPlan, XdpWish};
+pub use xdp::{XdpChanges, XdpMode, XdpPlan, XdpSelection, XdpWish};

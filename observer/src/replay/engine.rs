@@ -26,7 +26,6 @@ use super::{
 };
 use crate::{
     accounts::{CaptureWindows, ClosedWindow},
-    config::Config,
     failure::Failure,
     flow::{InterfaceNumber, Traffic},
     kernel::test_run::{Captured, Taken, TestRuns},
@@ -66,7 +65,6 @@ impl Replay {
     /// Prepares the programs. `name` is the capture's name in messages.
     pub(super) fn new(
         options: &Options,
-        config: &Config,
         identity: Arc<Identity>,
         sinks: Sinks,
         name: &str,
@@ -77,7 +75,7 @@ impl Replay {
             runs,
             sides: Sides::new(options.local_mac, &options.local),
             segments: Segments::new(options.mtu),
-            windows: CaptureWindows::new(config.window),
+            windows: CaptureWindows::new(options.output.records.window),
             sinks: Some(sinks),
             report: Report { capture: name.into(), ..Report::default() },
             interfaces,

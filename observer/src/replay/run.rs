@@ -16,7 +16,6 @@ use super::{
     written::Written,
 };
 use crate::{
-    config::Config,
     failure::Failure,
     kernel::preflight,
     outputs,
@@ -38,19 +37,19 @@ impl From<CaptureError> for Failure {
 /// # Errors
 ///
 /// On wrong usage, an unsuitable host, a damaged capture, and records that cannot be written.
-pub fn run(options: &Options, config: &Config) -> Result<(), Failure> {
+pub fn run(options: &Options) -> Result<(), Failure> {
     let mut capture = Capture::open(&options.file)?;
-    let identity = identity(options, config)?;
+    let identity = identity(options)?;
     preflight::check()?;
-    outputs::writable(config)?;
+    outputs::writable(&options.output.outputs)?;
     let stop = stop_signals(&options.file)?;
-    let sink_options = outputs::sink_options(config);
+    let sink_options = outputs::sink_options(&options.output);
     let written = Arc::new(Written::by(sink_options.outputs[0]));
     let sinks = Sinks::start(&sink_options, Arc::clone(&written) as Arc<dyn SinkObserver>)
         .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
-    let mut replay = Replay::new(options, config, identity, sinks, capture.name())?;
+    let mut replay = Replay::new(options, identity, sinks, capture.name())?;
 
-    let progress = progress(&capture, config);
+    let progress = progress(&capture, options);
     let read = replay.read(&mut capture, &progress, &stop, &written);
     let finished = replay.finish(&capture, &written);
     progress.finish_and_clear();
@@ -65,8 +64,8 @@ pub fn run(options: &Options, config: &Config) -> Result<(), Failure> {
 }
 
 /// Identity of the interface by the tasks file.
-fn identity(options: &Options, config: &Config) -> Result<Arc<Identity>, Failure> {
-    let file = config.tasks_file.as_deref().map(TasksFile::open).transpose()?;
+fn identity(options: &Options) -> Result<Arc<Identity>, Failure> {
+    let file = options.tasks_file.as_deref().map(TasksFile::open).transpose()?;
     Ok(Arc::new(match (&file, options.local_mac) {
         (Some(file), Some(mac)) => file.identity(mac),
         _ => Identity::default(),
@@ -89,8 +88,8 @@ fn stop_signals(file: &Path) -> Result<Arc<AtomicBool>, Failure> {
 }
 
 /// A progress bar on standard error; hidden if records go to a terminal.
-fn progress(capture: &Capture, config: &Config) -> ProgressBar {
-    let prints = config.output.outputs.contains(&Output::Stdout) && io::stdout().is_terminal();
+fn progress(capture: &Capture, options: &Options) -> ProgressBar {
+    let prints = options.output.outputs.formats.contains(&Output::Stdout) && io::stdout().is_terminal();
     let target = if prints { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(capture.size(), target);
     let template = if capture.size().is_some() {

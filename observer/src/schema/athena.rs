@@ -113,9 +113,8 @@ fn partitions(
 #[cfg(test)]
 mod tests {
     use crate::{
-        cli::Reader,
         record::Format,
-        schema::Layout,
+        schema::{Layout, Reader},
         sink::{Output, Partition},
     };
 

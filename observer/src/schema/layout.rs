@@ -37,7 +37,7 @@ impl<'a> Layout<'a> {
     /// Layout of the files that `observer run` writes with this configuration.
     pub fn of(config: &'a Config) -> Result<Self, SchemaError> {
         let output = &config.output;
-        let mut files = output.outputs.iter().filter(|output| output.ending().is_some());
+        let mut files = output.outputs.formats.iter().filter(|output| output.ending().is_some());
         let first = *files.next().ok_or(SchemaError::NoFiles)?;
         if files.next().is_some() {
             return Err(SchemaError::ManyFormats);
@@ -47,12 +47,12 @@ impl<'a> Layout<'a> {
                 let url = delivery.store.url();
                 Cow::Borrowed(url.strip_prefix("file://").unwrap_or(url).trim_end_matches('/'))
             }
-            None => output.directory.to_string_lossy(),
+            None => output.outputs.directory.to_string_lossy(),
         };
         Ok(Self {
             format: &output.context.format,
             output: first,
-            partition: output.partition,
+            partition: output.records.partition,
             place,
             endpoint: config.delivery.as_ref().and_then(|delivery| delivery.options.endpoint.as_deref()),
             account: output.context.account_id.as_deref(),

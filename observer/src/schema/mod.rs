@@ -13,8 +13,26 @@ mod otel;
 mod sql;
 mod vector;
 
+use clap::ValueEnum;
+
 pub use self::{error::SchemaError, layout::Layout};
-use crate::cli::Reader;
+
+/// Readers supported by `observer schema`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Reader {
+    /// A table of Amazon Athena, with partition projection
+    Athena,
+    /// A view of DuckDB
+    Duckdb,
+    /// A view of ClickHouse
+    Clickhouse,
+    /// A pipeline of Vector
+    Vector,
+    /// A pipeline of the OpenTelemetry Collector
+    Otel,
+    /// JSON Schema of a JSON line
+    Json,
+}
 
 impl Layout<'_> {
     /// Prints the table definition or pipeline configuration for a reader.

@@ -2,19 +2,23 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+use serde::Serialize;
+
 use super::counts::Counts;
 use crate::{record::Batch, worker::WorkerError};
 
 /// An output format and its destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Output {
-    /// JSON lines in files, `.jsonl`.
+    /// JSON lines in files, `.jsonl`: one flat object per record
     Jsonl,
-    /// Text in the format of VPC Flow Logs, in files, `.log.gz`.
+    /// Text in the format of VPC Flow Logs in S3, in files, `.log.gz`
     Text,
-    /// Parquet in the format of VPC Flow Logs, in files, `.log.parquet`.
+    /// Parquet in the format of VPC Flow Logs in S3, in files, `.log.parquet`
     Parquet,
-    /// Text on standard output, without a header.
+    /// Text without a header on standard output, for log shippers
     Stdout,
 }
 

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
+use clap::ValueEnum;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::{
     flow::InterfaceNumber,
@@ -33,16 +35,19 @@ pub fn is_region(text: &str) -> bool {
 }
 
 /// Layout of the folders of record files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Partition {
-    /// One folder for each day: `AWSLogs/ACCOUNT/vpcflowlogs/REGION/YYYY/MM/DD`
+    /// …/YYYY/MM/DD
     #[default]
+    #[value(name = "none")]
+    #[serde(rename = "none")]
     Daily,
-    /// One folder for each hour, below that of the day.
+    /// …/YYYY/MM/DD/HH
     Hourly,
-    /// One folder for each day, in Hive style: `AWSLogs/aws-account-id=ACCOUNT/…/day=DD`
+    /// …/year=YYYY/month=MM/day=DD
     Hive,
-    /// One folder for each hour, in Hive style.
+    /// …/year=YYYY/month=MM/day=DD/hour=HH
     HiveHourly,
 }
 

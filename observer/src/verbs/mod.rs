@@ -8,59 +8,66 @@ mod tasks;
 
 use std::path::Path;
 
+use clap::ArgMatches;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::{
     app,
-    cli::{CheckArgs, Cli, Command, LogLevel, ReplayArgs, RunArgs},
-    config::{Config, ConfigError},
+    cli::{CheckArgs, Cli, Command, ReplayArgs, RunArgs},
+    config::{Config, ConfigError, OutputConfig, Outputs},
     failure::Failure,
     given::Invocation,
-    log, replay,
+    log::{self, LogLevel},
+    replay,
     schema::Layout,
     sink::Output,
 };
 
-/// Does the work of a call.
-pub fn execute(cli: Cli) -> Result<(), Failure> {
+/// Does the work of a call. `matches` are those of its verb.
+pub fn execute(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
     match cli.command {
         Command::Run(args) => {
-            let config = configured(*args)?;
-            log::start(config.log_level);
+            let config = configured(*args, matches)?;
+            log::start(config.settings.host.log_level);
             app::run(&config)
         }
         Command::Replay(args) => replay(*args),
         Command::Check(args) => {
             let CheckArgs { json, run } = *args;
-            check::check(&configured(run)?, json)
+            check::check(&configured(run, matches)?, json)
         }
         Command::Schema(args) => {
-            let config = configured(args.run)?;
+            let config = configured(args.run, matches)?;
             print::print(&Layout::of(&config)?.print(args.reader)?)
         }
         Command::Tasks(args) => {
-            let config = configured(args.run)?;
-            log::start(config.log_level);
+            let config = configured(args.run, matches)?;
+            log::start(config.settings.host.log_level);
             tasks::show_tasks(&config, args.json, args.no_daemon)
         }
-        Command::Config(args) => print::print(&configured(*args)?.to_toml()),
+        Command::Config(args) => {
+            let text = configured(*args, matches)?.to_toml();
+            print::print(&text.map_err(|error| refused(&error, None))?)
+        }
     }
 }
 
 fn replay(args: ReplayArgs) -> Result<(), Failure> {
-    let ReplayArgs { file, local, local_mac, mtu, tasks_file, json, records } = args;
-    let config = Config::for_replay(records, tasks_file).map_err(|error| refused(&error, None))?;
-    if config.output.outputs == [Output::Stdout] {
+    let ReplayArgs { file, local, local_mac, mtu, tasks_file, json, output_dir, output, records } = args;
+    let output = Outputs::of_replay(output_dir.as_deref(), &output)
+        .and_then(|outputs| OutputConfig::new(records, outputs))
+        .map_err(|error| refused(&error, None))?;
+    if output.outputs.formats == [Output::Stdout] {
         end_with_the_reader();
     }
     log::start(LogLevel::Warn);
-    replay::run(&replay::Options { file, local, local_mac, mtu, json }, &config)
+    replay::run(&replay::Options { file, local, local_mac, mtu, tasks_file, json, output })
 }
 
 /// The configuration of a verb with the flags of `run`.
-fn configured(args: RunArgs) -> Result<Config, Failure> {
-    let file = args.config.clone();
-    Config::new(args).map_err(|error| refused(&error, file.as_deref()))
+fn configured(args: RunArgs, matches: &ArgMatches) -> Result<Config, Failure> {
+    let RunArgs { config: file, settings } = args;
+    Config::new(settings, matches, file.as_deref()).map_err(|error| refused(&error, file.as_deref()))
 }
 
 /// Names the place where a wrong setting was given.

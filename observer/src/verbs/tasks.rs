@@ -30,7 +30,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(super) fn show_tasks(config: &Config, json: bool, no_daemon: bool) -> Result<(), Failure> {
     let runtime = async_runtime()?;
     let daemon =
-        if no_daemon { None } else { runtime.block_on(telemetry::fetch_tasks(reachable(config.listen))) };
+        if no_daemon { None } else { runtime.block_on(telemetry::fetch_tasks(reachable(config.settings.host.listen.get()))) };
     let report = match daemon {
         Some(report) => report,
         None => look(config, &runtime)?.0,

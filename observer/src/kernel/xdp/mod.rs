@@ -15,7 +15,7 @@ mod refusal;
 mod rules;
 
 pub(super) use link::attach;
-pub use mode::{XdpMode, XdpPlan, XdpWish, has_frags};
+pub use mode::{XdpChanges, XdpMode, XdpPlan, XdpSelection, XdpWish, has_frags};
 pub use refusal::{Objection, Reason, Refusal};
 
 use self::device::Device;

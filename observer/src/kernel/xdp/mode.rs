@@ -1,5 +1,8 @@
 //! XDP modes, the user's wish for them, and the plan for one interface.
 
+use clap::ValueEnum;
+use serde::Serialize;
+
 use crate::kernel::preflight::KernelVersion;
 
 /// XDP mode of an attached program.
@@ -30,24 +33,47 @@ impl XdpMode {
     }
 }
 
+/// Modes that may be used: values of `--xdp-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpSelection {
+    /// Native if that changes nothing, else generic if that changes nothing
+    Auto,
+    /// In the driver
+    Native,
+    /// Before the network stack
+    Generic,
+}
+
+impl XdpSelection {
+    /// Modes to try, in order.
+    pub(super) const fn modes(self) -> &'static [XdpMode] {
+        match self {
+            Self::Auto => &[XdpMode::Native, XdpMode::Generic],
+            Self::Native => &[XdpMode::Native],
+            Self::Generic => &[XdpMode::Generic],
+        }
+    }
+}
+
+/// Action if XDP would change offloads, queues or limits of an interface: values of
+/// `--xdp-changes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpChanges {
+    /// Count at TC on this interface
+    Refuse,
+    /// Attach XDP anyway
+    Accept,
+}
+
 /// XDP settings requested by the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XdpWish {
-    /// Requested mode. `None` selects the first mode that changes nothing on the interface.
-    pub mode: Option<XdpMode>,
-    /// Attach even if that changes offloads, queues or limits.
-    pub accept_changes: bool,
-}
-
-impl XdpWish {
-    /// Modes to try, in order.
-    pub(super) fn modes(self) -> &'static [XdpMode] {
-        match self.mode {
-            None => &[XdpMode::Native, XdpMode::Generic],
-            Some(XdpMode::Native) => &[XdpMode::Native],
-            Some(XdpMode::Generic) => &[XdpMode::Generic],
-        }
-    }
+    /// Modes that may be used.
+    pub mode: XdpSelection,
+    /// Permission to change the interface.
+    pub changes: XdpChanges,
 }
 
 /// Plan for counting the ingress of one interface by XDP.

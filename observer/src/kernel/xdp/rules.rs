@@ -2,7 +2,7 @@
 
 use super::{
     device::{Device, DeviceKind, GRO, Peer},
-    mode::{XdpMode, XdpPlan, XdpWish},
+    mode::{XdpChanges, XdpMode, XdpPlan, XdpWish},
     refusal::{Objection, Reason, Refusal},
 };
 use crate::{ethtool::Channels, kernel::preflight::KernelVersion};
@@ -19,9 +19,9 @@ impl Device {
     /// Chooses the first wanted mode without objections.
     pub(super) fn plan(&self, wish: XdpWish, kernel: KernelVersion) -> Result<XdpPlan, Refusal> {
         let mut refused = Vec::new();
-        for &mode in wish.modes() {
+        for &mode in wish.mode.modes() {
             let mut objections = self.objections(mode, kernel);
-            if wish.accept_changes {
+            if wish.changes == XdpChanges::Accept {
                 objections.retain(|objection| !objection.is_change);
             }
             if objections.is_empty() {
@@ -157,7 +157,7 @@ impl Device {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::*;
+    use super::{super::mode::XdpSelection, *};
 
     const NEW: KernelVersion = KernelVersion::new(6, 18);
 
@@ -188,7 +188,12 @@ mod tests {
     }
 
     fn wish(mode: Option<XdpMode>, accept_changes: bool) -> XdpWish {
-        XdpWish { mode, accept_changes }
+        let mode = match mode {
+            None => XdpSelection::Auto,
+            Some(XdpMode::Native) => XdpSelection::Native,
+            Some(XdpMode::Generic) => XdpSelection::Generic,
+        };
+        XdpWish { mode, changes: if accept_changes { XdpChanges::Accept } else { XdpChanges::Refuse } }
     }
 
     const NATIVE: Option<XdpMode> = Some(XdpMode::Native);

@@ -20,7 +20,7 @@ use object_store::{
 };
 
 use clap::ValueEnum;
-use serde::Deserialize;
+use serde::Serialize;
 
 use super::{
     put_error::PutError,
@@ -46,7 +46,7 @@ pub struct StoreOptions {
 
 /// Checksum sent to S3 with each object. Buckets with Object Lock and a default retention require
 /// one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checksum {
     /// SHA-256, which the signature needs anyway

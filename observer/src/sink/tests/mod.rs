@@ -1,5 +1,6 @@
 //! Sinks, on directories that go, come back, and cannot be written.
 
+mod golden;
 mod setup;
 
 use std::{

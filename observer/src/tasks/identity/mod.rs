@@ -1,25 +1,29 @@
 //! Merges facts from all sources into one identity.
 
+use clap::ValueEnum;
+use serde::Serialize;
+
 /// Origin of a fact about an interface or a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// The Docker Engine.
+    /// The Docker Engine: containers of each task
     Docker,
-    /// The state that the ECS agent keeps on disk.
+    /// The ECS agent's state on disk: IDs of ENIs, also of branch ENIs
     Agent,
-    /// The ECS agent's introspection endpoint.
+    /// The ECS agent's introspection endpoint: tasks and the container instance
     Introspection,
-    /// The task metadata endpoint, version 4.
+    /// The task metadata endpoint, version 4: services
     Tmds,
-    /// The instance metadata service, version 2.
+    /// The instance metadata service, version 2: the instance and its ENIs
     Imds,
-    /// The Amazon ECS API.
+    /// The Amazon ECS API, if credentials allow: IDs of ENIs, services
     Api,
-    /// Saved output of `aws ecs describe-tasks`.
+    /// The file of --tasks-file: saved output of `aws ecs describe-tasks`
     File,
-    /// Namespaces of containers and tasks, found by their files and processes.
+    /// Network namespaces of containers and tasks, found by their files and processes
     Netns,
-    /// The host's own namespace.
+    /// The host's own interfaces
     Host,
 }
 
