@@ -1,5 +1,7 @@
 //! Failures of a command, and their exit codes.
 
+use std::error::Error;
+
 use crate::{
     config::ConfigError,
     kernel::{KernelError, preflight},
@@ -8,21 +10,52 @@ use crate::{
     tasks::TasksFileError,
 };
 
-/// The reason why a command failed: one line that says what to do.
+/// Cause of a failure. Its text is one line that says what to do.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// Wrong usage or configuration: exit code 2.
-    #[error("{0}")]
-    Usage(String),
+    #[error(transparent)]
+    Usage(Cause),
     /// The host cannot run it: exit code 3.
-    #[error("{0}")]
-    Host(String),
+    #[error(transparent)]
+    Host(Cause),
     /// It failed while running: exit code 1.
-    #[error("{0}")]
-    Running(String),
+    #[error(transparent)]
+    Running(Cause),
+}
+
+/// An error of one step of the work.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {source}")]
+struct StepError {
+    step: &'static str,
+    source: Cause,
 }
 
 impl Failure {
+    /// Wrong usage or configuration.
+    pub fn usage(cause: impl Into<Cause>) -> Self {
+        Self::Usage(cause.into())
+    }
+
+    /// An unsuitable host.
+    pub fn host(cause: impl Into<Cause>) -> Self {
+        Self::Host(cause.into())
+    }
+
+    /// A failure while running.
+    pub fn running(cause: impl Into<Cause>) -> Self {
+        Self::Running(cause.into())
+    }
+
+    /// A failure of one step while running, such as `starting the sinks`.
+    pub fn during(step: &'static str, source: impl Into<Cause>) -> Self {
+        Self::running(StepError { step, source: source.into() })
+    }
+
     /// The exit code.
     pub const fn code(&self) -> u8 {
         match self {
@@ -35,33 +68,33 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::Usage(error.to_string())
+        Self::usage(error)
     }
 }
 
 impl From<SchemaError> for Failure {
     fn from(error: SchemaError) -> Self {
-        Self::Usage(error.to_string())
+        Self::usage(error)
     }
 }
 
 impl From<TasksFileError> for Failure {
     fn from(error: TasksFileError) -> Self {
-        Self::Usage(error.to_string())
+        Self::usage(error)
     }
 }
 
 impl From<preflight::Unfit> for Failure {
     fn from(error: preflight::Unfit) -> Self {
-        Self::Host(error.to_string())
+        Self::host(error)
     }
 }
 
 impl From<BudgetError> for Failure {
     fn from(error: BudgetError) -> Self {
         match error {
-            BudgetError::FlowMemory { .. } => Self::Usage(error.to_string()),
-            BudgetError::Memory { .. } | BudgetError::LockedMemory { .. } => Self::Host(error.to_string()),
+            BudgetError::FlowMemory { .. } => Self::usage(error),
+            BudgetError::Memory { .. } | BudgetError::LockedMemory { .. } => Self::host(error),
         }
     }
 }
@@ -69,8 +102,8 @@ impl From<BudgetError> for Failure {
 impl From<KernelError> for Failure {
     fn from(error: KernelError) -> Self {
         match error {
-            KernelError::Memory { .. } | KernelError::PinsTaken(_) => Self::Usage(error.to_string()),
-            _ => Self::Host(error.to_string()),
+            KernelError::Memory { .. } | KernelError::PinsTaken(_) => Self::usage(error),
+            _ => Self::host(error),
         }
     }
 }

@@ -35,8 +35,8 @@ fn parse() -> Result<(Cli, ArgMatches), Failure> {
     }
     let invocation = Invocation::current();
     if let Some(name) = invocation.empty_variable() {
-        return Err(Failure::Usage(format!("the variable {name} is empty: unset it, or give it a value")));
+        return Err(Failure::usage(format!("the variable {name} is empty: unset it, or give it a value")));
     }
     parsed
-        .map_err(|error| Failure::Usage(format!("{} (see `observer --help`)", invocation.described(&error))))
+        .map_err(|error| Failure::usage(format!("{} (see `observer --help`)", invocation.described(&error))))
 }

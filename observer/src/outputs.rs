@@ -39,7 +39,7 @@ fn probe(directory: &Path) -> Result<(), Failure> {
         fs::remove_file(&probe)
     };
     attempt().map_err(|error| {
-        Failure::Usage(format!(
+        Failure::usage(format!(
             "output directory {}: {error}: give one that can be written with --output-dir",
             directory.display()
         ))

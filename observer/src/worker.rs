@@ -8,7 +8,7 @@ use std::{
     io,
     sync::{
         Arc, OnceLock,
-        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -126,11 +126,54 @@ impl<T: Send + 'static> Worker<T> {
     }
 }
 
+/// A thread with a queue of jobs. Dropping it closes the queue, and waits until the thread ends.
+#[derive(Debug)]
+pub struct QueueWorker<J> {
+    jobs: Option<Sender<J>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<J: Send + 'static> QueueWorker<J> {
+    /// Starts a thread with this name. It is to end when its queue is closed.
+    pub fn spawn(name: &str, work: impl FnOnce(Receiver<J>) + Send + 'static) -> io::Result<Self> {
+        let (jobs, queue) = channel();
+        let thread = thread::Builder::new().name(name.into()).spawn(move || work(queue))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+}
+
+impl<J> QueueWorker<J> {
+    /// Queues a job. Returns false if the thread has ended.
+    pub fn send(&self, job: J) -> bool {
+        self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
+    }
+}
+
+impl<J> Drop for QueueWorker<J> {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
-
     use super::*;
+
+    #[test]
+    fn a_queue_is_emptied_before_its_thread_ends() {
+        let (done, results) = channel();
+        let worker = QueueWorker::spawn("adds", move |queue: Receiver<u32>| {
+            queue.iter().for_each(|number| done.send(number + 1).unwrap());
+        });
+        let worker = worker.unwrap();
+        assert!((0..3).all(|number| worker.send(number)));
+        drop(worker);
+        assert_eq!(results.iter().collect::<Vec<_>>(), [1, 2, 3]);
+    }
 
     #[test]
     fn a_thread_that_ends_gives_its_result() {

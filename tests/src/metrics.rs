@@ -94,7 +94,9 @@ impl Metrics {
         for line in self.text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 shape += &format!("{help}\n");
-            } else if let Some((family, kind)) = line.strip_prefix("# TYPE ").and_then(|it| it.split_once(' ')) {
+            } else if let Some((family, kind)) =
+                line.strip_prefix("# TYPE ").and_then(|it| it.split_once(' '))
+            {
                 shape += &format!("    {kind}");
                 for names in labels.get(family).into_iter().flatten() {
                     shape += &format!(" {{{names}}}");

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 /// One daemon per state directory.
 pub(super) fn lock(state_dir: &Path) -> Result<Flock<fs::File>, Failure> {
     let failed = |error: io::Error| {
-        Failure::Usage(format!(
+        Failure::usage(format!(
             "state directory {}: {error}: give one that can be written with --state-dir",
             state_dir.display()
         ))
@@ -17,7 +17,7 @@ pub(super) fn lock(state_dir: &Path) -> Result<Flock<fs::File>, Failure> {
     fs::create_dir_all(state_dir).map_err(failed)?;
     let file = fs::File::create(state_dir.join("lock")).map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => Failure::Usage(format!(
+        nix::errno::Errno::EWOULDBLOCK => Failure::usage(format!(
             "another observer runs with the state directory {}: stop it, or give another with --state-dir",
             state_dir.display()
         )),

@@ -3,14 +3,14 @@
 
 use std::{
     io,
-    sync::mpsc::{Sender, channel},
-    thread::{self, JoinHandle},
+    sync::mpsc::{Receiver, Sender, channel},
 };
 
 use super::{attached::Attached, tick::Message};
 use crate::{
     accounts::Event,
     kernel::{OwnQdisc, remove_quiet},
+    worker::QueueWorker,
 };
 
 /// What leaves, and whoever waits until it has left.
@@ -19,22 +19,27 @@ type Job = (Vec<Attached>, Option<Sender<()>>);
 /// The thread that takes programs off.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    jobs: Option<Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    jobs: QueueWorker<Job>,
 }
 
 impl Leaving {
     /// Tells `tick` of each interface when nothing more is counted on it.
     pub(super) fn start(tick: Sender<Message>) -> io::Result<Self> {
-        let (jobs, leaving) = channel::<Job>();
-        let qdiscs = Qdiscs::start()?;
-        let thread = thread::Builder::new().name("leaving".into()).spawn(move || {
-            for (leaving, done) in leaving {
-                qdiscs.remove(leaving.into_iter().filter_map(|attached| take_off(attached, &tick)).collect());
+        // On a thread of its own: it takes a while to see that an interface is quiet.
+        let qdiscs = QueueWorker::spawn("qdiscs", |qdiscs: Receiver<Vec<OwnQdisc>>| {
+            qdiscs.iter().for_each(|qdiscs| remove_quiet(&qdiscs));
+        })?;
+        let jobs = QueueWorker::spawn("leaving", move |jobs: Receiver<Job>| {
+            for (leaving, done) in jobs {
+                let own: Vec<_> =
+                    leaving.into_iter().filter_map(|attached| take_off(attached, &tick)).collect();
+                if !own.is_empty() {
+                    qdiscs.send(own);
+                }
                 drop(done);
             }
         })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs })
     }
 
     /// Takes the programs off, and returns when they are off.
@@ -51,17 +56,8 @@ impl Leaving {
     }
 
     fn send(&self, leaving: Vec<Attached>, done: Option<Sender<()>>) {
-        if let Some(jobs) = self.jobs.as_ref().filter(|_| !leaving.is_empty()) {
-            let _ = jobs.send((leaving, done));
-        }
-    }
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if !leaving.is_empty() {
+            self.jobs.send((leaving, done));
         }
     }
 }
@@ -82,35 +78,4 @@ fn take_off(attached: Attached, tick: &Sender<Message>) -> Option<OwnQdisc> {
     // Whatever they counted is in the maps now, and the next drain brings it.
     let _ = tick.send(Event::Retire { number }.into());
     qdisc
-}
-
-/// Removes qdiscs on a thread of its own: it takes a while to see that an interface is quiet.
-#[derive(Debug)]
-struct Qdiscs {
-    left: Option<Sender<Vec<OwnQdisc>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Qdiscs {
-    fn start() -> io::Result<Self> {
-        let (left, qdiscs) = channel::<Vec<_>>();
-        let remove = move || qdiscs.iter().for_each(|qdiscs| remove_quiet(&qdiscs));
-        let thread = thread::Builder::new().name("qdiscs".into()).spawn(remove)?;
-        Ok(Self { left: Some(left), thread: Some(thread) })
-    }
-
-    fn remove(&self, qdiscs: Vec<OwnQdisc>) {
-        if let Some(left) = self.left.as_ref().filter(|_| !qdiscs.is_empty()) {
-            let _ = left.send(qdiscs);
-        }
-    }
-}
-
-impl Drop for Qdiscs {
-    fn drop(&mut self) {
-        self.left = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }

@@ -94,7 +94,7 @@ impl Running {
             let late = "files are not delivered; the next start delivers them";
             failures.note(late, delivery.stop(deadline, GRACE));
         }
-        failures.first.map_or(Ok(()), |first| Err(Failure::Running(first)))
+        failures.first.map_or(Ok(()), |first| Err(Failure::running(first)))
     }
 }
 

@@ -13,10 +13,10 @@ pub(crate) fn async_runtime() -> Result<Runtime, Failure> {
         .max_blocking_threads(8)
         .enable_all()
         .build()
-        .map_err(|error| Failure::Running(format!("starting the async runtime: {error}")))
+        .map_err(|error| Failure::during("starting the async runtime", error))
 }
 
 /// The failure of a host that does not allow to watch network namespaces.
 pub(crate) fn unwatchable(error: &io::Error) -> Failure {
-    Failure::Host(format!("watching network namespaces: {error}: needs CAP_NET_BROADCAST and CAP_SYS_ADMIN"))
+    Failure::host(format!("watching network namespaces: {error}: needs CAP_NET_BROADCAST and CAP_SYS_ADMIN"))
 }

@@ -64,8 +64,8 @@ impl<'config> Prepared<'config> {
         let server = listen(host.listen.get())?;
         // Before the pins: a signal that comes early must not leave them behind.
         let runtime = async_runtime()?;
-        let signals = Signals::listen(&runtime)
-            .map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
+        let signals =
+            Signals::listen(&runtime).map_err(|error| Failure::during("listening to signals", error))?;
         let pins = PinDirectory::create(&config.settings.kernel.bpffs, &host.state_dir)?;
         Ok(Self { config, limits, budget, watch, outputs, server, runtime, signals, pins, lock })
     }
@@ -75,7 +75,7 @@ impl<'config> Prepared<'config> {
         let Self { config, limits, budget, watch, mut outputs, server, runtime, signals, pins, lock } = self;
         let (preferred, sizes) = (engine.preferred(), engine.sizes);
         let stop_timeout = Duration::from_secs(config.settings.host.stop_timeout.into());
-        let metrics = Arc::new(Metrics::new(preferred, sizes.flows()).map_err(|error| internal(&error))?);
+        let metrics = Arc::new(Metrics::new(preferred, sizes.flows()).map_err(internal)?);
         metrics.drops().set_visible(engine.drops);
         let (health, board) = (Arc::<Health>::default(), Arc::<Board>::default());
         let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&board));
@@ -102,8 +102,13 @@ impl<'config> Prepared<'config> {
             health: Arc::clone(&health),
         });
         let (changes_in, changes) = channel();
-        let witness = Witness::start(Arc::clone(&ledgers), config.settings.records.window, events.clone(), changes_in.clone())
-            .map_err(|error| thread_failed(&error))?;
+        let witness = Witness::start(
+            Arc::clone(&ledgers),
+            config.settings.records.window,
+            events.clone(),
+            changes_in.clone(),
+        )
+        .map_err(thread_failed)?;
         let source_observer = Arc::clone(&metrics) as Arc<dyn SourceObserver>;
         let interfaces = Interfaces::new(InterfacesOptions {
             loader,
@@ -121,7 +126,7 @@ impl<'config> Prepared<'config> {
             health,
             board: Arc::clone(&board),
         })
-        .map_err(|error| thread_failed(&error))?;
+        .map_err(thread_failed)?;
         let stop = StopOnDrop(changes_in);
         let tell = move |tidings| drop(stop.0.send(Change::Watch(tidings)));
         let running = Running {
@@ -152,7 +157,7 @@ fn start_outputs(config: &Config, outputs: SinkOptions, metrics: &Arc<Metrics>) 
         outputs.has_files().then(|| (Leftovers::find(&outputs.directory), outputs.delivery.clone()));
     let (sinks, watermark) = Sinks::start(&outputs, Arc::clone(&observer))
         .and_then(|sinks| Ok((sinks, Watermark::start(&config.settings.host.state_dir)?)))
-        .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
+        .map_err(|error| Failure::during("starting the sinks", error))?;
     let leftovers = leftovers.map(|(leftovers, inbox)| {
         let observer = ObserverRef::new(observer);
         worker("leftovers", move || leftovers.recover(&observer, inbox.as_ref()))
@@ -171,14 +176,14 @@ fn deliver(
     let Some(delivery) = &config.delivery else { return Ok(None) };
     let observer = Arc::clone(metrics) as Arc<dyn DeliveryObserver>;
     let (delivery, inbox) = Delivery::start(delivery.delivery(&config.output), observer)
-        .map_err(|error| Failure::Running(format!("starting the delivery: {error}")))?;
+        .map_err(|error| Failure::during("starting the delivery", error))?;
     outputs.delivery = Some(inbox);
     Ok(Some(delivery))
 }
 
 fn listen(address: SocketAddr) -> Result<Server, Failure> {
     Server::bind(address).map_err(|error| {
-        Failure::Usage(format!("cannot listen on {address}: {error}: give another address with --listen"))
+        Failure::usage(format!("cannot listen on {address}: {error}: give another address with --listen"))
     })
 }
 
@@ -196,13 +201,13 @@ fn worker<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Worker<T>, Failure> {
-    Worker::spawn(name, work).map_err(|error| thread_failed(&error))
+    Worker::spawn(name, work).map_err(thread_failed)
 }
 
-fn thread_failed(error: &io::Error) -> Failure {
-    Failure::Running(format!("starting a thread: {error}"))
+fn thread_failed(error: io::Error) -> Failure {
+    Failure::during("starting a thread", error)
 }
 
-fn internal(error: &prometheus::Error) -> Failure {
-    Failure::Running(format!("registering metrics: {error}"))
+fn internal(error: prometheus::Error) -> Failure {
+    Failure::during("registering metrics", error)
 }

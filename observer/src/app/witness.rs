@@ -9,9 +9,8 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -31,6 +30,7 @@ use crate::{
     netlink::LinkCounters,
     netns::Netns,
     tasks::{Interface, InterfaceKey, LinkKind},
+    worker::QueueWorker,
 };
 
 /// Programs are looked for this often. Removed ones are to be back within a second, loading included.
@@ -63,8 +63,8 @@ pub(super) struct Witness {
     registry: Arc<Mutex<Registry>>,
     ledgers: Arc<Ledgers>,
     began: Instant,
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Dropping it ends the thread.
+    _thread: QueueWorker<()>,
 }
 
 /// The thread.
@@ -98,7 +98,6 @@ impl Witness {
         changes: Sender<Change>,
     ) -> io::Result<Self> {
         let (registry, began) = (Arc::<Mutex<Registry>>::default(), Instant::now());
-        let (stop, stopped) = channel();
         let mut worker = Worker {
             registry: Arc::clone(&registry),
             ledgers: Arc::clone(&ledgers),
@@ -108,8 +107,8 @@ impl Witness {
             changes,
             told: false,
         };
-        let thread = thread::Builder::new().name("witness".into()).spawn(move || worker.run(&stopped))?;
-        Ok(Self { registry, ledgers, began, stop: Some(stop), thread: Some(thread) })
+        let thread = QueueWorker::spawn("witness", move |stop| worker.run(&stop))?;
+        Ok(Self { registry, ledgers, began, _thread: thread })
     }
 
     /// Watches an interface from now on. `reading` was taken when the programs were on it.
@@ -142,15 +141,6 @@ impl Witness {
             if let Some(comparison) = &mut watched.comparison {
                 comparison.set_counting(counting(interface), milliseconds(self.began));
             }
-        }
-    }
-}
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }

@@ -37,9 +37,11 @@ fn row(argument: &Arg) -> String {
     let (meaning, described) = help.split_once(" [default: ").unwrap_or((&help, ""));
     let defaults: Vec<_> =
         argument.get_default_values().iter().map(|value| format!("`{}`", value.to_str().unwrap())).collect();
-    let default = if defaults.is_empty() { described.trim_end_matches(']').to_owned() } else { defaults.join(", ") };
+    let default =
+        if defaults.is_empty() { described.trim_end_matches(']').to_owned() } else { defaults.join(", ") };
     let name = argument.get_value_names().unwrap()[0].to_string();
-    let values: Vec<_> = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+    let values: Vec<_> =
+        argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
     let value = if values.is_empty() || name == "BOOL" { name } else { values.join(", ") };
     format!("| `--{}` | {value} | {default} | {meaning} |\n", argument.get_long().unwrap())
 }
@@ -56,7 +58,10 @@ fn the_table_of_settings_is_that_of_the_documentation() {
     for argument in command.get_arguments() {
         if argument.get_help_heading() != heading {
             heading = argument.get_help_heading();
-            text += &format!("\n## {}\n\n| flag | value | default | meaning |\n|---|---|---|---|\n", heading.unwrap());
+            text += &format!(
+                "\n## {}\n\n| flag | value | default | meaning |\n|---|---|---|---|\n",
+                heading.unwrap()
+            );
         }
         text += &row(argument);
     }

@@ -27,7 +27,9 @@ pub enum ConfigError {
         source: EncodingError,
     },
     /// The file holds an unknown key or an invalid value.
-    #[error("{message} (given in {path}, line {line}; see `observer run --help` for the keys and their values)")]
+    #[error(
+        "{message} (given in {path}, line {line}; see `observer run --help` for the keys and their values)"
+    )]
     File {
         /// The file.
         path: PathBuf,

@@ -64,7 +64,9 @@ fn fill(settings: &mut Settings, matches: &ArgMatches, text: &str) -> Result<(),
     }
     // Each of them was parsed above.
     let parsed = command.try_get_matches_from(layer);
-    parsed.and_then(|parsed| settings.update_from_arg_matches(&parsed)).map_err(|error| (0, error.to_string()))
+    parsed
+        .and_then(|parsed| settings.update_from_arg_matches(&parsed))
+        .map_err(|error| (0, error.to_string()))
 }
 
 /// A command whose flags are the settings. It has neither variables nor defaults: a flag that is

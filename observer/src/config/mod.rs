@@ -130,7 +130,10 @@ mod tests {
         for text in ["", given] {
             let printed = config(&[], text).unwrap().to_toml().unwrap();
             assert_eq!(config(&[], &printed).unwrap().to_toml().unwrap(), printed);
-            assert!(text.lines().all(|line| line.starts_with("file-size") || printed.contains(line)), "{printed}");
+            assert!(
+                text.lines().all(|line| line.starts_with("file-size") || printed.contains(line)),
+                "{printed}"
+            );
         }
     }
 
@@ -172,7 +175,8 @@ mod tests {
 
     #[test]
     fn values_of_the_file_are_checked_like_flags() {
-        for (text, word) in [("window = 601", "601"), ("max-flows = 0", "0"), ("stop-timeout = 3601", "3601")] {
+        for (text, word) in [("window = 601", "601"), ("max-flows = 0", "0"), ("stop-timeout = 3601", "3601")]
+        {
             // Also a value that a flag overrides.
             for flags in [&[][..], &["--window", "5"]] {
                 let error = config(flags, text).unwrap_err().to_string();

@@ -39,7 +39,8 @@ impl Outputs {
     /// given, so that they do not mix with the daemon's.
     pub fn of_replay(directory: Option<&Path>, given: &[Output]) -> Result<Self, ConfigError> {
         let default = [if directory.is_some() { Output::Jsonl } else { Output::Stdout }];
-        let outputs = Self::new(directory.unwrap_or(Path::new("")), if given.is_empty() { &default } else { given });
+        let outputs =
+            Self::new(directory.unwrap_or(Path::new("")), if given.is_empty() { &default } else { given });
         if directory.is_none() && outputs.has_files() {
             return Err(ConfigError::NoOutputDir);
         }

@@ -7,23 +7,21 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, channel},
     },
-    thread::{self, JoinHandle},
 };
 
 use super::{KernelError, Loader, Programs};
-use crate::flow::InterfaceNumber;
+use crate::{flow::InterfaceNumber, worker::QueueWorker};
 
 /// Programs loaded for future interfaces, and the thread that loads them.
 #[derive(Debug)]
 pub struct Spares {
     loader: Arc<Mutex<Loader>>,
-    wanted: Option<Sender<InterfaceNumber>>,
+    wanted: QueueWorker<InterfaceNumber>,
     loaded: Receiver<Spare>,
     /// Number of programs loaded or being loaded.
     count: usize,
-    thread: Option<JoinHandle<()>>,
 }
 
 type Spare = (InterfaceNumber, Result<Programs, KernelError>);
@@ -32,10 +30,9 @@ impl Spares {
     /// Starts the thread. It loads nothing until [`prepare`](Self::prepare) is called.
     pub fn start(loader: Loader) -> io::Result<Self> {
         let loader = Arc::new(Mutex::new(loader));
-        let (wanted, numbers) = channel::<InterfaceNumber>();
         let (done, spares) = channel();
         let shared = Arc::clone(&loader);
-        let thread = thread::Builder::new().name("spares".into()).spawn(move || {
+        let wanted = QueueWorker::spawn("spares", move |numbers: Receiver<InterfaceNumber>| {
             for number in numbers {
                 let programs = lock(&shared).load(number.get(), true).map(Programs::without_maps);
                 if done.send((number, programs)).is_err() {
@@ -43,7 +40,7 @@ impl Spares {
                 }
             }
         })?;
-        Ok(Self { loader, wanted: Some(wanted), loaded: spares, count: 0, thread: Some(thread) })
+        Ok(Self { loader, wanted, loaded: spares, count: 0 })
     }
 
     /// Number of spares that are loaded or being loaded.
@@ -53,7 +50,7 @@ impl Spares {
 
     /// Starts loading the programs for an Ethernet interface with this number.
     pub fn prepare(&mut self, number: InterfaceNumber) {
-        if self.wanted.as_ref().is_some_and(|wanted| wanted.send(number).is_ok()) {
+        if self.wanted.send(number) {
             self.count += 1;
         }
     }
@@ -70,15 +67,6 @@ impl Spares {
     /// Loader of the spares, for loading other programs.
     pub fn loader(&self) -> MutexGuard<'_, Loader> {
         lock(&self.loader)
-    }
-}
-
-impl Drop for Spares {
-    fn drop(&mut self) {
-        self.wanted = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -99,13 +99,13 @@ impl Replay {
                 progress.set_position(capture.position());
                 if stop.load(Ordering::Relaxed) {
                     let packets = self.report.packets;
-                    return Err(Failure::Running(format!(
+                    return Err(Failure::running(format!(
                         "stopped behind packet {packets}, which is recorded"
                     )));
                 }
             }
             if written.has_failed() {
-                return Err(Failure::Running("records cannot be written".into()));
+                return Err(Failure::running("records cannot be written"));
             }
             let Some((source, packet)) = capture.next()? else { return self.some_readable() };
             self.report.packets += 1;
@@ -119,7 +119,7 @@ impl Replay {
         if others.is_empty() || self.report.packets != self.report.other_link.values().sum::<u64>() {
             return Ok(());
         }
-        Err(Failure::Usage(format!(
+        Err(Failure::usage(format!(
             "{} is of link type {}: replay reads Ethernet, raw IP, Linux cooked and loopback captures",
             self.report.capture,
             others.join(", ")
@@ -184,7 +184,7 @@ impl Replay {
                 }
             }
             (Taken::TooShort, Ok(_)) => {
-                return Err(Failure::Running(format!(
+                return Err(Failure::running(format!(
                     "BPF_PROG_TEST_RUN does not take packet {}, of {} bytes",
                     self.report.packets, frame.len
                 )));
@@ -200,7 +200,7 @@ impl Replay {
         packet: &Packet<'_>,
     ) -> Result<InterfaceNumber, Failure> {
         self.interfaces.number(link, source, packet).ok_or_else(|| {
-            Failure::Running(format!(
+            Failure::running(format!(
                 "{}: packet {} belongs to one more interface than replay supports ({}): split the capture",
                 self.report.capture,
                 self.report.packets,
@@ -222,7 +222,7 @@ impl Replay {
                 self.report.both_local += 1;
                 Ok(Some(Direction::Egress))
             }
-            Side::Undetermined if !self.has_directions => Err(Failure::Usage(format!(
+            Side::Undetermined if !self.has_directions => Err(Failure::usage(format!(
                 "{} does not say which way its packets went: give --local with the addresses on the interface's \
                  side, or --local-mac with its MAC address",
                 self.report.capture
@@ -299,8 +299,8 @@ impl Replay {
         report.recorded.records = written.records();
         report.complete(self.run, self.interfaces.accounts().flat_map(|account| *account.ledger()));
         let result = match closed {
-            Err(error) => Err(Failure::Running(format!("the last records were not written: {error}"))),
-            Ok(()) if written.has_failed() => Err(Failure::Running("records were not written".into())),
+            Err(error) => Err(Failure::during("the last records were not written", error)),
+            Ok(()) if written.has_failed() => Err(Failure::running("records were not written")),
             Ok(()) => Ok(()),
         };
         Ok((self.report, result))

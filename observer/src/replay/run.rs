@@ -26,8 +26,8 @@ use crate::{
 impl From<CaptureError> for Failure {
     fn from(error: CaptureError) -> Self {
         match error {
-            CaptureError::Open { .. } | CaptureError::Foreign { .. } => Self::Usage(error.to_string()),
-            CaptureError::Broken { .. } => Self::Running(format!("{error} (what is before it is recorded)")),
+            CaptureError::Open { .. } | CaptureError::Foreign { .. } => Self::usage(error),
+            CaptureError::Broken { .. } => Self::running(format!("{error} (what is before it is recorded)")),
         }
     }
 }
@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let sink_options = outputs::sink_options(&options.output);
     let written = Arc::new(Written::by(sink_options.outputs[0]));
     let sinks = Sinks::start(&sink_options, Arc::clone(&written) as Arc<dyn SinkObserver>)
-        .map_err(|error| Failure::Running(format!("starting the sinks: {error}")))?;
+        .map_err(|error| Failure::during("starting the sinks", error))?;
     let mut replay = Replay::new(options, identity, sinks, capture.name())?;
 
     let progress = progress(&capture, options);
@@ -82,7 +82,7 @@ fn stop_signals(file: &Path) -> Result<Arc<AtomicBool>, Failure> {
     for (signal, flag) in [(SIGINT, interrupted), (SIGTERM, Arc::clone(&stop))] {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
             .and_then(|_| signal_hook::flag::register(signal, flag))
-            .map_err(|error| Failure::Running(format!("listening to signals: {error}")))?;
+            .map_err(|error| Failure::during("listening to signals", error))?;
     }
     Ok(stop)
 }

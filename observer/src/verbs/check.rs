@@ -55,7 +55,7 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), Failure> {
     let report = Report { kernel: KernelVersion::running().to_string(), drops, limits, sizes, interfaces };
     if json {
         let text = serde_json::to_string(&report);
-        print(&(text.map_err(|error| Failure::Running(format!("writing JSON: {error}")))? + "\n"))
+        print(&(text.map_err(|error| Failure::during("writing JSON", error))? + "\n"))
     } else {
         let mut text = String::new();
         // Writing to a String cannot fail.

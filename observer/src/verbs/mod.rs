@@ -73,7 +73,7 @@ fn configured(args: RunArgs, matches: &ArgMatches) -> Result<Config, Failure> {
 /// Names the place where a wrong setting was given.
 fn refused(error: &ConfigError, file: Option<&Path>) -> Failure {
     let given = error.flag().map(|flag| Invocation::current().given(flag, file).to_string());
-    Failure::Usage(format!("{error}{}", given.unwrap_or_default()))
+    Failure::usage(format!("{error}{}", given.unwrap_or_default()))
 }
 
 /// Ends a replay that only prints when its reader ends, as `head` expects of the command in front of it. In the daemon a

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Running(format!("writing to standard output: {error}")))
+            Err(Failure::during("writing to standard output", error))
         }
         _ => Ok(()),
     }

@@ -29,8 +29,11 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Prints the report.
 pub(super) fn show_tasks(config: &Config, json: bool, no_daemon: bool) -> Result<(), Failure> {
     let runtime = async_runtime()?;
-    let daemon =
-        if no_daemon { None } else { runtime.block_on(telemetry::fetch_tasks(reachable(config.settings.host.listen.get()))) };
+    let daemon = if no_daemon {
+        None
+    } else {
+        runtime.block_on(telemetry::fetch_tasks(reachable(config.settings.host.listen.get())))
+    };
     let report = match daemon {
         Some(report) => report,
         None => look(config, &runtime)?.0,
@@ -38,7 +41,7 @@ pub(super) fn show_tasks(config: &Config, json: bool, no_daemon: bool) -> Result
     runtime.shutdown_background();
     let text = if json {
         let text = serde_json::to_string_pretty(&report);
-        text.map_err(|error| Failure::Running(format!("writing JSON: {error}")))? + "\n"
+        text.map_err(|error| Failure::during("writing JSON", error))? + "\n"
     } else {
         report.to_string()
     };

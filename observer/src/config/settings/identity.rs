@@ -91,7 +91,8 @@ impl IdentitySettings {
 
     /// The Amazon ECS API.
     pub fn api(&self) -> Option<Endpoint> {
-        let endpoint = || self.api_url.as_ref().map_or(Endpoint::Aws, |url| Endpoint::At(url.as_str().into()));
+        let endpoint =
+            || self.api_url.as_ref().map_or(Endpoint::Aws, |url| Endpoint::At(url.as_str().into()));
         self.queries(Source::Api).then(endpoint)
     }
 
