@@ -109,9 +109,11 @@ mod tests {
     #[test]
     fn an_import_that_the_table_does_not_allow_is_refused() {
         let lines = with_line("observer/src/flow/table.rs", "use crate::sink::Sinks;");
-        let [line] = &lines[..] else { panic!("{lines:?}") };
-        assert!(line.starts_with("observer/src/flow/table.rs:"), "{line}");
-        assert!(line.contains("flow may not import sink"), "{line}");
+        // The line closes a circle too, which is reported in a line of its own.
+        let refused = |line: &String| {
+            line.starts_with("observer/src/flow/table.rs:") && line.contains("flow may not import sink")
+        };
+        assert!(lines.iter().any(refused), "{lines:?}");
     }
 
     #[test]
