@@ -26,7 +26,11 @@ impl DeliveryMetrics {
                 "observer_delivered_files_total",
                 "Files delivered to the store of --deliver.",
             )?,
-            bytes: counter(registry, "observer_delivered_bytes_total", "Their bytes.")?,
+            bytes: counter(
+                registry,
+                "observer_delivered_bytes_total",
+                "Bytes of files delivered to the store of --deliver.",
+            )?,
             failures: counter(
                 registry,
                 "observer_delivery_failures_total",
@@ -47,7 +51,11 @@ impl DeliveryMetrics {
                 "observer_spool_files",
                 "Finished files waiting for delivery.",
             )?,
-            spool_bytes: gauge(registry, "observer_spool_bytes", "Their bytes.")?,
+            spool_bytes: gauge(
+                registry,
+                "observer_spool_bytes",
+                "Bytes of finished files waiting for delivery.",
+            )?,
             refused: counters(
                 registry,
                 "observer_refused_files_total",
@@ -59,7 +67,7 @@ impl DeliveryMetrics {
                 "observer_set_aside_files",
                 "Files set aside; they count against --spool-size.",
             )?,
-            aside_bytes: gauge(registry, "observer_set_aside_bytes", "Their bytes.")?,
+            aside_bytes: gauge(registry, "observer_set_aside_bytes", "Bytes of files set aside.")?,
         };
         for reason in Refusal::ALL {
             metrics.refused.with_label_values(&[reason.as_str()]);

@@ -74,7 +74,10 @@ const RECORDED: Definition = Definition {
         "observer_interface_recorded_packets_total",
         "Packets of the interface in records, as on the wire.",
     ],
-    bytes: ["observer_interface_recorded_bytes_total", "Layer-3 bytes of these packets."],
+    bytes: [
+        "observer_interface_recorded_bytes_total",
+        "Layer-3 bytes of the interface in records.",
+    ],
     labels: &BY_PROTOCOL,
 };
 const FRAMES: Definition = Definition {
@@ -82,7 +85,10 @@ const FRAMES: Definition = Definition {
         "observer_interface_frames_total",
         "Socket buffers that crossed the interface; a super-packet counts once.",
     ],
-    bytes: ["observer_interface_frame_bytes_total", "Their bytes with link headers."],
+    bytes: [
+        "observer_interface_frame_bytes_total",
+        "Bytes of the socket buffers that crossed the interface, with link headers.",
+    ],
     labels: &BY_DIRECTION,
 };
 const SEEN: Definition = Definition {
@@ -90,7 +96,10 @@ const SEEN: Definition = Definition {
         "observer_interface_packets_total",
         "IP packets that crossed the interface, as on the wire.",
     ],
-    bytes: ["observer_interface_bytes_total", "Layer-3 bytes of these packets."],
+    bytes: [
+        "observer_interface_bytes_total",
+        "Layer-3 bytes of the IP packets that crossed the interface.",
+    ],
     labels: &BY_DIRECTION,
 };
 const LOST: Definition = Definition {
@@ -98,7 +107,10 @@ const LOST: Definition = Definition {
         "observer_interface_lost_packets_total",
         "IP packets that crossed the interface and are in no record.",
     ],
-    bytes: ["observer_interface_lost_bytes_total", "Layer-3 bytes of these packets."],
+    bytes: [
+        "observer_interface_lost_bytes_total",
+        "Layer-3 bytes of the packets that are in no record.",
+    ],
     labels: &BY_REASON,
 };
 const STOPPED: Definition = Definition {
@@ -107,18 +119,20 @@ const STOPPED: Definition = Definition {
         "IP packets dropped by host policy before the hook; in records, but not in \
                  observer_interface_packets_total.",
     ],
-    bytes: ["observer_interface_stopped_bytes_total", "Layer-3 bytes of these packets."],
+    bytes: [
+        "observer_interface_stopped_bytes_total",
+        "Layer-3 bytes of the packets dropped by host policy before the hook.",
+    ],
     labels: &BY_DIRECTION,
 };
 const CARRIED: Definition = Definition {
     packets: [
         "observer_interface_carried_packets_total",
-        "Frames in the interface's own counters since it was attached, read every five seconds while it is \
-                 busy, else once a window. A super-packet counts as one or as its segments, as the driver pleases.",
+        "Frames in the interface's own counters since it was attached, read every five seconds while it is busy, else once a window. The driver decides whether a super-packet counts as one or as its segments.",
     ],
     bytes: [
         "observer_interface_carried_bytes_total",
-        "Their bytes with link headers, as the driver counts them.",
+        "Bytes in the interface's own counters, with link headers, as the driver counts them.",
     ],
     labels: &BY_DIRECTION,
 };
@@ -129,7 +143,7 @@ const UNSEEN: Definition = Definition {
     ],
     bytes: [
         "observer_interface_unseen_bytes_total",
-        "Lower bound of their bytes, without link headers.",
+        "Lower bound of the bytes of the frames that bypassed the hook, without link headers.",
     ],
     labels: &BY_DIRECTION,
 };
@@ -138,7 +152,7 @@ const DROPPED: Definition = Definition {
         "observer_interface_dropped_packets_total",
         "Packets that the kernel dropped before or after the hook, by its reason.",
     ],
-    bytes: ["observer_interface_dropped_bytes_total", "Layer-3 bytes of these packets."],
+    bytes: ["observer_interface_dropped_bytes_total", "Layer-3 bytes of the dropped packets."],
     labels: &BY_REASON,
 };
 

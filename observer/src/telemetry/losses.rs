@@ -27,7 +27,7 @@ impl LossMetrics {
             bytes: counters(
                 registry,
                 "observer_lost_bytes_total",
-                "Layer-3 bytes of these packets.",
+                "Layer-3 bytes of the packets that are in no record.",
                 &["stage", "reason"],
             )?,
         };

@@ -64,7 +64,7 @@ impl OutputMetrics {
             filtered_bytes: counter(
                 registry,
                 "observer_filtered_bytes_total",
-                "Layer-3 bytes of these packets.",
+                "Layer-3 bytes of the excluded records.",
             )?,
             delivery: DeliveryMetrics::new(registry)?,
         };

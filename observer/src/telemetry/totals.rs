@@ -54,7 +54,11 @@ impl Totals {
                 "Packets in records, as on the wire, of all tasks since the start.",
                 &BY_SERVICE,
             )?,
-            bytes: counter("observer_bytes_total", "Layer-3 bytes of these packets.", &BY_SERVICE)?,
+            bytes: counter(
+                "observer_bytes_total",
+                "Layer-3 bytes in records, of all tasks since the start.",
+                &BY_SERVICE,
+            )?,
             seen_packets: counter(
                 "observer_seen_packets_total",
                 "IP packets that crossed observed interfaces, as on the wire.",
@@ -62,7 +66,7 @@ impl Totals {
             )?,
             seen_bytes: counter(
                 "observer_seen_bytes_total",
-                "Layer-3 bytes of these packets.",
+                "Layer-3 bytes of the IP packets that crossed observed interfaces.",
                 &["direction"],
             )?,
             stopped_packets: counter(
@@ -73,7 +77,7 @@ impl Totals {
             )?,
             stopped_bytes: counter(
                 "observer_stopped_bytes_total",
-                "Layer-3 bytes of these packets.",
+                "Layer-3 bytes of the packets dropped by host policy before the hook.",
                 &["direction"],
             )?,
             dropped_packets: counter(

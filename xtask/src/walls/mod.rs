@@ -111,7 +111,8 @@ mod tests {
         let lines = with_line("observer/src/flow/table.rs", "use crate::sink::Sinks;");
         // The line closes a circle too, which is reported in a line of its own.
         let refused = |line: &String| {
-            line.starts_with("observer/src/flow/table.rs:") && line.contains("flow may not import sink")
+            line.starts_with("observer/src/flow/table.rs:")
+                && line.contains("flow may not import sink")
         };
         assert!(lines.iter().any(refused), "{lines:?}");
     }
