@@ -22,7 +22,14 @@ pub struct Reading {
 /// Pause between two readings of a busy interface.
 const STEP: Duration = Duration::from_micros(300);
 /// Maximum number of readings.
-const READINGS: u32 = 10;
+const READINGS: u32 = 20;
+
+/// Ledgers just before and after the device counters were read.
+#[derive(Clone, Copy)]
+struct Bracket {
+    before: [Ledger; 2],
+    reading: Reading,
+}
 
 impl Reading {
     /// Reads both. Returns `None` if the interface is gone.
@@ -31,32 +38,41 @@ impl Reading {
     }
 
     /// Reads both in the namespace of the calling thread.
-    ///
-    /// A frame may have been counted by the device and not yet by the ledger, or the reverse. So
-    /// reading is repeated until two readings, during which the ledger did not change, show the
-    /// same difference between counters and ledger. If that never happens, the last reading is
-    /// returned.
     pub fn take_here(ifindex: u32, (ledgers, number): (&Ledgers, InterfaceNumber)) -> Option<Self> {
-        let mut before = ledgers.of(number);
-        let mut last: Option<Self> = None;
-        for reading in 0..READINGS {
-            let carried = carried_here(ifindex)?;
-            let after = ledgers.of(number);
-            let now = Self { carried, ledgers: after };
-            let unchanged = frames(&before) == frames(&after);
-            // Since the previous reading, counters and ledger have grown by the same amount or not
-            // at all.
-            if reading > 0
-                && unchanged
-                && last.is_some_and(|last| last.difference() == now.difference())
-            {
-                return Some(now);
+        let brackets = (0..READINGS).map_while(|number_of_reading| {
+            if number_of_reading > 0 {
+                // A thread that has just slept is rarely interrupted during the next reading.
+                thread::sleep(STEP);
             }
-            last = Some(now);
-            before = after;
-            thread::sleep(STEP);
+            let before = ledgers.of(number);
+            let carried = carried_here(ifindex)?;
+            Some(Bracket { before, reading: Self { carried, ledgers: ledgers.of(number) } })
+        });
+        Self::consistent(brackets)
+    }
+
+    /// The first reading that is consistent, or the one with the least error.
+    ///
+    /// A reading during which the ledger did not change can be wrong only by frames that one of
+    /// both had counted and the other had not. It is consistent if the next such reading shows the
+    /// same difference between counters and ledger. Otherwise the error is at most the number of
+    /// frames by which the ledger changed.
+    fn consistent(brackets: impl Iterator<Item = Bracket>) -> Option<Self> {
+        let mut quiet: Option<Self> = None;
+        let mut best: Option<(u64, Self)> = None;
+        for bracket in brackets {
+            let (change, reading) = (bracket.change(), bracket.reading);
+            if change == 0 {
+                if quiet.is_some_and(|quiet| quiet.difference() == reading.difference()) {
+                    return Some(reading);
+                }
+                quiet = Some(reading);
+            }
+            if best.is_none_or(|(least, _)| change <= least) {
+                best = Some((change, reading));
+            }
         }
-        last
+        best.map(|(_, reading)| reading)
     }
 
     /// Frames and bytes of the device counters minus those of the ledger, by direction.
@@ -71,9 +87,13 @@ impl Reading {
     }
 }
 
-/// Frames by direction.
-fn frames(ledgers: &[Ledger; 2]) -> [u64; 2] {
-    std::array::from_fn(|side| ledgers[side].frames)
+impl Bracket {
+    /// Frames that the ledger counted while the device counters were read.
+    fn change(&self) -> u64 {
+        let after = self.reading.ledgers;
+        let frames = |side: usize| after[side].frames.wrapping_sub(self.before[side].frames);
+        frames(0).max(frames(1))
+    }
 }
 
 /// Device counters of an interface. `None` if it is gone.
@@ -108,6 +128,41 @@ fn in_table(table: &[u8], name: &[u8]) -> Option<LinkCounters> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A reading of so many frames in the device counters, and in the ledger before and after.
+    fn bracket(carried: u64, (before, after): (u64, u64)) -> Bracket {
+        let ledgers = |frames| [Ledger { frames, ..Ledger::default() }; 2];
+        let carried = LinkCounters { frames: [carried; 2], bytes: [0; 2] };
+        Bracket { before: ledgers(before), reading: Reading { carried, ledgers: ledgers(after) } }
+    }
+
+    fn taken(readings: &[(u64, (u64, u64))]) -> Option<(u64, u64)> {
+        let brackets = readings.iter().map(|(carried, ledger)| bracket(*carried, *ledger));
+        let reading = Reading::consistent(brackets)?;
+        Some((reading.carried.frames[0], reading.ledgers[0].frames))
+    }
+
+    #[test]
+    fn a_reading_during_which_frames_pass_is_not_taken() {
+        // The reader was interrupted while 104 frames passed.
+        assert_eq!(
+            taken(&[(10, (10, 114)), (115, (115, 115)), (116, (116, 116))]),
+            Some((116, 116))
+        );
+        assert_eq!(taken(&[(10, (10, 10)), (115, (11, 115)), (116, (116, 116))]), Some((116, 116)));
+    }
+
+    #[test]
+    fn a_frame_on_its_way_between_both_is_waited_for() {
+        let readings = [(10, (11, 11)), (12, (12, 12)), (13, (13, 13))];
+        assert_eq!(taken(&readings), Some((13, 13)));
+    }
+
+    #[test]
+    fn the_reading_with_the_least_error_is_taken_under_steady_traffic() {
+        assert_eq!(taken(&[(10, (8, 20)), (31, (30, 32)), (50, (44, 60))]), Some((31, 32)));
+        assert_eq!(taken(&[]), None);
+    }
 
     #[test]
     fn counters_are_those_of_the_interface_with_this_name() {
