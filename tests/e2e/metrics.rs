@@ -16,8 +16,8 @@ use observer_tests::{
     records::Records,
     requires,
     tally::{Crossed, Direction},
-    traffic::{Transfer, Udp, exchange, ping},
-    veth::Family,
+    traffic::{Connection, Transfer, Udp, exchange, ping},
+    veth::{Family, Task},
 };
 
 const REASONS: [&str; 6] =
@@ -85,6 +85,47 @@ fn every_reason_and_kind_is_there_at_the_first_scrape() -> Result<()> {
     Ok(())
 }
 
+/// Sends 100 datagrams, 3 and 4 pings of the IP versions, and a TCP connection; returns the
+/// interface's traffic and the connection's.
+fn several_protocols(task: &Task) -> Result<(Crossed, Connection)> {
+    let udp = Udp { family: Family::V4, flows: 4, packets: 25, payload: 10 };
+    let pings = [
+        ping(&task.outside, &task.inside, Family::V4, 3, 8)?,
+        ping(&task.outside, &task.inside, Family::V6, 4, 8)?,
+    ];
+    let transfer = Transfer { family: Family::V6, request: 10, response: 100_000 };
+    let tcp = exchange(&task.outside, &task.inside, transfer)?;
+    let mut crossed = Crossed { ingress: tcp.from_client, egress: tcp.from_server };
+    crossed.egress += udp.send(&task.inside, &task.outside)?;
+    for pings in pings {
+        crossed += Crossed { ingress: pings.each_way, egress: pings.each_way };
+    }
+    Ok((crossed, tcp))
+}
+
+/// Checks the packets of a protocol in one direction: in the task's series and in the interface's.
+fn check_series(
+    books: &Books,
+    ecs: &FakeTask,
+    interface: &str,
+    (protocol, direction): (&str, &str),
+    packets: u64,
+) {
+    let labels = [
+        ("cluster", &*ecs.cluster),
+        ("service", ecs.service.as_deref().unwrap_or("")),
+        ("family", &ecs.family),
+        ("network_mode", "awsvpc"),
+        ("direction", direction),
+        ("protocol", protocol),
+    ];
+    let told = books.metrics.sum("observer_packets_total", &labels);
+    assert_eq!(told, packets, "{labels:?} in\n{}", books.metrics.shown("observer_packets_total"));
+    let of_interface = [("interface", interface), ("direction", direction), ("protocol", protocol)];
+    let told = books.metrics.sum("observer_interface_recorded_packets_total", &of_interface);
+    assert_eq!(told, packets, "{of_interface:?} in\n{}", books.metrics.shown("observer_interface"));
+}
+
 #[test]
 fn series_carry_the_task_and_add_up_to_the_ledger() -> Result<()> {
     let lab = lab!();
@@ -94,22 +135,7 @@ fn series_carry_the_task_and_add_up_to_the_ledger() -> Result<()> {
         (FakeTask::new(&web.inside, "web", 1), FakeTask::new(&batch.inside, "batch", 2));
     let file = fake_ecs::write(&lab.path("tasks.json"), [&web_ecs, &batch_ecs])?;
     let daemon = lab.daemon().window(1).tasks_file(&file).start()?;
-    let mut sent = Vec::new();
-    for task in &tasks {
-        let udp = Udp { family: Family::V4, flows: 4, packets: 25, payload: 10 };
-        let pings = [
-            ping(&task.outside, &task.inside, Family::V4, 3, 8)?,
-            ping(&task.outside, &task.inside, Family::V6, 4, 8)?,
-        ];
-        let transfer = Transfer { family: Family::V6, request: 10, response: 100_000 };
-        let tcp = exchange(&task.outside, &task.inside, transfer)?;
-        let mut crossed = Crossed { ingress: tcp.from_client, egress: tcp.from_server };
-        crossed.egress += udp.send(&task.inside, &task.outside)?;
-        for pings in pings {
-            crossed += Crossed { ingress: pings.each_way, egress: pings.each_way };
-        }
-        sent.push((crossed, tcp));
-    }
+    let sent = tasks.iter().map(several_protocols).collect::<Result<Vec<_>>>()?;
     let books = Books::close(daemon, tasks.iter().map(|task| &task.inside))?;
     for ((task, ecs), (crossed, tcp)) in tasks.iter().zip([&web_ecs, &batch_ecs]).zip(sent) {
         books.assert_exact(&task.inside, crossed);
@@ -129,34 +155,8 @@ fn series_carry_the_task_and_add_up_to_the_ledger() -> Result<()> {
             ("icmp", "ingress", 3),
             ("icmpv6", "egress", 4),
         ] {
-            let labels = [
-                ("cluster", &*ecs.cluster),
-                ("service", ecs.service.as_deref().unwrap_or("")),
-                ("family", &ecs.family),
-                ("network_mode", "awsvpc"),
-                ("direction", direction),
-                ("protocol", protocol),
-            ];
-            let told = books.metrics.sum("observer_packets_total", &labels);
-            assert_eq!(
-                told,
-                packets,
-                "{labels:?} in\n{}",
-                books.metrics.shown("observer_packets_total")
-            );
-            let of_interface = [
-                ("interface", info.label("interface")),
-                ("direction", direction),
-                ("protocol", protocol),
-            ];
-            let told =
-                books.metrics.sum("observer_interface_recorded_packets_total", &of_interface);
-            assert_eq!(
-                told,
-                packets,
-                "{of_interface:?} in\n{}",
-                books.metrics.shown("observer_interface")
-            );
+            let interface = info.label("interface");
+            check_series(&books, ecs, interface, (protocol, direction), packets);
         }
     }
     Ok(())

@@ -79,10 +79,28 @@ impl Cases {
     }
 }
 
+/// A UDP datagram with this number of bytes of payload.
+fn datagram(payload: usize) -> (u8, Vec<u8>) {
+    (protocol::UDP, udp(SOURCE, TARGET, payload))
+}
+
+/// The outcome of a [`datagram`] in a packet of this length.
+const fn flow(bytes: u64) -> Fate {
+    Flow(protocol::UDP, PORTS, bytes, None)
+}
+
+/// Leaves a packet unchanged.
+const fn plain<P>(_: &mut P) {}
+
 pub(super) fn ipv4_cases(cases: &mut Cases) {
-    let datagram = |payload| (protocol::UDP, udp(SOURCE, TARGET, payload));
-    let flow = |bytes| Flow(protocol::UDP, PORTS, bytes, None);
-    let plain = |_: &mut Ipv4| {};
+    ipv4_headers(cases);
+    ipv4_protocols(cases);
+    cut_transports(cases);
+    malformed_ipv4(cases);
+}
+
+/// Lengths, options, padding and fragments.
+fn ipv4_headers(cases: &mut Cases) {
     cases.v4("plain UDP", datagram(10), plain, flow(38));
     cases.v4("a UDP datagram without payload", datagram(0), plain, flow(28));
     let segment = (protocol::TCP, tcp(SOURCE, TARGET, 0x10));
@@ -97,7 +115,10 @@ pub(super) fn ipv4_cases(cases: &mut Cases) {
     let portless = Flow(protocol::UDP, NONE, 44, Some("later_fragment"));
     cases.v4("a middle fragment", datagram(16), later(MORE_FRAGMENTS | 3), portless);
     cases.v4("a last fragment", datagram(16), later(6), portless);
+}
 
+/// Protocols with and without ports.
+fn ipv4_protocols(cases: &mut Cases) {
     for (what, number) in
         [("SCTP", protocol::SCTP), ("UDP-Lite", protocol::UDP_LITE), ("DCCP", protocol::DCCP)]
     {
@@ -110,7 +131,10 @@ pub(super) fn ipv4_cases(cases: &mut Cases) {
     }
     let icmp = (protocol::ICMP, vec![3, 1, 0, 0, 0, 0, 0, 0]);
     cases.v4("ICMP", icmp, plain, Flow(protocol::ICMP, NONE, 28, None));
+}
 
+/// Transport headers that end with the packet.
+fn cut_transports(cases: &mut Cases) {
     let cut = |number, note| Flow(number, NONE, 22, note);
     cases.v4(
         "UDP cut inside its ports",
@@ -131,7 +155,10 @@ pub(super) fn ipv4_cases(cases: &mut Cases) {
         plain,
         Flow(6, PORTS, 24, Some("transport_truncated")),
     );
+}
 
+/// Wrong versions and lengths, and headers that end with the frame.
+fn malformed_ipv4(cases: &mut Cases) {
     let header = |what, cases: &mut Cases, change: fn(&mut Ipv4), reason| {
         cases.v4(what, datagram(10), change, Lost(reason, 38));
     };
@@ -174,20 +201,30 @@ pub(super) fn ipv4_cases(cases: &mut Cases) {
     }
 }
 
+fn hop_by_hop(units: u8) -> (u8, Vec<u8>) {
+    extension(protocol::HOP_BY_HOP, units)
+}
+
+fn destination(units: u8) -> (u8, Vec<u8>) {
+    extension(protocol::DESTINATION, units)
+}
+
 pub(super) fn ipv6_cases(cases: &mut Cases) {
-    let datagram = |payload| (protocol::UDP, udp(SOURCE, TARGET, payload));
-    let flow = |bytes| Flow(protocol::UDP, PORTS, bytes, None);
-    let plain = |_: &mut Ipv6| {};
-    let hop_by_hop = |units| extension(protocol::HOP_BY_HOP, units);
-    let destination = |units| extension(protocol::DESTINATION, units);
-    let routing = || extension(protocol::ROUTING, 3);
+    ipv6_headers(cases);
+    ipv6_fragments(cases);
+    ipv6_protocols(cases);
+    malformed_ipv6(cases);
+}
+
+/// Packets without extension headers, and chains of them.
+fn ipv6_headers(cases: &mut Cases) {
     cases.v6("plain UDP over IPv6", datagram(10), vec![], plain, flow(58));
     let segment = (protocol::TCP, tcp(SOURCE, TARGET, 0x10));
     cases.v6("a bare ACK over IPv6", segment, vec![], plain, Flow(protocol::TCP, PORTS, 60, None));
     let chain = vec![
         hop_by_hop(1),
         destination(1),
-        routing(),
+        extension(protocol::ROUTING, 3),
         fragment(0, true),
         authentication(),
         destination(2),
@@ -215,11 +252,18 @@ pub(super) fn ipv6_cases(cases: &mut Cases) {
     );
     let too_many = Flow(protocol::DESTINATION, NONE, 40 + 72 + 16, Some("extension_limit"));
     cases.v6("nine extension headers", datagram(8), vec![destination(1); 9], plain, too_many);
+}
+
+fn ipv6_fragments(cases: &mut Cases) {
     cases.v6("a first fragment over IPv6", datagram(8), vec![fragment(0, true)], plain, flow(64));
     cases.v6("an atomic fragment", datagram(8), vec![fragment(0, false)], plain, flow(64));
     let later = Flow(protocol::UDP, NONE, 64, Some("later_fragment"));
     cases.v6("a middle fragment over IPv6", datagram(8), vec![fragment(4, true)], plain, later);
     cases.v6("a last fragment over IPv6", datagram(8), vec![fragment(8, false)], plain, later);
+}
+
+/// Protocols without ports, and headers that end with the packet.
+fn ipv6_protocols(cases: &mut Cases) {
     let nothing = (protocol::NO_NEXT, vec![]);
     cases.v6(
         "no next header",
@@ -260,7 +304,10 @@ pub(super) fn ipv6_cases(cases: &mut Cases) {
         plain,
         ports_cut,
     );
+}
 
+/// Wrong versions and lengths, and headers that end with the frame.
+fn malformed_ipv6(cases: &mut Cases) {
     cases.v6(
         "version 4 under IPv6's EtherType",
         datagram(2),

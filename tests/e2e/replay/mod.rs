@@ -5,7 +5,9 @@ mod corpus;
 mod faults;
 mod formats;
 mod fragments;
+mod interfaces;
 mod lengths;
+mod samples;
 mod time;
 
 use std::{fs, io::Write as _, path::Path, process::Command, time::Duration};

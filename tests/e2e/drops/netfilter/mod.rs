@@ -1,33 +1,29 @@
-//! nftables rules on every hook.
+//! Drops by nftables rules on every hook.
 
 mod checks;
+mod forwarding;
 mod fragments;
 
 use std::{
-    fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    io,
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use observer_tests::{
     books::Books,
-    firewall::{add_device_rule, add_rule, set_rules},
-    lab,
-    lab::Lab,
-    need,
+    firewall::{add_device_rule, add_rule},
+    lab, need,
     records::Status,
     requires,
     tally::{Crossed, Direction, Tally},
     traffic::{Transfer, Udp, exchange, frames::protocol, segmented},
-    veth::{Addresses, Family, Task, ip_batch, quiet},
+    veth::{Family, Task},
 };
 
-use self::{
-    checks::{drops_before_the_hook, drops_behind_the_hook},
-    fragments::{DATAGRAMS, fragments_are_rejected, in_fragments},
-};
-use super::{NETFILTER, all_rejected, assert_flows_rejected, crossed, knocking, rejected};
+use self::checks::{drops_before_the_hook, drops_behind_the_hook};
+use super::{NETFILTER, all_rejected, crossed, knocking, rejected};
 
 #[test]
 fn what_prerouting_drops_is_rejected() -> Result<()> {
@@ -267,85 +263,6 @@ fn a_transfer_whose_super_packets_are_dropped_adds_up() -> Result<()> {
     Ok(())
 }
 
-/// A rule with connection tracking, for which IPv6 too is reassembled before the rule.
-const TRACKED: &str = "ct state new,established,related,untracked";
-
-#[test]
-fn fragments_of_datagrams_that_are_dropped_whole_are_all_rejected() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("nft"));
-    need!(requires::drop_reasons());
-    let task = lab.task("task")?;
-    add_rule(task.inside.namespace(), "input", &format!("{TRACKED} udp dport 9000 drop"))?;
-    let daemon = lab.daemon().start()?;
-    let large = |family| Udp { family, flows: 3, packets: 10, payload: 10_000 };
-    let mut sent = Tally::default();
-    for family in Family::ALL {
-        sent += large(family).send(&task.outside, &task.inside)?;
-    }
-    let books = Books::close(daemon, [&task.inside])?;
-    books.assert_exact(&task.inside, Crossed::ingress(sent));
-    for family in Family::ALL {
-        assert_flows_rejected(&books, &task, Direction::Ingress, &large(family), NETFILTER)?;
-    }
-    Ok(())
-}
-
-#[test]
-fn fragments_of_any_size_are_rejected_with_their_datagram() -> Result<()> {
-    fragments_are_rejected("udp dport 9000 drop", &[Family::V4])
-}
-
-#[test]
-fn fragments_of_any_size_that_tracking_puts_together_are_rejected_with_their_datagram() -> Result<()>
-{
-    fragments_are_rejected(&format!("{TRACKED} udp dport 9000 drop"), &Family::ALL)
-}
-
-/// Without tracking, the rule sees IPv6 fragments one by one, and drops those that have the ports.
-#[test]
-fn fragments_that_are_dropped_one_by_one_are_rejected_one_by_one() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("nft"));
-    need!(requires::drop_reasons());
-    let task = lab.task("task")?;
-    add_rule(task.inside.namespace(), "input", "udp dport 9000 drop")?;
-    let daemon = lab.daemon().start()?;
-    let ends = [400, 800, 1000];
-    let sent = in_fragments(&task, Family::V6, Udp::FIRST_PORT, &ends)?;
-    let books = Books::close(daemon, [&task.inside])?;
-    books.assert_exact(&task.inside, Crossed::ingress(sent));
-    let first = Tally::new(DATAGRAMS.into(), u64::from(DATAGRAMS) * (40 + 8 + 400));
-    assert_eq!(rejected(&books.records, &task.inside, Direction::Ingress, NETFILTER), first);
-    let accepted = books.records.accepted(task.inside.mac());
-    let left = Tally::new(sent.packets - first.packets, sent.bytes - first.bytes);
-    assert_eq!(accepted.values().map(|sum| sum.tally).sum::<Tally>(), left);
-    Ok(())
-}
-
-#[test]
-fn fragments_that_are_rejected_leave_what_is_accepted_of_their_flow() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("nft"));
-    need!(requires::drop_reasons());
-    let task = lab.task("task")?;
-    let rule = format!("{TRACKED} udp dport 9000 meta length > 500 drop");
-    add_rule(task.inside.namespace(), "input", &rule)?;
-    let daemon = lab.daemon().start()?;
-    let (mut dropped, mut passed) = (Tally::default(), Tally::default());
-    for family in Family::ALL {
-        dropped += in_fragments(&task, family, Udp::FIRST_PORT, &[400, 800, 1000])?;
-        passed +=
-            Udp { family, flows: 1, packets: 30, payload: 20 }.send(&task.outside, &task.inside)?;
-    }
-    let books = Books::close(daemon, [&task.inside])?;
-    books.assert_exact(&task.inside, Crossed::ingress(dropped + passed));
-    assert_eq!(rejected(&books.records, &task.inside, Direction::Ingress, NETFILTER), dropped);
-    let accepted = books.records.accepted(task.inside.mac());
-    assert_eq!(accepted.values().map(|sum| sum.tally).sum::<Tally>(), passed);
-    Ok(())
-}
-
 #[test]
 fn an_interface_that_goes_while_it_drops_takes_nothing_with_it() -> Result<()> {
     let lab = lab!();
@@ -371,67 +288,5 @@ fn an_interface_that_goes_while_it_drops_takes_nothing_with_it() -> Result<()> {
     let rejected: Tally = books.records.rejected(mac).values().map(|sum| sum.tally).sum();
     assert_eq!(books.records.recorded(mac).ingress, sent);
     assert_eq!(rejected, sent);
-    Ok(())
-}
-
-/// A task that forwards IPv4 between two interfaces, and the task that it forwards for.
-fn router(lab: &Lab) -> Result<[Task; 2]> {
-    let router = lab.observed_namespace("router")?;
-    router.run(|| Ok(fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))?;
-    let again = router.also(&lab.path("peers").join("router"))?;
-    let west = Addresses { ipv6: false, ..Addresses::default() };
-    let east = Addresses {
-        inside: (Ipv4Addr::new(10, 0, 5, 128), west.inside.1),
-        outside: (Ipv4Addr::new(10, 0, 5, 9), west.outside.1),
-        name: "eth1",
-        ..west
-    };
-    let tasks = [
-        Task::join(router, lab.other_namespace("west")?, west)?,
-        Task::join(again, lab.other_namespace("east")?, east)?,
-    ];
-    for (task, there) in tasks.iter().zip(["10.0.5.0/24", "10.0.4.0/24"]) {
-        let via = task.inside.address(Family::V4);
-        ip_batch(task.outside.namespace(), &format!("route add {there} via {via}\n"))?;
-    }
-    quiet(&tasks)?;
-    Ok(tasks)
-}
-
-#[test]
-fn what_is_forwarded_is_rejected_by_the_interface_where_it_was_dropped() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("nft"));
-    need!(requires::drop_reasons());
-    let [west, east] = router(&lab)?;
-    let [first, second] = [0, 1].map(|number| Udp::FIRST_PORT + number);
-    let namespace = west.inside.namespace();
-    set_rules(
-        namespace,
-        &format!(
-            "table inet test {{
-                chain forward {{ type filter hook forward priority filter; udp sport {first} drop; }}
-                chain postrouting {{ type filter hook postrouting priority filter; udp sport {second} drop; }}
-            }}\n"
-        ),
-    )?;
-    let daemon = lab.daemon().start()?;
-    let udp = Udp { family: Family::V4, flows: 3, packets: 20, payload: 100 };
-    let (sent, each) = (udp.send(&west.outside, &east.outside)?, udp.per_flow());
-    let books = Books::close(daemon, [&west.inside, &east.inside])?;
-    books.assert_exact(&west.inside, Crossed::ingress(sent));
-    books.assert_exact(&east.inside, Crossed::egress(each));
-    assert_eq!(books.stopped(&west.inside), Crossed::default());
-    assert_eq!(books.stopped(&east.inside), Crossed::egress(each));
-    for (task, direction, port) in
-        [(&west, Direction::Ingress, first), (&east, Direction::Egress, second)]
-    {
-        let interface = &task.inside;
-        assert_eq!(rejected(&books.records, interface, direction, NETFILTER), each);
-        assert_eq!(all_rejected(&books.records, interface), each);
-        for (((_, flow), _), _) in books.records.rejected(interface.mac()) {
-            assert_eq!(flow.source_port, port);
-        }
-    }
     Ok(())
 }

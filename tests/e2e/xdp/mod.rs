@@ -2,78 +2,24 @@
 //! reason, and TC counts. Otherwise the interface is the same afterwards. The other scenarios run
 //! with it too: see [`Hook`].
 
-use std::{collections::BTreeMap, slice};
+mod pair;
+mod refusals;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use observer_tests::{
     books::Books,
-    daemon::{self, Setup, run_to_end},
+    daemon::{Daemon, Setup},
     hook::Hook,
     lab,
     lab::Lab,
-    need,
-    poll::PATIENCE,
-    requires,
+    need, requires,
     tally::{Crossed, Tally},
     traffic::{Echo, Transfer, Udp, exchange},
-    veth::{Family, Interface, Task, ip_batch, quiet},
+    veth::{Family, Interface, Task, ip_batch},
 };
-use serde_json::Value;
 
-/// State of a pair that others can observe: the output of `ip`, `ethtool` and `tc`, except the link
-/// state, which the kernel reports late.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Shown(Vec<String>);
-
-impl Shown {
-    fn of(task: &Task) -> Result<Self> {
-        let mut shown = Vec::new();
-        for end in task.ends() {
-            for (program, args) in [
-                ("ip", &["-details", "link", "show", "dev"][..]),
-                ("ethtool", &["-k"]),
-                ("ethtool", &["-l"]),
-                ("tc", &["qdisc", "show", "dev"]),
-            ] {
-                let args = [args, &[end.name()]].concat();
-                let said = match end.namespace().output(program, &args) {
-                    // A veth has no channels before Linux 5.13.
-                    Err(error) if error.to_string().contains("not supported") => error.to_string(),
-                    said => said?,
-                };
-                shown.extend(said.lines().map(|line| line.replace("state UNKNOWN", "state UP")));
-            }
-        }
-        Ok(Self(shown))
-    }
-}
-
-/// The features of an interface by their `ethtool` names, with their state.
-fn features(interface: &Interface) -> Result<BTreeMap<String, bool>> {
-    let text = interface.namespace().output("ethtool", &["-k", interface.name()])?;
-    let lines = text.lines().filter_map(|line| line.trim().split_once(": "));
-    Ok(lines.map(|(name, state)| (name.to_owned(), state.starts_with("on"))).collect())
-}
-
-fn ethtool(interface: &Interface, flag: &str, words: &[&str]) -> Result<()> {
-    interface.namespace().output("ethtool", &[&[flag, interface.name()], words].concat())?;
-    Ok(())
-}
-
-/// Makes an end send no super-packets, which native XDP at the other end requires.
-fn segment_before(interface: &Interface) -> Result<()> {
-    let segments = |name: &str| {
-        name.starts_with("tx-tcp") && name.ends_with("segmentation")
-            || ["tx-sctp-segmentation", "tx-udp-segmentation", "tx-gso-list"].contains(&name)
-    };
-    for (name, on) in features(interface)? {
-        if on && segments(&name) {
-            ethtool(interface, "-K", &[&name, "off"])?;
-        }
-    }
-    Ok(())
-}
+use self::pair::{Shown, features, segment_before};
 
 /// A daemon configured for XDP without permission to change the interface.
 fn asked(lab: &Lab, hook: Hook) -> Result<Setup<'_>> {
@@ -99,7 +45,7 @@ fn mixture(task: &Task) -> Result<Crossed> {
 }
 
 /// The label `hook` of an interface, once it is on the page.
-fn hook_label(daemon: &daemon::Daemon<'_>, interface: &Interface) -> Result<String> {
+fn hook_label(daemon: &Daemon<'_>, interface: &Interface) -> Result<String> {
     let page = daemon.wait("the interface is observed", |page| page.info(interface).is_some())?;
     Ok(page.info(interface).map_or("", |info| info.label("hook")).to_owned())
 }
@@ -156,142 +102,6 @@ fn what_native_xdp_was_allowed_to_switch_off_is_on_again_behind_it() -> Result<(
     let books = Books::close(daemon, [&task.inside])?;
     books.assert_exact(&task.inside, sent);
     assert_eq!(Shown::of(&task)?, before, "the pair after, and before");
-    Ok(())
-}
-
-/// A refused pair: daemon and `check` report the reason, TC counts, and the interfaces stay
-/// unchanged.
-fn refused(lab: &Lab, task: &Task, hook: Hook, reason: &str, words: &str) -> Result<()> {
-    let before = Shown::of(task)?;
-    let why = checked(lab, hook, task.inside.name())?;
-    assert!(why.contains(words), "`observer check` says {why:?}, and not {words:?}");
-    let daemon = asked(lab, hook)?.start()?;
-    let label = hook_label(&daemon, &task.inside)?;
-    assert!(["tcx", "clsact"].contains(&label.as_str()), "counted by {label}");
-    assert!(daemon.said().contains(&why), "{} does not say {why:?}", daemon.said());
-    let sent = mixture(task)?;
-    let books = Books::close(daemon, [&task.inside])?;
-    books.assert_exact(&task.inside, sent);
-    let refusals: Vec<_> = books
-        .metrics
-        .all("observer_xdp_refusals_total", &[])
-        .filter(|sample| sample.value != 0.0)
-        .map(|sample| (sample.label("reason"), sample.value))
-        .collect();
-    assert_eq!(refusals, [(reason, 1.0)], "refusals by reason");
-    assert_eq!(Shown::of(task)?, before, "the pair after, and before");
-    Ok(())
-}
-
-/// The reason by which `observer check` would refuse XDP on this interface.
-fn checked(lab: &Lab, hook: Hook, interface: &str) -> Result<String> {
-    let (mode, _) = hook.xdp().context("a mode of XDP")?;
-    let mut command = daemon::command()?;
-    command.args([
-        "check",
-        "--json",
-        "--hook",
-        "xdp",
-        "--xdp-mode",
-        mode,
-        "--source",
-        "netns",
-        "--netns-dir",
-    ]);
-    let exit = run_to_end(command.arg(lab.netns_dir()), PATIENCE)?;
-    ensure!(exit.status.success(), "{}", exit.stderr);
-    let report: Value = serde_json::from_str(&exit.stdout).with_context(|| exit.stdout.clone())?;
-    let all = report["interfaces"].as_array().context("interfaces")?;
-    let found =
-        all.iter().find(|it| it["interface"] == interface).with_context(|| exit.stdout.clone())?;
-    let by = found["hook"].as_str().unwrap_or_default();
-    assert!(["tcx", "clsact"].contains(&by), "would be counted by {by}: {found}");
-    Ok(found["why"].as_str().context("why")?.to_owned())
-}
-
-#[test]
-fn native_xdp_is_refused_where_it_would_switch_off_segmentation() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("ethtool"));
-    need!(requires::linux(5, 18));
-    let task = lab.task("task")?;
-    refused(
-        &lab,
-        &task,
-        Hook::XdpNative,
-        "offloads",
-        "of the other end (--xdp-changes accept allows it)",
-    )
-}
-
-#[test]
-fn generic_xdp_is_refused_where_super_packets_would_be_copied() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("ethtool"));
-    let task = lab.task("task")?;
-    refused(&lab, &task, Hook::XdpGeneric, "offloads", "copied, and dropped where memory is short")
-}
-
-#[test]
-fn generic_xdp_is_refused_where_it_would_keep_packets_from_being_merged() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("ethtool"));
-    need!(requires::linux(5, 13));
-    let mut task = lab.task("task")?;
-    task.set_offloads(observer_tests::offloads::Offloads::MERGED)?;
-    segment_before(&task.outside)?;
-    refused(&lab, &task, Hook::XdpGeneric, "offloads", "would keep rx-gro from merging packets")
-}
-
-#[test]
-fn native_xdp_is_refused_where_there_are_too_few_queues() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("ethtool"));
-    need!(requires::linux(6, 9));
-    need!(requires::cpus(2));
-    let task = lab.task("task")?;
-    segment_before(&task.outside)?;
-    ethtool(&task.outside, "-L", &["tx", "2"])?;
-    // The link went down and comes up again.
-    quiet(slice::from_ref(&task))?;
-    let words = "needs a receive queue for each of the 2 send queues of the other end, and has 1";
-    refused(&lab, &task, Hook::XdpNative, "queues", words)
-}
-
-#[test]
-fn xdp_gives_way_to_another_program_in_either_mode() -> Result<()> {
-    let lab = lab!();
-    need!(requires::program("ethtool"));
-    let task = lab.task("task")?;
-    let other = lab.daemon().name("other").hook(Hook::XdpGeneric).start()?;
-    for hook in Hook::XDP {
-        let before = Shown::of(&task)?;
-        let why = checked(&lab, hook, task.inside.name())?;
-        assert!(why.contains("gives way to XDP program ") && why.contains("observe_xdp"), "{why}");
-        let (mode, _) = hook.xdp().context("a mode of XDP")?;
-        let daemon = asked(&lab, hook)?.name(mode).set("xdp-changes", "accept").start()?;
-        assert!(hook_label(&daemon, &task.inside)?.contains('c'), "counted at TC");
-        daemon.stop()?;
-        assert_eq!(Shown::of(&task)?, before, "the pair after, and before");
-    }
-    let books = Books::close(other, [&task.inside])?;
-    books.assert_exact(&task.inside, Crossed::default());
-    Ok(())
-}
-
-#[test]
-fn native_xdp_is_refused_on_what_is_neither_card_nor_pair() -> Result<()> {
-    let lab = lab!();
-    let task = lab.task("task")?;
-    // Above a device of another namespace, because above one of its own it would not be observed.
-    let line = format!(
-        "link add link {} name derived0 netns {} type macvlan\n",
-        task.outside.name(),
-        task.inside.namespace().path().display()
-    );
-    ip_batch(task.outside.namespace(), &line)?;
-    let why = checked(&lab, Hook::XdpNative, "derived0")?;
-    assert_eq!(why, "native XDP is for network cards and veth pairs");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Record files: their paths, their state after a kill, and a full disk.
 
+mod folders;
+
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -14,7 +16,6 @@ use nix::mount::{MsFlags, mount};
 use observer_tests::{
     books::Books,
     daemon::Daemon,
-    fake_ecs::{self, FakeTask},
     lab,
     metrics::Metrics,
     records::{Records, Status, finished, unfinished},
@@ -25,86 +26,6 @@ use observer_tests::{
 };
 
 const UDP: Udp = Udp { family: Family::V4, flows: 300, packets: 2, payload: 8 };
-
-#[test]
-fn files_lie_in_the_folders_that_were_asked_for() -> Result<()> {
-    let lab = lab!();
-    let task = lab.task("task")?;
-    let ecs = FakeTask::new(&task.inside, "web", 1);
-    let tasks = fake_ecs::write(&lab.path("tasks.json"), [&ecs])?;
-    let digits = |text: &str, count: usize| {
-        text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    for (partition, folders) in [
-        ("none", &["AWSLogs", "A", "vpcflowlogs", "R", "Y", "M", "D"][..]),
-        ("hourly", &["AWSLogs", "A", "vpcflowlogs", "R", "Y", "M", "D", "H"]),
-        (
-            "hive",
-            &[
-                "AWSLogs",
-                "aws-account-id=A",
-                "aws-service=vpcflowlogs",
-                "aws-region=R",
-                "year=Y",
-                "month=M",
-                "day=D",
-            ],
-        ),
-        (
-            "hive-hourly",
-            &[
-                "AWSLogs",
-                "aws-account-id=A",
-                "aws-service=vpcflowlogs",
-                "aws-region=R",
-                "year=Y",
-                "month=M",
-                "day=D",
-                "hour=H",
-            ],
-        ),
-    ] {
-        let setup = lab
-            .daemon()
-            .name(partition)
-            .tasks_file(&tasks)
-            .also_output("text")
-            .also_output("parquet");
-        let setup = setup.set("partition", partition).set("flow-log-id", "fl-0123456789abcdef0");
-        let daemon = setup.set("account-id", "999999999999").set("region", "us-east-1").start()?;
-        daemon.wait_attached(&task.inside)?;
-        let out = daemon.stop()?.out;
-        for ending in ["jsonl", "log.gz", "log.parquet"] {
-            let files = finished(&out, ending)?;
-            assert_eq!(files.len(), 1, "{partition}: files that end with {ending}");
-            for file in files {
-                let path = file.strip_prefix(&out)?.to_str().context("UTF-8")?;
-                let parts: Vec<&str> = path.split('/').collect();
-                let (name, found) = parts.split_last().context("a name")?;
-                // The source's fields of the task override those given for the host.
-                let stem =
-                    format!("{}_vpcflowlogs_{}_fl-0123456789abcdef0_", ecs.account, ecs.region);
-                assert!(name.starts_with(&stem), "{name}");
-                assert_eq!(found.len(), folders.len(), "{path}");
-                for (found, wanted) in found.iter().zip(folders) {
-                    let (key, found) =
-                        found.split_once('=').map_or(("", *found), |(key, value)| (key, value));
-                    let (wanted_key, wanted) = wanted.split_once('=').unwrap_or(("", wanted));
-                    assert_eq!(key, wanted_key, "{path}");
-                    let fits = match wanted {
-                        "A" => found == ecs.account,
-                        "R" => found == ecs.region,
-                        "Y" => digits(found, 4),
-                        "M" | "D" | "H" => digits(found, 2),
-                        word => found == word,
-                    };
-                    assert!(fits, "{found} for {wanted} in {path}");
-                }
-            }
-        }
-    }
-    Ok(())
-}
 
 #[test]
 fn without_nodata_a_silent_interface_has_no_record() -> Result<()> {
