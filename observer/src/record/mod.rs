@@ -4,6 +4,8 @@
 //! subjects, and the user's settings. Out: bytes and values. Pure: no clock, no I/O, and no
 //! allocation per record.
 
+#![deny(clippy::disallowed_methods, reason = "pure: the caller says the time and does the I/O")]
+
 mod address;
 mod batch;
 mod community;

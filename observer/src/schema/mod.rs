@@ -3,6 +3,8 @@
 //! Owns: the statements of each reader. In: the table of fields, and the format and location of the
 //! files. Out: text that can be used as printed. Pure.
 
+#![deny(clippy::disallowed_methods, reason = "pure: the caller says the time and does the I/O")]
+
 mod athena;
 mod clickhouse;
 mod duckdb;
