@@ -12,7 +12,7 @@ use fnv::FnvHasher;
 use crate::{
     config::{OutputConfig, Outputs},
     failure::Failure,
-    sink::SinkOptions,
+    sink::{Access, SinkOptions},
 };
 
 /// Options of the sinks.
@@ -31,14 +31,14 @@ fn flow_log_id() -> String {
 
 /// Checks that files can be created in the output directory, if an output needs it.
 pub(crate) fn writable(outputs: &Outputs) -> Result<(), Failure> {
-    if outputs.has_files() { probe(&outputs.directory) } else { Ok(()) }
+    if outputs.has_files() { probe(&outputs.directory, outputs.access) } else { Ok(()) }
 }
 
-fn probe(directory: &Path) -> Result<(), Failure> {
+fn probe(directory: &Path, access: Access) -> Result<(), Failure> {
     let probe = directory.join(format!(".probe-{}", std::process::id()));
     let attempt = || -> io::Result<()> {
-        fs::create_dir_all(directory)?;
-        fs::File::create(&probe)?.write_all(b"observer")?;
+        access.create_folder(directory)?;
+        access.create_file(&probe)?.write_all(b"observer")?;
         fs::remove_file(&probe)
     };
     attempt().map_err(|error| {

@@ -16,7 +16,8 @@ use observer::{
     flow::{Counters, Delta, Direction, Family, FlowKey, Icmp, InterfaceNumber, Table, Window},
     record::{Batch, Context, Format, JsonLines, Subject, TextLines},
     sink::{
-        Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions,
+        Access, Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver,
+        SinkOptions,
     },
 };
 
@@ -140,6 +141,7 @@ fn records_take_no_memory_each() {
         let options = SinkOptions {
             outputs: vec![output],
             directory: directory.path().to_path_buf(),
+            access: Access::default(),
             partition: Partition::Daily,
             flow_log_id: "fl-0123456789abcdef0".into(),
             file_size: u64::MAX,

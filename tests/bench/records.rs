@@ -19,7 +19,8 @@ use observer::{
     flow::{Counters, Delta, Direction, Family, FlowKey, Icmp, InterfaceNumber, Table, Window},
     record::{Batch, Context, Format, Subject},
     sink::{
-        Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions,
+        Access, Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver,
+        SinkOptions,
     },
     tasks::{Attribute, Fact, Identity, Source},
 };
@@ -84,6 +85,7 @@ fn write(place: &TempDir, output: Output, format: &Format, batch: &Batch) -> Res
     let options = SinkOptions {
         outputs: vec![output],
         directory: directory.clone(),
+        access: Access::default(),
         partition: Partition::Daily,
         flow_log_id: "fl-0123456789abcdef0".into(),
         file_size: 75_000_000,

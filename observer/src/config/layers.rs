@@ -15,7 +15,7 @@ use toml::{
     de::{DeTable, Error},
 };
 
-use super::{Settings, error::ConfigError};
+use super::{error::ConfigError, message::one_line, settings::Settings};
 use crate::text_file::utf8;
 
 /// Maximum size of the file in bytes.
@@ -112,7 +112,7 @@ fn arguments(command: &Command, key: &str, value: &Value) -> Result<Vec<String>,
 
 /// Text of an error, with the key in place of its flag.
 fn message(error: &clap::Error, key: &str) -> String {
-    let text = super::one_line(error);
+    let text = one_line(error);
     match error.get(clap::error::ContextKind::InvalidArg) {
         Some(flag) if error.kind() != ErrorKind::UnknownArgument => {
             text.replace(&format!("'{flag}'"), &format!("`{key}`"))

@@ -7,6 +7,7 @@
 mod delivery;
 mod error;
 mod layers;
+mod message;
 mod output;
 mod settings;
 mod values;
@@ -18,7 +19,6 @@ use std::{
 
 use clap::ArgMatches;
 
-pub(crate) use self::values::network;
 pub use self::{
     delivery::DeliveryConfig,
     error::ConfigError,
@@ -27,9 +27,10 @@ pub use self::{
         DeliverySettings, FileSettings, HostSettings, IdentitySettings, KernelSettings,
         RecordSettings, Settings,
     },
-    values::{HttpUrl, ListenAddress},
+    values::{HttpUrl, ListenAddress, UserGroup},
 };
-use crate::{http::Trust, tasks::Source};
+pub(crate) use self::{message::one_line, values::network};
+use crate::{http::Trust, sink::Access, tasks::Source};
 
 /// Validated settings of `observer run`.
 #[derive(Clone, Debug)]
@@ -69,7 +70,9 @@ impl Config {
                 .filter(|source| has_file || *source != Source::File)
                 .collect();
         }
-        let outputs = Outputs::new(&settings.files.output_dir, &settings.files.output);
+        let files = &settings.files;
+        let access = Access { group: files.output_group.as_ref().map(UserGroup::id) };
+        let outputs = Outputs::new(&files.output_dir, access, &files.output);
         let output = OutputConfig::new(settings.records.clone(), outputs)?;
         let trust = trust(&mut settings.host.ca_bundle)?;
         let delivery = DeliveryConfig::new(&settings.delivery, trust.clone(), &output)?;
@@ -92,16 +95,6 @@ fn trust(bundle: &mut Option<PathBuf>) -> Result<Trust, ConfigError> {
     }
     let trust = bundle.as_deref().map(Trust::read).transpose();
     Ok(trust.map_err(|source| ConfigError::CaBundle { by, source })?.unwrap_or_default())
-}
-
-/// Text of an error of clap without its usage, on one line.
-pub(crate) fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).filter(|line| {
-        !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
-    });
-    let line = lines.collect::<Vec<_>>().join("; ");
-    line.trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::{error::ConfigError, settings::RecordSettings};
 use crate::{
     record::{Context, Filter, ServiceRanges},
-    sink::{Output, SinkOptions, is_account, is_region},
+    sink::{Access, Output, SinkOptions, is_account, is_region},
 };
 
 /// Formats of the outputs, each at most once, and the directory of their files.
@@ -19,20 +19,22 @@ use crate::{
 pub struct Outputs {
     /// Directory of the record files.
     pub directory: PathBuf,
+    /// Access to the files and folders.
+    pub access: Access,
     /// The formats.
     pub formats: Vec<Output>,
 }
 
 impl Outputs {
     /// Formats for a directory. A repeated format is written once.
-    pub fn new(directory: &Path, given: &[Output]) -> Self {
+    pub fn new(directory: &Path, access: Access, given: &[Output]) -> Self {
         let mut formats = Vec::new();
         for output in given {
             if !formats.contains(output) {
                 formats.push(*output);
             }
         }
-        Self { directory: directory.to_path_buf(), formats }
+        Self { directory: directory.to_path_buf(), access, formats }
     }
 
     /// Outputs of a replay. Records are printed by default, and files need a directory that is
@@ -41,6 +43,7 @@ impl Outputs {
         let default = [if directory.is_some() { Output::Jsonl } else { Output::Stdout }];
         let outputs = Self::new(
             directory.unwrap_or(Path::new("")),
+            Access::default(),
             if given.is_empty() { &default } else { given },
         );
         if directory.is_none() && outputs.has_files() {
@@ -99,6 +102,7 @@ impl OutputConfig {
         SinkOptions {
             outputs: self.outputs.formats.clone(),
             directory: self.outputs.directory.clone(),
+            access: self.outputs.access,
             partition: self.records.partition,
             flow_log_id: self.records.flow_log_id.clone().unwrap_or_else(flow_log_id),
             file_size: self.records.file_size.as_u64(),
@@ -148,7 +152,7 @@ mod tests {
         let command = RecordSettings::augment_args(Command::new("run").no_binary_name(true));
         let matches = command.mut_args(|argument| argument.env(None)).get_matches_from(flags);
         let records = RecordSettings::from_arg_matches(&matches).unwrap();
-        let outputs = Outputs::new(Path::new("/records"), &[Output::Jsonl]);
+        let outputs = Outputs::new(Path::new("/records"), Access::default(), &[Output::Jsonl]);
         let error = OutputConfig::new(records, outputs).unwrap_err().to_string();
         assert!(error.contains(words) && !error.contains('\n'), "{error}");
     }
@@ -166,8 +170,11 @@ mod tests {
 
     #[test]
     fn a_repeated_output_is_written_once() {
-        let outputs =
-            Outputs::new(Path::new("/records"), &[Output::Text, Output::Jsonl, Output::Text]);
+        let outputs = Outputs::new(
+            Path::new("/records"),
+            Access::default(),
+            &[Output::Text, Output::Jsonl, Output::Text],
+        );
         assert_eq!(outputs.formats, [Output::Text, Output::Jsonl]);
     }
 

@@ -9,6 +9,7 @@ use std::{
 use bytesize::ByteSize;
 use hyper::Uri;
 use ipnet::IpNet;
+use nix::unistd::Group;
 use serde::Serialize;
 
 /// Parses a number of bytes, with or without a unit.
@@ -41,6 +42,42 @@ pub(super) struct InvalidBlock;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a network nor an address")]
 pub(crate) struct InvalidNetwork(String);
+
+/// A group of the host, by name or ID.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct UserGroup {
+    name: String,
+    id: u32,
+}
+
+/// Error of a group that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this host has no such group: give the name of a group, or its ID")]
+pub struct NoSuchGroup;
+
+impl UserGroup {
+    /// Its ID.
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+impl FromStr for UserGroup {
+    type Err = NoSuchGroup;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchGroup> {
+        let by_name = || Some(Group::from_name(text).ok()??.gid.as_raw());
+        let id = text.parse().ok().or_else(by_name).ok_or(NoSuchGroup)?;
+        Ok(Self { name: text.to_owned(), id })
+    }
+}
+
+impl From<UserGroup> for String {
+    fn from(group: UserGroup) -> Self {
+        group.name
+    }
+}
 
 /// Address of the HTTP server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    access::Access,
     counts::Counts,
     delivery::{Finished, Inbox},
     observer::{ObserverRef, SinkLoss},
@@ -47,6 +48,7 @@ pub(super) struct Files<State> {
     output: Output,
     ending: &'static str,
     directory: PathBuf,
+    access: Access,
     partition: Partition,
     flow_log_id: String,
     size: u64,
@@ -65,6 +67,7 @@ impl<State: Default> Files<State> {
             output,
             ending: output.ending().unwrap_or_default(),
             directory: options.directory.clone(),
+            access: options.access,
             partition: options.partition,
             flow_log_id: options.flow_log_id.clone(),
             size: options.file_size,
@@ -112,7 +115,10 @@ impl<State: Default> Files<State> {
             Entry::Vacant(vacant) => {
                 let folder = slot.folder(&self.directory, self.partition);
                 let stem = slot.stem(&self.flow_log_id);
-                vacant.insert_entry((Part::create(&folder, &stem, self.ending)?, State::default()))
+                vacant.insert_entry((
+                    Part::create(self.access, &folder, &stem, self.ending)?,
+                    State::default(),
+                ))
             }
         };
         let (part, state) = open.get_mut();

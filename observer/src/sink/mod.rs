@@ -14,6 +14,7 @@
 //! marker of the format. A crash therefore leaves a readable file, and a full disk loses only the
 //! units that did not fit.
 
+mod access;
 mod counts;
 mod delivery;
 mod direct;
@@ -36,6 +37,7 @@ mod tests;
 mod text;
 mod units;
 
+pub use access::Access;
 pub use counts::Counts;
 pub use delivery::{
     Checksum, Delivery, DeliveryObserver, DeliveryOptions, Finished, Inbox, Refusal, Store,

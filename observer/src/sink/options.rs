@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{delivery::Inbox, output::Output, slot::Partition};
+use super::{access::Access, delivery::Inbox, output::Output, slot::Partition};
 use crate::record::Context;
 
 /// Settings of the sinks.
@@ -12,6 +12,8 @@ pub struct SinkOptions {
     pub outputs: Vec<Output>,
     /// Directory of the record files.
     pub directory: PathBuf,
+    /// Access to the files and folders.
+    pub access: Access,
     /// Layout of the folders below `directory`.
     pub partition: Partition,
     /// Flow log ID in the names of the files, `fl-…`.

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{counts::Counts, direct::Direct, output::Output};
+use super::{access::Access, counts::Counts, direct::Direct, output::Output};
 
 /// Extension of a file that is being written. Its name begins with a dot.
 pub(super) const PART: &str = ".part";
@@ -46,9 +46,14 @@ impl Part {
     /// Creates an empty file with the final name `STEM_XXXXXXXX.ENDING`, eight random hexadecimal
     /// digits. The file is locked while it is open, so that no other process recovers it as
     /// unfinished.
-    pub(super) fn create(folder: &Path, stem: &str, ending: &str) -> io::Result<Self> {
+    pub(super) fn create(
+        access: Access,
+        folder: &Path,
+        stem: &str,
+        ending: &str,
+    ) -> io::Result<Self> {
         const ATTEMPTS: u32 = 100;
-        fs::create_dir_all(folder)?;
+        access.create_folder(folder)?;
         let random = RandomState::new();
         for attempt in 0..ATTEMPTS {
             let name = format!("{stem}_{:08x}.{ending}", random.hash_one(attempt) as u32);
@@ -57,7 +62,7 @@ impl Part {
             if finished.exists() {
                 continue;
             }
-            match File::create_new(&temporary) {
+            match access.create_file(&temporary) {
                 Ok(file) => {
                     // Without locks on this file system, the worst case is one log line too many.
                     let _ = file.try_lock();

@@ -189,6 +189,7 @@ mod tests {
 
     use super::*;
     use crate::sink::{
+        access::Access,
         counts::Counts,
         files::{Encoded, Encoding as _},
         gzip::{Checked, Gzip},
@@ -336,7 +337,7 @@ mod tests {
     fn files_that_another_process_writes_are_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("AWSLogs");
-        let part = Part::create(&folder, STEM, "jsonl").unwrap();
+        let part = Part::create(Access::default(), &folder, STEM, "jsonl").unwrap();
         let seen = Arc::new(Seen::default());
         Leftovers::find(directory.path())
             .recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);

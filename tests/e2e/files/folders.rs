@@ -1,5 +1,11 @@
 //! The folders and names of files.
 
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
 use anyhow::{Context as _, Result};
 use observer_tests::{
     fake_ecs::{self, FakeTask},
@@ -90,6 +96,44 @@ fn files_lie_in_the_folders_that_were_asked_for() -> Result<()> {
                 let path = file.strip_prefix(&out)?.to_str().context("UTF-8")?;
                 assert_lies_in(path, folders, &ecs)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Modes and groups of everything below a folder, which is in the list too.
+fn access(folder: &Path) -> Result<Vec<(PathBuf, u32, u32)>> {
+    let of = |path: &Path| {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok::<_, io::Error>((path.to_path_buf(), metadata.mode() & 0o7777, metadata.gid()))
+    };
+    let mut found = vec![of(folder)?];
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(access(&path)?);
+        } else {
+            found.push(of(&path)?);
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn files_and_folders_have_their_modes_and_group_whatever_the_umask() -> Result<()> {
+    const GROUP: u32 = 4242;
+    let lab = lab!();
+    let task = lab.task("task")?;
+    for (name, umask) in [("open", 0o000), ("usual", 0o022), ("closed", 0o777)] {
+        let setup = lab.daemon().name(name).umask(umask).also_output("text");
+        let daemon = setup.set("output-group", GROUP.to_string()).start()?;
+        daemon.wait_attached(&task.inside)?;
+        let out = daemon.out().to_path_buf();
+        daemon.stop()?;
+        assert_eq!(finished(&out, "log.gz")?.len(), 1, "umask {umask:o}");
+        for (path, mode, group) in access(&out)? {
+            let wanted = if path.is_dir() { 0o750 } else { 0o640 };
+            assert_eq!((mode, group), (wanted, GROUP), "umask {umask:o}: {}", path.display());
         }
     }
     Ok(())

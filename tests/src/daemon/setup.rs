@@ -14,7 +14,10 @@ use anyhow::{Context as _, Result};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
-    sys::resource::{Resource, setrlimit},
+    sys::{
+        resource::{Resource, setrlimit},
+        stat::{Mode, umask},
+    },
 };
 
 use super::{
@@ -80,6 +83,7 @@ pub struct Setup<'lab> {
     inside: Option<&'lab Namespace>,
     hidden: Option<&'static CStr>,
     descriptors: Option<(u64, u64)>,
+    umask: Option<Mode>,
     group: Option<&'lab ControlGroup>,
     hook: Option<Hook>,
     environment: Vec<(&'static str, OsString)>,
@@ -107,6 +111,7 @@ impl<'lab> Setup<'lab> {
             inside: None,
             hidden: None,
             descriptors: None,
+            umask: None,
             group: None,
             hook: None,
             environment: Vec::new(),
@@ -221,6 +226,13 @@ impl<'lab> Setup<'lab> {
         self
     }
 
+    /// Starts it with this umask.
+    #[must_use]
+    pub fn umask(mut self, umask: u32) -> Self {
+        self.umask = Some(Mode::from_bits_truncate(umask));
+        self
+    }
+
     /// Starts it in a control group.
     #[must_use]
     pub fn in_group(mut self, group: &'lab ControlGroup) -> Self {
@@ -325,6 +337,15 @@ impl<'lab> Setup<'lab> {
             // SAFETY: as above.
             unsafe {
                 command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?));
+            }
+        }
+        if let Some(mask) = self.umask {
+            // SAFETY: as above.
+            unsafe {
+                command.pre_exec(move || {
+                    umask(mask);
+                    Ok(())
+                });
             }
         }
         if let Some(group) = self.group {

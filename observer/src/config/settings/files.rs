@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::super::values::UserGroup;
 use crate::sink::Output;
 
 /// Outputs of `run`, and their directory.
@@ -27,4 +28,8 @@ pub struct FileSettings {
         default_value = "jsonl"
     )]
     pub output: Vec<Output>,
+    /// Group that may read record files and their folders, by name or ID [default: that of the
+    /// process]
+    #[arg(long, value_name = "GROUP", env = "OBSERVER_OUTPUT_GROUP")]
+    pub output_group: Option<UserGroup>,
 }

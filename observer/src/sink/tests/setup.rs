@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 use crate::{
     record::{Context, Format},
-    sink::{Counts, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions, Sinks},
+    sink::{
+        Access, Counts, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions, Sinks,
+    },
 };
 
 /// Everything that was reported to the observer.
@@ -67,6 +69,7 @@ impl Setup {
         let options = SinkOptions {
             outputs: outputs.to_vec(),
             directory: directory.path().join("out"),
+            access: Access::default(),
             partition: Partition::Daily,
             flow_log_id: "fl-0123456789abcdef0".into(),
             file_size: 75_000_000,
