@@ -13,15 +13,15 @@
 //! | [`record`] | fields and their rendering; pure | [`flow`], [`tasks`], [`text_file`] |
 //! | [`kernel`] | load, attach, drain; the only room that names aya | [`flow`], [`linux`], [`log`], [`worker`], [`observer_ebpf::abi`], [`observer_ebpf::hash`] |
 //! | [`tasks`] | tasks of this host, their interfaces, and the sources that identify them | [`http`], [`linux`], [`log`], [`text_file`], [`worker`] |
-//! | [`sink`] | files, standard output, delivery | [`flow`], [`http`], [`log`], [`record`], [`tasks`], [`worker`] |
+//! | [`sink`] | files, standard output, delivery | [`flow`], [`http`], [`linux`], [`log`], [`record`], [`tasks`], [`worker`] |
 //! | [`schema`] | table definitions and pipelines for readers of the files | [`config`], [`record`], [`sink`] |
 //! | [`telemetry`] | metrics, health, the HTTP server | [`accounts`], [`flow`], [`http`], [`kernel`], [`linux`], [`record`], [`sink`], [`tasks`], [`observer_ebpf::abi`] |
 //! | [`limits`] | limits on memory, CPU time, threads and descriptors, and sizes that fit them | [`flow`], [`kernel`], [`sink`] |
 //! | [`cli`] | the verbs and flags of the command line | [`config`], [`schema`], [`sink`], [`tasks`] |
-//! | [`config`] | the settings: flags, variables and the file merged | [`http`], [`kernel`], [`log`], [`record`], [`sink`], [`tasks`], [`text_file`] |
+//! | [`config`] | the settings: flags, variables and the file merged | [`http`], [`kernel`], [`linux`], [`log`], [`record`], [`sink`], [`tasks`], [`text_file`] |
 //! | [`given`] | the place where a wrong value was given | [`cli`], [`config`] |
 //! | [`failure`] | failures of a command, and their exit codes | [`config`], [`kernel`], [`limits`], [`schema`], [`tasks`] |
-//! | [`outputs`] | the outputs of a configuration | [`config`], [`failure`], [`sink`] |
+//! | [`outputs`] | the outputs of a configuration | [`config`], [`failure`], [`linux`], [`sink`] |
 //! | [`replay`] | records from a capture | [`accounts`], [`config`], [`failure`], [`flow`], [`kernel`], [`outputs`], [`record`], [`sink`], [`tasks`], [`worker`], [`observer_ebpf::abi`], [`observer_ebpf::packet`] |
 //! | [`app`] | the daemon: start, threads, stop | all |
 //! | [`verbs`] | the work of each verb of the command line | all |

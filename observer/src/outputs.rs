@@ -12,7 +12,8 @@ use fnv::FnvHasher;
 use crate::{
     config::{OutputConfig, Outputs},
     failure::Failure,
-    sink::{Access, SinkOptions},
+    linux::access::Access,
+    sink::SinkOptions,
 };
 
 /// Options of the sinks.

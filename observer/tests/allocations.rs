@@ -14,10 +14,10 @@ use std::{
 
 use observer::{
     flow::{Counters, Delta, Direction, Family, FlowKey, Icmp, InterfaceNumber, Table, Window},
+    linux::access::Access,
     record::{Batch, Context, Format, JsonLines, Subject, TextLines},
     sink::{
-        Access, Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver,
-        SinkOptions,
+        Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions,
     },
 };
 
@@ -141,7 +141,7 @@ fn records_take_no_memory_each() {
         let options = SinkOptions {
             outputs: vec![output],
             directory: directory.path().to_path_buf(),
-            access: Access::default(),
+            access: Access::records(None),
             partition: Partition::Daily,
             flow_log_id: "fl-0123456789abcdef0".into(),
             file_size: u64::MAX,

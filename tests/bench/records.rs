@@ -17,10 +17,10 @@ use flate2::read::GzDecoder;
 use nix::time::{ClockId, clock_gettime};
 use observer::{
     flow::{Counters, Delta, Direction, Family, FlowKey, Icmp, InterfaceNumber, Table, Window},
+    linux::access::Access,
     record::{Batch, Context, Format, Subject},
     sink::{
-        Access, Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver,
-        SinkOptions,
+        Counts, ObserverRef, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions,
     },
     tasks::{Attribute, Fact, Identity, Source},
 };
@@ -85,7 +85,7 @@ fn write(place: &TempDir, output: Output, format: &Format, batch: &Batch) -> Res
     let options = SinkOptions {
         outputs: vec![output],
         directory: directory.clone(),
-        access: Access::default(),
+        access: Access::records(None),
         partition: Partition::Daily,
         flow_log_id: "fl-0123456789abcdef0".into(),
         file_size: 75_000_000,

@@ -30,7 +30,7 @@ pub use self::{
     values::{HttpUrl, ListenAddress, UserGroup},
 };
 pub(crate) use self::{message::one_line, values::network};
-use crate::{http::Trust, sink::Access, tasks::Source};
+use crate::{http::Trust, linux::access::Access, tasks::Source};
 
 /// Validated settings of `observer run`.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Config {
                 .collect();
         }
         let files = &settings.files;
-        let access = Access { group: files.output_group.as_ref().map(UserGroup::id) };
+        let access = Access::records(files.output_group.as_ref().map(UserGroup::id));
         let outputs = Outputs::new(&files.output_dir, access, &files.output);
         let output = OutputConfig::new(settings.records.clone(), outputs)?;
         let trust = trust(&mut settings.host.ca_bundle)?;

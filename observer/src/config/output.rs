@@ -10,8 +10,9 @@ use ipnet::IpNet;
 
 use super::{error::ConfigError, settings::RecordSettings};
 use crate::{
+    linux::access::Access,
     record::{Context, Filter, ServiceRanges},
-    sink::{Access, Output, SinkOptions, is_account, is_region},
+    sink::{Output, SinkOptions, is_account, is_region},
 };
 
 /// Formats of the outputs, each at most once, and the directory of their files.
@@ -43,7 +44,7 @@ impl Outputs {
         let default = [if directory.is_some() { Output::Jsonl } else { Output::Stdout }];
         let outputs = Self::new(
             directory.unwrap_or(Path::new("")),
-            Access::default(),
+            Access::records(None),
             if given.is_empty() { &default } else { given },
         );
         if directory.is_none() && outputs.has_files() {
@@ -152,7 +153,7 @@ mod tests {
         let command = RecordSettings::augment_args(Command::new("run").no_binary_name(true));
         let matches = command.mut_args(|argument| argument.env(None)).get_matches_from(flags);
         let records = RecordSettings::from_arg_matches(&matches).unwrap();
-        let outputs = Outputs::new(Path::new("/records"), Access::default(), &[Output::Jsonl]);
+        let outputs = Outputs::new(Path::new("/records"), Access::records(None), &[Output::Jsonl]);
         let error = OutputConfig::new(records, outputs).unwrap_err().to_string();
         assert!(error.contains(words) && !error.contains('\n'), "{error}");
     }
@@ -172,7 +173,7 @@ mod tests {
     fn a_repeated_output_is_written_once() {
         let outputs = Outputs::new(
             Path::new("/records"),
-            Access::default(),
+            Access::records(None),
             &[Output::Text, Output::Jsonl, Output::Text],
         );
         assert_eq!(outputs.formats, [Output::Text, Output::Jsonl]);

@@ -7,7 +7,6 @@ use std::{
 };
 
 use super::{
-    access::Access,
     counts::Counts,
     delivery::{Finished, Inbox},
     observer::{ObserverRef, SinkLoss},
@@ -16,6 +15,7 @@ use super::{
     part::{Part, Unfinished},
     slot::{Partition, Slot},
 };
+use crate::linux::access::Access;
 
 /// An encoding of units into the bytes of a file.
 pub(super) trait Encoding<Unit: ?Sized> {

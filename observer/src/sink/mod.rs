@@ -14,7 +14,6 @@
 //! marker of the format. A crash therefore leaves a readable file, and a full disk loses only the
 //! units that did not fit.
 
-mod access;
 mod counts;
 mod delivery;
 mod direct;
@@ -37,7 +36,6 @@ mod tests;
 mod text;
 mod units;
 
-pub use access::Access;
 pub use counts::Counts;
 pub use delivery::{
     Checksum, Delivery, DeliveryObserver, DeliveryOptions, Finished, Inbox, Refusal, Store,

@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{access::Access, delivery::Inbox, output::Output, slot::Partition};
-use crate::record::Context;
+use super::{delivery::Inbox, output::Output, slot::Partition};
+use crate::{linux::access::Access, record::Context};
 
 /// Settings of the sinks.
 #[derive(Clone, Debug)]

@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{access::Access, counts::Counts, direct::Direct, output::Output};
+use super::{counts::Counts, direct::Direct, output::Output};
+use crate::linux::access::Access;
 
 /// Extension of a file that is being written. Its name begins with a dot.
 pub(super) const PART: &str = ".part";

@@ -17,6 +17,7 @@ use super::{
     part::{self, PART},
     slot::files_below,
 };
+use crate::linux::access::Access;
 
 /// The unfinished files of earlier runs.
 #[derive(Debug)]
@@ -129,6 +130,7 @@ fn text(part: &Path, mut file: File) -> io::Result<Recovered> {
     if !HEADER.starts_with(&header) {
         return Ok(Recovered::SetAside);
     }
+    let access = Access::records(None).with_group_of(&file)?;
     let mut lines = BufReader::new(TolerantInflate {
         input: BufReader::new(file),
         inflate: Decompress::new(false),
@@ -141,7 +143,8 @@ fn text(part: &Path, mut file: File) -> io::Result<Recovered> {
     }
     // If this is interrupted, the next attempt writes the same content under the same names.
     let salvaged = part.with_extension("salvaged");
-    let mut out = GzEncoder::new(BufWriter::new(File::create(&salvaged)?), Compression::fast());
+    let out = BufWriter::new(access.rewrite_file(&salvaged)?);
+    let mut out = GzEncoder::new(out, Compression::fast());
     out.write_all(&head)?;
     while words(&line) == words(&head) {
         out.write_all(&line)?;
@@ -189,7 +192,6 @@ mod tests {
 
     use super::*;
     use crate::sink::{
-        access::Access,
         counts::Counts,
         files::{Encoded, Encoding as _},
         gzip::{Checked, Gzip},
@@ -337,7 +339,7 @@ mod tests {
     fn files_that_another_process_writes_are_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("AWSLogs");
-        let part = Part::create(Access::default(), &folder, STEM, "jsonl").unwrap();
+        let part = Part::create(Access::records(None), &folder, STEM, "jsonl").unwrap();
         let seen = Arc::new(Seen::default());
         Leftovers::find(directory.path())
             .recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);

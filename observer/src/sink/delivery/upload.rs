@@ -2,13 +2,14 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use object_store::{MultipartId, multipart::MultipartStore, path::Path as Key};
 
 use super::{failure::Answer, put_error::PutError};
+use crate::linux::access::Access;
 
 /// Size of a part in bytes. Stores require at least 5 MiB.
 pub(super) const PART: u64 = 8 << 20;
@@ -106,7 +107,9 @@ impl UploadIds {
         if uploads.is_empty() {
             self.remove();
         } else {
-            let _ = fs::write(&self.0, uploads.join("\n"));
+            let _ = Access::PRIVATE
+                .rewrite_file(&self.0)
+                .and_then(|mut file| file.write_all(uploads.join("\n").as_bytes()));
         }
     }
 

@@ -8,10 +8,9 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
+    linux::access::Access,
     record::{Context, Format},
-    sink::{
-        Access, Counts, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions, Sinks,
-    },
+    sink::{Counts, Output, Partition, Recovered, SinkLoss, SinkObserver, SinkOptions, Sinks},
 };
 
 /// Everything that was reported to the observer.
@@ -69,7 +68,7 @@ impl Setup {
         let options = SinkOptions {
             outputs: outputs.to_vec(),
             directory: directory.path().join("out"),
-            access: Access::default(),
+            access: Access::records(None),
             partition: Partition::Daily,
             flow_log_id: "fl-0123456789abcdef0".into(),
             file_size: 75_000_000,
