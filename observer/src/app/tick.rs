@@ -13,7 +13,8 @@ use std::{
 use super::{owners::Senders, watermark::Watermark};
 use crate::{
     accounts::{
-        Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted, claim::may_precede_hook,
+        Accounts, BatchExtras, Event, Figures, Limits, OpenTick, Outcome, Uncounted,
+        unexplained::may_precede_hook,
     },
     flow::{Direction, InterfaceNumber, Room, Traffic},
     kernel::{Drain, KernelError, MAX_INTERFACES, drain::Side, drops::Dropped},
@@ -214,12 +215,12 @@ impl Tick {
         // Events that wait were sent before this: what retired before the flip is complete after
         // the drain.
         self.handle_waiting();
-        let mut turn = self.accounts.begin(clock::unix_ms());
-        self.drain(&mut turn)?;
+        let mut tick = self.accounts.begin(clock::unix_ms());
+        self.drain(&mut tick)?;
         let start = Instant::now();
-        let closes = self.accounts.closing(&turn);
-        let annex = closes.map(|window| self.annex(window.end)).unwrap_or_default();
-        let outcome = self.accounts.end(turn, annex);
+        let closes = self.accounts.closing(&tick);
+        let extras = closes.map(|window| self.batch_extras(window.end)).unwrap_or_default();
+        let outcome = self.accounts.end(tick, extras);
         self.take_in(outcome);
         if closes.is_some() {
             self.metrics.window_closed(start.elapsed());
@@ -230,24 +231,24 @@ impl Tick {
     /// Drains once more, and closes the window. The last batch is left to the caller.
     fn last_tick(&mut self) -> (Result<(), KernelError>, Option<Batch>) {
         self.handle_waiting();
-        let mut turn = self.accounts.begin_last(clock::unix_ms());
-        let drained = self.drain(&mut turn);
-        let annex = self.annex(self.accounts.last_window(&turn).end);
-        let mut outcome = self.accounts.finish(turn, annex);
+        let mut tick = self.accounts.begin_last(clock::unix_ms());
+        let drained = self.drain(&mut tick);
+        let extras = self.batch_extras(self.accounts.last_window(&tick).end);
+        let mut outcome = self.accounts.finish(tick, extras);
         let last = outcome.batches.pop();
         self.take_in(outcome);
         (drained, last)
     }
 
     /// Adds all that the kernel has counted.
-    fn drain(&mut self, turn: &mut Turn) -> Result<(), KernelError> {
+    fn drain(&mut self, tick: &mut OpenTick) -> Result<(), KernelError> {
         let Self { drain, accounts, metrics, .. } = self;
         let report =
-            drain.drain(|side, delta| accounts.add_drained(turn, side == Side::After, delta))?;
+            drain.drain(|side, delta| accounts.add_drained(tick, side == Side::After, delta))?;
         metrics.drained(&report);
         if let Some(drops) = drain.drops() {
             for (key, packets) in drops.take_undelivered() {
-                if !accounts.note_undelivered(turn, &key, packets) {
+                if !accounts.note_undelivered(tick, &key, packets) {
                     metrics.drops().undelivered_late(packets);
                 }
             }
@@ -267,8 +268,8 @@ impl Tick {
     }
 
     /// Parts of a window's batch that the accounts do not know.
-    fn annex(&mut self, end: i64) -> Annex {
-        Annex {
+    fn batch_extras(&mut self, end: i64) -> BatchExtras {
+        BatchExtras {
             owners: self.senders.as_mut().map(Senders::close).unwrap_or_default(),
             mark: Some(self.watermark.mark(end)),
         }
