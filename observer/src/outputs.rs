@@ -17,7 +17,7 @@ pub(crate) fn sink_options(output: &OutputConfig) -> SinkOptions {
     output.sink_options(flow_log_id)
 }
 
-/// An id in the shape of a flow log's, the same for all files of one host.
+/// Flow log ID in the format of AWS, the same for all files of one host.
 fn flow_log_id() -> String {
     let host = fs::read_to_string("/etc/machine-id")
         .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
@@ -46,7 +46,7 @@ fn probe(directory: &Path) -> Result<(), Failure> {
     })
 }
 
-/// FNV-1a: the same in every run and version.
+/// FNV-1a hash, the same in every run and version.
 pub(crate) fn short_hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
