@@ -10,7 +10,7 @@ use crate::{
     tasks::TasksFileError,
 };
 
-/// Cause of a failure. Its text is one line that says what to do.
+/// Cause of a failure. Its text is one line, and names the remedy.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
 /// The reason why a command failed.

@@ -21,7 +21,7 @@ pub(crate) fn sink_options(output: &OutputConfig) -> SinkOptions {
     output.sink_options(flow_log_id)
 }
 
-/// An id in the shape of a flow log's, the same for all files of one host.
+/// Flow log ID in the format of AWS, the same for all files of one host.
 fn flow_log_id() -> String {
     let host = fs::read_to_string("/etc/machine-id")
         .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
@@ -50,7 +50,7 @@ fn probe(directory: &Path, access: Access) -> Result<(), Failure> {
     })
 }
 
-/// FNV-1a: the same in every run and version.
+/// FNV-1a hash, the same in every run and version.
 pub(crate) fn short_hash(text: &str) -> u64 {
     let mut hasher = FnvHasher::default();
     hasher.write(text.as_bytes());

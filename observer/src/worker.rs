@@ -112,7 +112,7 @@ impl<T: Send + 'static> Worker<T> {
         Ok(Self { name, thread, result })
     }
 
-    /// Returns whether the thread has ended.
+    /// True if the thread has ended.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }

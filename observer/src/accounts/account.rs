@@ -3,10 +3,10 @@ use observer_ebpf::abi::{Direction, Ledger};
 use super::{Frames, Protocol, Uncounted, UncountedLosses};
 use crate::flow::Traffic;
 
-/// Packets and bytes of one interface, by direction, from all that counts them.
+/// Packets and bytes of one interface by direction: seen, recorded and lost.
 ///
-/// The kernel's ledgers are never reset, so an account that is opened under a number that another
-/// interface had before starts from a base.
+/// The kernel's ledgers are never reset. If the number belonged to another interface before, the
+/// account therefore starts from a base.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Account {
     base: [Ledger; 2],
@@ -14,18 +14,19 @@ pub struct Account {
     recorded: [[Traffic; Protocol::ALL.len()]; 2],
     refused: [Traffic; 2],
     uncounted: UncountedLosses,
-    /// Frames that the interface carried by its own counters, by direction.
+    /// Frames by the interface's own counters since it was attached, by direction.
     carried: [Frames; 2],
-    /// Records that are in the totals of its service.
+    /// Recorded traffic that [`take_recorded`](Self::take_recorded) has returned for the totals of
+    /// the service, by direction and protocol.
     totalled: [[Traffic; Protocol::ALL.len()]; 2],
-    /// All losses up to the end of the last window.
+    /// Losses that are already reported.
     reported: Traffic,
 }
 
 /// The equation of one interface and direction.
 ///
-/// It holds once a drain has brought all that the programs have counted; until then `recorded` is
-/// behind.
+/// It holds after a drain has delivered everything that the programs have counted. Until then,
+/// `recorded` lags behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statement {
     /// Traffic that the hook saw.
@@ -34,24 +35,24 @@ pub struct Statement {
     pub stopped: Traffic,
     /// Traffic in records.
     pub recorded: Traffic,
-    /// Traffic that was seen or stopped, and is in the loss ledger.
+    /// Traffic that was seen or stopped, and is counted as lost.
     pub lost: Traffic,
 }
 
 impl Statement {
-    /// Whether every packet and byte that was seen or stopped is recorded or lost.
+    /// True if all traffic that was seen or stopped is recorded or lost.
     pub fn is_exact(&self) -> bool {
         self.seen + self.stopped == self.recorded + self.lost
     }
 }
 
 impl Account {
-    /// Opens an account on ledgers that stand at `base`.
+    /// Opens an account. `base` is the current reading of the ledgers.
     pub fn opened_at(base: [Ledger; 2]) -> Self {
         Self { base, ..Self::default() }
     }
 
-    /// Takes a reading of the ledgers, and returns their growth since the last one.
+    /// Takes a reading of the ledgers. Returns their growth since the previous reading.
     pub fn read(&mut self, now: &[Ledger; 2]) -> [Ledger; 2] {
         std::array::from_fn(|direction| {
             let ledger = now[direction].since(&self.base[direction]);
@@ -61,28 +62,29 @@ impl Account {
         })
     }
 
-    /// Where the ledgers stand, as the base of the next account under the same number.
+    /// Ledger readings at the end of the account: the base of the next account under the same
+    /// number.
     pub fn close(&self) -> [Ledger; 2] {
         std::array::from_fn(|direction| self.base[direction].plus(&self.ledger[direction]))
     }
 
-    /// Adds traffic that went into a record.
+    /// Adds recorded traffic of an IANA protocol number.
     pub fn record(&mut self, direction: Direction, protocol: u8, traffic: Traffic) {
         self.recorded[direction as usize][Protocol::of(protocol) as usize] += traffic;
     }
 
-    /// Adds traffic that the window had no room for.
+    /// Adds traffic for which the window had no room.
     pub fn refuse(&mut self, direction: Direction, traffic: Traffic) {
         self.refused[direction as usize] += traffic;
     }
 
-    /// Adds traffic that crossed the interface and that its programs did not count. No ledger has
-    /// seen it.
+    /// Adds traffic that crossed the interface and was not counted by its programs. It is in no
+    /// ledger.
     pub fn miss(&mut self, reason: Uncounted, missed: [Traffic; 2]) {
         self.uncounted.add(reason, missed);
     }
 
-    /// Takes a reading of the interface's own counters, since it was attached.
+    /// Sets the frames by the interface's own counters since it was attached, by direction.
     pub const fn carry(&mut self, carried: [Frames; 2]) {
         self.carried = carried;
     }
@@ -92,27 +94,27 @@ impl Account {
         &self.ledger
     }
 
-    /// Traffic in records, by direction and protocol.
+    /// Recorded traffic, by direction and protocol.
     pub const fn recorded(&self) -> &[[Traffic; Protocol::ALL.len()]; 2] {
         &self.recorded
     }
 
-    /// Traffic that the window had no room for, by direction.
+    /// Traffic for which the window had no room, by direction.
     pub const fn refused(&self) -> [Traffic; 2] {
         self.refused
     }
 
-    /// Traffic that the programs did not count.
+    /// Traffic that the programs did not count, by reason and direction.
     pub const fn uncounted(&self) -> &UncountedLosses {
         &self.uncounted
     }
 
-    /// Frames that the interface carried by its own counters, by direction.
+    /// Frames by the interface's own counters since it was attached, by direction.
     pub const fn carried(&self) -> [Frames; 2] {
         self.carried
     }
 
-    /// Traffic that was recorded since the last call, by direction and protocol.
+    /// Returns traffic recorded since the last call, by direction and protocol.
     pub fn take_recorded(&mut self) -> impl Iterator<Item = (Direction, Protocol, Traffic)> {
         let before = std::mem::replace(&mut self.totalled, self.recorded);
         let recorded = self.recorded;
@@ -128,7 +130,7 @@ impl Account {
         })
     }
 
-    /// Losses that no window has reported yet; from now on they are reported.
+    /// Returns losses that are not reported yet, and marks them as reported.
     pub fn report_losses(&mut self) -> Traffic {
         let ever =
             Direction::ALL.into_iter().map(|direction| self.lost(direction)).sum::<Traffic>()
@@ -147,7 +149,7 @@ impl Account {
         }
     }
 
-    /// Losses of the kernel, for all reasons, and of the window.
+    /// Losses in the kernel, for all reasons, and traffic for which the window had no room.
     fn lost(&self, direction: Direction) -> Traffic {
         let kernel = self.ledger[direction as usize].lost;
         kernel.into_iter().map(Traffic::from).sum::<Traffic>() + self.refused[direction as usize]

@@ -1,47 +1,47 @@
-//! The windows of a capture. Pure.
+//! Windows of a capture. Pure.
 //!
-//! Each interface of a capture has a clock of its own. Its packets may be out of order by a little,
-//! and then one before a window's edge comes after one behind it: so a window stays open for some
-//! seconds of the capture's time. What comes even later opens it once more, and its flows have a
-//! second record; nothing is left out.
+//! Each interface of a capture has its own clock. Its packets may be slightly out of order, so a
+//! packet before a window's boundary may follow one after it. A window therefore stays open for
+//! some seconds of capture time. An even later packet opens its window again: the flow has a second
+//! record, and no packet is left out.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::flow::{Delta, InterfaceNumber, Table, Traffic, Window};
 
-/// Seconds of the capture for which a window stays open behind its end.
+/// Seconds of capture time for which a window stays open after its end.
 const PATIENCE: i64 = 10;
 
-/// A window of one interface, with all that is to be recorded.
+/// A closed window of one interface, with everything to record.
 #[derive(Debug)]
 pub struct ClosedWindow {
     /// The interface.
     pub interface: InterfaceNumber,
-    /// Its time.
+    /// The window.
     pub window: Window,
-    /// Its flows.
+    /// Flows of the window.
     pub flows: Table,
-    /// Traffic of it that is in no record.
+    /// Traffic of the window that is in no record.
     pub lost: Traffic,
 }
 
-/// The windows of all interfaces.
+/// Windows of all interfaces of a capture.
 #[derive(Debug)]
 pub struct CaptureWindows {
     seconds: i64,
-    /// By the numbers of the interfaces, from 1.
+    /// Index: interface number minus 1.
     interfaces: Vec<Clocked>,
     reopened: u64,
 }
 
-/// The windows of one interface.
+/// Windows of one interface.
 #[derive(Debug, Default)]
 struct Clocked {
     /// Start of the window that packets are counted for.
     current: Option<i64>,
-    /// By their starts.
+    /// Open windows, by start.
     open: BTreeMap<i64, Open>,
-    /// The latest end of a window that was closed.
+    /// Latest end of the closed windows.
     closed_to: Option<i64>,
 }
 
@@ -52,18 +52,18 @@ struct Open {
 }
 
 impl CaptureWindows {
-    /// Windows of so many seconds.
+    /// Creates windows of this length in seconds.
     pub fn new(seconds: u32) -> Self {
         Self { seconds: seconds.into(), interfaces: Vec::new(), reopened: 0 }
     }
 
-    /// Whether a packet of this time is for another window than the one before it: then all that
-    /// was counted must be added before [`enter`](Self::enter).
-    pub fn is_other(&self, interface: InterfaceNumber, unix_ms: i64) -> bool {
+    /// True if a packet of this time belongs to another window than the previous packet. All counts
+    /// must then be added before [`enter`](Self::enter).
+    pub fn changes_window(&self, interface: InterfaceNumber, unix_ms: i64) -> bool {
         self.place(interface).is_none_or(|clocked| clocked.current != Some(self.start(unix_ms)))
     }
 
-    /// Goes to the window of this time, and returns those that are over.
+    /// Enters the window of this time. Returns the windows that are over.
     pub fn enter(&mut self, interface: InterfaceNumber, unix_ms: i64) -> Vec<ClosedWindow> {
         let (start, seconds) = (self.start(unix_ms), self.seconds);
         let index = usize::from(interface.get()) - 1;
@@ -76,14 +76,14 @@ impl CaptureWindows {
             place.insert(Open::default());
             self.reopened += u64::from(clocked.closed_to.is_some_and(|end| start < end));
         }
-        // Far behind; or far ahead, where the clock was set back.
+        // Over: far behind, or far ahead because the clock was set back.
         let is_over =
             |other: i64| other + seconds + PATIENCE <= start || other >= start + seconds + PATIENCE;
         let over: Vec<i64> = clocked.open.keys().copied().filter(|other| is_over(*other)).collect();
         over.into_iter().filter_map(|start| clocked.close(interface, start, seconds)).collect()
     }
 
-    /// Adds what was counted of a flow of the current window; its times are milliseconds modulo
+    /// Adds counts to a flow of the current window. The times in `delta` are milliseconds modulo
     /// 2^32.
     pub fn add(&mut self, mut delta: Delta) {
         let Some((start, open)) = self.current(delta.key.interface()) else { return };
@@ -94,14 +94,14 @@ impl CaptureWindows {
         open.flows.add(&delta);
     }
 
-    /// Adds what was lost in the current window.
+    /// Adds lost traffic to the current window.
     pub fn lose(&mut self, interface: InterfaceNumber, lost: Traffic) {
         if let Some((_, open)) = self.current(interface) {
             open.lost += lost;
         }
     }
 
-    /// All that are still open.
+    /// Closes all windows that are still open.
     pub fn close(&mut self) -> Vec<ClosedWindow> {
         let seconds = self.seconds;
         let numbered = self.interfaces.iter_mut().zip(1..);
@@ -117,7 +117,7 @@ impl CaptureWindows {
             .collect()
     }
 
-    /// Windows that were opened again.
+    /// Number of windows that were opened again.
     pub fn reopened(&self) -> u64 {
         self.reopened
     }
@@ -163,7 +163,7 @@ mod tests {
     const T: i64 = 1_700_000_040_000;
 
     fn packet(windows: &mut CaptureWindows, interface: InterfaceNumber, unix_ms: i64) -> Vec<i64> {
-        let closed = if windows.is_other(interface, unix_ms) {
+        let closed = if windows.changes_window(interface, unix_ms) {
             windows.enter(interface, unix_ms)
         } else {
             vec![]

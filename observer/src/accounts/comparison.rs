@@ -1,4 +1,4 @@
-//! The running comparison of one interface: when it is due, and what follows from it.
+//! Comparison of an interface's own counters with its ledger: the schedule and the results.
 
 use observer_ebpf::abi::Direction;
 
@@ -9,20 +9,20 @@ use super::{
 };
 use crate::flow::Traffic;
 
-/// An interface that carries frames is compared this often.
+/// Interval in milliseconds between comparisons of an interface that carries frames.
 const BUSY_MS: i64 = 5000;
 
 /// An interface's own counters and its ledger, read together, by direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// Its own counters.
+    /// The interface's own counters.
     pub carried: [Frames; 2],
-    /// The ledger just afterwards.
+    /// The ledger, read just after the counters.
     pub seen: [Seen; 2],
 }
 
 impl Reading {
-    /// Both accounts of each direction.
+    /// Counters and ledger, by direction.
     pub fn balance(&self) -> [Balance; 2] {
         std::array::from_fn(|side| Balance {
             carried: self.carried[side],
@@ -31,19 +31,19 @@ impl Reading {
     }
 }
 
-/// The comparison.
+/// Comparison of one interface.
 #[derive(Clone, Debug)]
 pub struct Comparison {
     unseen: [Unseen; 2],
     first: Reading,
     last: Reading,
     compared_ms: i64,
-    /// Frames were seen since the last comparison.
+    /// True if frames were seen since the last comparison.
     moved: bool,
 }
 
 impl Comparison {
-    /// Begins when the hooks do, with a reading of that time.
+    /// Begins a comparison when the hooks begin to count, with a reading of that time.
     pub fn new(counting: Counting, now_ms: i64, reading: Reading) -> Self {
         let unseen = |direction: Direction| {
             Unseen::new(direction, counting, now_ms, reading.seen[direction as usize])
@@ -52,13 +52,13 @@ impl Comparison {
             unseen: Direction::ALL.map(unseen),
             first: reading,
             last: reading,
-            // Soon, for the base of all that follow.
+            // Due at once: the first comparison is the base of all later ones.
             compared_ms: now_ms - BUSY_MS,
             moved: true,
         }
     }
 
-    /// Takes the ledger, which has grown.
+    /// Records a ledger reading that has grown.
     pub fn note(&mut self, now_ms: i64, seen: [Seen; 2]) {
         self.moved = true;
         for (unseen, seen) in self.unseen.iter_mut().zip(seen) {
@@ -66,19 +66,20 @@ impl Comparison {
         }
     }
 
-    /// Whether the interface's own counters are to be read: every few seconds while frames are
-    /// seen, and where none are at the end of each window.
+    /// True if the interface's own counters are due to be read: every few seconds while frames are
+    /// seen, otherwise at the end of each window.
     pub const fn is_due(&self, now_ms: i64, window_started_ms: i64, window_ends: bool) -> bool {
         self.moved && now_ms - self.compared_ms >= BUSY_MS
             || window_ends && self.compared_ms < window_started_ms
     }
 
-    /// Whether the ledger is wanted for [`settle`](Self::settle).
+    /// True if [`settle`](Self::settle) needs a reading of the ledger.
     pub fn is_pending(&self) -> bool {
         self.unseen.iter().any(Unseen::is_pending)
     }
 
-    /// Compares; returns what is certain, and new.
+    /// Compares a reading. Returns unseen traffic that is certain and not reported yet, by
+    /// direction.
     pub fn compare(&mut self, now_ms: i64, reading: Reading) -> [Traffic; 2] {
         (self.last, self.compared_ms, self.moved) = (reading, now_ms, false);
         let mut losses = [Traffic::NONE; 2];
@@ -88,7 +89,8 @@ impl Comparison {
         losses
     }
 
-    /// Decides what had to wait, with the ledger as it is now.
+    /// Decides pending readings with the current ledger. Returns unseen traffic as
+    /// [`compare`](Self::compare) does.
     pub fn settle(&mut self, now_ms: i64, seen: [Seen; 2]) -> [Traffic; 2] {
         let mut losses = [Traffic::NONE; 2];
         for (side, unseen) in self.unseen.iter_mut().enumerate() {
@@ -97,15 +99,15 @@ impl Comparison {
         losses
     }
 
-    /// The interface counts in another way from now on.
+    /// Sets how the interface counts from now on. A change restarts the comparison.
     pub fn set_counting(&mut self, counting: Counting, now_ms: i64) {
         for unseen in &mut self.unseen {
             unseen.set_counting(counting, now_ms);
         }
     }
 
-    /// Whether the interface has carried frames since its last reading and the hooks saw none, in
-    /// one direction: the hooks may be gone.
+    /// True if, in one direction, the interface has carried frames since the last reading and the
+    /// hooks have seen none. The hooks may be gone.
     pub fn is_suspicious(&self, reading: &Reading) -> bool {
         (0..2).any(|side| {
             reading.carried[side].count > self.last.carried[side].count
@@ -113,12 +115,12 @@ impl Comparison {
         })
     }
 
-    /// The last reading.
+    /// Counters and ledger of the last reading, by direction.
     pub fn balance(&self) -> [Balance; 2] {
         self.last.balance()
     }
 
-    /// What the interface has carried by its own counters since the first reading, by direction.
+    /// Frames by the interface's own counters since the first reading, by direction.
     pub fn carried(&self) -> [Frames; 2] {
         std::array::from_fn(|side| self.last.carried[side].since(self.first.carried[side]))
     }

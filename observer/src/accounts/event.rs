@@ -7,85 +7,89 @@ use crate::{
     tasks::{InterfaceKey, Observed},
 };
 
-/// News of an interface, from the thread that attaches and detaches programs.
+/// Event of an interface, from the threads that attach, check and detach its programs.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Programs that count under this number are about to be attached.
     Register {
-        /// Its number in the programs.
+        /// Number of the interface in the programs.
         number: InterfaceNumber,
-        /// The interface.
+        /// Key of the interface.
         key: InterfaceKey,
-        /// Text of its records.
+        /// Identity in its records.
         named: Named,
     },
-    /// The programs of both directions are attached: from now on all packets are counted.
+    /// The programs of both directions are attached. All packets are counted from now on.
     Attached {
-        /// Its number in the programs.
+        /// Number of the interface in the programs.
         number: InterfaceNumber,
         /// Name of the hook that counts ingress.
         hook: &'static str,
         /// Traffic that crossed the interface before, by direction.
         missed: [Traffic; 2],
     },
-    /// Its programs have been removed: packets pass uncounted.
+    /// The programs were removed. Packets pass uncounted.
     Removed {
-        /// Its number in the programs.
+        /// Number of the interface in the programs.
         number: InterfaceNumber,
     },
     /// The programs are attached again.
     Restored {
-        /// Its number in the programs.
+        /// Number of the interface in the programs.
         number: InterfaceNumber,
         /// Name of the hook that counts ingress.
         hook: &'static str,
-        /// Traffic that crossed the interface meanwhile, by direction.
+        /// Traffic that crossed the interface in the meantime, by direction.
         missed: [Traffic; 2],
     },
-    /// A reading of the interface's own counters, if it still has this number.
+    /// A reading of the interface's own counters. Ignored if the number is no longer the
+    /// interface's.
     Carried {
-        /// The number it was registered under.
+        /// Number under which the interface was registered.
         number: InterfaceNumber,
-        /// The interface.
+        /// Key of the interface.
         key: InterfaceKey,
-        /// Frames that it has carried since it was attached, by direction.
+        /// Frames by the interface's own counters since it was attached, by direction.
         carried: [Frames; 2],
-        /// Traffic among these that certainly passed the programs by, and is new, by direction.
+        /// Traffic that has certainly bypassed the programs and was not reported before, by
+        /// direction.
         unseen: [Traffic; 2],
     },
     /// The interface was gone before any packet could be counted.
     Missed {
-        /// A number under which nothing is counted.
+        /// Number under which no packet is counted.
         number: InterfaceNumber,
-        /// The interface.
+        /// Key of the interface.
         key: InterfaceKey,
-        /// Text of its records.
+        /// Identity in its records.
         named: Named,
     },
-    /// More has become known of the interface, if it still has this number.
+    /// The identity of the interface has changed. Ignored if the number is no longer the
+    /// interface's.
     Rename {
-        /// The number it was registered under.
+        /// Number under which the interface was registered.
         number: InterfaceNumber,
-        /// The interface.
+        /// Key of the interface.
         key: InterfaceKey,
-        /// Text of its records from now on.
+        /// Identity in its records from now on.
         named: Named,
     },
-    /// The programs are detached: no more packets will be counted under this number.
+    /// The programs are detached. No more packets will be counted under this number.
     Retire {
-        /// Its number in the programs.
+        /// Number of the interface in the programs.
         number: InterfaceNumber,
     },
 }
 
-/// Identity of an interface, as its records carry it.
+/// Identity of an interface in its records.
 #[derive(Clone, Debug)]
 pub struct Named {
-    /// Text of its records.
+    /// Subject of its records.
     pub subject: Arc<Subject>,
-    /// A source may still identify the interface: records of its first window wait for that.
+    /// True if a source may still identify the interface. The records of its first window are then
+    /// held.
     pub awaits_identity: bool,
-    /// The interface existed before the daemon.
+    /// True if the interface existed before the daemon.
     pub older: bool,
 }
 
@@ -101,17 +105,17 @@ impl Named {
 }
 
 impl Event {
-    /// [`Event::Register`] of an observed interface.
+    /// Creates [`Event::Register`] for an observed interface.
     pub fn register(number: InterfaceNumber, observed: &Observed) -> Self {
         Self::Register { number, key: observed.key, named: Named::new(observed) }
     }
 
-    /// [`Event::Missed`] of an interface that was to be observed.
+    /// Creates [`Event::Missed`] for an interface that was gone before it could be observed.
     pub fn missed(number: InterfaceNumber, observed: &Observed) -> Self {
         Self::Missed { number, key: observed.key, named: Named::new(observed) }
     }
 
-    /// [`Event::Rename`] of an observed interface.
+    /// Creates [`Event::Rename`] for an observed interface.
     pub fn rename(number: InterfaceNumber, observed: &Observed) -> Self {
         Self::Rename { number, key: observed.key, named: Named::new(observed) }
     }

@@ -1,4 +1,4 @@
-//! Parts that the tests of this room are made of.
+//! Examples for the tests of this room.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(super) fn number(number: u16) -> InterfaceNumber {
     InterfaceNumber::new(number)
 }
 
-/// An interface of a namespace of its own.
+/// Key of an interface in a namespace of its own.
 pub(super) fn key(netns: u64) -> InterfaceKey {
     InterfaceKey { netns, birth: netns, ifindex: 2 }
 }
@@ -23,8 +23,7 @@ pub(super) fn named(name: &str) -> Named {
     Named { subject: Arc::new(subject), awaits_identity: false, older: false }
 }
 
-/// So many packets of 100 bytes of one flow, towards the interface, in the second after the window
-/// of a test begins.
+/// Ingress packets of one flow, 100 bytes each, one second after the start of a test's window.
 pub(super) fn delta(interface: u16, flow: u64, packets: u64) -> Delta {
     Delta {
         key: FlowKey::new(

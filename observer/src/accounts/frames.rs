@@ -2,18 +2,18 @@ use observer_ebpf::abi::{Direction, Ledger};
 
 use crate::flow::Traffic;
 
-/// Frames and bytes of one direction, by the interface's own counters or by the ledger, with link
-/// headers.
+/// Frames and bytes of one direction, including link headers: by the interface's own counters or by
+/// the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
-    /// How many.
+    /// Number of frames.
     pub count: u64,
-    /// Their bytes.
+    /// Bytes of the frames.
     pub bytes: u64,
 }
 
 impl Frames {
-    /// The growth since an earlier reading.
+    /// Growth since an earlier reading.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Self {
         Self {
@@ -22,29 +22,28 @@ impl Frames {
         }
     }
 
-    /// As a loss: without the link header of each frame.
+    /// The frames as lost traffic. Bytes exclude the link header of each frame.
     pub const fn as_loss(self, ethernet: bool) -> Traffic {
         let headers = if ethernet { self.count * ETHERNET } else { 0 };
         Traffic { packets: self.count, bytes: self.bytes.saturating_sub(headers) }
     }
 }
 
-/// Length of an Ethernet header.
+/// Length of an Ethernet header in bytes.
 const ETHERNET: u64 = 14;
 
-/// The ledger's account of one direction, as far as an interface's own counters can be compared
-/// with it.
+/// Sums of a ledger, for one direction, that can be compared with the interface's own counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Socket buffers, super-packets as one.
+    /// Socket buffers. A super-packet counts as one.
     pub frames: Frames,
-    /// Frames on the wire: the most that the interface can have counted for those buffers.
+    /// Frames on the wire: the most that the interface can have counted for these buffers.
     pub wire: u64,
 }
 
 impl Seen {
-    /// That of a ledger. On ingress, what was dropped before the hook came across the interface; on
-    /// egress it did not.
+    /// Takes the sums from a ledger. Packets that were stopped before the hook have crossed the
+    /// interface on ingress, but not on egress.
     pub fn of(ledger: &Ledger, direction: Direction) -> Self {
         let stopped = if direction == Direction::Ingress { ledger.stopped.packets } else { 0 };
         Self {

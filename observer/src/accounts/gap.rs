@@ -1,37 +1,37 @@
-//! A gap: the programs were not on the interface for a while, because somebody had removed them.
+//! Gaps in counting while the programs were removed from an interface.
 
 use super::Frames;
 
-/// Both accounts of one direction at one moment.
+/// Counters and ledger of one direction at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
-    /// By the interface's own counters.
+    /// The interface's own counters.
     pub carried: Frames,
-    /// By the ledger: socket buffers.
+    /// The ledger, in socket buffers.
     pub seen: Frames,
 }
 
 /// Readings of one direction around a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The last reading before the programs were missed.
+    /// Last reading before the removal was noticed.
     pub before: Balance,
-    /// The interface's own counters when they were missed.
+    /// The interface's own counters when the removal was noticed.
     pub noticed: Frames,
-    /// Its own counters when they were about to be put there again.
+    /// The interface's own counters just before the programs were attached again.
     pub ending: Frames,
-    /// A reading when they were there again.
+    /// Reading after the programs were attached again.
     pub after: Balance,
 }
 
 impl Gap {
-    /// Frames that passed while the programs were not there: those that the interface counted since
-    /// the last reading, less those that the programs saw.
+    /// Frames that passed uncounted: those that the interface counted since the last reading, minus
+    /// those that the programs saw.
     ///
-    /// Where the interface counts as the hook does, this is exact. Where it does not (frames that
-    /// are merged on their way to the hook, or segmented behind it), the difference says nothing,
-    /// and two bounds hold: it is no less than passed between noticing and the end, and no more
-    /// than passed since the last reading.
+    /// This is exact if the interface counts as the hook does. Otherwise (frames merged before the
+    /// hook, or segmented after it) the difference is unusable, and two bounds apply. The result is
+    /// at least the frames between noticing the removal and the end of the gap, and at most the
+    /// frames since the last reading.
     pub fn frames(&self) -> Frames {
         let carried = self.after.carried.since(self.before.carried);
         let unseen = carried.since(self.after.seen.since(self.before.seen));
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_passed_between_is_the_difference_of_both_accounts() {
-        // Ten were seen after the last reading and before the removal, three again afterwards.
+        // Ten frames were seen between the last reading and the removal, and three afterwards.
         let gap = Gap {
             before: balance(100, 40),
             noticed: frames(115),
@@ -65,7 +65,7 @@ mod tests {
             after: balance(123, 53),
         };
         assert_eq!(gap.frames(), frames(10));
-        // One direction was left alone.
+        // The programs of one direction were not removed.
         let gap = Gap {
             before: balance(100, 40),
             noticed: frames(115),
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn where_the_interface_counts_otherwise_the_bounds_hold() {
-        // Merged on the way to the hook: thirty frames of the interface were three to the hook.
+        // Frames were merged before the hook: 30 frames of the interface were 3 for the hook.
         let merged = Gap {
             before: balance(100, 40),
             noticed: frames(130),
@@ -85,7 +85,8 @@ mod tests {
             after: balance(130, 43),
         };
         assert_eq!(merged.frames(), frames(27), "no more than passed since the last reading");
-        // More seen than counted, as where the interface drops behind the hook.
+        // The hook saw more frames than the interface counted: the interface dropped some after the
+        // hook.
         let dropped = Gap {
             before: balance(100, 40),
             noticed: frames(101),

@@ -10,14 +10,14 @@ use crate::{
 pub(super) struct Held(Batch);
 
 impl Held {
-    /// Takes the records of these interfaces out of a batch.
+    /// Moves the records of the `waiting` interfaces out of a batch.
     pub(super) fn split(
         batch: &mut Batch,
         waiting: &BTreeSet<InterfaceNumber>,
         room: &Room,
     ) -> Self {
         let (mut ready, mut held) = (Table::new(), Table::new());
-        // Memory has no room for all of them twice.
+        // Flow by flow, because memory may not have room for all of them twice.
         for flow in mem::take(&mut batch.flows).into_flows() {
             let table =
                 if waiting.contains(&flow.key.interface()) { &mut held } else { &mut ready };
@@ -30,7 +30,7 @@ impl Held {
         let subjects = batch.subjects.iter().filter(|(number, _)| waiting.contains(number));
         Self(Batch {
             flows: held,
-            // The batch keeps these subjects too: it has no record left that would use them.
+            // The batch keeps these subjects too. None of its remaining records uses them.
             subjects: subjects.map(|(number, subject)| (*number, subject.clone())).collect(),
             owners: Arc::clone(&batch.owners),
             room,
@@ -42,17 +42,17 @@ impl Held {
         })
     }
 
-    /// Whether it must be held further, for one of these interfaces.
+    /// True if the records must still be held for one of these interfaces.
     pub(super) fn is_for(&self, waiting: &BTreeSet<InterfaceNumber>) -> bool {
         self.0.subjects.keys().any(|number| waiting.contains(number))
     }
 
-    /// Numbers that its records need.
+    /// Numbers of the interfaces in the records.
     pub(super) fn numbers(&self) -> impl Iterator<Item = InterfaceNumber> {
         self.0.subjects.keys().copied()
     }
 
-    /// The records, for writing.
+    /// Returns the records to write.
     pub(super) fn release(self) -> Batch {
         self.0
     }

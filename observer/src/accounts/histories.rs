@@ -1,8 +1,7 @@
-//! Random histories: whatever the order of drains, ring reads, registrations, renames, retirements,
-//! late ticks and clock changes, every packet is in one record or in one loss.
+//! Tests with random histories. Whatever the order of drains, ring reads, registrations, renames,
+//! retirements, late ticks and clock changes, every packet is in exactly one record or one loss.
 //!
-//! A [`Kernel`] that counts as the programs do stands beside the accounts. Its own sums are the
-//! truth.
+//! A model [`Kernel`] counts as the programs do. Its own sums are the reference.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,7 +9,7 @@ use fastrand::Rng;
 use observer_ebpf::abi::{Direction, Ledger, Loss, LossReason};
 
 use super::{
-    Accounts, Annex, Event, Frames, Limits, Named, Outcome, Turn,
+    Accounts, BatchExtras, Event, Frames, Limits, Named, OpenTick, Outcome,
     examples::{delta, key, named, number},
 };
 use crate::flow::{
@@ -21,7 +20,7 @@ const NUMBERS: u16 = 4;
 const HISTORIES: u64 = 100_000;
 const START_MS: i64 = 1_700_000_000_000;
 
-/// A mistake that a history makes once, on purpose.
+/// A deliberate error, made once in a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
@@ -30,20 +29,20 @@ enum Fault {
     Late,
 }
 
-/// Programs, maps and the thread that attaches, as far as the accounts see them.
+/// Model of the programs, the maps and the attaching thread, as the accounts see them.
 #[derive(Debug, Default)]
 struct Kernel {
-    /// Never reset, by number and direction.
+    /// Ledgers by number and direction. Never reset.
     ledgers: [[Ledger; 2]; NUMBERS as usize + 1],
     cache: Vec<Delta>,
     ring: Vec<Delta>,
-    /// Events on their way.
+    /// Events that are not delivered yet.
     events: VecDeque<Event>,
-    /// The interface under each number that counts: its key, which no other interface ever has.
+    /// Interface of each counting number, by a key that is never reused.
     counting: BTreeMap<u16, u64>,
     free: Vec<u16>,
     born: u64,
-    /// Traffic that each interface carried.
+    /// Traffic that each interface has carried.
     carried: BTreeMap<u64, Traffic>,
 }
 
@@ -55,7 +54,7 @@ struct History {
     /// Traffic in records and in SKIPDATA, by interface.
     written: BTreeMap<u64, Traffic>,
     fault: Fault,
-    /// A count that the fault holds back.
+    /// The count that [`Fault::Late`] holds back.
     late: Option<Delta>,
 }
 
@@ -73,7 +72,7 @@ impl Kernel {
         }
         self.counting.insert(one, self.born);
         self.events.push_back(Event::Register { number, key, named });
-        // Packets may come between the two.
+        // Packets may arrive between registration and attachment.
         if rng.bool() {
             self.packet(rng, START_MS);
         }
@@ -111,7 +110,7 @@ impl Kernel {
         self.events.push_back(Event::Retire { number: number(one) });
     }
 
-    /// The programs are removed and attached again, or frames pass them by.
+    /// Removes the programs and attaches them again, or lets frames bypass them.
     fn lose_hook(&mut self, rng: &mut Rng) {
         let Some((one, netns)) = self.some_interface(rng) else { return };
         let packets = rng.u64(0..9);
@@ -132,7 +131,7 @@ impl Kernel {
         }
     }
 
-    /// A packet of some flow of some interface, with every fate that one can have.
+    /// Counts a packet of a random flow and interface, with a random outcome.
     fn packet(&mut self, rng: &mut Rng, now_ms: i64) {
         let Some((one, netns)) = self.some_interface(rng) else { return };
         let mut delta = delta(one, rng.u64(..6), rng.u64(1..4));
@@ -232,17 +231,18 @@ impl History {
         self.accounts.add_early();
     }
 
-    /// The ring is read also while an event is on its way.
+    /// Reads the ring, also while events are pending.
     fn read_ring(&mut self) {
         for delta in std::mem::take(&mut self.kernel.ring) {
             self.accounts.add(delta);
         }
     }
 
-    fn drain(&mut self, turn: &mut Turn) {
+    fn drain(&mut self, tick: &mut OpenTick) {
         let mut counted = std::mem::take(&mut self.kernel.cache);
         self.rng.shuffle(&mut counted);
-        // A part of what was accepted is in no sum of its own.
+        // Packets dropped after the hook are a part of the accepted ones, and in no sum of their
+        // own.
         let is_whole = |delta: &Delta| !delta.key.is_rejected_behind_hook();
         if let Some(place) = counted.iter().position(is_whole) {
             let victim = counted.swap_remove(place);
@@ -254,9 +254,9 @@ impl History {
             }
         }
         for delta in std::mem::take(&mut self.kernel.ring) {
-            self.accounts.add_drained(turn, false, delta);
+            self.accounts.add_drained(tick, false, delta);
         }
-        // Packets go on while the old half is read, and some of them spill.
+        // Packets continue to arrive while the old half is read, and some of them spill.
         for _ in 0..self.rng.u8(..3) {
             self.kernel.packet(&mut self.rng, self.now_ms);
         }
@@ -266,7 +266,7 @@ impl History {
             .map(|delta| (true, delta))
             .chain(counted.into_iter().map(|delta| (false, delta)))
         {
-            self.accounts.add_drained(turn, after_flip, delta);
+            self.accounts.add_drained(tick, after_flip, delta);
         }
         let ledgers = self.kernel.ledgers;
         self.accounts.read(|number| ledgers[usize::from(number.get())], |_, _| {});
@@ -274,24 +274,24 @@ impl History {
 
     fn tick(&mut self) {
         self.handle_events();
-        let mut turn = self.accounts.begin(self.now_ms);
-        self.drain(&mut turn);
-        let outcome = self.accounts.end(turn, Annex::default());
+        let mut tick = self.accounts.begin(self.now_ms);
+        self.drain(&mut tick);
+        let outcome = self.accounts.end(tick, BatchExtras::default());
         self.write(&outcome);
     }
 
     fn last_tick(&mut self) {
         self.handle_events();
-        // Nothing is counted any more.
+        // No more packets are counted.
         self.kernel.counting.clear();
-        let mut turn = self.accounts.begin_last(self.now_ms);
-        self.drain(&mut turn);
+        let mut tick = self.accounts.begin_last(self.now_ms);
+        self.drain(&mut tick);
         for figures in self.accounts.figures() {
             for direction in Direction::ALL {
                 assert!(figures.account.statement(direction).is_exact(), "{figures:?}");
             }
         }
-        let outcome = self.accounts.finish(turn, Annex::default());
+        let outcome = self.accounts.finish(tick, BatchExtras::default());
         self.write(&outcome);
         if let Some(late) = self.late.take() {
             self.accounts.add(late);
@@ -321,7 +321,7 @@ impl History {
         self.kernel.free.extend(outcome.freed.iter().map(|number| number.get()));
     }
 
-    /// Whether every interface's traffic is written, and no more.
+    /// True if exactly the traffic of each interface was written.
     fn is_exact(&self) -> bool {
         let of =
             |sums: &BTreeMap<u64, Traffic>, netns| sums.get(&netns).copied().unwrap_or_default();

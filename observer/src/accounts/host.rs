@@ -8,7 +8,7 @@ use super::{
     interface::{Line, Stage},
     register::Register,
     shares::Shares,
-    turn::{Annex, Outcome, Turn},
+    tick::{BatchExtras, OpenTick, Outcome},
 };
 use crate::{
     flow::{Delta, Direction, FlowKey, InterfaceNumber, Room, Table, Traffic, Window},
@@ -16,28 +16,28 @@ use crate::{
     tasks::InterfaceKey,
 };
 
-/// Bounds of the accounts of a host.
+/// Limits of the accounts of a host.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Seconds per window.
+    /// Length of a window in seconds.
     pub window_seconds: u32,
-    /// Flows in a window. An interface within its share may make more, so a window can hold twice
-    /// as many.
+    /// Largest number of flows in a window. An interface within its share may exceed it, so a
+    /// window may hold up to twice as many.
     pub max_flows: usize,
-    /// Room in memory for the flows of all windows that are open or not written yet.
+    /// Memory for the flows of all windows that are open or not written yet.
     pub room: Room,
-    /// The highest interface number.
+    /// Highest interface number.
     pub interfaces: u16,
     /// End of the last window that an earlier run recorded, in UNIX seconds.
     pub recorded_until: Option<i64>,
 }
 
-/// The accounts of all interfaces of a host.
+/// Accounts of all interfaces of a host.
 ///
-/// Between two ticks, [`handle`](Self::handle) takes events and [`add`](Self::add) entries of the
-/// spill ring. A tick is [`begin`](Self::begin), [`add_drained`](Self::add_drained) for all that
-/// the drain brings, [`read`](Self::read), and [`end`](Self::end); the last one of a run ends by
-/// [`finish`](Self::finish).
+/// Between two ticks, [`handle`](Self::handle) takes events and [`add`](Self::add) takes entries of
+/// the spill ring. A tick calls [`begin`](Self::begin), [`add_drained`](Self::add_drained) for each
+/// count of the drain, [`read`](Self::read), and [`end`](Self::end). The last tick of a run begins
+/// with [`begin_last`](Self::begin_last) and ends with [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct Accounts {
     limits: Limits,
@@ -45,22 +45,22 @@ pub struct Accounts {
     flows: Table,
     register: Register,
     held: Vec<Held>,
-    /// Packets that the open window had no room for.
+    /// Packets for which the open window had no room.
     refused_packets: u64,
-    /// Traffic that programs did not count, since the last tick.
+    /// Traffic that the programs have not counted since the last tick.
     uncounted: UncountedLosses,
-    /// Interfaces older than the daemon whose gap was reported: one may leave a namespace and come
-    /// back to it.
+    /// Interfaces older than the daemon whose gap is already reported. Such an interface may leave
+    /// a namespace and return to it.
     gaps_reported: BTreeSet<InterfaceKey>,
 }
 
 impl Accounts {
-    /// The window that this tick closes.
-    pub fn closing(&self, turn: &Turn) -> Option<Window> {
-        turn.next.map(|_| self.window)
+    /// The window that this tick closes; `None` if it closes none.
+    pub fn closing(&self, tick: &OpenTick) -> Option<Window> {
+        tick.next.map(|_| self.window)
     }
 
-    /// No interfaces yet, and a window that begins now.
+    /// Creates accounts without interfaces, and opens a window that begins now.
     pub fn new(limits: Limits, now_ms: i64) -> Self {
         Self {
             window: Window::holding(now_ms, limits.window_seconds),
@@ -77,28 +77,28 @@ impl Accounts {
         }
     }
 
-    /// The window that [`finish`](Self::finish) closes at this tick.
-    pub fn last_window(&self, turn: &Turn) -> Window {
-        let end = turn.now_ms.div_euclid(1000).clamp(self.window.start, self.window.end);
+    /// The window that [`finish`](Self::finish) closes in this tick.
+    pub fn last_window(&self, tick: &OpenTick) -> Window {
+        let end = tick.now_ms.div_euclid(1000).clamp(self.window.start, self.window.end);
         Window { end, ..self.window }
     }
 
-    /// Flows in the open window.
+    /// Number of flows in the open window.
     pub fn flows(&self) -> usize {
         self.flows.len()
     }
 
-    /// Interfaces whose accounts are not closed: among so many the cache is to be divided.
+    /// Number of interfaces whose accounts are not closed. The cache is divided among them.
     pub fn open_interfaces(&mut self) -> usize {
         self.register.open()
     }
 
-    /// The sums of each interface that is in the metrics.
+    /// Sums of each interface that is in the metrics.
     pub fn figures(&mut self) -> Vec<Figures> {
         self.register.all().filter_map(|interface| interface.figures()).collect()
     }
 
-    /// Takes news of an interface.
+    /// Handles an event of an interface.
     pub fn handle(&mut self, event: Event, now_ms: i64) {
         match event {
             Event::Register { number, key, named } => self.put(number, key, named),
@@ -148,7 +148,7 @@ impl Accounts {
         }
     }
 
-    /// Packets of an interface passed uncounted.
+    /// Adds traffic of an interface that passed uncounted.
     fn miss(&mut self, number: InterfaceNumber, reason: Uncounted, missed: [Traffic; 2]) {
         if let Some(interface) = self.register.get(number) {
             interface.account.miss(reason, missed);
@@ -157,14 +157,14 @@ impl Accounts {
     }
 
     fn put(&mut self, number: InterfaceNumber, key: InterfaceKey, named: Named) {
-        // Records of its first window may be held for as long as a window is.
+        // Records of the first window may be held for the length of one more window.
         let patience = self.window.end + i64::from(self.limits.window_seconds);
         self.register.put(number, key, named, patience * 1000);
         self.share();
     }
 
-    /// Adds counts whose interface was not registered when they came: to be called once all waiting
-    /// events are handled.
+    /// Adds counts that arrived before their interface was registered. Call after handling all
+    /// pending events.
     pub fn add_early(&mut self) {
         for delta in self.register.take_early() {
             self.register.add(&mut self.flows, self.window, delta);
@@ -176,19 +176,19 @@ impl Accounts {
         self.register.add(&mut self.flows, self.window, delta);
     }
 
-    /// Begins a tick, before the cache is flipped and after all waiting events are handled.
-    pub fn begin(&mut self, now_ms: i64) -> Turn {
+    /// Begins a tick. Call after handling all pending events, and before the cache is flipped.
+    pub fn begin(&mut self, now_ms: i64) -> OpenTick {
         let is_over = self.window.is_over(now_ms);
-        Turn {
+        OpenTick {
             next: is_over.then(|| self.window.next(now_ms, self.limits.window_seconds)),
             ..self.begin_last(now_ms)
         }
     }
 
-    /// Begins the last tick of a run, which leaves the window to [`finish`](Self::finish).
-    pub fn begin_last(&mut self, now_ms: i64) -> Turn {
+    /// Begins the last tick of a run, in which [`finish`](Self::finish) closes the window.
+    pub fn begin_last(&mut self, now_ms: i64) -> OpenTick {
         let retired = self.register.all().filter(|interface| interface.stage() == Stage::Retired);
-        Turn {
+        OpenTick {
             now_ms,
             next: None,
             next_flows: Table::new(),
@@ -196,25 +196,24 @@ impl Accounts {
         }
     }
 
-    /// Adds a count that the drain brought; `after_flip` where it was counted after the flip of
-    /// this tick.
-    pub fn add_drained(&mut self, turn: &mut Turn, after_flip: bool, delta: Delta) {
-        match turn.next {
-            // A late tick finds flows that began when the window was over.
+    /// Adds a count from the drain. `after_flip` is true if it was counted after the flip of this
+    /// tick.
+    pub fn add_drained(&mut self, tick: &mut OpenTick, after_flip: bool, delta: Delta) {
+        match tick.next {
+            // In a late tick, some flows began after the end of the window.
             Some(next) if after_flip || delta.counters.first_ms >= self.window.end * 1000 => {
-                self.register.add(&mut turn.next_flows, next, delta);
+                self.register.add(&mut tick.next_flows, next, delta);
             }
             _ => self.add(delta),
         }
     }
 
-    /// Notes on an accepted flow that so many of its packets were not delivered; false where no
-    /// window has it.
-    pub fn note_undelivered(&mut self, turn: &mut Turn, key: &FlowKey, packets: u64) -> bool {
-        self.flows.note_undelivered(key, packets) || turn.next_flows.note_undelivered(key, packets)
+    /// Adds undelivered packets to an accepted flow. Returns false if the flow is in no window.
+    pub fn note_undelivered(&mut self, tick: &mut OpenTick, key: &FlowKey, packets: u64) -> bool {
+        self.flows.note_undelivered(key, packets) || tick.next_flows.note_undelivered(key, packets)
     }
 
-    /// Reads the ledgers of all interfaces, and hands on the growth of each.
+    /// Reads the ledgers of all interfaces, and passes the growth of each to `grew`.
     pub fn read(
         &mut self,
         ledgers_of: impl Fn(InterfaceNumber) -> [Ledger; 2],
@@ -228,21 +227,21 @@ impl Accounts {
         }
     }
 
-    /// Takes the drops of an interface that may have happened before its hooks, by direction.
+    /// Sets the drops of an interface that may have happened before its hooks, by direction.
     pub fn explain(&mut self, number: InterfaceNumber, dropped: [Traffic; 2]) {
         if let Some(interface) = self.register.get(number) {
             interface.explain(dropped);
         }
     }
 
-    /// Ends a tick; closes the window where it is over.
-    pub fn end(&mut self, turn: Turn, annex: Annex) -> Outcome {
-        let Turn { now_ms, next, next_flows, retired } = turn;
+    /// Ends a tick. Closes the window if it is over.
+    pub fn end(&mut self, tick: OpenTick, extras: BatchExtras) -> Outcome {
+        let OpenTick { now_ms, next, next_flows, retired } = tick;
         self.complete(&retired, &next_flows);
         let mut outcome = self.outcome();
         if let Some(next) = next {
             let mut batch =
-                self.close_window(self.window, annex, next_flows.in_memory(), &mut outcome);
+                self.close_window(self.window, extras, next_flows.in_memory(), &mut outcome);
             let waiting = self.waiting(now_ms);
             if !waiting.is_empty() {
                 self.held.push(Held::split(&mut batch, &waiting, &self.limits.room));
@@ -255,20 +254,21 @@ impl Accounts {
         outcome
     }
 
-    /// Ends the last tick of a run: all that is held is released, and the window ends now.
-    #[expect(clippy::needless_pass_by_value, reason = "a turn ends once")]
-    pub fn finish(&mut self, turn: Turn, annex: Annex) -> Outcome {
-        self.complete(&turn.retired, &turn.next_flows);
+    /// Ends the last tick of a run. Closes the window now, and releases all held records.
+    #[expect(clippy::needless_pass_by_value, reason = "a tick ends once")]
+    pub fn finish(&mut self, tick: OpenTick, extras: BatchExtras) -> Outcome {
+        self.complete(&tick.retired, &tick.next_flows);
         let mut outcome = self.outcome();
         self.release(&BTreeSet::new(), &mut outcome);
-        let window = self.last_window(&turn);
-        let batch = self.close_window(window, annex, 0, &mut outcome);
+        let window = self.last_window(&tick);
+        let batch = self.close_window(window, extras, 0, &mut outcome);
         outcome.batches.push(batch);
         outcome
     }
 
-    /// The drain has brought all counts of interfaces that were retired before the flip. One with
-    /// flows in the next window stays until that is closed.
+    /// Completes the interfaces that were retired before the flip, because the drain has delivered
+    /// all their counts. An interface with flows in the next window stays until that window is
+    /// closed.
     fn complete(&mut self, retired: &[InterfaceNumber], next_flows: &Table) {
         let in_next: BTreeSet<_> = next_flows.flows().map(|delta| delta.key.interface()).collect();
         for number in retired.iter().filter(|number| !in_next.contains(number)) {
@@ -278,7 +278,7 @@ impl Accounts {
         }
     }
 
-    /// Counts since the last tick.
+    /// Takes the sums since the last tick.
     fn outcome(&mut self) -> Outcome {
         let refused = self.register.take_refused();
         self.refused_packets += refused.traffic.packets;
@@ -290,18 +290,18 @@ impl Accounts {
         }
     }
 
-    /// All records of the open window, which ended as `window` says. The next one holds
-    /// `next_flows` already.
+    /// Closes the open window, and returns all its records. `window` has its actual end.
+    /// `next_flows` is the number of flows that are already in the next one.
     fn close_window(
         &mut self,
         window: Window,
-        annex: Annex,
+        extras: BatchExtras,
         next_flows: usize,
         outcome: &mut Outcome,
     ) -> Batch {
         outcome.late += self.flows.settle();
         outcome.refused_in_window = std::mem::take(&mut self.refused_packets);
-        let Annex { owners, mark } = annex;
+        let BatchExtras { owners, mark } = extras;
         let flows = std::mem::take(&mut self.flows);
         let room = &self.limits.room;
         let mut batch = Batch {
@@ -331,8 +331,8 @@ impl Accounts {
         batch
     }
 
-    /// Opens a window that holds these flows already. Their packets were counted for the window
-    /// before it.
+    /// Opens a window that already has flows. Their packets were added to the interfaces' sums of
+    /// the previous window, which have been reset since, so they are added again.
     fn open_window(&mut self, window: Window, flows: Table) {
         self.window = window;
         for delta in flows.flows() {
@@ -346,13 +346,13 @@ impl Accounts {
         self.flows = flows;
     }
 
-    /// Interfaces whose records are to be held at this time.
+    /// Interfaces whose records are held at this time.
     fn waiting(&mut self, now_ms: i64) -> BTreeSet<InterfaceNumber> {
         self.register.all().filter(|it| it.is_waiting(now_ms)).map(|it| it.number).collect()
     }
 
-    /// Releases held records that need not wait for one of these interfaces, and frees the numbers
-    /// of closed accounts that no held record needs.
+    /// Releases held records that wait for none of these interfaces. Frees the numbers of closed
+    /// accounts that no held record uses.
     fn release(&mut self, waiting: &BTreeSet<InterfaceNumber>, outcome: &mut Outcome) {
         let (held, ready): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.held).into_iter().partition(|held| held.is_for(waiting));
@@ -376,8 +376,8 @@ impl Accounts {
         }
     }
 
-    /// Takes newly recorded traffic for totals that outlive its interface. Not while an identity is
-    /// awaited: totals cannot be moved to another one.
+    /// Moves newly recorded traffic to totals that outlive the interface, except while an identity
+    /// is awaited: totals cannot be moved to another identity.
     fn total(&mut self, waiting: &BTreeSet<InterfaceNumber>, outcome: &mut Outcome) {
         for interface in
             self.register.all().filter(|interface| !waiting.contains(&interface.number))

@@ -2,50 +2,52 @@ use std::{hash::BuildHasher, sync::Arc};
 
 use observer_ebpf::abi::Ledger;
 
-use super::{Account, Named, claim::Claim};
+use super::{Account, Named, unexplained::Unexplained};
 use crate::{
     flow::{InterfaceNumber, Traffic},
     record::Subject,
     tasks::InterfaceKey,
 };
 
-/// Stages in the life of an interface's account. A stage only ever gives way to a later one.
+/// Stages of an interface's account. An account never returns to an earlier stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
     /// Packets are counted, or are about to be.
     Open,
-    /// The programs are detached; counts may still be in the kernel.
+    /// The programs are detached. Counts may still be in the kernel.
     Retired,
-    /// A drain has passed since then: all counts are in the open window, or in an earlier one.
+    /// A drain has completed since then. All counts are in the open window or an earlier one.
     Complete,
-    /// The window with the last counts is closed. Only records that are held still need the number.
+    /// The window with the last counts is closed. Only held records still use the number.
     Closed,
 }
 
-/// The account of one interface of the host, from its registration to its last record.
+/// Account of one interface of the host, from its registration to its last record.
 #[derive(Debug)]
 pub(super) struct Interface {
     pub(super) number: InterfaceNumber,
     pub(super) key: InterfaceKey,
     pub(super) named: Named,
     pub(super) account: Account,
-    /// Traffic that passed its programs by, less what drops before the hook explain, by direction.
-    claims: [Claim; 2],
+    /// Traffic that bypassed the programs and is not explained by drops before the hook, by
+    /// direction.
+    unexplained: [Unexplained; 2],
     /// Drops that may have happened before the hook, by direction.
     explained: [Traffic; 2],
     stage: Stage,
-    /// Short name in the metrics.
+    /// Short ID in the metrics.
     id: Arc<str>,
-    /// Name of the hook that counts ingress; `None` until both directions are attached. From then
-    /// on the interface is in the metrics.
+    /// Name of the hook that counts ingress; `None` until both directions are attached. The
+    /// interface is in the metrics from then on.
     hook: Option<&'static str>,
-    /// All that it carried was missed, and the kernel no longer tells how much that was.
+    /// True if all its traffic was missed, and the amount can no longer be read from the kernel.
     is_unseen: bool,
-    /// Its programs have been removed: packets pass uncounted, and it is not known yet how many.
+    /// True while its programs are removed: packets pass uncounted, and their number is not known
+    /// yet.
     is_removed: bool,
     /// UNIX milliseconds until which its records may be held.
     patience_ms: i64,
-    /// Since when it is counted, in UNIX seconds, where the time before that is a gap to report.
+    /// UNIX seconds at which counting began, if the time before is a gap to report.
     gap_until: Option<i64>,
     /// Packets in the open window.
     pub(super) window_packets: u64,
@@ -53,30 +55,30 @@ pub(super) struct Interface {
     pub(super) window_flows: usize,
 }
 
-/// The sums of an interface, for the metrics.
+/// Sums of an interface, for the metrics.
 #[derive(Clone, Debug)]
 pub struct Figures {
-    /// Its number in the programs.
+    /// Number of the interface in the programs.
     pub number: InterfaceNumber,
-    /// A short id that stays with the interface as long as it is observed, also over restarts of
+    /// Short ID. It stays the same as long as the interface is observed, also across restarts of
     /// the daemon.
     pub id: Arc<str>,
-    /// Its identity.
+    /// Identity of the interface.
     pub subject: Arc<Subject>,
     /// Name of the hook that counts ingress.
     pub hook: &'static str,
-    /// Its sums.
+    /// Sums of the interface.
     pub account: Account,
 }
 
-/// The lines that a closing window holds about an interface, beside its flows.
+/// The line about an interface in a closing window, in addition to its flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Flows alone.
+    /// No line: flows only.
     Flows,
-    /// It carried no packet: NODATA.
+    /// NODATA: the interface carried no packet.
     Silent,
-    /// Packets are in no record: SKIPDATA.
+    /// SKIPDATA: traffic that is in no record.
     Lossy(Traffic),
 }
 
@@ -88,7 +90,7 @@ impl Interface {
         patience_ms: i64,
         base: &[Ledger; 2],
     ) -> Self {
-        // Of what stays the same over a restart of the daemon, so that its series go on.
+        // Made of values that survive a restart of the daemon, so that its time series continue.
         let identity = (key.netns, key.ifindex, &named.subject.mac);
         let hash = foldhash::quality::FixedState::default().hash_one(identity);
         Self {
@@ -96,7 +98,7 @@ impl Interface {
             key,
             named,
             account: Account::opened_at(*base),
-            claims: [Claim::default(); 2],
+            unexplained: [Unexplained::default(); 2],
             explained: [Traffic::NONE; 2],
             stage: Stage::Open,
             id: format!("{:08x}", hash as u32).into(),
@@ -114,51 +116,52 @@ impl Interface {
         self.stage
     }
 
-    /// Goes on to a later stage; an earlier one leaves it where it is.
+    /// Moves to a later stage. An earlier stage is ignored.
     pub(super) fn advance(&mut self, stage: Stage) {
         self.stage = self.stage.max(stage);
     }
 
-    /// Both directions are attached, for the first time or again.
+    /// Records that both directions are attached, for the first time or again.
     pub(super) fn attached(&mut self, hook: &'static str) {
         self.hook = Some(hook);
         self.is_removed = false;
     }
 
-    /// Its programs have been removed.
+    /// Records that the programs were removed.
     pub(super) fn removed(&mut self) {
         self.is_removed = true;
     }
 
-    /// Notes drops that may have happened before the hook: what they explain did not pass the
-    /// programs by.
+    /// Sets the drops that may have happened before the hook. Traffic that they explain has not
+    /// bypassed the programs.
     pub(super) const fn explain(&mut self, explained: [Traffic; 2]) {
         self.explained = explained;
     }
 
-    /// The part of traffic that its programs did not see that no drop explains, by direction.
+    /// Returns the part of newly unseen traffic that no drop explains, by direction.
     pub(super) fn certain(&mut self, unseen: [Traffic; 2]) -> [Traffic; 2] {
-        std::array::from_fn(|side| self.claims[side].add(unseen[side], self.explained[side]))
+        std::array::from_fn(|side| self.unexplained[side].add(unseen[side], self.explained[side]))
     }
 
-    /// It was gone before anything was counted.
+    /// Records that the interface was gone before any packet was counted.
     pub(super) fn missed(&mut self) {
         self.is_unseen = true;
         self.advance(Stage::Retired);
     }
 
-    /// Reports the time before `unix_seconds` as a gap, with the next window.
+    /// Reports the time before `unix_seconds` as a gap, with the next window that closes.
     pub(super) fn report_gap_until(&mut self, unix_seconds: i64) {
         self.gap_until = Some(unix_seconds);
     }
 
-    /// Whether its records are held at this time, because a source may still identify it.
+    /// True if the records are held at this time, because a source may still identify the
+    /// interface.
     pub(super) fn is_waiting(&self, unix_ms: i64) -> bool {
         self.named.awaits_identity && unix_ms < self.patience_ms
     }
 
-    /// Ends the open window: the line that stands in it, and the end of a gap to report. A complete
-    /// account is closed.
+    /// Ends the open window. Returns the line about the interface, and the end of a gap to report.
+    /// Closes the account if it is complete.
     pub(super) fn end_window(&mut self) -> (Line, Option<i64>) {
         let lost = self.account.report_losses();
         let line = if !lost.is_none() || self.is_unseen || self.is_removed {
@@ -175,7 +178,8 @@ impl Interface {
         (line, self.gap_until.take())
     }
 
-    /// Its sums; `None` before it is attached and once its account is closed.
+    /// Sums for the metrics; `None` before the interface is attached and after its account is
+    /// closed.
     pub(super) fn figures(&self) -> Option<Figures> {
         let hook = self.hook.filter(|_| self.stage != Stage::Closed)?;
         Some(Figures {

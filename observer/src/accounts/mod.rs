@@ -8,29 +8,30 @@
 //!
 //! In: [`Event`]s about interfaces, [`Delta`](crate::flow::Delta)s from the drain and the spill
 //! ring, readings of the kernel's ledgers, and the time. Out: [`Batch`](crate::record::Batch)es to
-//! write, interface numbers that may be given again, and [`Figures`] for the metrics.
+//! write, interface numbers to reuse, and [`Figures`] for the metrics.
 //!
-//! Pure: no clock, no I/O, no thread. The tick of the daemon drives it with [`Accounts`]; `replay`
-//! keeps an [`Account`] for each interface of a capture and drives [`CaptureWindows`].
+//! Pure: no clock, no I/O, no thread. The daemon's tick thread drives [`Accounts`]. `replay` keeps
+//! an [`Account`] for each interface of a capture, and drives [`CaptureWindows`].
 //!
-//! - `account`: sums of one interface; the equation
-//! - `interface`: one interface of the host, and the stages of its life
-//! - `register`: the interfaces by number, their shares of the window, and counts that precede
-//!   their registration
-//! - `held`: closed windows that wait for an identity
-//! - `shares`: room of the open window, and the part of each interface
-//! - `host`: the accounts of all interfaces of a host, window by window
-//! - [`comparison`]: an interface's own counters beside its ledger, and when to read them
+//! - `account`: sums of one interface, and the equation
+//! - `interface`: one interface of the host, and the stages of its account
+//! - `register`: interfaces by number, their shares of the window, and counts that precede their
+//!   registration
+//! - `held`: records that wait for the identity of their interface
+//! - `shares`: room of the open window, and the share of each interface
+//! - `host`: accounts of all interfaces of a host, window by window
+//! - [`comparison`]: an interface's own counters compared with its ledger, and the times to read
+//!   them
 //! - [`gap`]: traffic that passed while the programs were removed
-//! - `turn`: a tick, and its results
-//! - [`unseen`]: traffic that passed the programs by; [`claim`]: the part that drops do not explain
-//! - `capture`: the windows of a capture, which has a clock for each interface
+//! - `tick`: state and results of a tick
+//! - [`unseen`]: traffic that bypassed the programs; [`unexplained`]: the part that drops do not
+//!   explain
+//! - `capture`: windows of a capture, with a clock for each interface
 
-#![deny(clippy::disallowed_methods, reason = "pure: the caller says the time and does the I/O")]
+#![deny(clippy::disallowed_methods, reason = "pure: the caller passes the time and does the I/O")]
 
 mod account;
 mod capture;
-pub mod claim;
 pub mod comparison;
 mod event;
 #[cfg(test)]
@@ -45,8 +46,9 @@ mod interface;
 mod protocol;
 mod register;
 mod shares;
-mod turn;
+mod tick;
 mod uncounted;
+pub mod unexplained;
 pub mod unseen;
 
 pub use account::{Account, Statement};
@@ -56,5 +58,5 @@ pub use frames::{Frames, Seen};
 pub use host::{Accounts, Limits};
 pub use interface::Figures;
 pub use protocol::Protocol;
-pub use turn::{Annex, Outcome, Turn};
+pub use tick::{BatchExtras, OpenTick, Outcome};
 pub use uncounted::{Uncounted, UncountedLosses};

@@ -1,26 +1,26 @@
-/// Protocols that sums tell apart.
+/// Protocols with separate sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// 6.
+    /// IANA protocol number 6.
     Tcp,
-    /// 17.
+    /// IANA protocol number 17.
     Udp,
-    /// 1.
+    /// IANA protocol number 1.
     Icmp,
-    /// 58.
+    /// IANA protocol number 58.
     Icmpv6,
-    /// 132.
+    /// IANA protocol number 132.
     Sctp,
-    /// All others.
+    /// All other protocols.
     Other,
 }
 
 impl Protocol {
-    /// All of them, in the order of their numbers here.
+    /// All protocols, in the order of their discriminants.
     pub const ALL: [Self; 6] =
         [Self::Tcp, Self::Udp, Self::Icmp, Self::Icmpv6, Self::Sctp, Self::Other];
 
-    /// The class of an IANA protocol number.
+    /// Class of an IANA protocol number.
     pub const fn of(number: u8) -> Self {
         match number {
             1 => Self::Icmp,
@@ -32,7 +32,7 @@ impl Protocol {
         }
     }
 
-    /// Value of the label `protocol`.
+    /// Value of the metric label `protocol`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",

@@ -10,11 +10,11 @@ use crate::{
     tasks::InterfaceKey,
 };
 
-/// The interfaces by their numbers, and the room that they share in a window.
+/// Interfaces by number, and the room that they share in a window.
 #[derive(Debug)]
 pub(super) struct Register {
     places: Vec<Place>,
-    /// Counts that came before the registration of their interface.
+    /// Counts that arrived before their interface was registered.
     early: Vec<Delta>,
     shares: Shares,
     refused: Refused,
@@ -24,21 +24,21 @@ pub(super) struct Register {
 #[derive(Debug, Default)]
 struct Place {
     interface: Option<Box<Interface>>,
-    /// Where the ledgers stood when the last interface gave up the number: they are never reset.
+    /// Ledger readings when the previous interface gave up the number. Ledgers are never reset.
     base: [Ledger; 2],
 }
 
-/// Counts that a full window had no room for, until they are taken.
+/// Counts for which a full window had no room, since they were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Refused {
-    /// Traffic, all of it in the loss ledgers of the interfaces.
+    /// Refused traffic. It is also in the accounts of the interfaces.
     pub(super) traffic: Traffic,
-    /// Packets that were rejected behind the hook: recorded as accepted.
+    /// Refused packets that were dropped after the hook. They stay recorded as accepted.
     pub(super) rejected_packets: u64,
 }
 
 impl Register {
-    /// Room for numbers up to `numbers`.
+    /// Creates a register for numbers up to `numbers`.
     pub(super) fn new(numbers: u16, shares: Shares) -> Self {
         Self {
             places: (0..=numbers).map(|_| Place::default()).collect(),
@@ -70,7 +70,7 @@ impl Register {
         }
     }
 
-    /// Gives up a number; the next account under it starts where the ledgers stand now.
+    /// Gives up a number. The next account under it starts from the current ledger readings.
     pub(super) fn remove(&mut self, number: InterfaceNumber) {
         if let Some(place) = self.places.get_mut(usize::from(number.get()))
             && let Some(interface) = place.interface.take()
@@ -79,23 +79,23 @@ impl Register {
         }
     }
 
-    /// Interfaces whose accounts are not closed.
+    /// Number of interfaces whose accounts are not closed.
     pub(super) fn open(&mut self) -> usize {
         self.all().filter(|interface| interface.stage() != Stage::Closed).count()
     }
 
-    /// Divides the room of a window among so many interfaces.
+    /// Divides the room of a window among this many interfaces.
     pub(super) fn share_among(&mut self, count: usize) {
         self.shares.divide(count);
     }
 
-    /// Counts whose interface was not registered when they came; the caller adds them again.
+    /// Takes counts that arrived before their interface was registered. The caller adds them again.
     pub(super) fn take_early(&mut self) -> Vec<Delta> {
         std::mem::take(&mut self.early)
     }
 
-    /// The window is closed, and the next one holds so many flows already. True where memory had no
-    /// room for a flow.
+    /// Ends a window. The next one already has `next_flows` flows. Returns true if a flow was
+    /// refused because memory was full.
     pub(super) fn close_window(&mut self, next_flows: usize) -> bool {
         self.shares.close(next_flows)
     }
@@ -108,15 +108,16 @@ impl Register {
     pub(super) fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) {
         let place = self.places.get_mut(usize::from(delta.key.interface().get()));
         let Some(interface) = place.and_then(|place| place.interface.as_deref_mut()) else {
-            // Registered before its first packet, by a message that is still on its way.
+            // Each interface is registered before its first packet, but the event is still in the
+            // channel.
             self.early.push(delta);
             return;
         };
-        // The coarse clock lags by up to 10 ms, so a packet after a window's edge may carry a time
-        // before it.
+        // The coarse clock lags by up to 10 ms, so a packet after a window's boundary may have a
+        // time before it.
         delta.counters.begin_no_earlier_than(window.start * 1000);
         let traffic = Traffic { packets: delta.counters.packets, bytes: delta.counters.bytes };
-        // Counted as accepted too: `Table::settle` divides the two.
+        // Also counted as accepted: `Table::settle` divides the packets between the two flows.
         let is_part = delta.key.is_rejected_behind_hook();
         let growth = self.shares.growth(flows.len(), interface.window_flows);
         let added = flows.add_if(&delta, growth == Growth::Allowed);
@@ -182,10 +183,10 @@ mod tests {
         for flow in 0..4 {
             register.add(&mut flows, WINDOW, delta(1, flow, 1));
         }
-        // The window is full: the interface beyond its share is refused, the other one is not.
+        // The window is full. An interface beyond its share is refused, another one is not.
         register.add(&mut flows, WINDOW, delta(1, 4, 3));
         register.add(&mut flows, WINDOW, delta(2, 0, 1));
-        // A known flow goes on.
+        // Counts of a known flow are still added.
         register.add(&mut flows, WINDOW, delta(1, 0, 1));
         assert_eq!(flows.len(), 5);
         let refused = register.take_refused();

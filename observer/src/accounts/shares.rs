@@ -1,48 +1,48 @@
 use crate::flow::Room;
 
-/// The limits of the open window.
+/// Limits of the open window.
 #[derive(Debug)]
 pub(super) struct Shares {
     max_flows: usize,
     room: Room,
-    /// Flows that each interface may make, whatever the others do.
+    /// Flows that each interface may create, regardless of the others.
     share: usize,
-    /// Flows that were added since the last window was closed.
+    /// Flows added since the last window was closed.
     open: usize,
-    /// Whether a flow was refused because memory had no room for it.
+    /// True if a flow was refused because memory was full.
     out_of_memory: bool,
 }
 
-/// The part of the room that is kept for interfaces within their share.
+/// Divisor: this part of the room is reserved for interfaces within their share.
 const KEPT: usize = 4;
 
-/// Whether a window may take one more flow.
+/// Permission to add a flow to a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Growth {
-    /// It may.
+    /// The flow may be added.
     Allowed,
-    /// It has as many as it may have.
+    /// The window has its largest number of flows.
     Full,
-    /// It may, but memory has no room.
+    /// The window has room, but memory is full.
     OutOfMemory,
 }
 
 impl Shares {
-    /// Of a window with up to `max_flows` flows, and as many more as are within the shares of their
-    /// interfaces.
+    /// Creates the limits of a window of up to `max_flows` flows. Flows within the shares of their
+    /// interfaces may exceed it.
     pub(super) fn new(max_flows: usize, room: Room) -> Self {
         let mut shares = Self { max_flows, room, share: 0, open: 0, out_of_memory: false };
         shares.divide(1);
         shares
     }
 
-    /// Divides the window among so many interfaces.
+    /// Divides the window among this many interfaces.
     pub(super) fn divide(&mut self, interfaces: usize) {
         self.share = self.max_flows.min(self.room.left() / KEPT) / interfaces.max(1);
     }
 
-    /// Whether a table with `flows` flows, of which `own` are of one interface, may take another
-    /// one of this interface.
+    /// Decides if an interface may add a flow to a table of `flows` flows, `own` of which are its
+    /// own.
     pub(super) fn growth(&self, flows: usize, own: usize) -> Growth {
         let left = self.room.left();
         let within = own < self.share;
@@ -53,18 +53,18 @@ impl Shares {
         }
     }
 
-    /// A flow was added.
+    /// Counts an added flow.
     pub(super) fn grew(&mut self) {
         self.open += 1;
     }
 
-    /// A flow was refused.
+    /// Records that a flow was refused.
     pub(super) fn refused(&mut self, growth: Growth) {
         self.out_of_memory |= growth == Growth::OutOfMemory;
     }
 
-    /// The window is closed; the next one holds `flows` flows already. Says whether memory had no
-    /// room for a flow.
+    /// Ends a window. The next one already has `flows` flows. Returns true if a flow was refused
+    /// because memory was full.
     pub(super) fn close(&mut self, flows: usize) -> bool {
         self.open = flows;
         std::mem::take(&mut self.out_of_memory)
@@ -75,7 +75,8 @@ impl Shares {
 mod tests {
     use super::*;
 
-    /// Flows that interfaces come to have of those that they try to make, one after the other.
+    /// Number of flows that each interface gets if the interfaces try to create the `wanted`
+    /// numbers of flows, one interface after the other.
     fn fill(shares: &mut Shares, wanted: &[usize]) -> Vec<usize> {
         let mut total = shares.open;
         let of_each = wanted.iter().map(|wanted| {
@@ -125,7 +126,8 @@ mod tests {
         assert_eq!(fill(&mut shares, &[500]), [75]);
         drop(waiting);
         assert_eq!(fill(&mut shares, &[500]), [300 - 75]);
-        // What was counted for the next window before the last one was closed is in memory too.
+        // Flows that were counted for the next window before the last one was closed take memory
+        // too.
         shares.close(390);
         assert_eq!(fill(&mut shares, &[500]), [10]);
     }

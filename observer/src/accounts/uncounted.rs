@@ -1,22 +1,22 @@
 use crate::flow::Traffic;
 
-/// The reasons of losses that the programs did not count: they were not on the interface, or the
-/// frames passed them by.
+/// Reasons of losses that the programs did not count: they were not attached, or the frames
+/// bypassed them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uncounted {
-    /// Before the programs were put on a new interface.
+    /// The programs were not attached to a new interface yet.
     BeforeAttach,
-    /// Somebody had removed the programs.
+    /// The programs had been removed from outside the daemon.
     HookRemoved,
-    /// The programs were there, and the frames passed them by.
+    /// The programs were attached, and the frames bypassed them.
     Unseen,
 }
 
 impl Uncounted {
-    /// All of them, in the order of their numbers.
+    /// All reasons, in the order of their discriminants.
     pub const ALL: [Self; 3] = [Self::BeforeAttach, Self::HookRemoved, Self::Unseen];
 
-    /// The value of the label `reason`.
+    /// Value of the metric label `reason`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BeforeAttach => "before_attach",
@@ -31,19 +31,19 @@ impl Uncounted {
 pub struct UncountedLosses([[Traffic; 2]; Uncounted::ALL.len()]);
 
 impl UncountedLosses {
-    /// Adds losses of both directions.
+    /// Adds losses of a reason, by direction.
     pub fn add(&mut self, reason: Uncounted, losses: [Traffic; 2]) {
         for (sum, loss) in self.0[reason as usize].iter_mut().zip(losses) {
             *sum += loss;
         }
     }
 
-    /// Those of one reason.
+    /// Losses of one reason, by direction.
     pub const fn of(&self, reason: Uncounted) -> [Traffic; 2] {
         self.0[reason as usize]
     }
 
-    /// All of them.
+    /// Sum of all losses.
     pub fn total(&self) -> Traffic {
         self.0.into_iter().flatten().sum()
     }

@@ -1,21 +1,19 @@
 //! Frames that an interface carried and its hooks never saw: sent past the queueing discipline
 //! (`PACKET_QDISC_BYPASS`, `AF_XDP`), or taken by XDP before the hook.
 //!
-//! Only a part that is certain is told. The two accounts are not read at one moment and do not
-//! count alike: the interface counts a super-packet as one frame or as its segments, whatever its
-//! driver does, and frames are on their way from one account to the other while both are read. So
-//! the interface's count is compared with the most that it can have counted for the frames that
-//! were seen ([`Seen::wire`]), and the ledger is taken from a time at which all that could be on
-//! its way has arrived:
+//! Only the part that is certain is reported. Counters and ledger cannot be read at the same time,
+//! and they count differently. Depending on its driver, the interface counts a super-packet as one
+//! frame or as its segments. Frames are in transit between the counter and the hook while both are
+//! read. So the interface's count is compared with the most that it can have counted for the frames
+//! that were seen ([`Seen::wire`]), and the ledger is taken from a time at which all frames in
+//! transit have arrived:
 //!
-//! - Frames that the interface has counted until t were seen until t + [`LAG_MS`] (ingress), or
-//!   before they were counted
-//!   (egress). What is counted beyond those seen by then was never seen.
-//! - Frames that were seen until t - [`LAG_MS`] are counted by t, or never will be. This is the
-//!   base of the next
-//!   comparison, and holds where nothing keeps frames for longer ([`Counting::rebase`]).
+//! - Frames that the interface has counted by time t are seen by t + [`LAG_MS`] (ingress), or were
+//!   seen before they were counted (egress). Frames counted beyond these were never seen.
+//! - Frames that were seen by t - [`LAG_MS`] are counted by t, or never. They are the base of the
+//!   next comparison. This holds if nothing delays frames for longer ([`Counting::rebase`]).
 //!
-//! Each comparison is over a time of its own, and none of these overlap, so their sum is certain
+//! Each comparison covers a time span of its own. The spans do not overlap, so their sum is certain
 //! too.
 
 use std::collections::VecDeque;
@@ -25,57 +23,61 @@ use observer_ebpf::abi::Direction;
 use super::{Frames, Seen};
 use crate::flow::Traffic;
 
-/// No frame is longer on its way between the interface's counter and the hook, where
-/// [`Counting::rebase`] says so.
+/// Longest time in milliseconds that a frame is in transit between the interface's counter and the
+/// hook, if [`Counting::rebase`] is true.
 pub const LAG_MS: i64 = 2000;
-/// Drivers of network cards bring their counters up to date within this time.
+/// Time in milliseconds within which drivers of network cards update their counters.
 const STALE_MS: i64 = 10_000;
-/// No headers that segmentation repeats are longer, link header and tunnels included.
+/// Largest size in bytes of the headers that segmentation repeats, including link header and
+/// tunnels.
 const MOST_HEADERS: i64 = 256;
-/// A network card may count padding, tags and check sequences.
+/// Largest number of bytes per frame that a network card may count in addition: padding, tags and
+/// check sequences.
 const MOST_FRAMING: i64 = 64;
 
-/// The way in which an interface counts.
+/// The way in which an interface counts frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counting {
-    /// The kernel counts each frame as it passes, and no queue lies between the hook and the count.
-    /// Not so for network cards and behind a queueing discipline: there the first comparison's base
-    /// is kept, and what is counted twice by the hook's measure (super-packets, frames that are
-    /// dropped behind it) hides as many that were never seen.
+    /// True if the kernel counts each frame as it passes, and no queue lies between the hook and
+    /// the counter.
+    ///
+    /// False for network cards and behind a queueing discipline. The base of the first comparison
+    /// is then kept, and each frame that the hook counts in excess of the interface (super-packets,
+    /// frames dropped after the hook) hides one frame that was never seen.
     pub rebase: bool,
-    /// The device is a network card.
+    /// True if the device is a network card.
     pub card: bool,
-    /// Its frames begin with an Ethernet header.
+    /// True if frames begin with an Ethernet header.
     pub ethernet: bool,
 }
 
-/// Signed sums: the interface's count less the ledger's.
+/// Signed difference: the interface's count minus that of the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Difference {
     frames: i64,
     bytes: i64,
 }
 
-/// The comparison for one direction of an interface.
+/// Comparison for one direction of an interface.
 #[derive(Clone, Debug)]
 pub struct Unseen {
     direction: Direction,
     counting: Counting,
-    /// When the hook began to see.
+    /// Time in milliseconds at which the hook began to count.
     since_ms: i64,
-    /// The ledger by time, the oldest first. Between two entries it did not change.
+    /// Ledger readings by time, oldest first. Each is valid until the time of the next one.
     history: VecDeque<(i64, Seen)>,
     first: Seen,
     base: Option<Difference>,
-    /// Told since the base.
-    told: Difference,
+    /// Unseen traffic that was reported since the base was set.
+    reported: Difference,
     last: Option<Frames>,
-    /// A reading of the interface's counters that waits for its frames to be seen.
+    /// A reading of the interface's counters that waits until its frames must have been seen.
     pending: Option<(i64, Frames, Seen)>,
 }
 
 impl Unseen {
-    /// Begins when the hook does, with the ledger at that time.
+    /// Begins a comparison when the hook begins to count, with the ledger at that time.
     pub fn new(direction: Direction, counting: Counting, now_ms: i64, seen: Seen) -> Self {
         Self {
             direction,
@@ -84,13 +86,13 @@ impl Unseen {
             history: VecDeque::from([(now_ms, seen)]),
             first: seen,
             base: None,
-            told: Difference::default(),
+            reported: Difference::default(),
             last: None,
             pending: None,
         }
     }
 
-    /// The interface counts in another way from now on, and the comparison begins anew.
+    /// Sets how the interface counts from now on. A change restarts the comparison.
     pub fn set_counting(&mut self, counting: Counting, now_ms: i64) {
         if counting != self.counting {
             let seen = self.history.back().map_or(self.first, |(_, seen)| *seen);
@@ -98,29 +100,29 @@ impl Unseen {
         }
     }
 
-    /// Takes the ledger as it is now. To be called at least every [`LAG_MS`] while it grows.
+    /// Records the current ledger. Call at least every [`LAG_MS`] while it grows.
     pub fn note(&mut self, now_ms: i64, seen: Seen) {
         if self.history.back().is_none_or(|(_, last)| *last != seen) {
             self.history.push_back((now_ms, seen));
         }
-        // One entry that is old enough is kept.
+        // The latest entry before the limit is kept.
         while self.history.get(1).is_some_and(|(time, _)| *time <= now_ms - 2 * LAG_MS) {
             self.history.pop_front();
         }
     }
 
-    /// Whether a reading waits for [`settle`](Self::settle).
+    /// True if a reading waits for [`settle`](Self::settle).
     pub const fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Takes the interface's own counters, and the ledger as it was just after they were read.
-    /// Returns what is certain by now, and new.
+    /// Compares the interface's own counters with the ledger that was read just after them. Returns
+    /// unseen traffic that is certain and not reported yet.
     pub fn compare(&mut self, now_ms: i64, carried: Frames, seen: Seen) -> Traffic {
         self.note(now_ms, seen);
         let is_less = |last: Frames| carried.count < last.count || carried.bytes < last.bytes;
         if self.last.replace(carried).is_some_and(is_less) {
-            // The counters began anew.
+            // The counters were reset.
             *self =
                 Self { last: self.last, ..Self::new(self.direction, self.counting, now_ms, seen) };
             return Traffic::NONE;
@@ -131,7 +133,7 @@ impl Unseen {
         let arrived = if self.counting.rebase { self.at(now_ms - LAG_MS) } else { self.first };
         match self.direction {
             Direction::Egress => self.step(carried, arrived, seen),
-            // A reading that waits already is about an earlier time, and decided first.
+            // A reading that is already pending is earlier, and is decided first.
             Direction::Ingress => {
                 if self.pending.is_none() {
                     self.pending = Some((now_ms, carried, arrived));
@@ -141,8 +143,8 @@ impl Unseen {
         }
     }
 
-    /// Decides about the reading that waits, if it has waited long enough. `seen` is the ledger as
-    /// it is now.
+    /// Decides the pending reading, if it has waited long enough. `seen` is the current ledger.
+    /// Returns unseen traffic as [`compare`](Self::compare) does.
     pub fn settle(&mut self, now_ms: i64, seen: Seen) -> Traffic {
         self.note(now_ms, seen);
         match self.pending {
@@ -154,35 +156,35 @@ impl Unseen {
         }
     }
 
-    /// The ledger as it was at a time.
+    /// The ledger at a time.
     fn at(&self, time_ms: i64) -> Seen {
         let until = self.history.iter().take_while(|(time, _)| *time <= time_ms).last();
         until.map_or(self.first, |(_, seen)| *seen)
     }
 
-    /// One comparison: `arrived` had been seen so long before that the interface has counted it,
-    /// `seen` is all that the interface can have counted.
+    /// Makes one comparison. `arrived` was seen early enough that the interface has counted it.
+    /// `seen` is the most that the interface can have counted.
     fn step(&mut self, carried: Frames, arrived: Seen, seen: Seen) -> Traffic {
         let (beyond, base) = (self.difference(carried, seen), self.difference(carried, arrived));
         let Some(before) = self.base else {
             self.base = Some(base);
             return Traffic::NONE;
         };
-        let frames = beyond.frames - before.frames - self.told.frames;
+        let frames = beyond.frames - before.frames - self.reported.frames;
         if frames > 0 {
-            let bytes = (beyond.bytes - before.bytes - self.told.bytes).max(0);
-            self.told.frames += frames;
-            self.told.bytes += bytes;
+            let bytes = (beyond.bytes - before.bytes - self.reported.bytes).max(0);
+            self.reported.frames += frames;
+            self.reported.bytes += bytes;
             return Frames { count: frames as u64, bytes: bytes as u64 }
                 .as_loss(self.counting.ethernet);
         }
-        if self.counting.rebase && base.frames < before.frames + self.told.frames {
-            (self.base, self.told) = (Some(base), Difference::default());
+        if self.counting.rebase && base.frames < before.frames + self.reported.frames {
+            (self.base, self.reported) = (Some(base), Difference::default());
         }
         Traffic::NONE
     }
 
-    /// The count less the most that the interface can have counted for what was seen.
+    /// The interface's count minus the most that it can have counted for `seen`.
     fn difference(&self, carried: Frames, seen: Seen) -> Difference {
         let repeated = seen.wire.saturating_sub(seen.frames.count) as i64 * MOST_HEADERS;
         let framing = if self.counting.card { seen.wire as i64 * MOST_FRAMING } else { 0 };
@@ -213,16 +215,16 @@ mod tests {
         Traffic { packets, bytes: packets * 100 }
     }
 
-    /// An interface that is compared each second, of which a part of the frames are never seen.
+    /// Model of an interface that is compared each second, and some of whose frames are never seen.
     #[derive(Debug)]
     struct Model {
         random: fastrand::Rng,
-        /// Frames that were seen, until each second: the count that the interface makes of them,
-        /// and the ledger.
+        /// Sums of seen frames at the end of each second: by the interface's counters and by the
+        /// ledger.
         counted: Vec<Frames>,
         ledgers: Vec<Seen>,
         unseen: Vec<Frames>,
-        /// Seconds that frames take from one account to the other.
+        /// Delay in seconds between the two accounts.
         delay: usize,
     }
 
@@ -237,8 +239,8 @@ mod tests {
             *all.last().unwrap()
         }
 
-        /// A second of traffic: super-packets, which the interface counts as one, as some, or not
-        /// at all, and unseen frames.
+        /// Adds a second of traffic: unseen frames, and super-packets that the interface counts as
+        /// one frame, as several, or not at all.
         fn second(&mut self) {
             let (mut counted, mut ledger) = (Self::last(&self.counted), Self::last(&self.ledgers));
             let mut unseen = Self::last(&self.unseen);
@@ -288,20 +290,20 @@ mod tests {
                 .into_iter()
                 .flat_map(|direction| [PAIR, QUEUED, CARD].map(|it| (direction, it)))
             {
-                // A queue may keep frames for as long as it likes.
+                // A queue may delay frames for any time.
                 let delay =
                     (seed % 3) as usize + if counting.rebase { 0 } else { (seed % 20) as usize };
                 let delay = if direction == Direction::Ingress { delay.min(2) } else { delay };
                 let mut model = Model::new(seed, delay);
                 let mut unseen = Unseen::new(direction, counting, 0, Seen::default());
-                let mut told = Frames::default();
+                let mut reported = Frames::default();
                 for second in 1..120 {
                     model.second();
                     let (carried, seen) = model.read(direction, second);
                     let now = second as i64 * 1000;
                     let mut add = |loss: Traffic| {
-                        told.count += loss.packets;
-                        told.bytes += loss.bytes + loss.packets * 14;
+                        reported.count += loss.packets;
+                        reported.bytes += loss.bytes + loss.packets * 14;
                     };
                     add(unseen.settle(now, seen));
                     if model.random.bool() {
@@ -309,13 +311,13 @@ mod tests {
                     }
                     let truly = Model::last(&model.unseen);
                     assert!(
-                        told.count <= truly.count,
-                        "{direction:?} {counting:?} {seed}: {told:?} of {truly:?}"
+                        reported.count <= truly.count,
+                        "{direction:?} {counting:?} {seed}: {reported:?} of {truly:?}"
                     );
-                    // A frame shorter than a link header is counted as one that has one.
+                    // A frame shorter than a link header is counted as if it had one.
                     assert!(
-                        told.bytes <= truly.bytes + told.count * 14,
-                        "{seed}: {told:?} of {truly:?}"
+                        reported.bytes <= truly.bytes + reported.count * 14,
+                        "{seed}: {reported:?} of {truly:?}"
                     );
                 }
             }
@@ -331,13 +333,13 @@ mod tests {
         assert_eq!(unseen.compare(62_000, frames(151), seen(7)), loss(1));
 
         let mut unseen = Unseen::new(Direction::Ingress, PAIR, 0, seen(7));
-        for (now, carried, told) in
+        for (now, carried, reported) in
             [(0, 100, 0), (10_000, 150, 0), (20_000, 150, 50), (30_000, 160, 0)]
         {
             let settled = unseen.settle(now, seen(7));
             assert_eq!(
                 (settled, unseen.compare(now, frames(carried), seen(7))),
-                (loss(told), loss(0))
+                (loss(reported), loss(0))
             );
         }
         assert!(unseen.is_pending());
@@ -348,13 +350,13 @@ mod tests {
     #[test]
     fn traffic_beside_hides_no_more_than_what_was_under_way() {
         let mut unseen = Unseen::new(Direction::Egress, PAIR, 0, seen(0));
-        let mut told = 0;
-        // A hundred seen and ten unseen each second.
+        let mut reported = 0;
+        // Each second, a hundred frames are seen and ten are not.
         for second in 1..=60 {
             let carried = frames(second * 110);
-            told += unseen.compare(second as i64 * 1000, carried, seen(second * 100)).packets;
+            reported += unseen.compare(second as i64 * 1000, carried, seen(second * 100)).packets;
         }
-        assert!((300..=590).contains(&told), "{told} of 590");
+        assert!((300..=590).contains(&reported), "{reported} of 590");
     }
 
     #[test]
@@ -388,7 +390,7 @@ mod tests {
     #[test]
     fn a_network_card_is_compared_once_its_counters_are_up_to_date() {
         let mut unseen = Unseen::new(Direction::Egress, CARD, 0, seen(0));
-        // What it carried before the hook was there shows late.
+        // Frames from before the hook was attached appear in the counters late.
         assert_eq!(unseen.compare(1000, frames(0), seen(0)), loss(0));
         assert_eq!(unseen.compare(3000, frames(500), seen(0)), loss(0));
         assert_eq!(unseen.compare(11_000, frames(500), seen(0)), loss(0));

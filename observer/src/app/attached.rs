@@ -1,8 +1,8 @@
-//! One interface on its way from loaded programs to counted packets.
+//! One interface, from loaded programs to counted packets.
 
 use std::{sync::mpsc::Sender, time::Duration};
 
-use super::{absent::Restored, tick::Message};
+use super::{detached::Restored, tick::Message};
 use crate::{
     accounts::Event,
     flow::InterfaceNumber,
@@ -23,17 +23,17 @@ pub(super) struct Attached {
     pub(super) restored: Restored,
 }
 
-/// The programs that an interface needs.
+/// Kind of programs that an interface needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Loaded {
     pub(super) ethernet: bool,
-    /// They are to tell who of several tasks sends.
+    /// True if the programs report the sender, because several tasks share the interface.
     pub(super) shared: bool,
     pub(super) xdp: Option<XdpPlan>,
 }
 
 impl Loaded {
-    /// Loads them anew.
+    /// Loads the programs.
     pub(super) fn load(
         self,
         loader: &mut Loader,
@@ -65,7 +65,7 @@ pub(super) struct Done {
     pub(super) attachment: Attachment,
     pub(super) loaded: Loaded,
     pub(super) refusal: Option<Refusal>,
-    /// Taken when the programs were there.
+    /// Reading taken just after the programs were attached.
     pub(super) reading: Option<Reading>,
 }
 
@@ -97,10 +97,10 @@ impl Begun {
     }
 }
 
-/// Pauses between attempts double from the first to the second.
+/// First and longest pause between attempts. Each pause is twice as long as the previous one.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 
-/// The pause after so many failed attempts.
+/// Pause after this number of failed attempts.
 pub(super) fn pause_after(attempts: u32) -> Duration {
     PAUSES[1].min(PAUSES[0] * 2_u32.saturating_pow(attempts))
 }

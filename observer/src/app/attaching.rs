@@ -1,4 +1,4 @@
-//! Attaching the programs to new interfaces.
+//! Attachment of programs to new interfaces.
 
 use std::{
     panic,
@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    absent::Restored,
     attached::{Attached, Begun, Done, Loaded, pause_after},
+    detached::Restored,
     interfaces::{Failed, Interfaces},
     numbers::Numbers,
 };
@@ -21,9 +21,9 @@ use crate::{
 };
 
 impl Interfaces {
-    /// Attaches these at the same time: the kernel attaches one after the other and waits for a
-    /// grace period each time, but all of them queue for their first direction before any does for
-    /// its second.
+    /// Attaches programs to several interfaces at the same time. The kernel attaches one program
+    /// after the other, and waits for a grace period each time. In parallel, all interfaces queue
+    /// for their first direction before any of them queues for its second.
     pub(super) fn attach(&mut self, together: &[&Observed]) {
         let (hook, ledgers, metrics) =
             (self.hook, Arc::clone(&self.ledgers), Arc::clone(&self.metrics));
@@ -38,7 +38,7 @@ impl Interfaces {
             for (observed, begun) in together.iter().zip(&begun) {
                 *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.begin(observed));
                 let thread = thread::Builder::new().name("attach".into());
-                // `None` where the system has no thread to give.
+                // `None` if the system cannot start another thread.
                 let thread = thread.spawn_scoped(scope, move || attach(observed, begun)).ok();
                 started.push((*observed, begun, thread));
             }
@@ -58,7 +58,7 @@ impl Interfaces {
         }
     }
 
-    /// Keeps what came of an attempt.
+    /// Records the result of an attempt.
     fn note(&mut self, observed: &Observed, attached: Result<Attached, KernelError>) {
         let interface = &observed.interface;
         match attached {
@@ -73,7 +73,8 @@ impl Interfaces {
                 self.failed.remove(&observed.key);
                 self.attached.insert(observed.key, attached);
             }
-            // It went while we came: the watch will say so, and that it was missed.
+            // The interface has disappeared in the meantime. The watch reports that, and then it
+            // counts as missed.
             Err(KernelError::NamespaceGone { .. } | KernelError::InterfaceGone(_)) => {}
             Err(error) => {
                 let attempts = self.failed.get(&observed.key).map_or(0, |failed| failed.attempts);
@@ -96,7 +97,7 @@ impl Interfaces {
         }
     }
 
-    /// Has the programs of an interface ready, and the tick know its number.
+    /// Loads the programs of an interface, and registers its number with the tick thread.
     fn begin(&mut self, observed: &Observed) -> Result<Begun, KernelError> {
         let interface = &observed.interface;
         let mut plan = None;
@@ -106,15 +107,16 @@ impl Interfaces {
                 Err(refusal) => self.xdp_refused(observed, &refusal),
             }
         }
-        let shared = self.tell_senders && interface.on_host;
+        let shared = self.report_senders && interface.on_host;
         let loaded = Loaded { ethernet: interface.ethernet, shared, xdp: plan };
         let (number, programs) = self.programs(loaded)?;
-        // The tick must know the number before the first packet is counted under it.
+        // The tick thread must know the number before the first packet is counted under it.
         let _ = self.tick.send(Event::register(number, observed).into());
         Ok(Begun { number, programs, loaded, tick: self.tick.clone() })
     }
 
-    /// From now on the packets of an interface are counted.
+    /// Starts watching an interface whose programs were attached: its drops, its programs and its
+    /// counters.
     fn complete(&mut self, observed: &Observed, done: Done) -> Attached {
         let Done { number, attachment, loaded, refusal, reading } = done;
         if let Some(refusal) = refusal {
@@ -136,7 +138,7 @@ impl Interfaces {
         }
     }
 
-    /// Programs that nothing is counted under yet.
+    /// Returns loaded programs, with a number under which nothing is counted yet.
     fn programs(&mut self, wanted: Loaded) -> Result<(InterfaceNumber, Programs), KernelError> {
         let spare = |number, numbers: &mut Numbers, programs: Result<Programs, KernelError>| {
             programs.inspect_err(|_| numbers.give_back(number)).map(|programs| (number, programs))
@@ -150,14 +152,14 @@ impl Interfaces {
         }
         let number = match self.numbers.take() {
             Ok(number) => number,
-            // The last numbers may be those of spares.
+            // The last numbers may belong to spare programs.
             Err(error) => self.spares.take().ok_or(error)?.0,
         };
         let programs = wanted.load(&mut self.spares.loader(), number);
         spare(number, &mut self.numbers, programs)
     }
 
-    /// Has programs loaded for interfaces to come.
+    /// Loads spare programs for future interfaces.
     pub(super) fn prepare(&mut self) {
         while self.spares.count() < self.spares_wanted()
             && let Ok(number) = self.numbers.take()
@@ -166,7 +168,7 @@ impl Interfaces {
         }
     }
 
-    /// None for XDP: what it loads depends on the interface.
+    /// Number of spares to keep loaded; 0 for XDP, because its programs depend on the interface.
     const fn spares_wanted(&self) -> usize {
         if self.xdp.is_some() { 0 } else { self.at_once }
     }

@@ -4,24 +4,24 @@ use std::sync::mpsc::Sender;
 
 use crate::{
     kernel::Missing,
-    tasks::{InterfaceKey, Tidings},
+    tasks::{InterfaceKey, WatchUpdate},
 };
 
-/// A reason to look at the interfaces.
+/// A reason to examine the interfaces.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// The watch reports interfaces.
-    Watch(Tidings),
-    /// Programs are gone from an interface.
+    /// A message from the watch.
+    Watch(WatchUpdate),
+    /// Programs are missing from an interface.
     Removed(InterfaceKey, Missing),
     /// An interface carries frames that its programs do not see.
     Suspected(InterfaceKey),
-    /// The daemon ends.
+    /// The daemon stops.
     Stop,
 }
 
-/// Stops the thread when dropped. Its channel alone does not: other senders of the channel live as
-/// long as the thread.
+/// Stops the thread when dropped. Closing the channel alone does not, because other senders of the
+/// channel live as long as the thread.
 pub(super) struct StopOnDrop(pub(super) Sender<Change>);
 
 impl Drop for StopOnDrop {

@@ -1,4 +1,4 @@
-//! The state directory of a daemon.
+//! The state directory of the daemon.
 
 use std::{fs, io, path::Path};
 
@@ -6,7 +6,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::failure::Failure;
 
-/// One daemon per state directory.
+/// Locks the state directory, so that only one daemon uses it.
 pub(super) fn lock(state_dir: &Path) -> Result<Flock<fs::File>, Failure> {
     let failed = |error: io::Error| {
         Failure::usage(format!(

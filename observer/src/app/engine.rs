@@ -1,4 +1,4 @@
-//! The programs and their maps, loaded before any interface has them.
+//! The programs and their maps, loaded before any interface is attached.
 
 use std::path::Path;
 
@@ -11,32 +11,32 @@ use crate::{
     kernel::{
         Drain, DropsMode, Hook, Loader, LoaderOptions, Sizes, XdpMode, XdpPlan, XdpWish,
         diagnostics,
-        drops::{self, Drops, Sight, Watchlist},
+        drops::{self, DropDetail, Drops, Watchlist},
         grace::Grace,
         preflight,
     },
     linux::cgroup::Cgroups,
 };
 
-/// The loader, and all that reads the maps.
+/// The loader, and the readers of the maps.
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) loader: Loader,
     pub(super) drain: Drain,
     pub(super) sizes: Sizes,
-    /// What the kernel reports of drops; [`None`] if they are not watched.
-    pub(super) drops: Option<Sight>,
+    /// Detail in which the kernel reports drops; `None` if drops are not watched.
+    pub(super) drops: Option<DropDetail>,
     pub(super) watchlist: Option<Watchlist>,
     pub(super) hook: Hook,
     pub(super) xdp: Option<XdpWish>,
-    /// Control groups of version 2, if the programs can report the sender's: they name tasks in
+    /// Control groups of version 2, if the programs can report the sender's. They identify tasks in
     /// host mode.
     pub(super) cgroups: Option<Cgroups>,
 }
 
 impl Engine {
-    /// Loads the programs of each kind once, for no interface. That makes the maps, and shows that
-    /// the verifier of this kernel accepts the programs.
+    /// Loads programs of each kind once, for no interface. This creates the maps, and shows that
+    /// this kernel's verifier accepts the programs.
     pub(super) fn load(config: &Config, pins: &Path, flow_memory: u64) -> Result<Self, Failure> {
         let sizes = Sizes::from_budget(flow_memory, preflight::possible_cpus())?;
         let log_level = options::programs_level(config.settings.host.log_level);
@@ -53,7 +53,7 @@ impl Engine {
             drop(loader.load_xdp(1, XdpPlan { mode: XdpMode::Generic, companion: true })?);
         }
         let cgroups = Cgroups::find().ok().filter(|_| loader.load_shared(1, true, None).is_ok());
-        let seen = drops.as_ref().map(Drops::sight);
+        let seen = drops.as_ref().map(Drops::detail);
         if let Some(drops) = drops {
             drain.see_drops(drops);
         }
@@ -78,20 +78,20 @@ impl Engine {
     }
 }
 
-/// Watches drops, unless they are switched off or this kernel does not report them.
+/// Starts watching drops, unless drops are disabled or this kernel does not report them.
 fn watch_drops(wanted: DropsMode, loader: &mut Loader) -> Option<(Drops, Watchlist)> {
     if wanted == DropsMode::Off {
         return None;
     }
     match drops::watch(loader) {
         Ok((drops, watchlist)) => {
-            if drops.sight() == Sight::Counts {
-                tracing::warn!("{}", drops.sight());
+            if drops.detail() == DropDetail::Counts {
+                tracing::warn!("{}", drops.detail());
             }
             Some((drops, watchlist))
         }
         Err(error) => {
-            tracing::warn!(%error, "drops cannot be seen here, and none becomes REJECT (--drops off says so too)");
+            tracing::warn!(%error, "drops cannot be seen here, so no record becomes REJECT (--drops off disables this warning)");
             None
         }
     }

@@ -1,4 +1,4 @@
-//! The thread that puts the programs on interfaces and takes them off.
+//! The thread that attaches programs to interfaces and detaches them.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    absent::Absent, attached::Attached, changes::Change, leaving::Leaving, numbers::Numbers,
+    attached::Attached, changes::Change, detached::Detached, leaving::Leaving, numbers::Numbers,
     plan::plan, tick::Message, witness::Witness,
 };
 use crate::{
@@ -21,32 +21,33 @@ use crate::{
         Hook, KernelError, Loader, XdpWish, drops::Watchlist, grace::Grace, ledger::Ledgers,
         spares::Spares, xdp::Refusal,
     },
-    tasks::{AttachState, Board, InterfaceKey, Observed, Sighting, Tidings},
+    tasks::{AttachState, Board, InterfaceKey, InterfaceSet, Observed, WatchUpdate},
     telemetry::{Health, InterfaceCounts, Metrics},
 };
 
-/// What is on which interface.
+/// The observed interfaces and their programs.
 #[derive(Debug)]
 pub(super) struct Interfaces {
     pub(super) spares: Spares,
-    /// Interfaces that are attached at the same time, and for which programs are loaded in advance.
+    /// Number of interfaces that are attached at the same time, and for which programs are loaded
+    /// in advance.
     pub(super) at_once: usize,
     pub(super) ledgers: Arc<Ledgers>,
     pub(super) hook: Hook,
     watchlist: Option<Watchlist>,
     pub(super) xdp: Option<XdpWish>,
-    /// Whether the programs are to tell who sends what on interfaces that several tasks share.
-    pub(super) tell_senders: bool,
+    /// True if the programs report the sender on interfaces that several tasks share.
+    pub(super) report_senders: bool,
     grace: Grace,
     pub(super) witness: Witness,
     pub(super) attached: BTreeMap<InterfaceKey, Attached>,
-    /// Those among them whose programs somebody has removed.
-    pub(super) absent: BTreeMap<InterfaceKey, Absent>,
-    /// How often somebody has since the last report.
+    /// Attached interfaces whose programs were removed.
+    pub(super) detached: BTreeMap<InterfaceKey, Detached>,
+    /// Number of removals since the last report.
     pub(super) removals: u64,
     pub(super) failed: BTreeMap<InterfaceKey, Failed>,
-    /// Interfaces that have left, whose records may still wait for a name. One that was missed has
-    /// no number if there was none left.
+    /// Interfaces that are gone, and whose records may still wait for an identity. A missed
+    /// interface has no number if none was left.
     departed: BTreeMap<InterfaceKey, (Option<InterfaceNumber>, Observed)>,
     pub(super) numbers: Numbers,
     leaving: Leaving,
@@ -56,22 +57,23 @@ pub(super) struct Interfaces {
     board: Arc<Board>,
 }
 
-/// The parts of an [`Interfaces`].
+/// Parts of [`Interfaces`].
 #[derive(Debug)]
 pub(super) struct InterfacesOptions {
     pub(super) loader: Loader,
     pub(super) ledgers: Arc<Ledgers>,
-    /// Interfaces that are attached at the same time, and for which programs are loaded in advance.
+    /// Number of interfaces that are attached at the same time, and for which programs are loaded
+    /// in advance.
     pub(super) at_once: usize,
     pub(super) hook: Hook,
     pub(super) xdp: Option<XdpWish>,
-    /// The programs report the sender on interfaces that several tasks share.
-    pub(super) tell_senders: bool,
+    /// True if the programs report the sender on interfaces that several tasks share.
+    pub(super) report_senders: bool,
     pub(super) watchlist: Option<Watchlist>,
     pub(super) grace: Grace,
     pub(super) witness: Witness,
     pub(super) tick: Sender<Message>,
-    /// Interface numbers that may be given again.
+    /// Interface numbers to reuse.
     pub(super) freed: Receiver<InterfaceNumber>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
@@ -94,7 +96,7 @@ impl Interfaces {
             at_once,
             hook,
             xdp,
-            tell_senders,
+            report_senders,
             watchlist,
             grace,
             witness,
@@ -112,11 +114,11 @@ impl Interfaces {
             hook,
             watchlist,
             xdp,
-            tell_senders,
+            report_senders,
             grace,
             witness,
             attached: BTreeMap::new(),
-            absent: BTreeMap::new(),
+            detached: BTreeMap::new(),
             removals: 0,
             failed: BTreeMap::new(),
             departed: BTreeMap::new(),
@@ -129,9 +131,9 @@ impl Interfaces {
         })
     }
 
-    /// Follows the watch until it ends; then takes everything off.
+    /// Handles changes until the daemon stops. Then detaches all programs.
     pub(super) fn run(mut self, changes: &Receiver<Change>) {
-        let mut desired = Sighting::default();
+        let mut desired = InterfaceSet::default();
         let mut ended = false;
         while !ended {
             self.prepare();
@@ -141,21 +143,21 @@ impl Interfaces {
             };
             for change in first.into_iter().chain(changes.try_iter()) {
                 match change {
-                    // Only the latest word counts.
-                    Change::Watch(Tidings::Interfaces(newer)) => desired = newer,
-                    Change::Watch(Tidings::HooksGone(hooks)) => {
-                        self.look_at(|key| hooks.contains(&(key.netns, key.ifindex)));
+                    // A newer list replaces the previous one.
+                    Change::Watch(WatchUpdate::Interfaces(newer)) => desired = newer,
+                    Change::Watch(WatchUpdate::HooksGone(hooks)) => {
+                        self.check_programs(|key| hooks.contains(&(key.netns, key.ifindex)));
                     }
-                    Change::Suspected(suspected) => self.look_at(|key| *key == suspected),
+                    Change::Suspected(suspected) => self.check_programs(|key| *key == suspected),
                     Change::Removed(key, missing) => self.removed(key, missing),
                     Change::Stop => ended = true,
                 }
             }
             if !ended {
-                if !self.absent.is_empty() {
+                if !self.detached.is_empty() {
                     self.report(&desired);
                 }
-                self.mend();
+                self.reattach_due();
                 self.reconcile(&desired.present);
                 self.follow_departed(&desired.departed);
                 self.report(&desired);
@@ -163,14 +165,14 @@ impl Interfaces {
         }
         let all: Vec<_> = self.attached.keys().copied().collect();
         let all = self.leave(&all);
-        self.leaving.take_off(all);
+        self.leaving.detach(all);
     }
 
-    /// Says what is observed and what is not.
-    fn report(&mut self, desired: &Sighting) {
+    /// Reports the state of the interfaces to metrics, health and the board.
+    fn report(&mut self, desired: &InterfaceSet) {
         self.metrics.interfaces(InterfaceCounts {
-            attached: self.attached.len() - self.absent.len(),
-            detached: self.absent.len(),
+            attached: self.attached.len() - self.detached.len(),
+            detached: self.detached.len(),
             failed: self.failed.len(),
             agent_links: desired.agent_links,
             left_out: desired.left_out,
@@ -179,7 +181,9 @@ impl Interfaces {
         let states: BTreeMap<_, _> = self
             .attached
             .keys()
-            .map(|key| (*key, self.absent.get(key).map_or(AttachState::Observed, Absent::state)))
+            .map(|key| {
+                (*key, self.detached.get(key).map_or(AttachState::Observed, Detached::state))
+            })
             .chain(
                 self.failed.iter().map(|(key, it)| (*key, AttachState::Failed(it.reason.clone()))),
             )
@@ -212,8 +216,9 @@ impl Interfaces {
                 let _ = self.tick.send(Event::rename(attached.number, observed).into());
             }
         }
-        // An interface that was renumbered, or moved, is to be counted once: first off, then on.
-        // For the others a new interface does not wait.
+        // An interface that was renumbered or moved must be counted once, so it is detached before
+        // it is attached again. All others are detached last, so that a new interface does not wait
+        // for them.
         let mac_of =
             |key: &InterfaceKey| self.attached.get(key).and_then(|it| it.observed.interface.mac);
         let renumbered = |key: &InterfaceKey| {
@@ -225,23 +230,23 @@ impl Interfaces {
         };
         let (first, last): (Vec<_>, Vec<_>) = plan.detach.iter().copied().partition(renumbered);
         let first = self.leave(&first);
-        self.leaving.take_off(first);
+        self.leaving.detach(first);
         self.failed.retain(|key, _| plan.attach.iter().any(|observed| observed.key == *key));
         let now = Instant::now();
         let due = |key| self.failed.get(key).is_none_or(|failed| failed.again <= now);
         let attach: Vec<_> =
             plan.attach.iter().copied().filter(|observed| due(&observed.key)).collect();
-        // As many at once as there are programs for.
+        // In groups, because programs are loaded in advance for this many interfaces.
         for together in attach.chunks(self.at_once) {
             self.attach(together);
             self.prepare();
         }
         let last = self.leave(&last);
-        self.leaving.take_off_soon(last);
+        self.leaving.detach_later(last);
     }
 
-    /// What becomes known only now of interfaces that have left, and which of them left too early
-    /// to be observed.
+    /// Follows interfaces that are gone: renames those that were observed, and reports those that
+    /// were gone before they could be.
     fn follow_departed(&mut self, departed: &[Observed]) {
         self.departed.retain(|key, _| departed.iter().any(|observed| observed.key == *key));
         for observed in departed {
@@ -258,7 +263,7 @@ impl Interfaces {
         }
     }
 
-    /// It was gone before the programs were on it.
+    /// Reports an interface that was gone before its programs were attached.
     fn miss(&mut self, observed: &Observed) {
         let interface = &observed.interface;
         tracing::warn!(
@@ -285,8 +290,9 @@ impl Interfaces {
         self.metrics.xdp_refused(refusal.reason());
     }
 
-    /// Drops are watched while the hooks are on: the ones of packets that no hook has counted would
-    /// be taken from others.
+    /// Changes the list of interfaces whose drops are watched. Drops are watched only while the
+    /// programs are attached. A dropped packet that no hook has counted would be subtracted from
+    /// other packets.
     pub(super) fn watch_drops(
         &mut self,
         observed: &Observed,
@@ -296,18 +302,19 @@ impl Interfaces {
             self.watchlist.as_mut().map_or(Ok(()), |watchlist| change(watchlist, &observed.key));
         if let Err(error) = changed {
             let interface = &*observed.interface.name;
-            tracing::warn!(interface, %error, "whether drops of an interface are watched could not be changed");
+            tracing::warn!(interface, %error, "could not change if drops of an interface are watched");
         }
     }
 
-    /// These are to be left alone from now on.
+    /// Stops checking these interfaces, detaches their XDP programs, and returns them for detaching
+    /// the rest.
     fn leave(&mut self, keys: &[InterfaceKey]) -> Vec<Attached> {
         let mut leaving: Vec<_> =
             keys.iter().filter_map(|key| self.attached.remove_entry(key)).collect();
         let mut xdp = false;
         for (key, attached) in &mut leaving {
             self.witness.remove(key);
-            if self.absent.remove(key).is_none() {
+            if self.detached.remove(key).is_none() {
                 self.watch_drops(&attached.observed, |watchlist, key| {
                     watchlist.remove(key.netns, key.ifindex)
                 });
@@ -323,10 +330,10 @@ impl Interfaces {
         leaving.into_iter().map(|(_, attached)| attached).collect()
     }
 
-    /// When the next failed interface is due.
+    /// Time until the next attempt to attach programs; one hour if none is due.
     fn next_attempt(&self) -> Duration {
         let failed = self.failed.values().map(|failed| failed.again);
-        let next = failed.chain(self.absent.values().map(|absent| absent.again)).min();
+        let next = failed.chain(self.detached.values().map(|detached| detached.again)).min();
         next.map_or(Duration::from_hours(1), |next| next.saturating_duration_since(Instant::now()))
     }
 }

@@ -1,5 +1,5 @@
-//! Taking the programs off, on a thread of its own: the kernel waits for a grace period each time,
-//! and a new interface shall not wait for one that leaves.
+//! Detaching of programs, on a thread of its own: the kernel waits for a grace period each time,
+//! and a new interface must not wait for one that leaves.
 
 use std::{
     io,
@@ -13,26 +13,27 @@ use crate::{
     worker::QueueWorker,
 };
 
-/// What leaves, and whoever waits until it has left.
+/// Interfaces to detach, and a sender that is dropped once they are detached.
 type Job = (Vec<Attached>, Option<Sender<()>>);
 
-/// The thread that takes programs off.
+/// The thread that detaches programs.
 #[derive(Debug)]
 pub(super) struct Leaving {
     jobs: QueueWorker<Job>,
 }
 
 impl Leaving {
-    /// Tells `tick` of each interface when nothing more is counted on it.
+    /// Starts the thread. It reports each interface to `tick` once no more packets are counted on
+    /// it.
     pub(super) fn start(tick: Sender<Message>) -> io::Result<Self> {
-        // On a thread of its own: it takes a while to see that an interface is quiet.
+        // On another thread, because it takes a while to detect that an interface is quiet.
         let qdiscs = QueueWorker::spawn("qdiscs", |qdiscs: Receiver<Vec<OwnQdisc>>| {
             qdiscs.iter().for_each(|qdiscs| remove_quiet(&qdiscs));
         })?;
         let jobs = QueueWorker::spawn("leaving", move |jobs: Receiver<Job>| {
             for (leaving, done) in jobs {
                 let own: Vec<_> =
-                    leaving.into_iter().filter_map(|attached| take_off(attached, &tick)).collect();
+                    leaving.into_iter().filter_map(|attached| detach(attached, &tick)).collect();
                 if !own.is_empty() {
                     qdiscs.send(own);
                 }
@@ -42,16 +43,16 @@ impl Leaving {
         Ok(Self { jobs })
     }
 
-    /// Takes the programs off, and returns when they are off.
-    pub(super) fn take_off(&self, leaving: Vec<Attached>) {
+    /// Detaches programs, and returns when they are detached.
+    pub(super) fn detach(&self, leaving: Vec<Attached>) {
         let (done, off) = channel();
         self.send(leaving, Some(done));
-        // The other end is dropped when it is done.
+        // The other end is dropped once the programs are detached.
         let _ = off.recv();
     }
 
-    /// Takes the programs off when there is time.
-    pub(super) fn take_off_soon(&self, leaving: Vec<Attached>) {
+    /// Detaches programs later, without waiting.
+    pub(super) fn detach_later(&self, leaving: Vec<Attached>) {
         self.send(leaving, None);
     }
 
@@ -62,11 +63,11 @@ impl Leaving {
     }
 }
 
-fn take_off(attached: Attached, tick: &Sender<Message>) -> Option<OwnQdisc> {
+fn detach(attached: Attached, tick: &Sender<Message>) -> Option<OwnQdisc> {
     let Attached { observed, number, attachment, .. } = attached;
     let interface = &observed.interface;
     let qdisc = attachment.detach().unwrap_or_else(|error| {
-        tracing::warn!(interface = &*interface.name, %error, "the programs could not be taken off");
+        tracing::warn!(interface = &*interface.name, %error, "the programs could not be detached");
         None
     });
     tracing::info!(
@@ -75,7 +76,7 @@ fn take_off(attached: Attached, tick: &Sender<Message>) -> Option<OwnQdisc> {
         netns = %interface.netns.path.display(),
         "no longer observing an interface"
     );
-    // Whatever they counted is in the maps now, and the next drain brings it.
+    // All their counts are in the maps now. The next drain reads them.
     let _ = tick.send(Event::Retire { number }.into());
     qdisc
 }

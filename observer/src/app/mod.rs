@@ -1,8 +1,8 @@
 //! The daemon: all rooms wired together.
 //!
 //! Owns: the order of starting and stopping, and the threads. In: a configuration, and the signals
-//! of the process. Out: nothing; the outputs, the metrics and the programs on interfaces are those
-//! of the rooms.
+//! of the process. Out: nothing of its own. Outputs, metrics and attached programs belong to other
+//! rooms.
 //!
 //! ```text
 //! watch ──observed interfaces──▶ interfaces ──register, retire──▶ tick ──batches──▶ sinks
@@ -11,22 +11,23 @@
 //!                                 witness ──frames that no hook saw────┘
 //! ```
 //!
-//! The threads stop in the same order: each ends after the one before it, so every count reaches a
-//! record. A stop waits for each of them for its part of `--stop-timeout` only ([`running`]).
+//! The threads stop in the same order. Each ends after the one before it, so that every count
+//! reaches a record. A stop waits for each thread only for its part of `--stop-timeout`
+//! ([`running`]).
 
-mod absent;
 mod attached;
 mod attaching;
 mod changes;
+mod detached;
 mod directories;
 mod engine;
 mod interfaces;
 mod leaving;
-mod mending;
 mod numbers;
 pub(crate) mod options;
 mod owners;
 mod plan;
+mod reattach;
 mod running;
 pub(crate) mod runtime;
 mod signals;
@@ -38,7 +39,7 @@ mod witness;
 use self::{engine::Engine, start::Prepared};
 use crate::{config::Config, failure::Failure};
 
-/// Runs until a signal stops the daemon.
+/// Runs the daemon until a signal stops it.
 pub fn run(config: &Config) -> Result<(), Failure> {
     let prepared = Prepared::new(config)?;
     let engine = Engine::load(config, prepared.pins.path(), prepared.budget.flow_memory)?;

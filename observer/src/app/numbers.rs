@@ -4,8 +4,8 @@ use std::sync::mpsc::Receiver;
 
 use crate::{flow::InterfaceNumber, kernel::KernelError};
 
-/// Numbers of interfaces. One is given again only after the tick has recorded all that was counted
-/// under it.
+/// Allocator of interface numbers. A number is reused only after the tick thread has recorded
+/// everything that was counted under it.
 #[derive(Debug)]
 pub(super) struct Numbers {
     last: u16,
@@ -15,7 +15,7 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Numbers from 1 to `last`; those that come through `freed` are given again.
+    /// Allocates numbers from 1 to `last`. Numbers from `freed` are reused.
     pub(super) const fn new(last: u16, freed: Receiver<InterfaceNumber>) -> Self {
         Self { last, next: 1, free: Vec::new(), freed }
     }

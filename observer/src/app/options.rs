@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     failure::Failure,
     kernel::{AttachMethod, Hook, IngressChoice, XdpWish, diagnostics, preflight},
-    limits::{Wanted, is_in_memory},
+    limits::{Request, is_in_memory},
     log::LogLevel,
     outputs::short_hash,
     tasks::{ApiOptions, Source, SourceOptions, TasksFile, WatchOptions},
@@ -28,13 +28,13 @@ pub(crate) fn watch_options(config: &Config) -> Result<WatchOptions, Failure> {
                 .map(|endpoint| ApiOptions { endpoint, trust: config.trust.clone() }),
             file: identity.file().map(TasksFile::open).transpose()?,
         },
-        // A record waits for one window, and the window that it is of may just have begun.
+        // A record is held for up to one window, and its own window may have just begun.
         linger: Duration::from_secs(2 * u64::from(config.settings.records.window)),
     })
 }
 
 pub(crate) fn hook(config: &Config) -> Hook {
-    // Two daemons on one host must not take each other's filters for their own.
+    // Two daemons on one host must not mistake each other's filters for their own.
     let handle = short_hash(&config.settings.host.state_dir.to_string_lossy()) as u16 | 1;
     match config.settings.kernel.attach {
         AttachMethod::Auto => Hook::best(handle),
@@ -49,9 +49,9 @@ pub(crate) fn xdp_wish(config: &Config) -> Option<XdpWish> {
     (kernel.hook == IngressChoice::Xdp).then_some(wish)
 }
 
-pub(crate) fn wanted(config: &Config) -> Wanted<'_> {
+pub(crate) fn budget_request(config: &Config) -> Request<'_> {
     let (kernel, outputs) = (&config.settings.kernel, &config.output.outputs);
-    Wanted {
+    Request {
         flow_memory: kernel.flow_memory.map(|size| size.as_u64()),
         max_flows: kernel.max_flows,
         outputs: &outputs.formats,

@@ -1,4 +1,4 @@
-//! Whose flows are on interfaces that several tasks share.
+//! Owners of flows on interfaces that several tasks share.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,27 +9,29 @@ use crate::{
     tasks::container_in,
 };
 
-/// Control groups that are remembered.
+/// Largest number of control groups in memory.
 const MOST_GROUPS: usize = 4096;
-/// Flows of a window that are remembered, in either direction; beyond them they are the host's.
+/// Largest number of entries of a window, one for each direction of a flow. Further flows are
+/// attributed to the host.
 const MOST_FLOWS: usize = 1 << 18;
-/// The part of the room for flows that they take at most: each takes about as much as a flow.
+/// Divisor: entries may take this part of the room for flows. An entry takes about as much memory
+/// as a flow.
 const PART: usize = 8;
 
-/// What the programs tell of a window's flows, and the containers behind it.
+/// Senders of a window's flows, as the programs report them, and their containers.
 #[derive(Debug)]
 pub(super) struct Senders {
     cgroups: Cgroups,
     most_flows: usize,
-    /// By control group; `None` where it is no container's, or was gone.
+    /// Container by control group; `None` if the group belongs to no container, or was gone.
     containers: BTreeMap<u64, Option<Arc<str>>>,
     window: Owners,
-    /// What the last drain told.
+    /// Owners that the last drain reported.
     latest: Owners,
 }
 
 impl Senders {
-    /// Nothing is told yet. Memory has room for so many flows.
+    /// Starts without owners. `flows_in_memory` is the number of flows that fit into memory.
     pub(super) fn new(cgroups: Cgroups, flows_in_memory: usize) -> Self {
         Self {
             cgroups,
@@ -40,8 +42,8 @@ impl Senders {
         }
     }
 
-    /// Takes what was told since the last drain. A container that ends within the time between two
-    /// is not found.
+    /// Takes the owners reported since the last drain. A container that has ended since is found
+    /// only if it was found before.
     pub(super) fn take(&mut self, drain: &mut Drain) -> Result<(), KernelError> {
         let Self { cgroups, most_flows, containers, window, latest } = self;
         if containers.len() > MOST_GROUPS {
@@ -64,8 +66,8 @@ impl Senders {
         Ok(())
     }
 
-    /// What is known of the window that ends. A flow that the last drain told of may go on, and is
-    /// told of again only after the next one.
+    /// Owners of the window that ends. Flows of the last drain may continue, and are not reported
+    /// again before the next drain, so their owners are kept for the next window too.
     pub(super) fn close(&mut self) -> Owners {
         std::mem::replace(&mut self.window, self.latest.clone())
     }

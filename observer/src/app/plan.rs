@@ -1,21 +1,21 @@
-//! What is to be done so that exactly the interfaces that should be observed are.
+//! Comparison of the interfaces to observe with those that are observed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tasks::{InterfaceKey, Observed};
 
-/// The difference between what should be and what is.
+/// Difference between desired and actual interfaces.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan<'a> {
-    /// Put the programs on these.
+    /// Interfaces to attach programs to.
     pub(super) attach: Vec<&'a Observed>,
-    /// These are observed already, but something about them has changed.
+    /// Observed interfaces with changed data.
     pub(super) update: Vec<&'a Observed>,
-    /// Take the programs off these.
+    /// Interfaces to detach programs from.
     pub(super) detach: Vec<InterfaceKey>,
 }
 
-/// Compares.
+/// Compares desired with actual interfaces.
 pub(super) fn plan<'a, T>(
     desired: &'a [Observed],
     actual: &BTreeMap<InterfaceKey, T>,

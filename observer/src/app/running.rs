@@ -1,4 +1,4 @@
-//! The daemon's threads, and their end: one after the other, each within its part of the time that
+//! The daemon's threads, and their stop: one after the other, each within its part of the time that
 //! a stop may take.
 
 use std::{fs, sync::mpsc::Sender, thread, time::Duration};
@@ -18,7 +18,7 @@ use crate::{
     worker::{Deadline, Worker, WorkerError},
 };
 
-/// All of them.
+/// The running threads.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) leftovers: Option<Worker<()>>,
@@ -29,7 +29,7 @@ pub(super) struct Running {
     pub(super) delivery: Option<Delivery>,
 }
 
-/// What the daemon holds until its threads have ended.
+/// Resources that the daemon holds until its threads have ended.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) signals: Signals,
@@ -39,27 +39,27 @@ pub(super) struct Held {
     pub(super) lock: Flock<fs::File>,
 }
 
-/// When each step of a stop is given up, in percent of the whole time. What is not used is left for
-/// the next.
+/// Deadlines of the steps of a stop, in percent of `--stop-timeout`. Time that a step does not use
+/// is left for the next one.
 const WATCH: u32 = 15;
 const INTERFACES: u32 = 50;
 const OUTPUTS: u32 = 80;
 const TICK: u32 = 85;
-/// For what a thread does after its deadline: it says what it did not do.
+/// Time after a deadline for the thread to report unfinished work.
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Running {
-    /// Whether a thread has ended without which the daemon cannot go on.
+    /// True if a thread has ended without which the daemon cannot continue.
     fn has_ended(&self) -> bool {
         self.tick.is_finished() || self.interfaces.is_finished()
     }
 
-    /// Waits for a signal that stops the daemon, or until it cannot go on; then ends it.
+    /// Waits for a signal that stops the daemon, or until it cannot continue. Then stops it.
     pub(super) fn until_stopped(self, held: Held) -> Result<(), Failure> {
         let Held { mut signals, runtime, stop_timeout, pins, lock } = held;
         let signal = runtime.block_on(signals.stop(|| self.has_ended()));
         let deadline = Deadline::after(stop_timeout);
-        end_at_the_latest(&deadline);
+        exit_after(&deadline);
         runtime.spawn(signals.hurry(deadline.clone()));
         tracing::info!(signal, "stopping");
         let result = self.stop(&deadline);
@@ -69,20 +69,20 @@ impl Running {
         result
     }
 
-    /// Ends them all. The first failure is returned, and the others are logged.
+    /// Stops all threads. Returns the first failure, and logs the others.
     fn stop(self, deadline: &Deadline) -> Result<(), Failure> {
         let Self { leftovers, watch, interfaces, tick, events, delivery } = self;
         let mut failures = Failures::default();
         if let Err(error) = watch.stop(&deadline.percent(WATCH)) {
-            // It may wait for the kernel, which is changing an interface. Nothing that was counted
-            // depends on it.
+            // The watch may wait for the kernel, which is changing an interface. No counts depend
+            // on it.
             tracing::warn!("the search for new interfaces did not end in time: {error}");
         }
         failures.note(
             "programs may stay on interfaces until the next start",
             interfaces.join(&deadline.percent(INTERFACES)),
         );
-        // Whatever came of these: what was counted is recorded.
+        // Whatever the results so far, everything that was counted is recorded.
         let _ = events.send(Message::Stop(deadline.percent(OUTPUTS)));
         match tick.join(&deadline.percent(TICK).later(GRACE)) {
             Ok(Ok(())) => {}
@@ -122,12 +122,12 @@ impl Failures {
     }
 }
 
-/// Ends the process some time after the deadline, whatever it is stuck in.
-fn end_at_the_latest(deadline: &Deadline) {
+/// Exits the process some time after the deadline, even if threads hang.
+fn exit_after(deadline: &Deadline) {
     let deadline = deadline.clone();
     let end = move || {
         deadline.sleep();
-        // Time to report what is undone.
+        // Time to report unfinished work.
         thread::sleep(2 * GRACE);
         // SAFETY: ends the process without handlers and destructors, which may be what is stuck.
         unsafe { libc::_exit(1) }

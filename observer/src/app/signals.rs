@@ -1,4 +1,4 @@
-//! The effect of each signal on the daemon, as [`SIGNALS`](crate::cli::SIGNALS) has it.
+//! Effects of signals on the daemon, as [`SIGNALS`](crate::cli::SIGNALS) documents them.
 
 use std::{io, time::Duration};
 
@@ -9,10 +9,10 @@ use tokio::{
 
 use crate::worker::Deadline;
 
-/// A signal, by its kind and its name.
+/// A signal: its kind and its name.
 type Named = (fn() -> SignalKind, &'static str);
 
-/// Signals that end nothing, and are logged.
+/// Signals that are logged, and otherwise ignored.
 const NOTED: [Named; 4] = [
     (SignalKind::hangup, "SIGHUP"),
     (SignalKind::user_defined1, "SIGUSR1"),
@@ -29,8 +29,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on no signal ends the process unasked but those that mean to (KILL, ABRT and the
-    /// like).
+    /// Installs the signal handlers. After that, only signals that always end a process do so
+    /// (KILL, ABRT and the like).
     pub(super) fn listen(runtime: &Runtime) -> io::Result<Self> {
         let _inside = runtime.enter();
         for (kind, name) in NOTED {
@@ -60,8 +60,8 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal that stops the daemon, or until it cannot go on. `None` in the second
-    /// case.
+    /// Waits for a signal that stops the daemon, or until `has_ended` returns true. Returns `None`
+    /// in the second case.
     pub(super) async fn stop(&mut self, has_ended: impl Fn() -> bool) -> Option<&'static str> {
         let ended = async {
             while !has_ended() {
@@ -74,11 +74,11 @@ impl Signals {
         }
     }
 
-    /// A further signal ends the wait for whatever is slow.
+    /// Ends the wait for slow threads at the next signal.
     pub(super) async fn hurry(mut self, deadline: Deadline) {
         let signal = self.any().await;
-        // First what it asks for: the log may be what is slow.
+        // The deadline first, because the log may be the slow part.
         deadline.expire();
-        tracing::warn!(signal, "a second signal: what is not done is left undone");
+        tracing::warn!(signal, "a second signal: stopping at once, with unfinished work");
     }
 }

@@ -1,4 +1,4 @@
-//! The start of the daemon: claims on the host, then threads.
+//! Start of the daemon: claims resources of the host, then starts threads.
 
 use std::{
     fs, io,
@@ -37,8 +37,8 @@ use crate::{
     worker::Worker,
 };
 
-/// All that the daemon takes before it loads a program. An error in the configuration, a second
-/// daemon and a host that cannot be observed show here.
+/// Resources that the daemon claims before it loads a program. An error in the configuration,
+/// another daemon, or a host that cannot be observed is detected here.
 pub(super) struct Prepared<'config> {
     config: &'config Config,
     limits: Limits,
@@ -56,13 +56,13 @@ impl<'config> Prepared<'config> {
     pub(super) fn new(config: &'config Config) -> Result<Self, Failure> {
         preflight::check()?;
         let (limits, host) = (Limits::read(), &config.settings.host);
-        let budget = Budget::of(&limits, options::wanted(config))?;
+        let budget = Budget::of(&limits, options::budget_request(config))?;
         let watch = options::watch_options(config)?;
         let lock = directories::lock(&host.state_dir)?;
         let outputs = outputs::sink_options(&config.output);
         outputs::writable(&config.output.outputs)?;
         let server = listen(host.listen.get())?;
-        // Before the pins: a signal that comes early must not leave them behind.
+        // Before the pins, so that an early signal does not leave pins behind.
         let runtime = async_runtime()?;
         let signals = Signals::listen(&runtime)
             .map_err(|error| Failure::during("listening to signals", error))?;
@@ -70,7 +70,7 @@ impl<'config> Prepared<'config> {
         Ok(Self { config, limits, budget, watch, outputs, server, runtime, signals, pins, lock })
     }
 
-    /// Starts the threads, the last one first: no thread has to wait for a reader of its messages.
+    /// Starts the threads, the last one first, so that every message has a receiver.
     pub(super) fn start(self, engine: Engine) -> Result<(Running, Held), Failure> {
         let Self { config, limits, budget, runtime, mut outputs, .. } = self;
         let window_seconds = config.settings.records.window;
@@ -87,7 +87,7 @@ impl<'config> Prepared<'config> {
         let Engine { loader, drain, watchlist, hook, xdp, cgroups, .. } = engine;
         let ledgers = drain.ledgers();
         let ((events, messages), (freed, free)) = (channel(), channel());
-        let tell_senders = cgroups.is_some();
+        let report_senders = cgroups.is_some();
         let tick = Tick::new(TickOptions {
             window_seconds,
             max_flows: budget.max_flows,
@@ -113,7 +113,7 @@ impl<'config> Prepared<'config> {
             at_once: budget.attach_at_once,
             hook,
             xdp,
-            tell_senders,
+            report_senders,
             watchlist,
             grace: Grace::new()?,
             witness,
@@ -125,12 +125,12 @@ impl<'config> Prepared<'config> {
         })
         .map_err(thread_failed)?;
         let stop = StopOnDrop(changes_in);
-        let tell = move |tidings| drop(stop.0.send(Change::Watch(tidings)));
+        let receive = move |update| drop(stop.0.send(Change::Watch(update)));
         let running = Running {
             leftovers,
             tick: worker("tick", move || tick.run())?,
             interfaces: worker("interfaces", move || interfaces.run(&changes))?,
-            watch: Watch::start(self.watch, runtime.handle(), &source_observer, board, tell)
+            watch: Watch::start(self.watch, runtime.handle(), &source_observer, board, receive)
                 .map_err(|error| unwatchable(&error))?,
             events,
             delivery,
@@ -165,12 +165,12 @@ fn start_outputs(
         let observer = ObserverRef::new(observer);
         worker("leftovers", move || leftovers.recover(&observer, inbox.as_ref()))
     });
-    // The delivery ends once nobody can hand it a file.
+    // The delivery ends once all of its inboxes are dropped.
     drop(outputs);
     Ok(Outputs { sinks, watermark, leftovers: leftovers.transpose()? })
 }
 
-/// Starts the delivery of finished files, if the configuration asks for one.
+/// Starts the delivery of finished files, if it is configured.
 fn deliver(
     config: &Config,
     metrics: &Arc<Metrics>,

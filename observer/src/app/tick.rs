@@ -1,5 +1,5 @@
-//! The thread that drains the kernel each second and closes windows on their edges. Nothing can
-//! block it.
+//! The thread that drains the kernel each second, and closes windows at their boundaries. While the
+//! daemon runs, it never waits for other threads or outputs.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,8 @@ use std::{
 use super::{owners::Senders, watermark::Watermark};
 use crate::{
     accounts::{
-        Accounts, Annex, Event, Figures, Limits, Outcome, Turn, Uncounted, claim::may_precede_hook,
+        Accounts, BatchExtras, Event, Figures, Limits, OpenTick, Outcome, Uncounted,
+        unexplained::may_precede_hook,
     },
     flow::{Direction, InterfaceNumber, Room, Traffic},
     kernel::{Drain, KernelError, MAX_INTERFACES, drain::Side, drops::Dropped},
@@ -24,12 +25,12 @@ use crate::{
     worker::Deadline,
 };
 
-/// A message to the tick.
+/// A message to the tick thread.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// News of an interface.
+    /// Event of an interface.
     Interface(Event),
-    /// The daemon stops: what is left is to be recorded until this deadline.
+    /// The daemon stops. Everything must be recorded by this deadline.
     Stop(Deadline),
 }
 
@@ -39,37 +40,39 @@ impl From<Event> for Message {
     }
 }
 
-/// Why the tick ended in other than good order.
+/// Error that the tick thread ended with.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TickError {
     /// The kernel's counts cannot be read.
     #[error("{0}")]
     Kernel(#[from] KernelError),
-    /// Not all outputs took the last records.
+    /// Some outputs did not take the last records.
     #[error("the last records were not written: {0}")]
     Sinks(#[from] SinksError),
 }
 
-/// One line of text, on a disk that may be busy with what was just written.
+/// Extra time to write the watermark: one line of text, on a disk that may be busy with the last
+/// records.
 const WATERMARK_GRACE: Duration = Duration::from_millis(500);
 
-/// What the tick is made for.
+/// Options of the tick thread.
 #[derive(Debug)]
 pub(super) struct TickOptions {
-    /// Seconds per window.
+    /// Length of a window in seconds.
     pub(super) window_seconds: u32,
-    /// Flows in a window; an interface within its share may make more, so it can be twice as many.
+    /// Largest number of flows in a window. An interface within its share may exceed it, so a
+    /// window may hold up to twice as many.
     pub(super) max_flows: usize,
-    /// Room in memory for the flows of all windows.
+    /// Memory for the flows of all windows.
     pub(super) room: Room,
-    /// The tick ends when the other end is gone.
+    /// Messages. The tick thread ends when all senders are gone.
     pub(super) messages: Receiver<Message>,
-    /// Time that the last records may take where no message gives a deadline.
+    /// Time for the last records, if no message gives a deadline.
     pub(super) stop_timeout: Duration,
-    /// Numbers under which everything is recorded.
+    /// Takes numbers whose counts are all recorded.
     pub(super) freed: Sender<InterfaceNumber>,
     pub(super) drain: Drain,
-    /// [`None`] where the senders of shared interfaces are not known.
+    /// `None` if the senders on shared interfaces are not known.
     pub(super) senders: Option<Senders>,
     pub(super) sinks: Sinks,
     pub(super) watermark: Watermark,
@@ -77,12 +80,12 @@ pub(super) struct TickOptions {
     pub(super) health: Arc<Health>,
 }
 
-/// Pauses between two looks at the spill ring: while it is busy, and while it is not. Looking
-/// without a pause makes each entry dearer for the programs, and a wake-up for each entry dearer
-/// still.
+/// Pauses between two reads of the spill ring: while it is busy, and while it is idle. Reads
+/// without a pause make each entry more expensive for the programs. A wake-up for each entry is
+/// more expensive still.
 const RING_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
 
-/// The state of the tick's thread.
+/// State of the tick thread.
 #[derive(Debug)]
 pub(super) struct Tick {
     messages: Receiver<Message>,
@@ -93,10 +96,10 @@ pub(super) struct Tick {
     sinks: Option<Sinks>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    /// `None` where the senders of shared interfaces are not known.
+    /// `None` if the senders on shared interfaces are not known.
     senders: Option<Senders>,
     watermark: Watermark,
-    /// Drops of each interface, as they were at the last tick.
+    /// Drops of each interface at the last tick.
     dropped: BTreeMap<InterfaceNumber, Vec<Dropped>>,
     stop: Option<Deadline>,
 }
@@ -124,7 +127,7 @@ impl Tick {
             max_flows,
             room,
             interfaces: MAX_INTERFACES,
-            recorded_until: watermark.left(),
+            recorded_until: watermark.recorded_until(),
         };
         let (accounts, sinks) = (Accounts::new(limits, now), Some(sinks));
         Self {
@@ -143,11 +146,11 @@ impl Tick {
         }
     }
 
-    /// Ticks until a message says to stop; then records what is left.
+    /// Runs ticks until a message stops the thread. Then records everything that is left.
     pub(super) fn run(mut self) -> Result<(), TickError> {
         let result = self.tick_until_stopped();
         let deadline = self.stop.take().unwrap_or_else(|| Deadline::after(self.stop_timeout));
-        // Whatever happened: what was counted is written.
+        // Everything that was counted is written, also after an error.
         let (last, batch) = self.last_tick();
         let written = match (self.sinks.take(), batch) {
             (Some(sinks), Some(batch)) => sinks.finish(batch, &deadline),
@@ -192,8 +195,8 @@ impl Tick {
         }
     }
 
-    /// Handles all messages that wait; then counts that came before their registration find their
-    /// interface.
+    /// Handles all pending messages. Then adds counts that arrived before their interface was
+    /// registered.
     fn handle_waiting(&mut self) {
         while let Ok(message) = self.messages.try_recv() {
             self.handle(message);
@@ -209,53 +212,53 @@ impl Tick {
         spilled
     }
 
-    /// Drains, and closes the window where it is over.
+    /// Drains the kernel. Closes the window if it is over.
     fn tick(&mut self) -> Result<(), KernelError> {
-        // Events that wait were sent before this: what retired before the flip is complete after
-        // the drain.
+        // Pending events were sent before this point. So an interface that was retired before the
+        // flip is complete after the drain.
         self.handle_waiting();
-        let mut turn = self.accounts.begin(clock::unix_ms());
-        self.drain(&mut turn)?;
+        let mut tick = self.accounts.begin(clock::unix_ms());
+        self.drain(&mut tick)?;
         let start = Instant::now();
-        let closes = self.accounts.closing(&turn);
-        let annex = closes.map(|window| self.annex(window.end)).unwrap_or_default();
-        let outcome = self.accounts.end(turn, annex);
-        self.take_in(outcome);
+        let closes = self.accounts.closing(&tick);
+        let extras = closes.map(|window| self.batch_extras(window.end)).unwrap_or_default();
+        let outcome = self.accounts.end(tick, extras);
+        self.apply_outcome(outcome);
         if closes.is_some() {
             self.metrics.window_closed(start.elapsed());
         }
         Ok(())
     }
 
-    /// Drains once more, and closes the window. The last batch is left to the caller.
+    /// Drains once more, and closes the window. Returns the last batch, which the caller writes.
     fn last_tick(&mut self) -> (Result<(), KernelError>, Option<Batch>) {
         self.handle_waiting();
-        let mut turn = self.accounts.begin_last(clock::unix_ms());
-        let drained = self.drain(&mut turn);
-        let annex = self.annex(self.accounts.last_window(&turn).end);
-        let mut outcome = self.accounts.finish(turn, annex);
+        let mut tick = self.accounts.begin_last(clock::unix_ms());
+        let drained = self.drain(&mut tick);
+        let extras = self.batch_extras(self.accounts.last_window(&tick).end);
+        let mut outcome = self.accounts.finish(tick, extras);
         let last = outcome.batches.pop();
-        self.take_in(outcome);
+        self.apply_outcome(outcome);
         (drained, last)
     }
 
-    /// Adds all that the kernel has counted.
-    fn drain(&mut self, turn: &mut Turn) -> Result<(), KernelError> {
+    /// Adds everything that the kernel has counted.
+    fn drain(&mut self, tick: &mut OpenTick) -> Result<(), KernelError> {
         let Self { drain, accounts, metrics, .. } = self;
         let report =
-            drain.drain(|side, delta| accounts.add_drained(turn, side == Side::After, delta))?;
+            drain.drain(|side, delta| accounts.add_drained(tick, side == Side::After, delta))?;
         metrics.drained(&report);
         if let Some(drops) = drain.drops() {
             for (key, packets) in drops.take_undelivered() {
-                if !accounts.note_undelivered(turn, &key, packets) {
+                if !accounts.note_undelivered(tick, &key, packets) {
                     metrics.drops().undelivered_late(packets);
                 }
             }
         }
         if let Some(senders) = &mut self.senders {
-            // Names are not what accounting may fail for.
+            // Accounting must not fail because names are missing.
             if let Err(error) = senders.take(drain) {
-                tracing::warn!(%error, "tasks in host mode have no names from now on");
+                tracing::warn!(%error, "senders cannot be read: tasks in host mode are no longer identified");
                 self.senders = None;
             }
         }
@@ -266,16 +269,16 @@ impl Tick {
         Ok(())
     }
 
-    /// Parts of a window's batch that the accounts do not know.
-    fn annex(&mut self, end: i64) -> Annex {
-        Annex {
+    /// Parts of a window's batch that the accounts do not have.
+    fn batch_extras(&mut self, end: i64) -> BatchExtras {
+        BatchExtras {
             owners: self.senders.as_mut().map(Senders::close).unwrap_or_default(),
             mark: Some(self.watermark.mark(end)),
         }
     }
 
-    /// Hands on the results of a tick.
-    fn take_in(&mut self, outcome: Outcome) {
+    /// Hands over the results of a tick.
+    fn apply_outcome(&mut self, outcome: Outcome) {
         for (subject, direction, protocol, traffic) in outcome.recorded {
             self.metrics.recorded(&subject, direction, protocol, traffic);
         }
@@ -305,7 +308,7 @@ impl Tick {
         self.health.ticked(clock::unix_ms());
     }
 
-    /// Leaves the sums of all interfaces for the next scrape.
+    /// Publishes the sums of all interfaces for the next scrape.
     fn publish(&mut self) {
         let figures = self.accounts.figures();
         if let Some(drops) = self.drain.drops() {
@@ -365,7 +368,7 @@ fn warn_of_refused(packets: u64, out_of_memory: bool) {
     }
 }
 
-/// UNIX milliseconds of the next whole second, on which every window's edge lies.
+/// UNIX milliseconds of the next whole second. Every window ends on a whole second.
 fn next_second() -> i64 {
     (clock::unix_ms().div_euclid(1000) + 1) * 1000
 }

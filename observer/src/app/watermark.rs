@@ -1,5 +1,5 @@
-//! How far everything is recorded, kept in the state directory: what passes between the end of one
-//! run, however it ended, and the start of the next is said to be missing.
+//! The time up to which everything is recorded, stored in the state directory. Traffic between the
+//! end of one run, however it ended, and the start of the next is reported as missing.
 
 use std::{
     collections::VecDeque,
@@ -13,47 +13,49 @@ use crate::{
     worker::{Deadline, Worker},
 };
 
-/// In the state directory: UNIX seconds, as text.
+/// File in the state directory. It contains UNIX seconds as text.
 const FILE: &str = "recorded-until";
 
-/// What the thread is told.
+/// A message to the thread.
 #[derive(Debug)]
 enum Note {
-    /// A window is closed that ended then.
+    /// A window was closed. UNIX seconds of its end.
     Closed(i64),
     /// The outputs are done with the window of this number.
     Done(u64),
-    /// Nothing more comes, even where an output that is stuck still holds a mark.
+    /// No more messages follow, even if an output hangs and holds a mark.
     End,
 }
 
-/// Keeps the end of the last window that the outputs are done with. A thread of its own writes it,
-/// so that nothing else waits for a disk.
+/// Stores the end of the last window that all outputs are done with. A thread of its own writes it,
+/// so that no other thread waits for a disk.
 #[derive(Debug)]
 pub(super) struct Watermark {
-    left: Option<i64>,
+    recorded_until: Option<i64>,
     notes: Sender<Note>,
     closed: u64,
     thread: Worker<()>,
 }
 
 impl Watermark {
-    /// Reads what the run before left, and starts the thread.
+    /// Reads the watermark of the previous run, and starts the thread.
     pub(super) fn start(state_dir: &Path) -> io::Result<Self> {
         let (sender, notes) = channel();
         let file = state_dir.join(FILE);
-        let left = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+        let recorded_until =
+            fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
         let thread = Worker::spawn("watermark", move || follow(&notes, &file))?;
-        Ok(Self { left, notes: sender, closed: 0, thread })
+        Ok(Self { recorded_until, notes: sender, closed: 0, thread })
     }
 
-    /// Until when the run before recorded everything, in UNIX seconds; `None` where there was none.
-    pub(super) const fn left(&self) -> Option<i64> {
-        self.left
+    /// End of the last window that the previous run recorded, in UNIX seconds; `None` if there is
+    /// none.
+    pub(super) const fn recorded_until(&self) -> Option<i64> {
+        self.recorded_until
     }
 
-    /// The mark of a window that ended at `until`, in UNIX seconds, and of which nothing has
-    /// reached an output yet.
+    /// Creates the mark of a window that ended at `until`, in UNIX seconds. No record of the window
+    /// may have reached an output yet.
     pub(super) fn mark(&mut self, until: i64) -> Mark {
         let (number, notes) = (self.closed, self.notes.clone());
         self.closed += 1;
@@ -61,11 +63,11 @@ impl Watermark {
         Mark::new(move || drop(notes.send(Note::Done(number))))
     }
 
-    /// Waits until the last one is written.
+    /// Waits until the last watermark is written.
     pub(super) fn finish(self, deadline: &Deadline) {
         let _ = self.notes.send(Note::End);
         if let Err(error) = self.thread.join(deadline) {
-            tracing::warn!(%error, "the next start cannot tell exactly what passed until then");
+            tracing::warn!(%error, "the watermark may be outdated: the next start may report too long a gap");
         }
     }
 }
@@ -81,7 +83,7 @@ fn follow(notes: &Receiver<Note>, file: &PathBuf) {
             Err(error) if !failed => {
                 tracing::warn!(
                     file = %file.display(), %error,
-                    "what passes until the next start cannot be told from what was recorded"
+                    "the watermark cannot be written: the next start may report too long a gap"
                 );
                 failed = true;
             }
@@ -90,17 +92,17 @@ fn follow(notes: &Receiver<Note>, file: &PathBuf) {
     }
 }
 
-/// Closed windows that are not recorded, or not all before them, in their order.
+/// Closed windows that are not recorded yet, or follow one that is not, in their order.
 #[derive(Debug, Default)]
 struct Open {
-    /// How many came before these.
+    /// Number of the first window.
     first: u64,
-    /// When each ended, and whether the outputs are done with it.
+    /// End of each window; true if the outputs are done with it.
     windows: VecDeque<(i64, bool)>,
 }
 
 impl Open {
-    /// Until when everything is recorded, where that has changed.
+    /// Handles a message. Returns the time up to which everything is recorded, if it has changed.
     fn take(&mut self, note: &Note) -> Option<i64> {
         match note {
             Note::Closed(until) => self.windows.push_back((*until, false)),
@@ -142,20 +144,20 @@ mod tests {
     fn the_next_run_reads_what_the_last_one_left() {
         let folder = tempfile::tempdir().unwrap();
         let mut watermark = Watermark::start(folder.path()).unwrap();
-        assert_eq!(watermark.left(), None);
+        assert_eq!(watermark.recorded_until(), None);
         let (mark, later) = (watermark.mark(1_700_000_000), watermark.mark(1_700_000_060));
         drop((mark.clone(), mark));
         drop(later);
         watermark.finish(&Deadline::never());
-        assert_eq!(Watermark::start(folder.path()).unwrap().left(), Some(1_700_000_060));
-        // An output that is stuck holds the mark of the last window.
+        assert_eq!(Watermark::start(folder.path()).unwrap().recorded_until(), Some(1_700_000_060));
+        // An output that hangs holds the mark of the last window.
         let mut watermark = Watermark::start(folder.path()).unwrap();
         let (done, stuck) = (watermark.mark(1_700_000_120), watermark.mark(1_700_000_180));
         drop(done);
         watermark.finish(&Deadline::never());
         drop(stuck);
-        assert_eq!(Watermark::start(folder.path()).unwrap().left(), Some(1_700_000_120));
+        assert_eq!(Watermark::start(folder.path()).unwrap().recorded_until(), Some(1_700_000_120));
         fs::write(folder.path().join(FILE), "no time").unwrap();
-        assert_eq!(Watermark::start(folder.path()).unwrap().left(), None);
+        assert_eq!(Watermark::start(folder.path()).unwrap().recorded_until(), None);
     }
 }

@@ -1,8 +1,8 @@
-//! The thread that compares what is with what should be: whether the programs are still on their
-//! interfaces, and whether they see what the interfaces carry.
+//! The thread that checks observed interfaces: if their programs are still attached, and if the
+//! programs see all frames that the interfaces carry.
 //!
-//! A thread of its own, because the kernel answers about a link only once no interface is being
-//! changed, and neither a new interface nor the tick is to wait for that.
+//! A thread of its own, because the kernel answers about a link only while no interface is being
+//! changed. Neither a new interface nor the tick thread may wait for that.
 
 use std::{
     collections::BTreeMap,
@@ -31,33 +31,33 @@ use crate::{
     worker::QueueWorker,
 };
 
-/// Programs are looked for this often. Removed ones are to be back within a second, loading
-/// included.
+/// Interval of checks for removed programs. They must be attached again within a second, including
+/// loading.
 const PERIOD: Duration = Duration::from_millis(400);
-/// Ledgers are looked at this often.
+/// Interval of reading the ledgers.
 const LEDGERS: Duration = Duration::from_secs(1);
-/// So long before its end a window counts as ending: each is then met once by a look at the
-/// ledgers.
+/// Time before the end of a window from which it counts as ending. Longer than the interval of
+/// reading the ledgers, so that at least one reading falls into it.
 const EDGE_MS: i64 = 1500;
 
-/// The interfaces that are watched.
+/// The interfaces to check.
 type Registry = BTreeMap<InterfaceKey, Watched>;
 
-/// An interface with programs on it.
+/// An interface with attached programs.
 #[derive(Debug)]
 struct Watched {
     number: InterfaceNumber,
     netns: Netns,
     presence: Presence,
-    /// [`None`] where it could not be read when the programs were put there.
+    /// `None` if the interface could not be read when the programs were attached.
     comparison: Option<Comparison>,
-    /// A reading that counts once the programs are seen to be there afterwards.
+    /// A reading and its time. It is used only if the programs are still attached afterwards.
     reading: Option<(i64, Reading)>,
-    /// Frames in its ledger.
+    /// Frames in the interface's ledger.
     frames: u64,
 }
 
-/// The handle of the thread.
+/// Handle of the thread.
 #[derive(Debug)]
 pub(super) struct Witness {
     registry: Arc<Mutex<Registry>>,
@@ -67,7 +67,7 @@ pub(super) struct Witness {
     _thread: QueueWorker<()>,
 }
 
-/// The thread.
+/// State of the thread.
 struct Worker {
     registry: Arc<Mutex<Registry>>,
     ledgers: Arc<Ledgers>,
@@ -75,12 +75,12 @@ struct Worker {
     window_ms: i64,
     tick: Sender<Message>,
     changes: Sender<Change>,
-    /// A failed look was logged.
-    told: bool,
+    /// True if a failed check was logged.
+    error_logged: bool,
 }
 
 impl Watched {
-    /// Compares by the last reading, if the programs have been there since.
+    /// Compares the last reading, if the programs are still attached.
     fn take_reading(&mut self, key: InterfaceKey, there: bool) -> Option<Event> {
         let (time, reading) = self.reading.take().filter(|_| there)?;
         let comparison = self.comparison.as_mut()?;
@@ -90,7 +90,8 @@ impl Watched {
 }
 
 impl Witness {
-    /// Tells `tick` what the interfaces carry, and `changes` which programs are gone.
+    /// Starts the thread. It sends the results of comparisons to `tick`, and missing programs to
+    /// `changes`.
     pub(super) fn start(
         ledgers: Arc<Ledgers>,
         window_seconds: u32,
@@ -105,13 +106,13 @@ impl Witness {
             window_ms: i64::from(window_seconds) * 1000,
             tick,
             changes,
-            told: false,
+            error_logged: false,
         };
         let thread = QueueWorker::spawn("witness", move |stop| worker.run(&stop))?;
         Ok(Self { registry, ledgers, began, _thread: thread })
     }
 
-    /// Watches an interface from now on. `reading` was taken when the programs were on it.
+    /// Starts checking an interface. `reading` was taken when the programs were attached.
     pub(super) fn add(
         &self,
         key: InterfaceKey,
@@ -128,13 +129,14 @@ impl Witness {
         lock(&self.registry).insert(key, watched);
     }
 
-    /// Watches it no longer: to be called before its programs are taken off.
+    /// Stops checking an interface. Call before its programs are detached. Returns its last
+    /// reading.
     pub(super) fn remove(&self, key: &InterfaceKey) -> Option<[Balance; 2]> {
         let watched = lock(&self.registry).remove(key)?;
         watched.comparison.map(|comparison| comparison.balance())
     }
 
-    /// Something about it has changed: the path of its namespace, or whether frames queue on it.
+    /// Updates the data of an interface: the path of its namespace, and if frames queue on it.
     pub(super) fn update(&self, key: &InterfaceKey, interface: &Interface) {
         if let Some(watched) = lock(&self.registry).get_mut(key) {
             watched.netns.clone_from(&interface.netns);
@@ -149,7 +151,7 @@ impl Worker {
     fn run(&mut self, stop: &Receiver<()>) {
         let mut next_ledgers = Instant::now();
         while matches!(stop.recv_timeout(PERIOD), Err(RecvTimeoutError::Timeout)) {
-            self.look_for_programs();
+            self.check_programs();
             let now = Instant::now();
             if now >= next_ledgers {
                 next_ledgers = now + LEDGERS;
@@ -158,10 +160,11 @@ impl Worker {
         }
     }
 
-    fn look_for_programs(&mut self) {
+    fn check_programs(&mut self) {
         let keys: Vec<_> = lock(&self.registry).keys().copied().collect();
         for key in keys {
-            // One at a time: whoever takes programs off waits for this lock.
+            // One interface at a time, because the thread that detaches programs waits for this
+            // lock.
             let mut registry = lock(&self.registry);
             let Some(watched) = registry.get_mut(&key) else { continue };
             let missing = watched.presence.missing();
@@ -169,9 +172,9 @@ impl Worker {
             drop(registry);
             match missing {
                 Ok(missing) if missing.any() => self.send(Change::Removed(key, missing)),
-                Err(error) if !self.told => {
-                    self.told = true;
-                    tracing::warn!(%error, "cannot see whether programs are still on their interfaces");
+                Err(error) if !self.error_logged => {
+                    self.error_logged = true;
+                    tracing::warn!(%error, "cannot check if programs are still attached");
                 }
                 Ok(_) | Err(_) => {}
             }
@@ -181,7 +184,7 @@ impl Worker {
         }
     }
 
-    /// Compares each interface that is due with its ledger.
+    /// Compares the interfaces that are due with their ledgers.
     fn compare(&mut self) {
         let unix_ms = clock::unix_ms();
         let in_window = unix_ms.rem_euclid(self.window_ms);
@@ -220,7 +223,7 @@ impl Worker {
             let reading = kernel::Reading::take_here(key.ifindex, (&self.ledgers, *number));
             readings.extend(reading.map(|reading| (*key, *number, reading)));
         };
-        // An interface that cannot be read is leaving, and whoever watches namespaces says so.
+        // An interface that cannot be read is disappearing. The watch reports that.
         let _ = Netns::inside_each(due.iter(), |(_, _, netns)| netns, read);
         let now = milliseconds(self.began);
         for (key, number, reading) in readings {
@@ -240,7 +243,7 @@ impl Worker {
     }
 
     fn send(&self, change: Change) {
-        // The receiver being gone means that the daemon is stopping.
+        // There is no receiver while the daemon is stopping.
         let _ = self.changes.send(change);
     }
 }
@@ -268,7 +271,7 @@ fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
     registry.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An interface's own counters, by direction.
+/// The interface's own counters, by direction.
 pub(super) fn frames_of(carried: &LinkCounters) -> [Frames; 2] {
     std::array::from_fn(|side| Frames { count: carried.frames[side], bytes: carried.bytes[side] })
 }
@@ -277,7 +280,7 @@ fn seen(ledgers: &[Ledger; 2]) -> [Seen; 2] {
     Direction::ALL.map(|direction| Seen::of(&ledgers[direction as usize], direction))
 }
 
-/// A reading, as the accounts take it.
+/// Converts a reading for the accounts.
 pub(super) fn in_accounts(reading: &kernel::Reading) -> Reading {
     Reading { carried: frames_of(&reading.carried), seen: seen(&reading.ledgers) }
 }

@@ -7,17 +7,17 @@ use super::{Direction, Family, InterfaceNumber};
 /// Type and code of the ICMP messages of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Icmp {
-    /// Another protocol, or none seen yet.
+    /// The protocol is not ICMP, or no message has been counted yet.
     #[default]
     None,
-    /// All of them were of this type and code.
+    /// All messages had this type and code.
     One {
         /// IANA ICMP type.
         kind: u8,
-        /// Its code.
+        /// ICMP code.
         code: u8,
     },
-    /// They differed.
+    /// The messages had different types or codes.
     Mixed,
 }
 
@@ -31,31 +31,30 @@ impl Icmp {
     }
 }
 
-/// What a flow has counted. Merging is commutative, so halves, CPUs and the spill ring come in any
-/// order.
+/// Counts of one flow. Merging is commutative, so counts from cache halves, CPUs and the spill ring
+/// may arrive in any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Packets as on the wire.
     pub packets: u64,
-    /// Bytes of layer 3.
+    /// Layer 3 bytes.
     pub bytes: u64,
     /// Arrival of the first packet, in milliseconds since the UNIX epoch.
     pub first_ms: i64,
-    /// Arrival of the last packet, likewise.
+    /// Arrival of the last packet, in milliseconds since the UNIX epoch.
     pub last_ms: i64,
-    /// All eight TCP flags, or-ed.
+    /// TCP flags of all packets, OR-ed: all eight flag bits.
     pub tcp_flags_all: u8,
-    /// The `tcp-flags` of VPC Flow Logs.
+    /// Value of the field `tcp-flags` of VPC Flow Logs.
     pub tcp_flags_aws: u8,
-    /// For ICMP and ICMPv6.
+    /// ICMP or ICMPv6 type and code.
     pub icmp: Icmp,
-    /// Packets among them that nobody took, though no policy dropped them; may be more than there
-    /// are.
+    /// Packets that were not delivered although no policy dropped them. May exceed `packets`.
     pub undelivered: u64,
 }
 
 impl Counters {
-    /// Moves times that a lagging clock put before `unix_ms` there.
+    /// Raises times before `unix_ms` to `unix_ms`. A lagging clock may have set them too early.
     pub fn begin_no_earlier_than(&mut self, unix_ms: i64) {
         self.first_ms = self.first_ms.max(unix_ms);
         self.last_ms = self.last_ms.max(unix_ms);
@@ -73,12 +72,12 @@ impl Counters {
     }
 }
 
-/// What a drain found of one flow.
+/// Counts to add to one flow, from a drain or the spill ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delta {
-    /// Which flow.
+    /// Key of the flow.
     pub key: FlowKey,
-    /// What it counted since the drain before.
+    /// Counts since the previous drain, or of one entry of the spill ring.
     pub counters: Counters,
 }
 

@@ -2,24 +2,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use observer_ebpf::abi::{Direction, Family};
 
-/// The number under which an interface is known to the programs; never 0, given anew once its flows
-/// are recorded.
+/// Number that identifies an interface in the programs and their maps. Never 0. Reused once all
+/// flows of the interface are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceNumber(u16);
 
 impl InterfaceNumber {
-    /// A number that the programs carry.
+    /// Wraps a number that the programs use.
     pub const fn new(number: u16) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// The number as an integer.
     pub const fn get(self) -> u16 {
         self.0
     }
 }
 
-/// Which policy of the host dropped packets: the kernel's reasons that stand for one.
+/// Host policy that dropped packets: the kernel's drop reasons that stand for a policy.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DropReason {
@@ -27,7 +27,7 @@ pub enum DropReason {
     Netfilter = 1,
     /// A TC filter on the interface's ingress.
     TcIngress = 2,
-    /// A TC filter on its egress.
+    /// A TC filter on the interface's egress.
     TcEgress = 3,
     /// An XDP program.
     Xdp = 4,
@@ -38,7 +38,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 6] = [
         Self::Netfilter,
         Self::TcIngress,
@@ -48,7 +48,7 @@ impl DropReason {
         Self::SocketFilter,
     ];
 
-    /// The kernel's name, without `SKB_DROP_REASON_`.
+    /// Name in the kernel, without the prefix `SKB_DROP_REASON_`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Netfilter => "NETFILTER_DROP",
@@ -60,7 +60,7 @@ impl DropReason {
         }
     }
 
-    /// Whether the hook has counted the packets before they were dropped.
+    /// True if the hook counts packets before they are dropped for this reason.
     pub const fn is_behind_hook(self, direction: Direction) -> bool {
         match self {
             Self::Netfilter => matches!(direction, Direction::Ingress),
@@ -70,17 +70,17 @@ impl DropReason {
     }
 }
 
-/// What the host did with packets.
+/// Action of the host on packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// It let them pass.
+    /// The host let the packets pass.
     Accept,
-    /// Its policy dropped them.
+    /// Host policy dropped the packets.
     Reject(DropReason),
 }
 
 impl Action {
-    /// The text of the `action` field of VPC Flow Logs.
+    /// Value of the field `action` of VPC Flow Logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accept => "ACCEPT",
@@ -89,15 +89,15 @@ impl Action {
     }
 }
 
-/// What makes two packets one flow: interface, direction, 5-tuple and what was done with them.
+/// Key of a flow: interface, direction, 5-tuple and action.
 ///
-/// Kept in five words, because a million of them are hashed and compared in every drain.
+/// Packed into five words, because each drain may hash and compare a million keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     source: [u64; 2],
     destination: [u64; 2],
-    /// Source port, destination port, protocol, action, family, direction and interface, from the
-    /// top.
+    /// From the highest bits: source port, destination port, protocol, action, family, direction,
+    /// interface.
     rest: u64,
 }
 
@@ -107,8 +107,8 @@ const ACTION_SHIFT: u32 = 18;
 const ACTION_BITS: u64 = 0x3f << ACTION_SHIFT;
 
 impl FlowKey {
-    /// A key of accepted packets, from its parts. Addresses are 16 bytes in network order, those of
-    /// IPv4 as IPv4-mapped IPv6; ports are numbers.
+    /// Creates the key of accepted packets. Addresses are 16 bytes in network order; IPv4 addresses
+    /// are IPv4-mapped IPv6. Ports are in host order.
     pub const fn new(
         interface: InterfaceNumber,
         direction: Direction,
@@ -126,7 +126,7 @@ impl FlowKey {
         Self { source, destination, rest }
     }
 
-    /// The same flow, with which something else was done.
+    /// The same flow with another action.
     #[must_use]
     pub const fn with_action(self, action: Action) -> Self {
         let action = match action {
@@ -136,7 +136,7 @@ impl FlowKey {
         Self { rest: self.rest & !ACTION_BITS | action << ACTION_SHIFT, ..self }
     }
 
-    /// The flow of the packets that answer, of whatever action these are.
+    /// Flow of the opposite direction, with the same action.
     #[must_use]
     pub const fn reversed(self) -> Self {
         const PORTS_SHIFT: u32 = 32;
@@ -150,39 +150,39 @@ impl FlowKey {
         }
     }
 
-    /// What was done with the packets.
+    /// Action of the host on the packets.
     pub fn action(&self) -> Action {
         let action = (self.rest & ACTION_BITS) >> ACTION_SHIFT;
         let reason = DropReason::ALL.into_iter().find(|reason| *reason as u64 == action);
         reason.map_or(Action::Accept, Action::Reject)
     }
 
-    /// Whether these packets were counted as accepted before they were dropped.
+    /// True if the packets were also counted as accepted, before they were dropped.
     pub fn is_rejected_behind_hook(&self) -> bool {
         matches!(self.action(), Action::Reject(reason) if reason.is_behind_hook(self.direction()))
     }
 
-    /// The family of the packets.
+    /// Address family of the packets.
     pub const fn family(&self) -> Family {
         if self.rest >> FAMILY_SHIFT & 1 == 0 { Family::V4 } else { Family::V6 }
     }
 
-    /// Where the packets come from.
+    /// Source address.
     pub fn source(&self) -> IpAddr {
         address(self.family(), self.source)
     }
 
-    /// Where they go.
+    /// Destination address.
     pub fn destination(&self) -> IpAddr {
         address(self.family(), self.destination)
     }
 
-    /// Source port; 0 for protocols without.
+    /// Source port; 0 if the protocol has no ports.
     pub const fn source_port(&self) -> u16 {
         (self.rest >> 48) as u16
     }
 
-    /// Destination port; 0 for protocols without.
+    /// Destination port; 0 if the protocol has no ports.
     pub const fn destination_port(&self) -> u16 {
         (self.rest >> 32) as u16
     }
@@ -192,18 +192,18 @@ impl FlowKey {
         (self.rest >> 24) as u8
     }
 
-    /// Towards the task or from it.
+    /// Direction of the packets: towards the task or from it.
     pub const fn direction(&self) -> Direction {
         if self.rest >> DIRECTION_SHIFT & 1 == 0 { Direction::Ingress } else { Direction::Egress }
     }
 
-    /// The interface that saw them.
+    /// Number of the interface that counted the packets.
     pub const fn interface(&self) -> InterfaceNumber {
         InterfaceNumber(self.rest as u16)
     }
 }
 
-/// The address in 16 bytes in network order, of which an IPv4 address takes the last four.
+/// Decodes an address of 16 bytes in network order. An IPv4 address is in the last four bytes.
 pub fn address(family: Family, words: [u64; 2]) -> IpAddr {
     let bits = u128::from(u64::from_be(words[0])) << 64 | u128::from(u64::from_be(words[1]));
     match family {

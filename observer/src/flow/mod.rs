@@ -1,12 +1,12 @@
-//! Flows: counts from the kernel in, windows of flows out.
+//! Flows: merges counts from the kernel into windows.
 //!
-//! Owns: the key of a flow, the table that merges counts of the same flow, and the edges of
+//! Owns: the key of a flow, the table that merges counts of the same flow, and the boundaries of
 //! windows. In: [`Delta`]s and the time. Out: [`Table`]s of closed windows.
 //!
-//! Pure: no clock, no I/O, and nothing that can fail. It knows the kernel only by the types shared
-//! with the programs.
+//! Pure: no clock, no I/O, and no operation that can fail. Depends on the kernel only through the
+//! types shared with the programs.
 
-#![deny(clippy::disallowed_methods, reason = "pure: the caller says the time and does the I/O")]
+#![deny(clippy::disallowed_methods, reason = "pure: the caller passes the time and does the I/O")]
 
 mod delta;
 mod key;

@@ -3,15 +3,15 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Room in memory for flows, of all windows together: a window that is closed takes room until all
-/// outputs have written it, and the open window has the rest.
+/// Memory for flows, shared by all windows. A closed window holds its claim until all outputs have
+/// written it. The open window has the rest.
 #[derive(Clone, Debug)]
 pub struct Room {
     flows: usize,
     taken: Arc<AtomicUsize>,
 }
 
-/// Room that is taken, until this is dropped.
+/// Claimed memory, released on drop.
 #[derive(Debug)]
 pub struct Claim {
     flows: usize,
@@ -19,18 +19,19 @@ pub struct Claim {
 }
 
 impl Room {
-    /// Room for so many flows.
+    /// Creates room for this number of flows.
     pub fn new(flows: usize) -> Self {
         Self { flows, taken: Arc::default() }
     }
 
-    /// Takes room. There may be less: what is in memory is counted in any case.
+    /// Claims memory for `flows` flows, even if less is left: flows that are in memory are counted
+    /// in any case.
     pub fn claim(&self, flows: usize) -> Claim {
         self.taken.fetch_add(flows, Ordering::Relaxed);
         Claim { flows, taken: Arc::clone(&self.taken) }
     }
 
-    /// Flows for which there is room now.
+    /// Number of flows that still fit.
     pub fn left(&self) -> usize {
         self.flows.saturating_sub(self.taken.load(Ordering::Relaxed))
     }

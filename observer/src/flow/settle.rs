@@ -1,4 +1,4 @@
-//! Moves packets that were dropped behind the hook from their accepted flow to the rejected one.
+//! Moves packets that were dropped after the hook from the accepted flow to the rejected flow.
 
 use super::{
     Action, FlowKey, Table, Traffic,
@@ -6,12 +6,12 @@ use super::{
 };
 
 impl Table {
-    /// Takes packets that were dropped behind the hook out of the flows that they were counted in,
-    /// so that each is in one flow: to be called once, when all that belongs to the window is in.
+    /// Subtracts packets dropped after the hook from the accepted flows that counted them, so that
+    /// each packet is in one flow. Call once, after all counts of the window have been added.
     ///
-    /// The hook counts a packet before it is dropped. One whose flow is not here any more was
-    /// recorded as accepted in the window before; that stands, and the packet is taken out of the
-    /// rejected flow instead: such packets are returned.
+    /// The hook counts a packet before it is dropped. If its accepted flow is no longer in this
+    /// table, the packet was recorded as accepted in the previous window. That record stands, so
+    /// the packet is subtracted from the rejected flow instead. Returns the sum of such packets.
     pub fn settle(&mut self) -> Traffic {
         let mut late = Traffic::NONE;
         let rejected = std::mem::take(&mut self.rejected);
@@ -40,11 +40,12 @@ impl Table {
         late
     }
 
-    /// Takes what is left of fragments that were dropped as one packet, if that is all that is left
-    /// in the flow that they were counted in.
+    /// Moves the remaining headers of fragments to the rejected flow, if nothing else remains in
+    /// the accepted flow.
     ///
-    /// The program that sees the drop knows the payload, but not always how many fragments it had
-    /// come in. Those that it does not know of leave their headers, and nothing but these.
+    /// Several fragments may be dropped as one reassembled packet. The program that observes the
+    /// drop knows the payload, but not always the number of fragments. Fragments that it does not
+    /// know of leave only their headers in the accepted flow.
     fn take_headers(&mut self, number: u32) {
         let Delta { key, counters } = *self.at(number);
         let Some(accepted) = self.find(&key.with_action(Action::Accept)) else { return };
@@ -59,9 +60,9 @@ impl Table {
     }
 }
 
-/// Whether so many packets of a flow with so many bytes are IPv4 headers without anything behind
-/// them. No packet that has ports is that short. Of IPv6 it cannot be told: a fragment's headers
-/// are as long as those of an empty datagram.
+/// True if this many packets with this many bytes are IPv4 headers without payload. No packet with
+/// ports is that short. IPv6 is undecidable: the headers of a fragment are as long as those of an
+/// empty datagram.
 fn is_headers_alone(key: &FlowKey, packets: u64, bytes: u64) -> bool {
     const IPV4_HEADER: u64 = 20;
     let has_ports = (key.source_port(), key.destination_port()) != (0, 0);
@@ -75,8 +76,8 @@ mod tests {
         Direction, DropReason, Family, Icmp, InterfaceNumber, delta::example as delta,
     };
 
-    /// The flows of a table after `accepted` and `rejected` packets of one flow, of 100 bytes each,
-    /// and the late packets.
+    /// Flows of a table and late packets, after adding `accepted` and `rejected` packets of one
+    /// flow, 100 bytes each.
     fn settled(
         direction: Direction,
         accepted: &[u64],
@@ -125,7 +126,8 @@ mod tests {
             ingress(&[9], &[(Netfilter, 3), (TcIngress, 4)]),
             (vec![(Accept, 2), (Reject(Netfilter), 3), (Reject(TcIngress), 4)], 0)
         );
-        // The window before has recorded two of these, and all of those.
+        // The previous window has recorded two packets in the first case, and all five in the
+        // second.
         assert_eq!(ingress(&[3], &[(Netfilter, 5)]), (vec![(Reject(Netfilter), 3)], 2));
         assert_eq!(ingress(&[], &[(Netfilter, 5)]), (vec![], 5));
     }
@@ -140,8 +142,8 @@ mod tests {
         assert_eq!(late, Traffic::NONE);
     }
 
-    /// What is accepted and rejected of a flow whose fragments, `counted` by the hook, were dropped
-    /// as `dropped`.
+    /// Accepted and rejected packets and bytes of a flow, after fragments `counted` by the hook
+    /// were dropped as `dropped`.
     fn of_fragments(
         family: Family,
         ports: (u16, u16),
@@ -177,8 +179,8 @@ mod tests {
     fn headers_that_unknown_fragments_leave_are_of_the_rejected_flow() {
         use Action::{Accept, Reject};
         use DropReason::{Netfilter, SocketFilter};
-        // Fragments with 8, 8, 1,480 and 1,104 bytes of payload, of which the kernel says that the
-        // largest has 1,480.
+        // Fragments with 8, 8, 1,480 and 1,104 bytes of payload. The kernel reports 1,480 as the
+        // largest.
         let (counted, dropped) = ((400, 268_000), (200, 264_000));
         let of = |family, ports| of_fragments(family, ports, counted, &[(Netfilter, dropped)]);
         assert_eq!(of(Family::V4, (5, 9)), [(Reject(Netfilter), counted)]);
@@ -187,10 +189,10 @@ mod tests {
             of_fragments(Family::V4, (5, 9), counted, &two),
             [(Reject(Netfilter), (300, 136_000)), (Reject(SocketFilter), (100, 132_000))]
         );
-        // An IP header alone may be a packet of its own, where there are no ports.
+        // Without ports, an IP header alone may be a packet of its own.
         let apart = [(Accept, (200, 4_000)), (Reject(Netfilter), dropped)];
         assert_eq!(of(Family::V4, (0, 0)), apart);
-        // Something else is among it.
+        // The rest contains more than headers.
         assert_eq!(
             of_fragments(Family::V4, (5, 9), (400, 268_001), &[(Netfilter, dropped)]),
             [(Accept, (200, 4_001)), (Reject(Netfilter), dropped)]

@@ -5,50 +5,51 @@ use hashbrown::HashTable;
 
 use super::{FlowKey, delta::Delta};
 
-/// What became of a [`Delta`].
+/// Result of adding a [`Delta`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
-    /// It went to a flow that was there.
+    /// Added to an existing flow.
     Known,
-    /// It made a new flow.
+    /// Added as a new flow.
     New,
-    /// It would have made one, and was not added.
+    /// Not added: it would have been a new flow.
     Refused,
 }
 
-/// The flows of one window.
+/// Flows of one window.
 ///
-/// Entries lie in chunks that never move: growing a single vector would copy, and hold twice, all
-/// that is in it. The index is 5 bytes per bucket, so a million flows take about 95 MB.
+/// Entries are in chunks that never move. A single vector would copy all entries when it grows, and
+/// hold them twice meanwhile. The index takes 5 bytes per bucket, so a million flows take about 95
+/// MB.
 #[derive(Debug, Default)]
 pub struct Table {
     index: HashTable<u32>,
     chunks: Vec<Vec<Delta>>,
     hasher: RandomState,
-    /// Flows of packets that are counted as accepted too, until [`settle`](Self::settle).
+    /// Flows whose packets are counted as accepted too, until [`settle`](Self::settle).
     pub(super) rejected: Vec<u32>,
-    /// Flows of which nothing is left.
+    /// Number of flows that [`settle`](Self::settle) has left without packets.
     empty: usize,
 }
 
 const CHUNK: usize = 4096;
 
 impl Table {
-    /// Memory of a flow at most: its entry, and its part of the index, which has up to 16/7 buckets
-    /// per flow, and half as many more while it grows.
+    /// Largest memory of a flow in bytes: its entry and its part of the index. The index has up to
+    /// 16/7 buckets per flow, and half as many more while it grows.
     pub const BYTES_PER_FLOW: u64 = size_of::<Delta>() as u64 + 18;
 
-    /// An empty table.
+    /// Creates an empty table.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds to a flow, which may be a new one.
+    /// Adds counts to a flow, which may be new.
     pub fn add(&mut self, delta: &Delta) {
         self.add_if(delta, true);
     }
 
-    /// Adds to a flow; to a new one only if it `may_grow`.
+    /// Adds counts to a flow. Creates a flow only if `may_grow` is true.
     pub fn add_if(&mut self, delta: &Delta, may_grow: bool) -> Added {
         let Self { index, chunks, hasher, rejected, .. } = self;
         let hash = |key: &FlowKey| hasher.hash_one(key);
@@ -87,8 +88,7 @@ impl Table {
         }
     }
 
-    /// Notes on an accepted flow that so many of its packets were not delivered; false if it is not
-    /// here.
+    /// Adds undelivered packets to an accepted flow. Returns false if the flow is not in the table.
     pub fn note_undelivered(&mut self, key: &FlowKey, packets: u64) -> bool {
         let Some(number) = self.find(key) else { return false };
         self.chunks[number as usize / CHUNK][number as usize % CHUNK].counters.undelivered +=
@@ -112,30 +112,30 @@ impl Table {
         (counters.packets, counters.bytes) = (packets, bytes);
     }
 
-    /// How many flows it holds.
+    /// Number of flows.
     pub fn len(&self) -> usize {
         self.index.len() - self.empty
     }
 
-    /// Whether it holds none.
+    /// True if there are no flows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Flows that take memory: those of which nothing is left, too.
+    /// Number of flows in memory, including those without packets.
     pub fn in_memory(&self) -> usize {
         self.index.len()
     }
 
-    /// Takes the flows out, in the order in which they were first seen, and gives their memory back
-    /// on the way.
+    /// Takes the flows out, in insertion order. Their memory is freed in the course of the
+    /// iteration.
     pub fn into_flows(self) -> impl Iterator<Item = Delta> {
         let Self { index, chunks, .. } = self;
         drop(index);
         chunks.into_iter().flatten().filter(|flow| flow.counters.packets != 0)
     }
 
-    /// The flows, in the order in which they were first seen.
+    /// Flows, in insertion order.
     pub fn flows(&self) -> impl Iterator<Item = &Delta> {
         self.chunks.iter().flatten().filter(|flow| flow.counters.packets != 0)
     }

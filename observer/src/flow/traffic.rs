@@ -6,13 +6,12 @@ use std::{
 use observer_ebpf::abi::{DropCount, Loss};
 use serde::Serialize;
 
-/// An amount of traffic: packets as on the wire, and their bytes of layer 3.
+/// Amount of traffic: packets and layer 3 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
-    /// Packets as on the wire: a super-packet of GSO or GRO counts as the packets that it stands
-    /// for.
+    /// Packets as on the wire: a GSO or GRO super-packet counts as its segments.
     pub packets: u64,
-    /// Bytes of layer 3, IP header included.
+    /// Layer 3 bytes, including the IP header.
     pub bytes: u64,
 }
 
@@ -20,12 +19,12 @@ impl Traffic {
     /// No traffic.
     pub const NONE: Self = Self { packets: 0, bytes: 0 };
 
-    /// Whether it is none.
+    /// True if there is no traffic.
     pub fn is_none(self) -> bool {
         self == Self::NONE
     }
 
-    /// What is left after taking `other` away, or none where `other` is more.
+    /// Subtracts `other`. A sum is 0 if that of `other` is larger.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self {
@@ -49,7 +48,7 @@ impl AddAssign for Traffic {
     }
 }
 
-/// The second must be a part of the first.
+/// The right operand must be a part of the left one.
 impl Sub for Traffic {
     type Output = Self;
 

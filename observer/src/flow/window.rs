@@ -1,27 +1,27 @@
-/// Nobody looks this late, in seconds.
+/// A jump longer than this, in seconds, is treated as a clock change.
 const CLOCK_SET: i64 = 600;
 
-/// A span of time over which flows are summed: aligned to the epoch, but for the first, which
-/// begins with the daemon.
+/// Time span over which flows are summed. Aligned to the UNIX epoch, except that the first window
+/// begins when the daemon starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// UNIX seconds.
+    /// Start in UNIX seconds.
     pub start: i64,
-    /// UNIX seconds; the next window begins here.
+    /// End in UNIX seconds. The next window begins here.
     pub end: i64,
 }
 
 impl Window {
-    /// The window of `seconds` that holds this time; it begins no earlier than then.
+    /// Window that begins at this time and ends at the next multiple of `seconds`.
     pub fn holding(unix_ms: i64, seconds: u32) -> Self {
         let now = unix_ms.div_euclid(1000);
         let aligned = now.div_euclid(i64::from(seconds)) * i64::from(seconds);
         Self { start: now, end: aligned + i64::from(seconds) }
     }
 
-    /// The window that follows at this time. It begins where this one ended, so that nothing lies
-    /// between the two, and is longer than others if whole windows have passed unseen; unless the
-    /// clock was set.
+    /// Window that follows at this time. It begins at the end of this window, so that there is no
+    /// gap between them, and is longer if whole windows have passed meanwhile. If the clock was
+    /// set, it begins at this time instead.
     #[must_use]
     pub fn next(&self, unix_ms: i64, seconds: u32) -> Self {
         let next = Self::holding(unix_ms, seconds);
@@ -32,7 +32,7 @@ impl Window {
         }
     }
 
-    /// Whether a window is over at this time, or the clock was set back to before it.
+    /// True if the window is over at this time, or the clock was set back to before its start.
     pub fn is_over(&self, unix_ms: i64) -> bool {
         let now = unix_ms.div_euclid(1000);
         now >= self.end || now < self.start

@@ -111,12 +111,12 @@ impl Attachment {
         // If the plan needs no companion, TC counts ingress only if XDP is refused.
         let tc_ingress = plan.is_none_or(|plan| plan.companion);
         let missing = Missing { tc: [tc_ingress, true], xdp: plan.is_some() };
-        let refusal = attachment.mend(programs, missing)?;
+        let refusal = attachment.attach_missing(programs, missing)?;
         Ok((attachment, refusal))
     }
 
     /// Attaches the missing programs. If one fails, those attached by this call are detached again.
-    pub fn mend(
+    pub fn attach_missing(
         &mut self,
         mut programs: Programs,
         missing: Missing,

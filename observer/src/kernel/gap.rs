@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use observer_ebpf::abi::Ledger;
 
-use super::{carried::carried, ledger::Ledgers};
+use super::{counters::device_counters, ledger::Ledgers};
 use crate::{
     flow::{InterfaceNumber, Traffic},
     linux::{netlink::LinkCounters, netns::Netns},
@@ -40,7 +40,7 @@ impl Gap {
         ifindex: u32,
         (ledgers, number): (&Ledgers, InterfaceNumber),
     ) -> Option<Self> {
-        Some(Self { base, before: carried(netns, ifindex)?, ledgers: ledgers.of(number) })
+        Some(Self { base, before: device_counters(netns, ifindex)?, ledgers: ledgers.of(number) })
     }
 
     /// Returns the uncounted traffic by direction, after programs are attached. Bytes exclude link
@@ -53,7 +53,7 @@ impl Gap {
         (ledgers, number): (&Ledgers, InterfaceNumber),
     ) -> [Traffic; 2] {
         // If the interface is gone by now, use the first reading.
-        let after = carried(netns, ifindex).unwrap_or(self.before);
+        let after = device_counters(netns, ifindex).unwrap_or(self.before);
         let mut missed = self.missed(after, &ledgers.of(number));
         let mut now = after;
         for _ in 0..COMPARISONS {
@@ -62,7 +62,7 @@ impl Gap {
             }
             thread::sleep(SETTLE);
             let seen = ledgers.of(number);
-            let Some(later) = carried(netns, ifindex) else { break };
+            let Some(later) = device_counters(netns, ifindex) else { break };
             missed = self.missed(later, &seen);
             if later == now {
                 break;

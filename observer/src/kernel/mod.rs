@@ -14,7 +14,7 @@
 //! - [`xdp`]: the decision whether XDP counts ingress on an interface, and its attachment
 //! - [`drain`], [`grace`]: reading and clearing the flow cache; `entry` converts its entries,
 //!   `ticks` their times
-//! - [`ledger`]: counts per interface; [`carried`] and [`gap`] compare them with the counters of
+//! - [`ledger`]: counts per interface; [`counters`] and [`gap`] compare them with the counters of
 //!   network devices
 //! - [`drops`]: packets that the kernel drops, and the reasons; `btf` finds the kernel structures
 //!   to read
@@ -26,9 +26,9 @@
 pub mod attachment;
 pub mod bpffs;
 mod btf;
-pub mod carried;
 mod choices;
 mod clsact;
+pub mod counters;
 pub mod diagnostics;
 pub mod drain;
 pub mod drops;
@@ -52,9 +52,9 @@ mod ticks;
 pub mod xdp;
 
 pub use attachment::{Attachment, Hook, IngressHook};
-pub use carried::Reading;
 pub use choices::{AttachMethod, DropsMode, IngressChoice};
 pub use clsact::{OwnQdisc, remove_quiet};
+pub use counters::Reading;
 pub use drain::Drain;
 pub use error::KernelError;
 pub use loader::{Loader, LoaderOptions};

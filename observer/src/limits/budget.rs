@@ -12,7 +12,7 @@ use crate::{flow::Table, kernel::Sizes, sink::Output};
 
 /// Sizes that the user gives, and the settings that affect memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct Request<'a> {
     /// Kernel memory for flows in bytes; `None` for the default.
     pub flow_memory: Option<u64>,
     /// Largest number of flows in one window; `None` for the default.
@@ -94,10 +94,10 @@ impl Budget {
     /// # Errors
     ///
     /// If memory or locked memory is too low, or the given kernel memory does not fit.
-    pub fn of(limits: &Limits, wanted: Wanted<'_>) -> Result<Self, BudgetError> {
+    pub fn of(limits: &Limits, request: Request<'_>) -> Result<Self, BudgetError> {
         let memory = &limits.memory;
-        let fixed = BASE + wanted.outputs.iter().copied().map(of_output).sum::<u64>();
-        let flow_memory = flow_memory(memory, fixed, wanted)?;
+        let fixed = BASE + request.outputs.iter().copied().map(of_output).sum::<u64>();
+        let flow_memory = flow_memory(memory, fixed, request)?;
         if let Some(limit) = limits.locked_memory.filter(|limit| *limit < flow_memory) {
             return Err(BudgetError::LockedMemory { limit, needed: flow_memory });
         }
@@ -109,10 +109,10 @@ impl Budget {
         let flows_in_memory = usize::try_from(flows_in_memory).unwrap_or(usize::MAX);
         let connections = (limits.descriptors / CONNECTION_PART).clamp(4, 64);
         let mut tight = Vec::new();
-        if let Some(given) = wanted.max_flows.filter(|given| *given as usize > flows_in_memory) {
+        if let Some(given) = request.max_flows.filter(|given| *given as usize > flows_in_memory) {
             tight.push(Tight::MaxFlows { given, memory: memory.clone(), fit: flows_in_memory });
         }
-        if let (Some(directory), SetBy::Group(_)) = (wanted.files_in_memory, &memory.set_by) {
+        if let (Some(directory), SetBy::Group(_)) = (request.files_in_memory, &memory.set_by) {
             tight
                 .push(Tight::FilesInMemory { directory: directory.into(), memory: memory.clone() });
         }
@@ -131,7 +131,7 @@ impl Budget {
         }
         Ok(Self {
             flow_memory,
-            max_flows: wanted
+            max_flows: request
                 .max_flows
                 .map_or(MAX_FLOWS, |given| given as usize)
                 .min(flows_in_memory),
@@ -144,8 +144,8 @@ impl Budget {
 }
 
 /// The given kernel memory if it fits, or the default.
-fn flow_memory(memory: &Limit, fixed: u64, wanted: Wanted<'_>) -> Result<u64, BudgetError> {
-    let least = Sizes::least(wanted.cpus);
+fn flow_memory(memory: &Limit, fixed: u64, request: Request<'_>) -> Result<u64, BudgetError> {
+    let least = Sizes::least(request.cpus);
     let least_flows = LEAST_FLOWS * Table::BYTES_PER_FLOW;
     let most = match memory.set_by {
         SetBy::Host => memory.value,
@@ -157,7 +157,7 @@ fn flow_memory(memory: &Limit, fixed: u64, wanted: Wanted<'_>) -> Result<u64, Bu
             least: fixed + least_flows + least,
         });
     }
-    match wanted.flow_memory {
+    match request.flow_memory {
         Some(given) if given > most => {
             Err(BudgetError::FlowMemory { given, limit: memory.clone(), most })
         }
@@ -183,8 +183,8 @@ mod tests {
 
     const JSON: &[Output] = &[Output::Jsonl];
 
-    fn wanted(outputs: &[Output]) -> Wanted<'_> {
-        Wanted { flow_memory: None, max_flows: None, outputs, cpus: 2, files_in_memory: None }
+    fn request(outputs: &[Output]) -> Request<'_> {
+        Request { flow_memory: None, max_flows: None, outputs, cpus: 2, files_in_memory: None }
     }
 
     fn host(memory: u64) -> Limits {
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_large_host_gives_the_documented_defaults() {
-        let budget = Budget::of(&host(16 << 30), wanted(JSON)).unwrap();
+        let budget = Budget::of(&host(16 << 30), request(JSON)).unwrap();
         assert_eq!((budget.flow_memory, budget.max_flows), (64 * MIB, 2_000_000));
         assert!(budget.flows_in_memory > 6 * 2 * budget.max_flows, "{budget}");
         assert_eq!((budget.connections, budget.attach_at_once), (64, 8));
@@ -225,7 +225,7 @@ mod tests {
                         + budget.flow_memory
                         + budget.flows_in_memory as u64 * Table::BYTES_PER_FLOW
                 };
-                match Budget::of(&limits, wanted(outputs)) {
+                match Budget::of(&limits, request(outputs)) {
                     Ok(budget) => {
                         assert!(used(&budget) <= limits.memory.value, "{mebibytes} MiB: {budget}");
                         assert!(budget.max_flows <= budget.flows_in_memory);
@@ -233,7 +233,7 @@ mod tests {
                     }
                     Err(BudgetError::Memory { least, .. }) => {
                         assert!(least > limits.memory.value);
-                        Budget::of(&group(least), wanted(outputs)).unwrap();
+                        Budget::of(&group(least), request(outputs)).unwrap();
                     }
                     Err(error) => panic!("{mebibytes} MiB: {error}"),
                 }
@@ -245,7 +245,7 @@ mod tests {
     fn a_setting_that_does_not_fit_is_refused_or_reported() {
         let limits = group(128 * MIB);
         let ask = |flow_memory, max_flows| {
-            Budget::of(&limits, Wanted { flow_memory, max_flows, ..wanted(JSON) })
+            Budget::of(&limits, Request { flow_memory, max_flows, ..request(JSON) })
         };
         let error = ask(Some(128 * MIB), None).unwrap_err();
         let BudgetError::FlowMemory { most, .. } = error else { panic!("{error}") };
@@ -264,10 +264,10 @@ mod tests {
         assert_eq!(ask(None, Some(1000)).unwrap().max_flows, 1000);
 
         let text =
-            Budget::of(&host(1 << 30), Wanted { flow_memory: Some(1 << 40), ..wanted(JSON) });
+            Budget::of(&host(1 << 30), Request { flow_memory: Some(1 << 40), ..request(JSON) });
         assert!(text.unwrap_err().to_string().contains("more than this host has"));
 
-        let in_memory = Wanted { files_in_memory: Some(Path::new("/run/out")), ..wanted(JSON) };
+        let in_memory = Request { files_in_memory: Some(Path::new("/run/out")), ..request(JSON) };
         let [tight] = &Budget::of(&limits, in_memory).unwrap().tight[..] else { panic!() };
         assert!(tight.to_string().starts_with("/run/out is in memory"), "{tight}");
         assert_eq!(Budget::of(&host(1 << 30), in_memory).unwrap().tight, []);
@@ -277,7 +277,7 @@ mod tests {
     fn few_descriptors_and_threads_are_divided_and_reported() {
         let threads = Some(Limit { value: 28, set_by: SetBy::Group("/g/pids.max".into()) });
         let limits = Limits { descriptors: 128, threads, ..host(1 << 30) };
-        let budget = Budget::of(&limits, wanted(JSON)).unwrap();
+        let budget = Budget::of(&limits, request(JSON)).unwrap();
         assert_eq!((budget.connections, budget.attach_at_once), (8, 4));
         let text = budget.tight.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         assert!(text.contains("128 descriptors are enough for 10 interfaces"), "{text}");
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn locked_memory_is_checked_where_the_kernel_charges_maps_to_it() {
         let limits = Limits { locked_memory: Some(64 << 10), ..host(1 << 30) };
-        let error = Budget::of(&limits, wanted(JSON)).unwrap_err().to_string();
+        let error = Budget::of(&limits, request(JSON)).unwrap_err().to_string();
         assert!(error.contains("LimitMEMLOCK"), "{error}");
     }
 }

@@ -28,7 +28,7 @@ use serde::{Serialize, Serializer};
 
 use self::groups::Resource;
 pub use self::{
-    budget::{Budget, Wanted},
+    budget::{Budget, Request},
     tight::BudgetError,
 };
 use crate::kernel::preflight::KernelVersion;

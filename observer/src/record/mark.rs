@@ -3,25 +3,25 @@ use std::{fmt, sync::Arc};
 /// A handle shared by all batches of a window. It signals when the last one is dropped.
 #[derive(Clone, Debug)]
 pub struct Mark {
-    _tell: Arc<Tell>,
+    _signal: Arc<Signal>,
 }
 
-struct Tell(Box<dyn Fn() + Send + Sync>);
+struct Signal(Box<dyn Fn() + Send + Sync>);
 
 impl Mark {
-    /// Creates a mark that calls `tell` once, on the thread that drops the last clone.
-    pub fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { _tell: Arc::new(Tell(Box::new(tell))) }
+    /// Creates a mark that calls `signal` once, on the thread that drops the last clone.
+    pub fn new(signal: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { _signal: Arc::new(Signal(Box::new(signal))) }
     }
 }
 
-impl fmt::Debug for Tell {
+impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tell")
+        f.write_str("Signal")
     }
 }
 
-impl Drop for Tell {
+impl Drop for Signal {
     fn drop(&mut self) {
         (self.0)();
     }

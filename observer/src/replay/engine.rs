@@ -161,7 +161,7 @@ impl Replay {
             return Ok(());
         };
 
-        if self.windows.is_other(number, unix_ms) {
+        if self.windows.changes_window(number, unix_ms) {
             self.drain()?;
             for closed in self.windows.enter(number, unix_ms) {
                 self.hand_over(closed);

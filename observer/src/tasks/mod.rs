@@ -26,10 +26,10 @@ mod resolve;
 mod selection;
 mod snapshot;
 mod sources;
-mod tidings;
 mod view;
 mod watch;
 mod watch_handle;
+mod watch_update;
 
 pub use board::Board;
 pub use identity::{Attribute, Conflict, Fact, Identity, Source};
@@ -42,6 +42,6 @@ pub use snapshot::AttachState;
 pub use sources::{
     ApiOptions, Endpoint, SourceObserver, SourceOptions, State, TasksFile, TasksFileError,
 };
-pub use tidings::{Sighting, Tidings};
 pub use watch::{Watch, WatchOptions};
 pub use watch_handle::WatchHandle;
+pub use watch_update::{InterfaceSet, WatchUpdate};

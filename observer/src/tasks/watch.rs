@@ -20,8 +20,8 @@ use nix::{
 use tokio::{runtime::Handle, sync::watch};
 
 use super::{
-    Appeared, Attribute, Interface, InterfaceKey, LinkKind, Mac, Sighting, Source, SourceObserver,
-    Tidings,
+    Appeared, Attribute, Interface, InterfaceKey, InterfaceSet, LinkKind, Mac, Source,
+    SourceObserver, WatchUpdate,
     board::Board,
     folders::Folders,
     knowledge::{Knowledge, SeenInterface},
@@ -91,7 +91,7 @@ pub struct Watch {
     updates: Receiver<(Source, SourceUpdate)>,
     scene: watch::Sender<Arc<Scene>>,
     board: Arc<Board>,
-    published: Option<Sighting>,
+    published: Option<InterfaceSet>,
     _sources: Sources,
 }
 
@@ -102,7 +102,7 @@ impl Watch {
         runtime: &Handle,
         observer: &Arc<dyn SourceObserver>,
         board: Arc<Board>,
-        receive: impl Fn(Tidings) + Send + 'static,
+        receive: impl Fn(WatchUpdate) + Send + 'static,
     ) -> io::Result<WatchHandle> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (update_sender, updates) = channel();
@@ -178,7 +178,7 @@ impl Watch {
             changed |= self.namespaces.take_changed();
             let hooks = self.namespaces.take_hooks();
             if !hooks.is_empty() {
-                output.send(Tidings::HooksGone(hooks));
+                output.send(WatchUpdate::HooksGone(hooks));
             }
             // Also at each scan, so that interfaces that are gone are dropped in time.
             if changed || scan {
@@ -229,7 +229,7 @@ impl Watch {
         })
     }
 
-    /// Finds the namespaces that sources name.
+    /// Adds the namespaces that sources name, and finds those of their containers.
     fn bind(&mut self) {
         let Self { knowledge, namespaces, events, .. } = self;
         // A reused inode must not be mistaken for the namespace that had it before.
@@ -250,11 +250,11 @@ impl Watch {
             |wanted: fn(&LeftOut) -> bool| left_out.values().filter(|it| wanted(it)).count();
         let agent_links = count(|it| it.reason.is_none());
         let others = count(|it| it.reason.is_some_and(|reason| reason != Reason::Loopback));
-        let sighting = Sighting { present, departed, agent_links, left_out: others };
+        let interfaces = InterfaceSet { present, departed, agent_links, left_out: others };
         self.board.set(&self.knowledge, left_out);
-        if self.published.as_ref() != Some(&sighting) {
-            output.send(Tidings::Interfaces(sighting.clone()));
-            self.published = Some(sighting);
+        if self.published.as_ref() != Some(&interfaces) {
+            output.send(WatchUpdate::Interfaces(interfaces.clone()));
+            self.published = Some(interfaces);
         }
     }
 
@@ -271,7 +271,7 @@ impl Watch {
         inventory
     }
 
-    /// Decides about the interfaces of a namespace.
+    /// Adds the interfaces of a namespace, observed or left out.
     fn add_namespace(
         &self,
         namespace: &Namespace,
@@ -321,7 +321,7 @@ impl Watch {
         }
     }
 
-    /// Gives the sources the interfaces and tasks to ask about.
+    /// Publishes the interfaces and tasks to query sources about.
     fn set_scene(&self, mut interfaces: Vec<(InterfaceKey, Mac)>) {
         // The interface of a container on a bridge is not an ENI.
         let bridged = |key: &InterfaceKey| {
@@ -382,7 +382,7 @@ fn catch_up(events: &mut Events, namespaces: &mut Namespaces) {
             namespaces.apply(events);
         }
         Err(error) if namespaces.events_failing.is_new(error.kind()) => {
-            tracing::warn!(%error, "link events cannot be read; going by scans");
+            tracing::warn!(%error, "link events cannot be read; relying on scans");
         }
         Err(_) => {}
     }

@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::eventfd::EventFd;
 
-use super::Tidings;
+use super::WatchUpdate;
 use crate::worker::{Deadline, Worker, WorkerError};
 
 /// Handle of the watch. Dropping it ends the watch.
@@ -54,7 +54,7 @@ impl Drop for WatchHandle {
 #[derive(Clone)]
 pub(super) struct Output(Arc<Mutex<Option<Receive>>>);
 
-type Receive = Box<dyn Fn(Tidings) + Send>;
+type Receive = Box<dyn Fn(WatchUpdate) + Send>;
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,12 +64,12 @@ impl fmt::Debug for Output {
 
 impl Output {
     /// An output that calls `receive` with each message.
-    pub(super) fn new(receive: impl Fn(Tidings) + Send + 'static) -> Self {
+    pub(super) fn new(receive: impl Fn(WatchUpdate) + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::new(receive)))))
     }
 
     /// Passes on a message, unless the output is closed.
-    pub(super) fn send(&self, message: Tidings) {
+    pub(super) fn send(&self, message: WatchUpdate) {
         if let Some(receive) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             receive(message);
         }

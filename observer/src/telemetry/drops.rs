@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     flow::Traffic,
-    kernel::drops::{DropTotals, Dropped, Sight},
+    kernel::drops::{DropDetail, DropTotals, Dropped},
 };
 
 /// Metrics of packets dropped by the kernel, except those of single interfaces.
@@ -88,8 +88,8 @@ impl DropMetrics {
     }
 
     /// Sets the visibility of drops on this host; `None` if the kernel shows none.
-    pub fn set_visible(&self, sight: Option<Sight>) {
-        let shown = [sight.is_some(), sight == Some(Sight::Reasons)];
+    pub fn set_visible(&self, detail: Option<DropDetail>) {
+        let shown = [detail.is_some(), detail == Some(DropDetail::Reasons)];
         for (what, shown) in VISIBLE.into_iter().zip(shown) {
             self.visible.with_label_values(&[what]).set(shown.into());
         }

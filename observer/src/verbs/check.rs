@@ -1,4 +1,4 @@
-//! `observer check`: what this host offers, before anything is touched.
+//! `observer check`: reports if this host can be observed, without changing it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{print::print, tasks::observed};
 use crate::{
-    app::options::{hook, wanted, xdp_wish},
+    app::options::{budget_request, hook, xdp_wish},
     config::Config,
     failure::Failure,
     kernel::{
@@ -24,7 +24,7 @@ struct Report {
     drops: String,
     limits: Limits,
     sizes: Budget,
-    /// Only where XDP is asked for: TC can be everywhere.
+    /// Only if XDP is requested, because TC works on every interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     interfaces: Option<Vec<Interface>>,
 }
@@ -35,23 +35,23 @@ struct Interface {
     name: String,
     mac: Option<String>,
     netns: String,
-    /// What would count packets towards it.
+    /// Hook that would count ingress.
     hook: &'static str,
-    /// Why not XDP.
+    /// Reason why XDP cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
 }
 
-/// Prints what `run` would find; an error where it would not start.
+/// Prints the conditions that `run` would find. Returns an error if `run` would not start.
 pub(super) fn check(config: &Config, json: bool) -> Result<(), Failure> {
     preflight::check()?;
     let interfaces = xdp_wish(config).map(|wish| interfaces(config, wish)).transpose()?;
     let drops = drops::probe().map_or_else(
-        |error| format!("drops are not seen, and none becomes REJECT: {error}"),
-        |sight| sight.to_string(),
+        |error| format!("drops cannot be observed, so no record becomes REJECT: {error}"),
+        |detail| detail.to_string(),
     );
     let limits = Limits::read();
-    let sizes = Budget::of(&limits, wanted(config))?;
+    let sizes = Budget::of(&limits, budget_request(config))?;
     let report =
         Report { kernel: KernelVersion::running().to_string(), drops, limits, sizes, interfaces };
     if json {

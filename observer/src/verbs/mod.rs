@@ -1,7 +1,7 @@
 //! The verbs of the command line.
 //!
-//! Owns: the work of one call of `observer`. In: parsed arguments. Out: text on standard output, or
-//! a [`Failure`].
+//! Owns: the execution of one call of `observer`. In: parsed arguments. Out: text on standard
+//! output, or a [`Failure`].
 
 mod check;
 mod print;
@@ -24,7 +24,7 @@ use crate::{
     sink::Output,
 };
 
-/// Does the work of a call. `matches` are those of its verb.
+/// Executes a call. `matches` are those of its verb.
 pub fn execute(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
     match cli.command {
         Command::Run(args) => {
@@ -60,28 +60,28 @@ fn replay(args: ReplayArgs) -> Result<(), Failure> {
         .and_then(|outputs| OutputConfig::new(records, outputs))
         .map_err(|error| refused(&error, None))?;
     if output.outputs.formats == [Output::Stdout] {
-        end_with_the_reader();
+        restore_sigpipe();
     }
     log::start(LogLevel::Warn);
     replay::run(&replay::Options { file, local, local_mac, mtu, tasks_file, json, output })
 }
 
-/// The configuration of a verb with the flags of `run`.
+/// Configuration of a verb that takes the flags of `run`.
 fn configured(args: RunArgs, matches: &ArgMatches) -> Result<Config, Failure> {
     let RunArgs { config: file, settings } = args;
     Config::new(settings, matches, file.as_deref())
         .map_err(|error| refused(&error, file.as_deref()))
 }
 
-/// Names the place where a wrong setting was given.
+/// Failure of an invalid setting. It names the place where the setting was given.
 fn refused(error: &ConfigError, file: Option<&Path>) -> Failure {
     let given = error.flag().map(|flag| Invocation::current().given(flag, file).to_string());
     Failure::usage(format!("{error}{}", given.unwrap_or_default()))
 }
 
-/// Ends a replay that only prints when its reader ends, as `head` expects of the command in front
-/// of it. In the daemon a reader that goes away is an error of one output.
-fn end_with_the_reader() {
+/// Lets SIGPIPE end a replay that only prints, so that it ends with its reader, such as `head`. In
+/// the daemon, a reader that ends is an error of one output.
+fn restore_sigpipe() {
     // SAFETY: no handler is installed.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }

@@ -18,13 +18,13 @@ use crate::{
     },
     config::Config,
     failure::Failure,
-    tasks::{Attribute, Board, Observed, Report, Source, SourceObserver, Tidings, Watch},
+    tasks::{Attribute, Board, Observed, Report, Source, SourceObserver, Watch, WatchUpdate},
     telemetry,
 };
 
-/// Time for the sources to answer. Later ones are shown as not answering.
+/// Time for the sources to answer. Sources without an answer by then are shown as not answering.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// Time for the questions that follow from the last answer.
+/// Time for further queries that the last answer causes.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Prints the report.
@@ -37,7 +37,7 @@ pub(super) fn show_tasks(config: &Config, json: bool, no_daemon: bool) -> Result
     };
     let report = match daemon {
         Some(report) => report,
-        None => look(config, &runtime)?.0,
+        None => query_sources(config, &runtime)?.0,
     };
     runtime.shutdown_background();
     let text = if json {
@@ -49,7 +49,7 @@ pub(super) fn show_tasks(config: &Config, json: bool, no_daemon: bool) -> Result
     print(&text)
 }
 
-/// Where a daemon that listens on this address can be reached.
+/// Address at which a daemon that listens on this address can be reached.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
@@ -59,26 +59,26 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// The interfaces that a daemon would observe.
+/// Interfaces that a daemon would observe.
 pub(super) fn observed(config: &Config) -> Result<Vec<Observed>, Failure> {
     let runtime = async_runtime()?;
-    let (_, observed) = look(config, &runtime)?;
+    let (_, observed) = query_sources(config, &runtime)?;
     runtime.shutdown_background();
     Ok(observed)
 }
 
-/// Asks the sources.
-fn look(config: &Config, runtime: &Runtime) -> Result<(Report, Vec<Observed>), Failure> {
+/// Queries the sources.
+fn query_sources(config: &Config, runtime: &Runtime) -> Result<(Report, Vec<Observed>), Failure> {
     let board = Arc::new(Board::default());
-    let (out, sightings) = channel();
-    let tell = move |tidings| {
-        if let Tidings::Interfaces(sighting) = tidings {
-            let _ = out.send(sighting);
+    let (out, received) = channel();
+    let receive = move |update| {
+        if let WatchUpdate::Interfaces(interfaces) = update {
+            let _ = out.send(interfaces);
         }
     };
     let options = watch_options(config)?;
-    let nobody: Arc<dyn SourceObserver> = Arc::new(Nobody);
-    let watch = Watch::start(options, runtime.handle(), &nobody, Arc::clone(&board), tell)
+    let observer: Arc<dyn SourceObserver> = Arc::new(NoObserver);
+    let watch = Watch::start(options, runtime.handle(), &observer, Arc::clone(&board), receive)
         .map_err(|error| unwatchable(&error))?;
     let start = Instant::now();
     while start.elapsed() < PATIENCE && !board.is_settled() {
@@ -87,14 +87,14 @@ fn look(config: &Config, runtime: &Runtime) -> Result<(Report, Vec<Observed>), F
     thread::sleep(SETTLE);
     let report = board.report();
     drop(watch);
-    Ok((report, sightings.try_iter().last().map_or_else(Vec::new, |sighting| sighting.present)))
+    Ok((report, received.try_iter().last().map_or_else(Vec::new, |interfaces| interfaces.present)))
 }
 
-/// Ignores what happens to the sources.
+/// Ignores all events of the sources.
 #[derive(Debug)]
-struct Nobody;
+struct NoObserver;
 
-impl SourceObserver for Nobody {
+impl SourceObserver for NoObserver {
     fn asked(&self, _: Source, _: bool) {}
     fn up(&self, _: Source, _: bool) {}
     fn conflict(&self, _: Source, _: Attribute) {}

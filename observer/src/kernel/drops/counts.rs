@@ -119,7 +119,7 @@ impl Drops {
     }
 
     /// Detail in which this kernel reports drops.
-    pub const fn sight(&self) -> DropDetail {
+    pub const fn detail(&self) -> DropDetail {
         self.detail
     }
 

@@ -17,7 +17,7 @@ mod verdicts;
 mod watchlist;
 
 pub use counts::{DropTotals, Dropped, Drops};
-pub use detail::{DropDetail, DropDetail as Sight};
+pub use detail::DropDetail;
 pub use error::DropsError;
 pub(super) use offsets::KernelOffsets;
 pub use program::{probe, watch};

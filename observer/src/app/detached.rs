@@ -1,4 +1,4 @@
-//! The state of an interface whose programs have been removed.
+//! State of an interface whose programs were removed.
 
 use std::time::Instant;
 
@@ -12,30 +12,30 @@ use crate::{
     tasks::AttachState,
 };
 
-/// An interface from which somebody has removed programs.
+/// An interface whose programs were removed from outside the daemon.
 #[derive(Debug)]
-pub(super) struct Absent {
+pub(super) struct Detached {
     pub(super) missing: Missing,
-    /// The directions in which packets pass uncounted: not that of XDP where a TC program behind it
-    /// counts what XDP has not.
+    /// Directions in which packets pass uncounted. Not the direction of XDP if a TC program behind
+    /// it counts the packets that XDP does not.
     pub(super) uncounted: [bool; 2],
-    /// The last reading before.
+    /// Last reading before the removal was noticed.
     pub(super) before: [Balance; 2],
-    /// The interface's own counters when the programs were missed.
+    /// The interface's own counters when the removal was noticed.
     pub(super) noticed: [Frames; 2],
     pub(super) attempts: u32,
     pub(super) again: Instant,
     pub(super) reason: Box<str>,
-    /// The removal was logged, and so is the end of it.
+    /// True if the removal was logged. The reattachment is then logged too.
     pub(super) logged: bool,
 }
 
-impl Absent {
+impl Detached {
     pub(super) fn state(&self) -> AttachState {
         AttachState::Detached(self.reason.clone())
     }
 
-    /// What passed meanwhile, by direction.
+    /// Traffic that passed uncounted, by direction.
     pub(super) fn missed(
         &self,
         ending: [Frames; 2],
@@ -53,11 +53,11 @@ impl Absent {
     }
 }
 
-/// What was done for an interface whose programs somebody had removed before.
+/// Earlier reattachments of an interface's programs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Restored {
-    /// The last time that they were put back.
+    /// Time of the last reattachment.
     pub(super) at: Option<Instant>,
-    /// The last time that this was logged.
+    /// Time of the last log line about a removal.
     pub(super) logged: Option<Instant>,
 }

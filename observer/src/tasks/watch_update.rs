@@ -6,7 +6,7 @@ use super::Observed;
 
 /// The interfaces to observe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sighting {
+pub struct InterfaceSet {
     /// Interfaces that exist now.
     pub present: Vec<Observed>,
     /// Interfaces that are gone, and whose identity may still become known.
@@ -19,9 +19,9 @@ pub struct Sighting {
 
 /// A message from the watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tidings {
-    /// The interfaces to observe, sent whenever the list or an identity in it has changed.
-    Interfaces(Sighting),
+pub enum WatchUpdate {
+    /// The interfaces to observe. Sent whenever the list or an identity in it has changed.
+    Interfaces(InterfaceSet),
     /// Interfaces that have lost, or may have lost, a qdisc or a filter: inode of the namespace and
     /// index.
     HooksGone(BTreeSet<(u64, u32)>),

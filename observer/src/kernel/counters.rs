@@ -45,7 +45,7 @@ impl Reading {
                 thread::sleep(STEP);
             }
             let before = ledgers.of(number);
-            let carried = carried_here(ifindex)?;
+            let carried = device_counters_here(ifindex)?;
             Some(Bracket { before, reading: Self { carried, ledgers: ledgers.of(number) } })
         });
         Self::consistent(brackets)
@@ -97,14 +97,14 @@ impl Bracket {
 }
 
 /// Device counters of an interface. `None` if it is gone.
-pub fn carried(netns: &Netns, ifindex: u32) -> Option<LinkCounters> {
-    netns.inside(|| carried_here(ifindex)).ok()?
+pub fn device_counters(netns: &Netns, ifindex: u32) -> Option<LinkCounters> {
+    netns.inside(|| device_counters_here(ifindex)).ok()?
 }
 
 /// Device counters of an interface in the namespace of the calling thread. `None` if it is gone.
 ///
 /// Not read by netlink, which waits for changes of any interface on the host.
-pub(super) fn carried_here(ifindex: u32) -> Option<LinkCounters> {
+pub(super) fn device_counters_here(ifindex: u32) -> Option<LinkCounters> {
     /// Attempts, because an interface may be renamed between two calls.
     const ATTEMPTS: usize = 3;
     (0..ATTEMPTS).find_map(|_| {
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_loopback_has_counters() {
-        assert!(carried_here(1).is_some());
-        assert_eq!(carried_here(u32::MAX >> 1), None);
+        assert!(device_counters_here(1).is_some());
+        assert_eq!(device_counters_here(u32::MAX >> 1), None);
     }
 }

@@ -1,48 +1,47 @@
-//! Programs that somebody has removed from an interface, and how they come back.
+//! Detection of programs that were removed from an interface, and their reattachment.
 
 use std::time::{Duration, Instant};
 
 use super::{
-    absent::Absent,
     attached::pause_after,
+    detached::Detached,
     interfaces::Interfaces,
     witness::{frames_of, in_accounts},
 };
 use crate::{
     accounts::Event,
     flow::Traffic,
-    kernel::{KernelError, Missing, Reading, carried::carried},
+    kernel::{KernelError, Missing, Reading, counters::device_counters},
     linux::netlink::{LinkCounters, Netlink},
     tasks::{Interface, InterfaceKey, mac_of},
 };
 
-/// An interface whose programs are gone may be leaving itself: that is looked at once more after
-/// this time.
+/// Pause before the next attempt at an interface that is gone itself, until the watch reports it.
 const LEAVING: Duration = Duration::from_millis(500);
-/// Programs that somebody removes again and again are put back this often: each time the kernel
-/// stops the interface's queues for a moment.
+/// Shortest interval between reattachments at an interface whose programs are removed repeatedly.
+/// Each reattachment stops the interface's queues for a moment.
 const AGAIN: Duration = Duration::from_millis(500);
-/// Of such an interface it is logged this often.
+/// Shortest interval between log lines about such an interface.
 const LOGGED: Duration = Duration::from_mins(1);
 
 impl Interfaces {
-    /// Looks whether programs are gone from these interfaces.
-    pub(super) fn look_at(&mut self, which: impl Fn(&InterfaceKey) -> bool) {
-        let present = self.attached.keys().filter(|key| !self.absent.contains_key(key));
+    /// Checks if programs are missing from these interfaces.
+    pub(super) fn check_programs(&mut self, which: impl Fn(&InterfaceKey) -> bool) {
+        let present = self.attached.keys().filter(|key| !self.detached.contains_key(key));
         for key in present.filter(|key| which(key)).copied().collect::<Vec<_>>() {
             let missing = self.attached.get(&key).map(|attached| attached.attachment.missing());
             match missing {
                 Some(Ok(missing)) if missing.any() => self.removed(key, missing),
-                // The namespace is gone, or the next look says more.
+                // The namespace is gone, or a later check succeeds.
                 _ => {}
             }
         }
     }
 
-    /// Programs are gone from an interface: somebody has removed them, or the interface leaves,
-    /// which the watch says.
+    /// Handles programs that are missing from an interface. They were removed from outside the
+    /// daemon, or the interface is disappearing, which the watch reports.
     pub(super) fn removed(&mut self, key: InterfaceKey, missing: Missing) {
-        if self.absent.contains_key(&key) {
+        if self.detached.contains_key(&key) {
             return;
         }
         let Some(attached) = self.attached.get(&key) else { return };
@@ -71,7 +70,7 @@ impl Interfaces {
             );
         }
         let _ = self.tick.send(Event::Removed { number }.into());
-        let absent = Absent {
+        let detached = Detached {
             missing,
             uncounted: [ingress || by_xdp_alone, egress],
             before,
@@ -81,53 +80,53 @@ impl Interfaces {
             reason: "somebody has removed the programs; putting them back".into(),
             logged,
         };
-        self.absent.insert(key, absent);
+        self.detached.insert(key, detached);
     }
 
-    /// Puts programs back that are gone.
-    pub(super) fn mend(&mut self) {
+    /// Attaches missing programs again, if an attempt is due.
+    pub(super) fn reattach_due(&mut self) {
         let now = Instant::now();
         let due: Vec<_> = self
-            .absent
+            .detached
             .iter()
-            .filter(|(_, absent)| absent.again <= now)
+            .filter(|(_, detached)| detached.again <= now)
             .map(|(key, _)| *key)
             .collect();
         for key in due {
-            let Some(mut absent) = self.absent.remove(&key) else { continue };
-            match self.restore(&key, &absent) {
+            let Some(mut detached) = self.detached.remove(&key) else { continue };
+            match self.restore(&key, &detached) {
                 Ok(()) => {}
-                // It leaves, and the watch will say so.
+                // The interface is disappearing. The watch reports that.
                 Err(KernelError::NamespaceGone { .. } | KernelError::InterfaceGone(_)) => {
-                    absent.again = Instant::now() + LEAVING;
-                    self.absent.insert(key, absent);
+                    detached.again = Instant::now() + LEAVING;
+                    self.detached.insert(key, detached);
                 }
                 Err(error) => {
-                    if absent.attempts == 0 {
-                        tracing::error!(%error, "the programs cannot be put back; trying again");
+                    if detached.attempts == 0 {
+                        tracing::error!(%error, "the programs cannot be attached again; trying again");
                     }
-                    absent.again = Instant::now() + pause_after(absent.attempts);
-                    absent.attempts = absent.attempts.saturating_add(1);
-                    absent.reason = error.to_string().into();
+                    detached.again = Instant::now() + pause_after(detached.attempts);
+                    detached.attempts = detached.attempts.saturating_add(1);
+                    detached.reason = error.to_string().into();
                     self.metrics.attach_failed();
-                    self.absent.insert(key, absent);
+                    self.detached.insert(key, detached);
                 }
             }
         }
     }
 
-    fn restore(&mut self, key: &InterfaceKey, absent: &Absent) -> Result<(), KernelError> {
+    fn restore(&mut self, key: &InterfaceKey, detached: &Detached) -> Result<(), KernelError> {
         let Some(attached) = self.attached.get_mut(key) else { return Ok(()) };
         let (number, observed) = (attached.number, attached.observed.clone());
         let interface = &observed.interface;
         let (netns, ifindex) = (&interface.netns, interface.ifindex);
         let programs = attached.loaded.load(&mut self.spares.loader(), number)?;
-        let ending = carried(netns, ifindex).ok_or(KernelError::InterfaceGone(ifindex))?;
-        let refusal = attached.attachment.mend(programs, absent.missing)?;
+        let ending = device_counters(netns, ifindex).ok_or(KernelError::InterfaceGone(ifindex))?;
+        let refusal = attached.attachment.attach_missing(programs, detached.missing)?;
         let after = Reading::take(netns, ifindex, (&self.ledgers, number));
         let (presence, ingress) = (attached.attachment.presence(), attached.attachment.ingress());
         let missed = after.map_or([Traffic::NONE; 2], |after| {
-            absent.missed(frames_of(&ending), in_accounts(&after).balance(), interface.ethernet)
+            detached.missed(frames_of(&ending), in_accounts(&after).balance(), interface.ethernet)
         });
         if let Some(refusal) = refusal {
             self.xdp_refused(&observed, &refusal);
@@ -137,7 +136,7 @@ impl Interfaces {
         if let Some(attached) = self.attached.get_mut(key) {
             attached.restored.at = Some(Instant::now());
         }
-        if absent.logged {
+        if detached.logged {
             tracing::info!(
                 interface = &*interface.name,
                 netns = %netns.path.display(),
@@ -150,8 +149,9 @@ impl Interfaces {
     }
 }
 
-/// The own counters of an interface; `None` where it has left, or another one has its index by now.
+/// The interface's own counters; `None` if it is gone, or another interface has its index by now.
 fn still_there(interface: &Interface) -> Option<LinkCounters> {
     let link = interface.netns.inside(|| Netlink::new()?.link(interface.ifindex)).ok()?.ok()?;
-    (mac_of(&link) == interface.mac).then(|| carried(&interface.netns, interface.ifindex))?
+    (mac_of(&link) == interface.mac)
+        .then(|| device_counters(&interface.netns, interface.ifindex))?
 }
