@@ -1,10 +1,12 @@
 //! Randomly generated packets: random layers, mostly valid, then damaged; packets of the corpus,
 //! damaged; and random bytes. A seed and a number identify each packet.
 
+mod fields;
+
 use std::ops::RangeInclusive;
 
 use fastrand::Rng;
-use observer_ebpf::packet::{Frame, Link, Offload};
+use observer_ebpf::packet::{Frame, Link};
 
 use super::{
     Input, corpus,
@@ -55,7 +57,7 @@ impl Generator {
         self.bytes.clear();
         let is_bare = self.one_in(10);
         let link = match self.kind {
-            Kind::Any if is_bare => Link::Bare(self.ether_type()),
+            Kind::Any if is_bare => Link::Bare(fields::ether_type(&mut self.random)),
             Kind::Any | Kind::Ethernet => Link::Ethernet,
             Kind::Bare => Link::Bare(if self.random.bool() { 0x0800 } else { 0x86dd }),
         };
@@ -70,17 +72,7 @@ impl Generator {
             }
         }
         if self.one_in(7) {
-            let size = match self.random.u8(..8) {
-                0 => 0xffff,
-                1..=3 => self.random.u32(1..64),
-                _ => self.random.u32(1..1500),
-            };
-            let segments = match self.random.u8(..4) {
-                0 => 0,
-                1 => self.random.u32(..=0xffff),
-                _ => self.random.u32(1..64),
-            };
-            input.frame.offload = Offload { size, segments };
+            input.frame.offload = fields::offload(&mut self.random);
         }
         if self.kind == Kind::Any && link == Link::Ethernet && self.one_in(4) {
             input.frame.tags_beside = 1;
@@ -109,7 +101,7 @@ impl Generator {
         let len = self.random.usize(..160);
         self.push_random(len);
         if self.bytes.len() >= 14 && link == Link::Ethernet {
-            let ether_type = self.ether_type().to_be_bytes();
+            let ether_type = fields::ether_type(&mut self.random).to_be_bytes();
             self.bytes[12..14].copy_from_slice(&ether_type);
         }
         self.finish(link)
@@ -160,16 +152,6 @@ impl Generator {
         Input { frame: Frame { len: bytes.len() as u32, ..frame }, bytes }
     }
 
-    fn ether_type(&mut self) -> u16 {
-        match self.random.u8(..10) {
-            0..=3 => 0x0800,
-            4..=7 => 0x86dd,
-            8 => [0x0806, 0x8100, 0x88a8, 0x9100, 0x0026, 0x05dd, 0x8847, 0x88cc]
-                [self.random.usize(..8)],
-            _ => self.random.u16(..),
-        }
-    }
-
     fn ethernet(&mut self, ether_type: u16) {
         self.push_random(12);
         let tags = self.of([0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4]);
@@ -178,7 +160,8 @@ impl Generator {
             self.bytes.extend(tag);
             self.push_random(2);
         }
-        let ether_type = if self.one_in(20) { self.ether_type() } else { ether_type };
+        let ether_type =
+            if self.one_in(20) { fields::ether_type(&mut self.random) } else { ether_type };
         self.bytes.extend(ether_type.to_be_bytes());
     }
 
@@ -187,21 +170,14 @@ impl Generator {
         let options = if self.one_in(3) { self.random.u8(..=10) } else { 0 };
         let version = if self.one_in(30) { self.random.u8(..16) } else { 4 };
         let words = if self.one_in(30) { self.random.u8(..16) } else { 5 + options };
-        let fragment = match self.random.u8(..8) {
-            0 => 0x2000,
-            1 => 0x2000 | self.random.u16(1..0x2000),
-            2 => self.random.u16(1..0x2000),
-            3 => self.random.u16(..),
-            // The upper bits of the field do not describe a fragment.
-            _ => self.random.u16(..4) << 14,
-        };
+        let fragment = fields::ipv4_fragment(&mut self.random);
         let protocol = self.protocol();
         self.bytes[start] = version << 4 | words;
         self.bytes[start + 6..start + 8].copy_from_slice(&fragment.to_be_bytes());
         self.bytes[start + 9] = protocol;
         self.push_random(usize::from(options) * 4);
         self.transport(protocol);
-        let length = self.length(self.bytes.len() - start);
+        let length = fields::length(&mut self.random, self.bytes.len() - start);
         self.bytes[start + 2..start + 4].copy_from_slice(&length.to_be_bytes());
     }
 
@@ -227,7 +203,7 @@ impl Generator {
         let protocol = self.protocol();
         self.bytes[next] = protocol;
         self.transport(protocol);
-        let length = self.length(self.bytes.len() - start - 40);
+        let length = fields::length(&mut self.random, self.bytes.len() - start - 40);
         self.bytes[start + 4..start + 6].copy_from_slice(&length.to_be_bytes());
     }
 
@@ -236,12 +212,7 @@ impl Generator {
         let start = self.bytes.len();
         if kind == 44 {
             self.push_random(8);
-            let offset_and_more: u16 = match self.random.u8(..6) {
-                0 => self.random.u16(..),
-                1 => self.random.u16(1..0x2000) << 3 | 1,
-                2 | 3 => 1,
-                _ => 0,
-            };
+            let offset_and_more = fields::ipv6_fragment(&mut self.random);
             self.bytes[start + 2..start + 4].copy_from_slice(&offset_and_more.to_be_bytes());
             return;
         }
@@ -346,19 +317,6 @@ impl Generator {
             self.ipv6(start);
         } else {
             self.ipv4(start);
-        }
-    }
-
-    /// A length for a header, mostly the true one.
-    fn length(&mut self, length: usize) -> u16 {
-        let length = length as u16;
-        match self.random.u8(..40) {
-            0 => 0,
-            1 => self.random.u16(..),
-            2 => self.random.u16(..64),
-            3 | 4 => length.saturating_sub(self.random.u16(1..=40)),
-            5 => length.saturating_add(self.random.u16(1..=40)),
-            _ => length,
         }
     }
 
