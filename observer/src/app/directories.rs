@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, linux::access::Access};
 
 /// Locks the state directory, so that only one daemon uses it.
 pub(super) fn lock(state_dir: &Path) -> Result<Flock<fs::File>, Failure> {
@@ -14,8 +14,8 @@ pub(super) fn lock(state_dir: &Path) -> Result<Flock<fs::File>, Failure> {
             state_dir.display()
         ))
     };
-    fs::create_dir_all(state_dir).map_err(failed)?;
-    let file = fs::File::create(state_dir.join("lock")).map_err(failed)?;
+    Access::PRIVATE.create_folder(state_dir).map_err(failed)?;
+    let file = Access::PRIVATE.rewrite_file(&state_dir.join("lock")).map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => Failure::usage(format!(
             "another observer runs with the state directory {}: stop it, or give another with --state-dir",

@@ -3,12 +3,14 @@
 
 use std::{
     collections::VecDeque,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, Sender, channel},
 };
 
 use crate::{
+    linux::access::Access,
     record::Mark,
     worker::{Deadline, Worker},
 };
@@ -78,7 +80,11 @@ fn follow(notes: &Receiver<Note>, file: &PathBuf) {
     for note in notes.iter().take_while(|note| !matches!(note, Note::End)) {
         let Some(until) = open.take(&note) else { continue };
         let new = file.with_extension("new");
-        match fs::write(&new, format!("{until}\n")).and_then(|()| fs::rename(&new, file)) {
+        let written = Access::PRIVATE
+            .rewrite_file(&new)
+            .and_then(|mut out| writeln!(out, "{until}"))
+            .and_then(|()| fs::rename(&new, file));
+        match written {
             Ok(()) => failed = false,
             Err(error) if !failed => {
                 tracing::warn!(

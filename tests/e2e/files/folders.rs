@@ -2,12 +2,14 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, symlink},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use observer_tests::{
+    daemon::run_to_end,
     fake_ecs::{self, FakeTask},
     lab,
     records::finished,
@@ -136,5 +138,30 @@ fn files_and_folders_have_their_modes_and_group_whatever_the_umask() -> Result<(
             assert_eq!((mode, group), (wanted, GROUP), "umask {umask:o}: {}", path.display());
         }
     }
+    Ok(())
+}
+
+#[test]
+fn links_in_the_state_directory_are_not_followed() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let (state, precious) = (lab.path("daemon-state"), lab.path("precious"));
+    fs::write(&precious, "precious")?;
+    fs::create_dir(&state)?;
+    symlink(&precious, state.join("lock"))?;
+    let mut command = lab.daemon().command()?.0;
+    let exit = run_to_end(&mut command, Duration::from_secs(10))?;
+    assert_eq!(exit.status.code(), Some(2), "{}", exit.stderr);
+    assert!(exit.stderr.contains("daemon-state"), "{}", exit.stderr);
+
+    fs::remove_file(state.join("lock"))?;
+    symlink(&precious, state.join("recorded-until.new"))?;
+    let daemon = lab.daemon().window(1).umask(0).start()?;
+    daemon.wait_attached(&task.inside)?;
+    daemon.wait_windows(2)?;
+    daemon.wait_said("the watermark cannot be written")?;
+    daemon.stop()?;
+    assert_eq!(fs::read_to_string(&precious)?, "precious", "the target of the links");
+    assert_eq!(fs::metadata(state.join("lock"))?.mode() & 0o777, 0o600, "the lock");
     Ok(())
 }
