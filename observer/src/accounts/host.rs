@@ -21,46 +21,53 @@ use crate::{
 pub struct Limits {
     /// Length of a window in seconds.
     pub window_seconds: u32,
-    /// Largest number of flows in a window. An interface within its share may exceed it, so a
+    /// Number of flows in a window beyond which an interface only gets its guaranteed share. A
     /// window may hold up to twice as many.
     pub max_flows: usize,
     /// Memory for the flows of all windows that are open or not written yet.
     pub room: Room,
     /// Highest interface number.
     pub interfaces: u16,
-    /// End of the last window that an earlier run recorded, in UNIX seconds.
+    /// End of the last window that an earlier run recorded, in UNIX seconds. Gaps begin there.
     pub recorded_until: Option<i64>,
 }
 
 /// Accounts of all interfaces of a host.
 ///
-/// Between two ticks, [`handle`](Self::handle) takes events and [`add`](Self::add) takes entries of
-/// the spill ring. A tick calls [`begin`](Self::begin), [`add_drained`](Self::add_drained) for each
-/// count of the drain, [`read`](Self::read), and [`end`](Self::end). The last tick of a run begins
-/// with [`begin_last`](Self::begin_last) and ends with [`finish`](Self::finish).
+/// The kernel's flow cache is drained once per second; that is a tick. Flows without room in the
+/// cache arrive between two ticks, through the spill ring.
+///
+/// - Between two ticks: [`handle`](Self::handle) takes events and [`add`](Self::add) takes entries
+///   of the spill ring; [`add_early`](Self::add_early) takes those that came before the event that
+///   registers their interface.
+/// - A tick: [`begin`](Self::begin), before the drain switches the halves of the cache;
+///   [`add_drained`](Self::add_drained) and [`note_undelivered`](Self::note_undelivered) for each
+///   count of the drain; [`explain`](Self::explain) and [`read`](Self::read), the kernel's drops
+///   and ledgers; [`end`](Self::end).
+/// - The last tick of a run begins with [`begin_last`](Self::begin_last) and ends with
+///   [`finish`](Self::finish).
+///
+/// Each count goes to one window, or to the losses. An interface number is given again only when
+/// no count, record or flow of the next window refers to it.
 #[derive(Debug)]
 pub struct Accounts {
     limits: Limits,
     window: Window,
     flows: Table,
     register: Register,
+    /// Records of closed windows that wait for the identity of their interface.
     held: Vec<Held>,
     /// Packets for which the open window had no room.
     refused_packets: u64,
-    /// Traffic that the programs have not counted since the last tick.
+    /// Traffic since the last tick that the programs did not count.
     uncounted: UncountedLosses,
-    /// Interfaces older than the daemon whose gap is already reported. Such an interface may leave
-    /// a namespace and return to it.
+    /// Interfaces older than the daemon whose gap, the time before its start, is already reported.
+    /// Such an interface may leave a namespace and return to it.
     gaps_reported: BTreeSet<InterfaceKey>,
 }
 
 impl Accounts {
-    /// The window that this tick closes; `None` if it closes none.
-    pub fn closing(&self, tick: &OpenTick) -> Option<Window> {
-        tick.next.map(|_| self.window)
-    }
-
-    /// Creates accounts without interfaces, and opens a window that begins now.
+    /// Creates accounts without interfaces, and opens the window that contains the present time.
     pub fn new(limits: Limits, now_ms: i64) -> Self {
         Self {
             window: Window::holding(now_ms, limits.window_seconds),
@@ -77,6 +84,11 @@ impl Accounts {
         }
     }
 
+    /// The window that this tick closes; `None` if it closes none.
+    pub fn closing(&self, tick: &OpenTick) -> Option<Window> {
+        tick.next.map(|_| self.window)
+    }
+
     /// The window that [`finish`](Self::finish) closes in this tick.
     pub fn last_window(&self, tick: &OpenTick) -> Window {
         let end = tick.now_ms.div_euclid(1000).clamp(self.window.start, self.window.end);
@@ -88,7 +100,7 @@ impl Accounts {
         self.flows.len()
     }
 
-    /// Number of interfaces whose accounts are not closed. The cache is divided among them.
+    /// Number of interfaces whose accounts are not closed. They share the flow cache equally.
     pub fn open_interfaces(&mut self) -> usize {
         self.register.open()
     }
@@ -176,7 +188,8 @@ impl Accounts {
         self.register.add(&mut self.flows, self.window, delta);
     }
 
-    /// Begins a tick. Call after handling all pending events, and before the cache is flipped.
+    /// Begins a tick. Call after handling all pending events, and before the drain switches
+    /// the halves of the cache.
     pub fn begin(&mut self, now_ms: i64) -> OpenTick {
         let is_over = self.window.is_over(now_ms);
         OpenTick {
@@ -196,8 +209,8 @@ impl Accounts {
         }
     }
 
-    /// Adds a count from the drain. `after_flip` is true if it was counted after the flip of this
-    /// tick.
+    /// Adds a count from the drain. `after_flip` is true if it was counted after the switch of
+    /// halves in this tick.
     pub fn add_drained(&mut self, tick: &mut OpenTick, after_flip: bool, delta: Delta) {
         match tick.next {
             // In a late tick, some flows began after the end of the window.
@@ -227,7 +240,8 @@ impl Accounts {
         }
     }
 
-    /// Sets the drops of an interface that may have happened before its hooks, by direction.
+    /// Sets the drops of an interface, by direction, that may lie ahead of its hooks in the path of a
+    /// packet. They explain frames that the hooks did not see.
     pub fn explain(&mut self, number: InterfaceNumber, dropped: [Traffic; 2]) {
         if let Some(interface) = self.register.get(number) {
             interface.explain(dropped);
@@ -255,7 +269,7 @@ impl Accounts {
     }
 
     /// Ends the last tick of a run. Closes the window now, and releases all held records.
-    #[expect(clippy::needless_pass_by_value, reason = "a tick ends once")]
+    #[expect(clippy::needless_pass_by_value, reason = "takes the tick, so that it ends once")]
     pub fn finish(&mut self, tick: OpenTick, extras: BatchExtras) -> Outcome {
         self.complete(&tick.retired, &tick.next_flows);
         let mut outcome = self.outcome();
@@ -278,7 +292,7 @@ impl Accounts {
         }
     }
 
-    /// Takes the sums since the last tick.
+    /// Begins the outcome with the sums since the last tick.
     fn outcome(&mut self) -> Outcome {
         let refused = self.register.take_refused();
         self.refused_packets += refused.traffic.packets;

@@ -1,8 +1,11 @@
 //! Draining the flow cache.
 //!
-//! The cache has two halves. The daemon switches the active half and waits for a grace period,
-//! after which no program uses the old half. Then it reads and clears the used sets of the old
-//! half.
+//! The cache has two halves. A half has one row for each CPU, a row has sets, and a set has slots
+//! for flows. A bitmap marks the sets that hold flows. A flow whose set is full goes to a ring
+//! buffer, the spill ring.
+//!
+//! A drain switches the active half and waits for a grace period, after which no eBPF program
+//! accesses the old half. Then it reads and clears the marked sets of the old half.
 
 use std::{
     fmt,
@@ -29,16 +32,16 @@ use crate::{
     log::Logged,
 };
 
-/// Order of an entry and the latest switch of halves.
+/// Time at which an entry was created, relative to the latest switch of halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Counted before the switch.
+    /// Before the switch.
     Before,
-    /// Counted after the switch: created and spilled during the drain.
+    /// After the switch. Only an entry of the spill ring can be.
     After,
 }
 
-/// Duration of a drain, and the number of entries it read.
+/// Durations and counts of one drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DrainReport {
     /// Wait for the grace period.
@@ -49,11 +52,11 @@ pub struct DrainReport {
     pub entries: u64,
     /// Entries read from the spill ring.
     pub spilled: u64,
-    /// Flows with dropped packets.
+    /// Flows with dropped packets; 0 if they could not be read.
     pub dropped: u64,
 }
 
-/// Reader of the shared maps.
+/// The daemon's end of the maps that it shares with the eBPF programs.
 pub struct Drain {
     sizes: Sizes,
     control: Mapping<Control>,
@@ -62,18 +65,20 @@ pub struct Drain {
     ledgers: Arc<Ledgers>,
     ring: RingBuf<MapData>,
     drops: Option<Drops>,
-    /// Last error of reading drops, so that each is logged once.
+    /// Kind of the last error of reading drops. A repeated kind is not logged again.
     failing: Logged<Discriminant<KernelError>>,
+    /// Control groups that sent the flows of shared interfaces.
     owners: MapData,
     owner_elements: Elements<FlowKey, u64>,
     grace: Grace,
-    /// `None` in a replay, whose times need no clock.
+    /// `None` in a replay, where times come from the capture.
     clock: Option<TickReader>,
-    /// Reading of the clocks at the last drain. It also serves for entries that were counted since.
+    /// Reading of the clocks at the last drain. It also converts the times of entries that are read
+    /// from the ring before the next one.
     ticks: Ticks,
-    /// Entries read from the spill ring since the last switch.
+    /// Entries read from the spill ring since the last drain.
     spilled: u64,
-    /// Sets per row in use after the next switch.
+    /// Number of sets of each row that programs use after the next switch.
     next_sets: u32,
 }
 
@@ -87,15 +92,15 @@ impl fmt::Debug for Drain {
 }
 
 impl Drain {
-    /// Maps the shared maps into memory, taking them out of one load of the object.
+    /// Takes the shared maps from a load of the programs, and maps them into memory.
     pub fn new(programs: &mut Programs, sizes: Sizes, grace: Grace) -> Result<Self, KernelError> {
         let clock = TickReader::new(programs)?;
         Self::with(programs, sizes, grace, Some(clock))
     }
 
     /// Creates a reader for programs loaded with
-    /// [`Clock::Replay`](observer_ebpf::abi::Clock::Replay). Times are milliseconds of the capture
-    /// modulo 2^32, which the caller completes.
+    /// [`Clock::Replay`](observer_ebpf::abi::Clock::Replay). Times are the low 32 bits of the
+    /// capture's milliseconds; the caller adds the high bits.
     pub(super) fn of_replay(programs: &mut Programs, sizes: Sizes) -> Result<Self, KernelError> {
         Self::with(programs, sizes, Grace::Called, None)
     }
@@ -110,7 +115,7 @@ impl Drain {
         let ticks = clock.as_ref().map_or(Ok(Ticks::Replay), TickReader::read)?;
         let ring = aya::maps::Map::RingBuf(programs.take_map(names::SPILL)?);
         let control = Mapping::<Control>::of(programs, names::CONTROL, 1)?;
-        // All sets, until the number of flows is known.
+        // All sets, until the first drain has counted the flows.
         control.write(0, Control { sets: sizes.sets, share: sizes.share(1), ..control.read(0) });
         Ok(Self {
             sizes,
@@ -138,17 +143,18 @@ impl Drain {
         })
     }
 
-    /// Divides the cache equally among this many interfaces. When the spill ring fills up,
-    /// interfaces that created more entries than their share lose entries first.
+    /// Sets each interface's share of the cache: an equal part for this many interfaces. When the
+    /// spill ring is full, interfaces that created more entries than their share lose entries
+    /// before others do.
     pub fn share_among(&mut self, interfaces: usize) {
         let share = self.sizes.share(interfaces as u32);
         self.control.write(0, Control { share, ..self.control.read(0) });
     }
 
-    /// Passes the owners of flows to `take` and clears them: flows that were sent, since the last
-    /// call, through interfaces shared by several tasks, each with the ID of the sending control
-    /// group (version 2). The keys' direction is egress. A flow that continues is reported again
-    /// after each drain.
+    /// Passes each flow that was sent through a shared interface since the last call to `take`,
+    /// with the ID of the sender's control group (version 2), and removes it. The direction of the
+    /// keys is egress. A flow that continues is reported again after each drain, which creates its
+    /// entry anew.
     pub fn take_owners(
         &mut self,
         mut take: impl FnMut(crate::flow::FlowKey, u64),
@@ -156,7 +162,7 @@ impl Drain {
         // The kernel reads and clears a bucket under the lock that programs take to update it.
         self.owner_elements
             .read(map_fd(&self.owners), AfterRead::Remove, |key, owner| take(flow_of(key), *owner))
-            .map(drop)
+            .map(|_| ())
     }
 
     /// Starts draining drops too.
@@ -173,7 +179,9 @@ impl Drain {
     /// spill ring to `take`. Flows of dropped packets come last, so that a packet is counted in its
     /// flow before it is moved to a rejected one.
     ///
-    /// When this returns, everything counted before the call has been passed to `take`.
+    /// When this returns `Ok`, everything that was counted before the call has been passed to `take`,
+    /// except drops that could not be read. After an error the old half is read by the drain after
+    /// the next.
     pub fn drain(&mut self, mut take: impl FnMut(Side, Delta)) -> Result<DrainReport, KernelError> {
         let control = self.control.read(0);
         let generation = control.generation;
@@ -203,7 +211,7 @@ impl Drain {
                 }
                 Err(error) => {
                     if self.failing.is_new(mem::discriminant(&error)) {
-                        tracing::warn!(%error, "drops cannot be read; trying again every second");
+                        tracing::warn!(%error, "drops cannot be read; trying again at each drain");
                     }
                     0
                 }
@@ -212,7 +220,8 @@ impl Drain {
         Ok(DrainReport { grace, read: start.elapsed(), entries, spilled, dropped })
     }
 
-    /// Passes the entries of the spill ring to `take`, and returns their number.
+    /// Passes the entries of the spill ring to `take`, and returns their number. Also called between
+    /// drains, so that the ring does not fill up.
     pub fn read_ring(&mut self, mut take: impl FnMut(Side, Delta)) -> u64 {
         let generation = self.control.read(0).generation;
         let mut count = 0;
@@ -238,8 +247,8 @@ impl Drain {
         self.ledgers.of(interface)
     }
 
-    /// Passes the entries of a half to `take`, clears them, and returns their number. No program
-    /// may use the half.
+    /// Passes the entries of a half to `take`, clears them, and returns their number. To be called
+    /// after a grace period: until then programs may access the half.
     fn read_half(&self, half: usize, ticks: Ticks, mut take: impl FnMut(Delta)) -> u64 {
         let (sets, words) = (self.sizes.sets as usize, self.sizes.sets as usize / 64);
         let cpus = self.sizes.cpus as usize;
@@ -274,12 +283,12 @@ impl Drain {
     }
 }
 
-/// Number of sets per row to use next, given the `entries` that were created since the last switch
-/// in rows of `sets`.
+/// Number of sets per row to use next, given the `entries` since the last drain. `sets` is the
+/// number in use now, which limits how fast it shrinks.
 ///
-/// The aim is a quarter of a flow per set, with which one set in 150,000 receives five flows. The
-/// number grows at once, because each flow without room costs an entry in the spill ring. It
-/// shrinks by at most half, because bursts recur.
+/// The aim is four sets for each flow, with which one set in 150,000 receives five flows, one more
+/// than it has slots. The number grows at once, because each flow that finds its set full costs an
+/// entry in the spill ring. It shrinks by at most half, because a burst may come again.
 fn sets_for(entries: u64, sets: u32, most: u32) -> u32 {
     const SETS_PER_FLOW: u64 = 4;
     const LEAST: u32 = 1024;

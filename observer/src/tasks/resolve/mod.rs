@@ -1,4 +1,5 @@
-//! Resolves the task of an interface and gathers its facts from the views of the sources. Pure.
+//! Resolves the task of an interface, and gathers facts about both from the views of the sources. A
+//! view is the latest answer of a source. Pure: no clock and no I/O.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,17 +14,17 @@ pub(super) type Views = BTreeMap<Source, Arc<View>>;
 /// Evidence of an interface's task, in addition to the kernel's description.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Evidence<'a> {
-    /// Ids of containers with processes in its namespace.
+    /// IDs of containers with processes in the interface's network namespace.
     pub(super) containers: &'a [Box<str>],
-    /// Name of the namespace's file, if that names a task.
+    /// Parsed name of the namespace's file, if it has the form of [`NetnsName`].
     pub(super) name: Option<&'a NetnsName>,
-    /// True if the introspection endpoint was asked after the interface appeared: then its
-    /// addresses are current.
+    /// True if the introspection endpoint was asked after the interface appeared. Only then are the
+    /// addresses of its tasks current.
     pub(super) fresh: bool,
     /// True if no other interface of the namespace can be an ENI.
     pub(super) alone: bool,
-    /// The task that was resolved earlier: the last container of a task may end before its
-    /// interface does.
+    /// The task that was resolved earlier. It counts if nothing matches any more, because the last
+    /// container of a task may end before its interface does.
     pub(super) task: Option<&'a (MatchedBy, Box<str>)>,
 }
 
@@ -54,7 +55,7 @@ pub(super) enum MatchedBy {
     Mac,
     /// The namespace is named after the task.
     Name,
-    /// The task has one of the interface's addresses.
+    /// The task has an address of the interface. Needs [`Evidence::fresh`].
     Address,
 }
 
@@ -63,13 +64,13 @@ pub(super) enum MatchedBy {
 pub(super) struct Resolution {
     /// Id of its task, and the property that matched.
     pub(super) task: Option<(MatchedBy, Box<str>)>,
-    /// Facts from all sources, in no order.
+    /// Facts from all sources, in no particular order. They may contradict each other.
     pub(super) facts: Vec<Fact>,
-    /// Other tasks that sources assign it to.
+    /// Other tasks that sources list with the interface's MAC address.
     pub(super) conflicts: Vec<Conflict>,
 }
 
-/// Finds the task of an interface, and gathers facts about both.
+/// Finds the task of an interface, and gathers facts about the interface and the task.
 pub(super) fn resolve(
     key: InterfaceKey,
     interface: &Interface,
@@ -129,7 +130,7 @@ pub(super) fn resolve(
     }
     for (source, view) in views {
         let of_host = |(attribute, _): &&Detail| task.is_some() || !attribute.is_of_task();
-        // Traffic of bridge mode leaves the host through the primary ENI.
+        // Traffic of bridge mode leaves through the host's primary ENI.
         if let Some(primary) = view.primary.as_ref().filter(|_| mode == Some("bridge")) {
             add(*source, &primary.details);
         }
