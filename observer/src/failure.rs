@@ -1,6 +1,6 @@
 //! Failures of a command, and their exit codes.
 
-use std::error::Error;
+use std::{borrow::Cow, error::Error};
 
 use crate::{
     config::ConfigError,
@@ -56,6 +56,14 @@ impl Failure {
         Self::running(StepError { step, source: source.into() })
     }
 
+    /// The message on one line of at most 1,000 characters, without credentials in URLs.
+    pub fn line(&self) -> String {
+        // An error of a library may have several lines.
+        let words = self.to_string();
+        let words: Vec<_> = words.split_whitespace().map(without_credentials).collect();
+        shortened(words.join(" "))
+    }
+
     /// The exit code.
     pub const fn code(&self) -> u8 {
         match self {
@@ -105,5 +113,52 @@ impl From<KernelError> for Failure {
             KernelError::Memory { .. } | KernelError::PinsTaken(_) => Self::usage(error),
             _ => Self::host(error),
         }
+    }
+}
+
+/// A word with `***` in place of the user name and password of a URL.
+fn without_credentials(word: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = word.split_once("://") else { return word.into() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://***{}", &rest[at..]).into(),
+        None => word.into(),
+    }
+}
+
+/// A line of at most 1,000 characters. The middle of a longer one is cut out: its beginning says
+/// what is wrong, and its end how to fix it.
+fn shortened(line: String) -> String {
+    const LONGEST: usize = 1000;
+    const PART: usize = LONGEST / 2 - 1;
+    let count = line.chars().count();
+    if count <= LONGEST {
+        return line;
+    }
+    let beginning: String = line.chars().take(PART).collect();
+    let end: String = line.chars().skip(count - PART).collect();
+    format!("{beginning} … {end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_one_short_line_without_credentials() {
+        for (text, line) in [
+            ("a\nb  c", "a b c"),
+            (
+                "invalid value 'http://me:se@cret@host:1/x@y' for it",
+                "invalid value 'http://***@host:1/x@y' for it",
+            ),
+            ("see https://host/path@2", "see https://host/path@2"),
+        ] {
+            assert_eq!(Failure::usage(text).line(), line);
+        }
+        let long = format!("the value {} is too long: give a name", "é".repeat(100_000));
+        let line = Failure::usage(long).line();
+        assert!(line.starts_with("the value é") && line.ends_with(": give a name"), "{line}");
+        assert!(line.chars().count() <= 1001, "{}", line.len());
     }
 }

@@ -13,9 +13,7 @@ fn main() -> ExitCode {
     match parse().and_then(|(cli, matches)| execute(cli, &matches)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // An error of a library may have several lines.
-            let line = failure.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-            log::line(&format!("observer: {line}"));
+            log::line(&format!("observer: {}", failure.line()));
             ExitCode::from(failure.code())
         }
     }

@@ -130,10 +130,11 @@ impl HttpUrl {
     }
 }
 
-/// Error of a URL without the scheme `http` or without a host.
+/// Error of a URL without the scheme `http` or a host, or with credentials, which `observer config`
+/// would print.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no URL like http://127.0.0.1:51678")]
-pub struct InvalidHttpUrl(String);
+#[error("give a URL such as http://127.0.0.1:51678, without a user name or password")]
+pub struct InvalidHttpUrl;
 
 impl FromStr for HttpUrl {
     type Err = InvalidHttpUrl;
@@ -143,11 +144,12 @@ impl FromStr for HttpUrl {
         match url {
             Some(url)
                 if url.scheme_str() == Some("http")
-                    && url.host().is_some_and(|host| !host.is_empty()) =>
+                    && url.host().is_some_and(|host| !host.is_empty())
+                    && !url.authority().is_some_and(|it| it.as_str().contains('@')) =>
             {
                 Ok(Self(text.trim_end_matches('/').to_owned()))
             }
-            _ => Err(InvalidHttpUrl(text.into())),
+            _ => Err(InvalidHttpUrl),
         }
     }
 }

@@ -132,3 +132,30 @@ fn help_and_version_are_no_errors() -> Result<()> {
     drop(lab);
     Ok(())
 }
+
+#[test]
+fn an_error_shows_no_password_and_is_short() -> Result<()> {
+    let lab = lab!();
+    let long = format!("http://{}", "x".repeat(100_000));
+    for (flag, value) in [
+        ("--imds-url", "http://me:secret@169.254.169.254"),
+        ("--deliver-endpoint", "https://me:secret@127.0.0.1:9000"),
+        ("--deliver", "ftp://me:secret@host/path"),
+        ("--deliver-endpoint", &long),
+        ("--imds-url", &format!("{long}:port")),
+    ] {
+        let mut command = observer_tests::daemon::command()?;
+        command.args(["config", "--deliver", "s3://bucket/prefix", flag, value]);
+        if flag == "--deliver" {
+            command = observer_tests::daemon::command()?;
+            command.args(["config", flag, value]);
+        }
+        let exit = run_to_end(&mut command, Duration::from_secs(10))?;
+        assert_eq!(exit.status.code(), Some(2), "{flag}: {}", exit.stderr);
+        assert!(exit.stderr.contains(flag), "{}", exit.stderr);
+        assert!(!exit.stderr.contains("secret"), "{}", exit.stderr);
+        assert!(exit.stderr.len() < 1100, "{flag}: {} bytes", exit.stderr.len());
+    }
+    drop(lab);
+    Ok(())
+}

@@ -114,7 +114,7 @@ pub enum StoreError {
     /// TLS cannot be set up.
     #[error("{0}: needs the system's CA certificates, or a file of some with --ca-bundle")]
     Tls(reqwest::Error),
-    /// Invalid endpoint URL.
+    /// Invalid endpoint URL. Credentials come from the environment, as for all AWS tools.
     #[error("--deliver-endpoint {0:?}: give a URL such as http://127.0.0.1:9000")]
     EndpointUrl(String),
     /// The folder cannot be created.
@@ -253,7 +253,7 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreErro
     if let Some(endpoint) = &options.endpoint {
         let address =
             ["http://", "https://"].into_iter().find_map(|scheme| endpoint.strip_prefix(scheme));
-        if address.is_none_or(|address| address.is_empty() || address.contains(['/', ' '])) {
+        if address.is_none_or(|address| address.is_empty() || address.contains(['/', ' ', '@'])) {
             return Err(StoreError::EndpointUrl(endpoint.into()));
         }
         may_be_plain = endpoint.starts_with("http://");
@@ -354,7 +354,8 @@ mod tests {
             let error = Store::new(url, &StoreOptions::default()).unwrap_err().to_string();
             assert!(error.contains(words) && !error.contains('\n'), "{url:?}: {error}");
         }
-        for endpoint in ["127.0.0.1:9000", "http://", "http://x/y", "ftp://x"] {
+        for endpoint in ["127.0.0.1:9000", "http://", "http://x/y", "ftp://x", "http://me:secret@x"]
+        {
             let options =
                 StoreOptions { endpoint: Some(endpoint.into()), ..StoreOptions::default() };
             let error = Store::new("s3://bucket", &options).unwrap_err().to_string();
