@@ -176,7 +176,9 @@ mod tests {
     fn a_queue_is_emptied_before_its_thread_ends() {
         let (done, results) = channel();
         let worker = QueueWorker::spawn("adds", move |queue: Receiver<u32>| {
-            queue.iter().for_each(|number| done.send(number + 1).unwrap());
+            for number in queue {
+                done.send(number + 1).unwrap();
+            }
         });
         let worker = worker.unwrap();
         assert!((0..3).all(|number| worker.send(number)));

@@ -66,10 +66,12 @@ fn compare(frames: &[(String, Input)], reasons: &mut Reasons) -> Result<()> {
     for ((name, input), theirs) in frames.iter().zip(&dissections) {
         match agree(input, theirs) {
             Ok(needed) => {
-                needed.into_iter().for_each(|reason| *reasons.entry(reason).or_insert(0) += 1)
+                for reason in needed {
+                    *reasons.entry(reason).or_insert(0) += 1;
+                }
             }
             Err(disagreement) => {
-                disagreements.push(format!("{name}: {disagreement}\n{input}\n{theirs:?}\n"))
+                disagreements.push(format!("{name}: {disagreement}\n{input}\n{theirs:?}\n"));
             }
         }
     }

@@ -94,13 +94,13 @@ impl Metrics {
         let mut shape = String::new();
         for line in self.text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
-                shape += &format!("{help}\n");
+                let _ = writeln!(shape, "{help}");
             } else if let Some((family, kind)) =
                 line.strip_prefix("# TYPE ").and_then(|it| it.split_once(' '))
             {
-                shape += &format!("    {kind}");
+                let _ = write!(shape, "    {kind}");
                 for names in labels.get(family).into_iter().flatten() {
-                    shape += &format!(" {{{names}}}");
+                    let _ = write!(shape, " {{{names}}}");
                 }
                 shape += "\n";
             }

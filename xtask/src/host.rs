@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn distribution_is_the_id_not_the_name_or_the_version() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(distribution_in(text).as_deref(), expected)
+            assert_eq!(distribution_in(text).as_deref(), expected);
         };
         check("NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n", Some("debian"));
         check("ID=\"amzn\"\nID_LIKE=\"fedora\"\n", Some("amzn"));

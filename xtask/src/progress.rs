@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn times_are_as_exact_as_they_are_long() {
         let check = |millis: u64, expected: &str| {
-            assert_eq!(lasted(Duration::from_millis(millis)), expected)
+            assert_eq!(lasted(Duration::from_millis(millis)), expected);
         };
         check(1_234, "1.2 s");
         check(42_900, "42 s");

@@ -28,7 +28,9 @@ impl Leaving {
     pub(super) fn start(tick: Sender<Message>) -> io::Result<Self> {
         // On another thread, because it takes a while to detect that an interface is quiet.
         let qdiscs = QueueWorker::spawn("qdiscs", |qdiscs: Receiver<Vec<OwnQdisc>>| {
-            qdiscs.iter().for_each(|qdiscs| remove_quiet(&qdiscs));
+            for own in qdiscs {
+                remove_quiet(&own);
+            }
         })?;
         let jobs = QueueWorker::spawn("leaving", move |jobs: Receiver<Job>| {
             for (leaving, done) in jobs {

@@ -31,6 +31,9 @@ fn the_help_of_each_verb_is_that_of_its_file() {
     assert_eq!(verbs, ["run", "check", "replay", "schema", "tasks", "config"]);
 }
 
+/// Head of a table of settings.
+const HEAD: &str = "| flag | value | default | meaning |\n|---|---|---|---|\n";
+
 /// Cells of the table of settings.
 fn row(argument: &Arg) -> String {
     let help = argument.get_help().unwrap().to_string();
@@ -65,10 +68,7 @@ fn the_table_of_settings_is_that_of_the_documentation() {
     for argument in command.get_arguments() {
         if argument.get_help_heading() != heading {
             heading = argument.get_help_heading();
-            text += &format!(
-                "\n## {}\n\n| flag | value | default | meaning |\n|---|---|---|---|\n",
-                heading.unwrap()
-            );
+            text = text + "\n## " + heading.unwrap() + "\n\n" + HEAD;
         }
         text += &row(argument);
     }

@@ -73,11 +73,13 @@ pub struct OutputConfig {
 impl OutputConfig {
     /// Validates the settings, and reads the files that they name.
     pub fn new(records: RecordSettings, outputs: Outputs) -> Result<Self, ConfigError> {
-        let account_id = named("account-id", &records.account_id, "twelve digits", is_account)?;
-        let region = named("region", &records.region, "a name such as eu-west-1", is_region)?;
+        let account_id =
+            named("account-id", records.account_id.as_deref(), "twelve digits", is_account)?;
+        let region =
+            named("region", records.region.as_deref(), "a name such as eu-west-1", is_region)?;
         named(
             "flow-log-id",
-            &records.flow_log_id,
+            records.flow_log_id.as_deref(),
             "fl- and 8 to 17 hexadecimal digits",
             is_flow_log,
         )?;
@@ -116,11 +118,11 @@ impl OutputConfig {
 /// Checks a value that becomes part of file names.
 fn named<'a>(
     flag: &'static str,
-    value: &'a Option<String>,
+    value: Option<&'a str>,
     wanted: &'static str,
     is_one: fn(&str) -> bool,
 ) -> Result<Option<&'a str>, ConfigError> {
-    match value.as_deref() {
+    match value {
         Some(value) if !is_one(value) => {
             Err(ConfigError::Name { flag, value: value.to_owned(), wanted })
         }

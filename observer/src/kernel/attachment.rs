@@ -297,7 +297,8 @@ impl Attachment {
         match removed {
             Err(KernelError::NamespaceGone { .. }) => return Ok(None),
             result => {
-                result?.map_err(|error| KernelError::call(format!("interface {ifindex}"), error))?
+                result?
+                    .map_err(|error| KernelError::call(format!("interface {ifindex}"), error))?;
             }
         }
         Ok(qdisc_is_ours.then_some(OwnQdisc { netns, ifindex }))

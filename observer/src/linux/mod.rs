@@ -5,10 +5,10 @@
 //!
 //! - [`access`]: modes of files and folders
 //! - [`netns`]: network namespaces
-//! - [`netlink`]: rtnetlink
+//! - [`netlink`]: messages of rtnetlink
 //! - [`ethtool`]: driver, queues and offloads of a device
 //! - [`cgroup`]: control groups by ID
-//! - [`clock`]: UNIX time
+//! - [`clock`]: the time of day
 
 pub mod access;
 pub mod cgroup;

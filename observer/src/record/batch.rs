@@ -205,7 +205,7 @@ mod tests {
                 key if key == first => assert_eq!(name, "one"),
                 key if key == second => assert_eq!(name, "other"),
                 key if key.interface() == PLAIN => {
-                    assert_eq!(name, plain().interface_name.as_ref())
+                    assert_eq!(name, plain().interface_name.as_ref());
                 }
                 _ => {}
             }

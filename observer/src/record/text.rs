@@ -38,7 +38,7 @@ impl TextLines {
     pub fn write(&mut self, interface: InterfaceNumber, record: &Record<'_>, out: &mut Vec<u8>) {
         match record.content {
             Content::Flow(flow) => {
-                self.0.get(interface.get(), || template(record)).write(record, flow, out)
+                self.0.get(interface.get(), || template(record)).write(record, flow, out);
             }
             Content::NoData | Content::SkipData(_) => write_text(record, out),
         }

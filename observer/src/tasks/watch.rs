@@ -225,7 +225,7 @@ impl Watch {
         let Self { namespaces, events, .. } = self;
         let folders = folders.iter().map(PathBuf::as_path);
         namespaces.scan(folders, processes && !procs.is_empty(), |namespaces| {
-            catch_up(events, namespaces)
+            catch_up(events, namespaces);
         })
     }
 

@@ -112,7 +112,7 @@ impl<'a> Churn<'a> {
         match live {
             Live::Awsvpc(it) => drop(UDP.send(&it.1.inside, &it.1.outside)?),
             Live::Bridge(_, space) => {
-                drop(space.output("ping", &["-c", "3", "-i", "0.01", GATEWAY])?)
+                drop(space.output("ping", &["-c", "3", "-i", "0.01", GATEWAY])?);
             }
             Live::Host(_) => {}
         }

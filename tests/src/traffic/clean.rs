@@ -218,7 +218,7 @@ fn ask(manner: Manner, server: SocketAddr, number: u64) -> Result<()> {
     }
     match manner {
         Manner::Closing | Manner::HalfClosed => {
-            ensure!(stream.read(&mut room)? == 0, "more than a response")
+            ensure!(stream.read(&mut room)? == 0, "more than a response");
         }
         Manner::ResetByClient => reset(stream)?,
         Manner::ResetByServer => {

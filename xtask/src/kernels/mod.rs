@@ -143,7 +143,7 @@ pub(crate) fn run(
         match (Emulator::find(paths), Kernel::find(paths, *version), &brought) {
             (Some(_), Some(kernel), _) => kernels.push((*version, kernel)),
             (_, _, Err(error)) => {
-                skips.push(Skip::new(format!("{version}/kernel"), format!("{error:#}")))
+                skips.push(Skip::new(format!("{version}/kernel"), format!("{error:#}")));
             }
             (_, _, Ok(())) => {
                 bail!("`cargo xtask setup --only kernels` brought no Linux {version}")

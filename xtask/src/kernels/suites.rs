@@ -186,7 +186,7 @@ mod tests {
         .map(|(name, version)| (name.to_owned(), version.to_owned()))
         .into();
         let check = |version: &str, expected| {
-            assert_eq!(newest(&kernels, version.parse().unwrap()), expected)
+            assert_eq!(newest(&kernels, version.parse().unwrap()), expected);
         };
         check("5.10", Some("linux-image-5.10.0-46-cloud-amd64"));
         check("6.1", Some("linux-image-6.1.0-56-cloud-amd64"));

@@ -50,11 +50,13 @@ pub struct Settings {
 }
 
 /// Serializes a size as [`size`](super::values::size) reads it, without rounding.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn bytes<S: Serializer>(size: &ByteSize, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{}B", size.as_u64()))
 }
 
 /// Serializes an optional size like [`bytes`].
+#[expect(clippy::ref_option, reason = "serde passes a reference")]
 fn optional_bytes<S: Serializer>(
     size: &Option<ByteSize>,
     serializer: S,

@@ -232,7 +232,7 @@ impl Capture {
                 Err(defect) => return Err(self.broken(defect)),
                 Ok(None) => {}
                 Ok(Some(Content::Section)) => {
-                    self.section = (self.section.0 + 1, self.sources.len())
+                    self.section = (self.section.0 + 1, self.sources.len());
                 }
                 Ok(Some(Content::Source(mut source))) => {
                     source.number = (self.section.0, self.sources.len() - self.section.1);

@@ -191,7 +191,7 @@ impl Rounds {
                 self.observer.refused(failure.refusal());
             }
             Err(error) => {
-                tracing::error!(file = %name.display(), %error, "a refused file cannot be renamed")
+                tracing::error!(file = %name.display(), %error, "a refused file cannot be renamed");
             }
         }
     }

@@ -269,7 +269,7 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreErro
     match options.checksum {
         Some(Checksum::Sha256) => builder = builder.with_checksum_algorithm(aws::Checksum::SHA256),
         Some(Checksum::Crc64nvme) => {
-            builder = builder.with_checksum_algorithm(aws::Checksum::CRC64NVME)
+            builder = builder.with_checksum_algorithm(aws::Checksum::CRC64NVME);
         }
         None if !is_set && wants_checksums() => {
             builder = builder.with_checksum_algorithm(aws::Checksum::SHA256);

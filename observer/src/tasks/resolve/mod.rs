@@ -314,7 +314,7 @@ fn container_facts(
     match only {
         // In bridge mode each container has its own namespace, so all traffic is this container's.
         Some(only) if mode == Some("bridge") => {
-            details.push((Attribute::ContainerId, only.id.clone()))
+            details.push((Attribute::ContainerId, only.id.clone()));
         }
         _ => {
             let attributes = [Attribute::ContainerId, Attribute::SecondContainerId];
