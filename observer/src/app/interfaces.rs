@@ -133,7 +133,8 @@ impl Interfaces {
 
     /// Handles changes until the daemon stops. Then detaches all programs.
     pub(super) fn run(mut self, changes: &Receiver<Change>) {
-        let mut desired = InterfaceSet::default();
+        // `None` until the watch has searched the host once: the daemon is not ready before.
+        let mut desired: Option<InterfaceSet> = None;
         let mut ended = false;
         while !ended {
             self.prepare();
@@ -144,7 +145,7 @@ impl Interfaces {
             for change in first.into_iter().chain(changes.try_iter()) {
                 match change {
                     // A newer list replaces the previous one.
-                    Change::Watch(WatchUpdate::Interfaces(newer)) => desired = newer,
+                    Change::Watch(WatchUpdate::Interfaces(newer)) => desired = Some(newer),
                     Change::Watch(WatchUpdate::HooksGone(hooks)) => {
                         self.check_programs(|key| hooks.contains(&(key.netns, key.ifindex)));
                     }
@@ -153,14 +154,14 @@ impl Interfaces {
                     Change::Stop => ended = true,
                 }
             }
-            if !ended {
+            if let Some(desired) = desired.as_ref().filter(|_| !ended) {
                 if !self.detached.is_empty() {
-                    self.report(&desired);
+                    self.report(desired);
                 }
                 self.reattach_due();
                 self.reconcile(&desired.present);
                 self.follow_departed(&desired.departed);
-                self.report(&desired);
+                self.report(desired);
             }
         }
         let all: Vec<_> = self.attached.keys().copied().collect();
