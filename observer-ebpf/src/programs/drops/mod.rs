@@ -36,10 +36,10 @@ use super::{
     fragments,
     ledger::ledger_index,
     maps::{
-        CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, HEADER_LEN, LEDGER,
-        UNDELIVERED_EVEN, UNDELIVERED_ODD, WATCHED,
+        CONTROL, DROP_COUNTS, DROP_STATE, DROPS_EVEN, DROPS_ODD, LEDGER, UNDELIVERED_EVEN,
+        UNDELIVERED_ODD, WATCHED,
     },
-    settings::{DROP_ARGUMENTS, LAYOUT, REASONS, VERDICTS},
+    settings::{DROP_ARGUMENTS, LAYOUT, REASONS},
 };
 
 /// A bit of `_skb_refdst` that is not part of the address (`SKB_DST_NOREF`).
