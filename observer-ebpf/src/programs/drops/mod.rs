@@ -3,9 +3,13 @@
 //! It fires for every dropped buffer of the host. Buffers of unwatched interfaces leave after one
 //! lookup. For the others the reason is counted. Packets dropped by host policy are kept by flow,
 //! in halves like those of the flow cache. Incoming packets that did not reach their receiver,
-//! according to the reason ([`Verdict`]), are kept separately. Packets are dropped on any CPU with
-//! bottom halves on: so counts are added by atomics, and headers are copied to the stack instead of
-//! a buffer that an interrupt could overwrite.
+//! according to the reason ([`Verdict`](observer_ebpf::abi::Verdict)), are kept separately. Packets
+//! are dropped on any CPU with bottom halves on: so counts are added by atomics, and headers are
+//! copied to the stack instead of a buffer that an interrupt could overwrite.
+//!
+//! - `cause`: the cause of a drop, by the kernel's reason
+//! - `memory`: reads of the kernel's memory
+//! - `words`: words of structures that the loader sets
 
 mod cause;
 mod memory;
@@ -19,9 +23,8 @@ use aya_ebpf::{
 };
 use observer_ebpf::{
     abi::{
-        DROP_VERDICTS, Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot,
-        DropState, Family, FlowKey, KernelLayout, Loss, LossReason, Note, UNKNOWN_REASON, Verdict,
-        WatchKey,
+        Direction, DropCount, DropCountKey, DropKey, DropReasons, DropSlot, DropState, FlowKey,
+        KernelLayout, Loss, LossReason, Note, UNKNOWN_REASON, WatchKey,
     },
     packet::{Frame, Link, Offload, Packet, PacketBytes, Part, Skip, Wire, parse},
 };
