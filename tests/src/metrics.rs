@@ -12,13 +12,16 @@ use crate::{
     veth::Interface,
 };
 
+/// Labels and their values.
+pub type Labels = BTreeMap<String, String>;
+
 /// A sample of a metrics page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Name of the series, with the suffixes of histograms.
     pub name: String,
     /// Labels by name.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Value.
     pub value: f64,
 }
@@ -223,7 +226,7 @@ fn sample(line: &str) -> Result<Sample> {
 }
 
 /// Parses labels up to the closing brace; returns the rest.
-fn labels(mut rest: &str) -> Result<(BTreeMap<String, String>, &str)> {
+fn labels(mut rest: &str) -> Result<(Labels, &str)> {
     let mut labels = BTreeMap::new();
     loop {
         if let Some(after) = rest.strip_prefix('}') {

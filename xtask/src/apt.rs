@@ -17,6 +17,9 @@ use crate::{host, process, progress::Step};
 /// Name of the file that lists an unpacked tree's packages with their versions. It is written last.
 pub(crate) const STAMP: &str = ".packages";
 
+/// Versions of packages, by name.
+type Versions = BTreeMap<String, String>;
+
 /// An apt with the system's sources, or with sources of its own. The free functions use the
 /// system's.
 #[derive(Debug, Clone, Default)]
@@ -38,13 +41,13 @@ impl Apt {
     }
 
     /// The packages whose names match a regular expression, with their newest versions.
-    pub(crate) fn search(&self, names: &str) -> Result<BTreeMap<String, String>> {
+    pub(crate) fn search(&self, names: &str) -> Result<Versions> {
         let found = self.ask("apt-cache", &["search", "--names-only", names])?;
         let names: Vec<&str> = found.lines().filter_map(|line| line.split(' ').next()).collect();
         if names.is_empty() { Ok(BTreeMap::new()) } else { self.versions(&names) }
     }
 
-    fn versions(&self, packages: &[&str]) -> Result<BTreeMap<String, String>> {
+    fn versions(&self, packages: &[&str]) -> Result<Versions> {
         let mut args = vec!["show", "--no-all-versions"];
         args.extend(packages);
         Ok(versions_in(&self.ask("apt-cache", &args)?))
@@ -166,7 +169,7 @@ fn depends_in(answer: &str) -> Vec<String> {
         .collect()
 }
 
-fn versions_in(answer: &str) -> BTreeMap<String, String> {
+fn versions_in(answer: &str) -> Versions {
     let mut versions = BTreeMap::new();
     let mut package = None;
     for line in answer.lines() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{
-    ArgMatches, Args as _, Command, FromArgMatches as _, error::ErrorKind, parser::ValueSource,
+    ArgMatches, Args as _, Command, FromArgMatches as _, error::ContextKind, parser::ValueSource,
 };
 use toml::{
     Table, Value,
@@ -36,32 +36,44 @@ pub(super) fn complete(
     }
     let text =
         utf8(&text).map_err(|source| ConfigError::Encoding { path: path.to_path_buf(), source })?;
-    fill(settings, matches, text).map_err(|(start, message)| {
+    fill(settings, matches, text).map_err(|(start, invalid)| {
         let line = text.get(..start).unwrap_or(text).matches('\n').count() + 1;
-        ConfigError::File { path: path.to_path_buf(), line, message }
+        ConfigError::File { path: path.to_path_buf(), line, message: invalid.to_string() }
     })
 }
 
-/// A message, and the offset in the file that it is about.
-type Misplaced = (usize, String);
+/// An invalid key or value of the file.
+#[derive(Debug, thiserror::Error)]
+enum Invalid {
+    #[error("unknown key `{key}`{}", similar.as_ref().map_or_else(String::new, |it| format!(", did you mean `{it}`?")))]
+    Key { key: String, similar: Option<String> },
+    #[error("`{0}`: give a string, a number, a boolean, or a list of them")]
+    Kind(String),
+    #[error("{0}")]
+    Value(String),
+}
+
+/// An error, and its offset in the file.
+type Misplaced = (usize, Invalid);
 
 /// Fills the settings that are not given in `matches` from the text of a file.
 fn fill(settings: &mut Settings, matches: &ArgMatches, text: &str) -> Result<(), Misplaced> {
-    let invalid = |error: Error| {
+    let malformed = |error: Error| {
         let start = error.span().map_or(0, |span| span.start);
-        (start, error.message().split_whitespace().collect::<Vec<_>>().join(" "))
+        let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        (start, Invalid::Value(message))
     };
-    let places = DeTable::parse(text).map_err(invalid)?;
-    let values: Table = text.parse().map_err(invalid)?;
+    let places = DeTable::parse(text).map_err(malformed)?;
+    let values: Table = text.parse().map_err(malformed)?;
     let command = command();
     let mut layer = Vec::new();
     for key in places.get_ref().keys() {
-        let place = |message| (key.span().start, message);
+        let place = |invalid| (key.span().start, invalid);
         let arguments =
             arguments(&command, key.get_ref(), &values[&**key.get_ref()]).map_err(place)?;
         // Also a value that a flag overrides must be valid.
         let parsed = command.clone().try_get_matches_from(&arguments);
-        parsed.map_err(|error| place(message(&error, key.get_ref())))?;
+        parsed.map_err(|error| place(invalid_value(&error, key.get_ref())))?;
         if !is_given(matches, &command, key.get_ref()) {
             layer.extend(arguments);
         }
@@ -70,7 +82,7 @@ fn fill(settings: &mut Settings, matches: &ArgMatches, text: &str) -> Result<(),
     let parsed = command.try_get_matches_from(layer);
     parsed
         .and_then(|parsed| settings.update_from_arg_matches(&parsed))
-        .map_err(|error| (0, error.to_string()))
+        .map_err(|error| (0, Invalid::Value(one_line(&error))))
 }
 
 /// A command whose flags are the settings. It has neither variables nor defaults: a flag that is
@@ -83,26 +95,21 @@ fn command() -> Command {
 }
 
 /// The flags that mean the same as a key of the file.
-fn arguments(command: &Command, key: &str, value: &Value) -> Result<Vec<String>, String> {
+fn arguments(command: &Command, key: &str, value: &Value) -> Result<Vec<String>, Invalid> {
     if !command.get_arguments().any(|argument| argument.get_long() == Some(key)) {
-        let similar = command.clone().try_get_matches_from([format!("--{key}")]).err();
-        let similar = similar.and_then(|error| {
-            let suggested = error.get(clap::error::ContextKind::SuggestedArg)?.to_string();
-            Some(format!(", did you mean `{}`?", suggested.trim_start_matches("--")))
+        let error = command.clone().try_get_matches_from([format!("--{key}")]).err();
+        let similar = error.and_then(|error| {
+            let flag = error.get(ContextKind::SuggestedArg)?.to_string();
+            Some(flag.trim_start_matches("--").to_owned())
         });
-        return Err(format!("unknown key `{key}`{}", similar.unwrap_or_default()));
+        return Err(Invalid::Key { key: key.to_owned(), similar });
     }
-    let argument = |value: &Value| {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => value.to_string(),
-            Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
-                return Err(format!(
-                    "`{key}`: give a string, a number, a boolean, or a list of them"
-                ));
-            }
-        };
-        Ok(format!("--{key}={text}"))
+    let argument = |value: &Value| match value {
+        Value::String(text) => Ok(format!("--{key}={text}")),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok(format!("--{key}={value}")),
+        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
+            Err(Invalid::Kind(key.to_owned()))
+        }
     };
     match value {
         Value::Array(values) => values.iter().map(argument).collect(),
@@ -110,15 +117,13 @@ fn arguments(command: &Command, key: &str, value: &Value) -> Result<Vec<String>,
     }
 }
 
-/// Text of an error, with the key in place of its flag.
-fn message(error: &clap::Error, key: &str) -> String {
+/// The error of a value, with the key in place of its flag.
+fn invalid_value(error: &clap::Error, key: &str) -> Invalid {
     let text = one_line(error);
-    match error.get(clap::error::ContextKind::InvalidArg) {
-        Some(flag) if error.kind() != ErrorKind::UnknownArgument => {
-            text.replace(&format!("'{flag}'"), &format!("`{key}`"))
-        }
-        _ => text,
-    }
+    Invalid::Value(match error.get(ContextKind::InvalidArg) {
+        Some(flag) => text.replace(&format!("'{flag}'"), &format!("`{key}`")),
+        None => text,
+    })
 }
 
 /// True if a flag or a variable gives this setting.
