@@ -133,7 +133,8 @@ fn calls(code: &[u8]) -> impl Iterator<Item = Call> {
 mod tests {
     use super::*;
 
-    const EXECUTABLE: u64 = 4;
+    /// `SHF_ALLOC` and `SHF_EXECINSTR`.
+    const EXECUTABLE: u64 = 6;
     const SECTION_SYMBOLS: u32 = 2;
     const SECTION_RELOCATIONS: u32 = 9;
 
@@ -198,6 +199,7 @@ mod tests {
         bytes[0x14] = 1;
         bytes[0x3a] = 64;
         bytes[0x3c] = 6;
+        bytes[0x3e] = 4;
         bytes.extend(sections);
         bytes
     }
