@@ -66,7 +66,11 @@ const FAILURES: [Failure; 18] = [
         "what a full ring loses is not counted",
         &["pressure::what_no_longer_fits_while_the_daemon_stands_still_is_lost_by_number"],
     ),
-    failure("L9", "each packet is an event", &["pressure::packets_of_known_flows_raise_no_event"]),
+    failure(
+        "L9",
+        "each packet is an event",
+        &["pressure::costs::packets_of_known_flows_raise_no_event"],
+    ),
     failure(
         "L14",
         "counters of 16 or 32 bits wrap",
