@@ -93,6 +93,11 @@ pub enum StoreError {
          file:///FOLDER"
     )]
     Url(String),
+    /// A user name or a password in the URL, which the error does not repeat.
+    #[error(
+        "the URL has a user name or a password: give it without, and the credentials by the environment"
+    )]
+    Credentials,
     /// Invalid name of a bucket.
     #[error(
         "{0:?} is no bucket's name: give 3 to 63 lower-case letters, digits, hyphens and single dots"
@@ -146,6 +151,9 @@ impl Store {
             return Self::folder(url, place);
         }
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        if bucket.contains('@') {
+            return Err(StoreError::Credentials);
+        }
         if !is_bucket(bucket, scheme) {
             return Err(StoreError::Bucket(bucket.into()));
         }
