@@ -94,9 +94,7 @@ pub enum StoreError {
     )]
     Url(String),
     /// A user name or a password in the URL, which the error does not repeat.
-    #[error(
-        "the URL has a user name or a password: give it without, and the credentials by the environment"
-    )]
+    #[error("the URL has a user name or a password: give credentials by the environment")]
     Credentials,
     /// Invalid name of a bucket.
     #[error(
