@@ -15,8 +15,8 @@ const OTHERS: [(&str, &[&str]); 3] = [
 ];
 
 /// Packages that xtask compiles apart, in seconds: the check of rooms parses Rust with features
-/// that derive macros do without.
-const APART: [&str; 2] = ["proc-macro2", "syn"];
+/// that derive macros do without, and the check of the eBPF objects only reads ELF.
+const APART: [&str; 3] = ["object", "proc-macro2", "syn"];
 
 /// The features of each package: several sets if it is built for the programs and for build
 /// scripts.
