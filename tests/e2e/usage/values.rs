@@ -141,7 +141,7 @@ fn an_error_shows_no_password_and_is_short() -> Result<()> {
         ("--imds-url", "http://me:secret@169.254.169.254"),
         ("--deliver-endpoint", "https://me:secret@127.0.0.1:9000"),
         ("--deliver", "ftp://me:secret@host/path"),
-        ("--deliver-endpoint", &long),
+        ("--deliver-endpoint", &format!("{long} x")),
         ("--imds-url", &format!("{long}:port")),
     ] {
         let mut command = observer_tests::daemon::command()?;
