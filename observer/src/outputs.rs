@@ -39,7 +39,8 @@ fn probe(directory: &Path, access: Access) -> Result<(), Failure> {
     let probe = directory.join(format!(".probe-{}", std::process::id()));
     let attempt = || -> io::Result<()> {
         access.create_folder(directory)?;
-        access.create_file(&probe)?.write_all(b"observer")?;
+        // A daemon that was killed may have left it, under the ID that this process has now.
+        access.rewrite_file(&probe)?.write_all(b"observer")?;
         fs::remove_file(&probe)
     };
     attempt().map_err(|error| {
@@ -55,4 +56,18 @@ pub(crate) fn short_hash(text: &str) -> u64 {
     let mut hasher = FnvHasher::default();
     hasher.write(text.as_bytes());
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_that_a_killed_daemon_left_is_no_obstacle() {
+        let directory = tempfile::tempdir().unwrap();
+        let left = directory.path().join(format!(".probe-{}", std::process::id()));
+        fs::write(&left, "obs").unwrap();
+        probe(directory.path(), Access::records(None)).unwrap();
+        assert!(!left.exists());
+    }
 }

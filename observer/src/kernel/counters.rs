@@ -22,7 +22,7 @@ pub struct Reading {
 /// Pause between two readings of a busy interface.
 const STEP: Duration = Duration::from_micros(300);
 /// Maximum number of readings.
-const READINGS: u32 = 20;
+const READINGS: u32 = 10;
 
 /// Ledgers just before and after the device counters were read.
 #[derive(Clone, Copy)]

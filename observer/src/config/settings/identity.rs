@@ -73,9 +73,10 @@ pub struct IdentitySettings {
 }
 
 impl IdentitySettings {
-    /// True if a source is to be queried.
+    /// True if a source is to be queried. [`Config`](crate::config::Config) has replaced an empty
+    /// list by all sources.
     pub fn queries(&self, source: Source) -> bool {
-        self.source.is_empty() || self.source.contains(&source)
+        self.source.contains(&source)
     }
 
     /// Folders of namespace files, if namespaces are to be observed.
