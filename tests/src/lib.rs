@@ -20,7 +20,7 @@
 //!   output; [`sums`], [`books`]:
 //!   comparison of all accounts
 //! - [`python`], [`rows`]: other readers of the files; [`store`]: S3, for delivery
-//! - [`requires`], [`poll`], [`tally`]: the rest
+//! - [`requires`], [`poll`], [`stalls`], [`tally`]: the rest
 
 #![allow(clippy::missing_panics_doc, reason = "a harness panics where a scenario shall fail")]
 
@@ -55,6 +55,7 @@ pub mod records;
 pub mod report;
 pub mod requires;
 pub mod rows;
+pub mod stalls;
 pub mod store;
 pub mod sums;
 pub mod tally;

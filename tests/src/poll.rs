@@ -9,8 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::stalls;
+
 /// Timeout of any wait on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A timeout multiplied by `OBSERVER_TESTS_SLOWNESS`, an integer (default 1).
 pub fn stretched(limit: Duration) -> Duration {
@@ -34,7 +36,7 @@ pub fn until<T>(
             return Ok(value);
         }
         if start.elapsed() > patience {
-            bail!("waited {patience:?} in vain until {what}");
+            bail!("waited {patience:?} in vain until {what}\n{}", stalls::blocked());
         }
         thread::sleep(Duration::from_millis(2));
     }

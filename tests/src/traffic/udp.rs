@@ -221,7 +221,7 @@ impl Echo {
             socket.connect((server.address(family), ECHO))?;
             Ok(socket)
         })?;
-        let patience = Some(stretched(Duration::from_secs(5)));
+        let patience = Some(stretched(Duration::from_secs(20)));
         answering.set_read_timeout(patience)?;
         asking.set_read_timeout(patience)?;
         let stop = Arc::new(AtomicBool::new(false));
