@@ -13,6 +13,7 @@
 //! | [`record`] | fields and their rendering; pure | [`flow`], [`tasks`], [`text_file`] |
 //! | [`kernel`] | load, attach, drain; the only room that names aya | [`flow`], [`linux`], [`log`], [`worker`], [`observer_ebpf::abi`], [`observer_ebpf::hash`] |
 //! | [`tasks`] | tasks of this host, their interfaces, and the sources that identify them | [`http`], [`linux`], [`log`], [`text_file`], [`worker`] |
+//! | [`journal`] | everything that was drained and is not in a file yet, kept for the next run | [`accounts`], [`flow`], [`kernel`], [`linux`], [`log`], [`record`], [`tasks`], [`worker`], [`observer_ebpf::abi`] |
 //! | [`sink`] | files, standard output, delivery | [`flow`], [`http`], [`linux`], [`log`], [`record`], [`tasks`], [`worker`] |
 //! | [`schema`] | table definitions and pipelines for readers of the files | [`config`], [`record`], [`sink`] |
 //! | [`telemetry`] | metrics, health, the HTTP server | [`accounts`], [`flow`], [`http`], [`kernel`], [`linux`], [`record`], [`sink`], [`tasks`], [`observer_ebpf::abi`] |
@@ -39,6 +40,7 @@ pub mod failure;
 pub mod flow;
 pub mod given;
 pub mod http;
+pub mod journal;
 pub mod kernel;
 pub mod limits;
 pub mod linux;

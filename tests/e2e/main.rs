@@ -26,6 +26,7 @@ mod harmless;
 mod hooks;
 mod host;
 mod identity;
+mod killed;
 mod limits;
 mod metrics;
 mod names;

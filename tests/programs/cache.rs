@@ -87,6 +87,7 @@ fn collide(loaded: &mut Loaded, stride: Option<u64>) -> BTreeMap<u16, (Tally, Ta
             sent += 1;
             if stride.is_some_and(|stride| sent % stride == 0) {
                 loaded.drain.read_ring(|_, delta| record(&mut flows, &delta));
+                loaded.drain.clear();
             }
         }
     }

@@ -21,6 +21,8 @@ pub struct Account {
     totalled: [[Traffic; Protocol::ALL.len()]; 2],
     /// Losses that are already reported.
     reported: Traffic,
+    /// Losses that an earlier run has counted and not reported.
+    inherited: Traffic,
 }
 
 /// The equation of one interface and direction.
@@ -132,10 +134,40 @@ impl Account {
 
     /// Returns losses that are not reported yet, and marks them as reported.
     pub fn report_losses(&mut self) -> Traffic {
+        let unreported = self.unreported();
+        self.reported += unreported;
+        unreported
+    }
+
+    /// Losses that are not reported yet.
+    pub fn unreported(&self) -> Traffic {
         let ever =
             Direction::ALL.into_iter().map(|direction| self.lost(direction)).sum::<Traffic>()
-                + self.uncounted.total();
-        ever - std::mem::replace(&mut self.reported, ever)
+                + self.uncounted.total()
+                + self.inherited;
+        ever - self.reported
+    }
+
+    /// Adds losses that an earlier run has counted and not reported.
+    pub fn inherit(&mut self, unreported: Traffic) {
+        self.inherited += unreported;
+    }
+
+    /// Ledgers of exactly the traffic that is recorded or lost, by direction. The kernel's ledgers
+    /// are ahead by the flows that are still in its cache.
+    pub fn accounted(&self) -> [Ledger; 2] {
+        let mut ledgers = self.close();
+        for (ledger, direction) in ledgers.iter_mut().zip(Direction::ALL) {
+            let Statement { seen, stopped, recorded, lost } = self.statement(direction);
+            // Wraps like the ledgers.
+            let ahead = |sum: fn(Traffic) -> u64| {
+                (sum(seen).wrapping_add(sum(stopped)))
+                    .wrapping_sub(sum(recorded).wrapping_add(sum(lost)))
+            };
+            ledger.packets = ledger.packets.wrapping_sub(ahead(|it| it.packets));
+            ledger.bytes = ledger.bytes.wrapping_sub(ahead(|it| it.bytes));
+        }
+        ledgers
     }
 
     /// The equation of one direction.

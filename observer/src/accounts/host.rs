@@ -3,16 +3,16 @@ use std::{collections::BTreeSet, sync::Arc};
 use observer_ebpf::abi::Ledger;
 
 use super::{
-    Event, Figures, Named, Uncounted, UncountedLosses,
+    Event, Figures, Kept, Named, Standing, Uncounted, UncountedLosses,
     held::Held,
-    interface::{Line, Stage},
+    interface::{Interface, Line, Stage},
     limits::Limits,
-    register::Register,
+    register::{Placed, Register},
     shares::Shares,
     tick::{BatchExtras, OpenTick, Outcome},
 };
 use crate::{
-    flow::{Delta, Direction, FlowKey, InterfaceNumber, Table, Traffic, Window},
+    flow::{Counters, Delta, Direction, FlowKey, InterfaceNumber, Table, Traffic, Window},
     record::Batch,
     tasks::InterfaceKey,
 };
@@ -98,7 +98,12 @@ impl Accounts {
     /// Handles an event of an interface.
     pub fn handle(&mut self, event: Event, now_ms: i64) {
         match event {
-            Event::Register { number, key, named } => self.put(number, key, named),
+            Event::Register { number, key, named } => {
+                let continues = |it: &mut Interface| it.take_over(key, &named);
+                if !self.register.get(number).is_some_and(continues) {
+                    self.put(number, key, named);
+                }
+            }
             Event::Missed { number, key, named } => {
                 self.put(number, key, named);
                 if let Some(interface) = self.register.get(number) {
@@ -146,7 +151,7 @@ impl Accounts {
     }
 
     /// Adds traffic of an interface that passed uncounted.
-    fn miss(&mut self, number: InterfaceNumber, reason: Uncounted, missed: [Traffic; 2]) {
+    pub(super) fn miss(&mut self, number: InterfaceNumber, reason: Uncounted, missed: [Traffic; 2]) {
         if let Some(interface) = self.register.get(number) {
             interface.account.miss(reason, missed);
             self.uncounted.add(reason, missed);
@@ -169,8 +174,11 @@ impl Accounts {
     }
 
     /// Adds an entry of the spill ring.
-    pub fn add(&mut self, delta: Delta) {
-        self.register.add(&mut self.flows, self.window, delta);
+    pub fn add(&mut self, delta: Delta) -> Kept {
+        match self.register.add(&mut self.flows, self.window, delta) {
+            Placed::Refused => Kept::Not,
+            Placed::Recorded | Placed::Early => Kept::Open,
+        }
     }
 
     /// Begins a tick. Call after handling all pending events, and before the drain switches
@@ -196,11 +204,14 @@ impl Accounts {
 
     /// Adds a count from the drain. `after_flip` is true if it was counted after the switch of
     /// halves in this tick.
-    pub fn add_drained(&mut self, tick: &mut OpenTick, after_flip: bool, delta: Delta) {
+    pub fn add_drained(&mut self, tick: &mut OpenTick, after_flip: bool, delta: Delta) -> Kept {
         match tick.next {
             // In a late tick, some flows began after the end of the window.
             Some(next) if after_flip || delta.counters.first_ms >= self.window.end * 1000 => {
-                self.register.add(&mut tick.next_flows, next, delta);
+                match self.register.add(&mut tick.next_flows, next, delta) {
+                    Placed::Refused => Kept::Not,
+                    Placed::Recorded | Placed::Early => Kept::Next,
+                }
             }
             _ => self.add(delta),
         }
@@ -341,7 +352,9 @@ impl Accounts {
         for delta in flows.flows() {
             if let Some(interface) = self.register.get(delta.key.interface()) {
                 if !delta.key.is_rejected_behind_hook() {
-                    interface.window_packets += delta.counters.packets;
+                    let Counters { packets, bytes, .. } = delta.counters;
+                    interface.window_traffic[delta.key.direction() as usize] +=
+                        Traffic { packets, bytes };
                 }
                 interface.window_flows += 1;
             }
@@ -391,6 +404,37 @@ impl Accounts {
                 (Arc::clone(subject), direction, protocol, traffic)
             }));
         }
+    }
+
+    pub(super) const fn window_and_flows(&self) -> (Window, &Table) {
+        (self.window, &self.flows)
+    }
+
+    pub(super) fn set_bases(&mut self, ledgers_of: impl Fn(InterfaceNumber) -> [Ledger; 2]) {
+        self.register.set_bases(ledgers_of);
+    }
+
+    /// Accounts that are not closed.
+    pub(super) fn open_accounts(&mut self) -> impl Iterator<Item = &mut Interface> {
+        self.register.all().filter(|interface| interface.stage() != Stage::Closed)
+    }
+
+    /// Continues the open window of an earlier run.
+    pub(super) const fn reopen(&mut self, window: Window) {
+        self.window = window;
+    }
+
+    pub(super) fn put_continued(&mut self, standing: Standing, window: [Traffic; 2]) {
+        let patience = self.window.end + i64::from(self.limits.window_seconds);
+        let mut interface = Interface::continued(standing, patience * 1000);
+        interface.set_window(window);
+        self.register.put_continued(interface);
+        self.share();
+    }
+
+    pub(super) fn set_restored(&mut self, flows: Table) {
+        self.register.restored(&flows);
+        self.flows = flows;
     }
 
     fn share(&mut self) {

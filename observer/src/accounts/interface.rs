@@ -2,7 +2,7 @@ use std::{hash::BuildHasher, sync::Arc};
 
 use observer_ebpf::abi::Ledger;
 
-use super::{Account, Named, unexplained::Unexplained};
+use super::{Account, Named, Standing, unexplained::Unexplained};
 use crate::{
     flow::{InterfaceNumber, Traffic},
     record::Subject,
@@ -42,6 +42,8 @@ pub(super) struct Interface {
     hook: Option<&'static str>,
     /// True if all its traffic was missed, and the amount can no longer be read from the kernel.
     is_unseen: bool,
+    /// True until an interface that an earlier run observed is observed by this one.
+    is_continued: bool,
     /// True while its programs are removed: packets pass uncounted, and their number is not known
     /// yet.
     is_removed: bool,
@@ -49,8 +51,8 @@ pub(super) struct Interface {
     patience_ms: i64,
     /// UNIX seconds at which counting began, if the time before is a gap to report.
     gap_until: Option<i64>,
-    /// Packets in the open window.
-    pub(super) window_packets: u64,
+    /// Traffic in the open window, by direction.
+    pub(super) window_traffic: [Traffic; 2],
     /// Flows in the open window.
     pub(super) window_flows: usize,
 }
@@ -104,10 +106,11 @@ impl Interface {
             id: format!("{:08x}", hash as u32).into(),
             hook: None,
             is_unseen: false,
+            is_continued: false,
             is_removed: false,
             patience_ms,
             gap_until: None,
-            window_packets: 0,
+            window_traffic: [Traffic::NONE; 2],
             window_flows: 0,
         }
     }
@@ -166,16 +169,55 @@ impl Interface {
         let lost = self.account.report_losses();
         let line = if !lost.is_none() || self.is_unseen || self.is_removed {
             Line::Lossy(lost)
-        } else if self.window_packets == 0 && self.hook.is_some() {
+        } else if self.window_traffic == [Traffic::NONE; 2] && self.hook.is_some() {
             Line::Silent
         } else {
             Line::Flows
         };
-        (self.window_packets, self.window_flows) = (0, 0);
+        (self.window_traffic, self.window_flows) = ([Traffic::NONE; 2], 0);
         if self.stage == Stage::Complete {
             self.advance(Stage::Closed);
         }
         (line, self.gap_until.take())
+    }
+
+    /// State of the account, for a later run.
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            number: self.number,
+            key: self.key,
+            named: self.named.clone(),
+            attached: self.hook.is_some(),
+            retired: self.stage != Stage::Open,
+            accounted: self.account.accounted(),
+            unreported: self.account.unreported(),
+            window: self.window_traffic,
+        }
+    }
+
+    /// Continues the account of an earlier run. Its counts so far are in the records of that run, or
+    /// are added again.
+    pub(super) fn continued(standing: Standing, patience_ms: i64) -> Self {
+        let Standing { number, key, named, retired, accounted, unreported, .. } = standing;
+        let mut interface = Self::new(number, key, named, patience_ms, &accounted);
+        interface.account.inherit(unreported);
+        interface.is_continued = true;
+        if retired {
+            interface.advance(Stage::Retired);
+        }
+        interface
+    }
+
+    /// Takes over the interface from an earlier run. Returns false if this account began in this
+    /// run.
+    pub(super) fn take_over(&mut self, key: InterfaceKey, named: &Named) -> bool {
+        if !std::mem::take(&mut self.is_continued) {
+            return false;
+        }
+        self.key = key;
+        // The records of the earlier run were not held either.
+        self.named = Named { awaits_identity: false, older: false, ..named.clone() };
+        true
     }
 
     /// Sums for the metrics; `None` before the interface is attached and after its account is
@@ -229,7 +271,7 @@ mod tests {
                 "attached and counted",
                 |it| {
                     it.attached("tc");
-                    it.window_packets = 1;
+                    it.window_traffic[0] = Traffic { packets: 1, bytes: 40 };
                 },
                 Line::Flows,
             ),

@@ -23,6 +23,7 @@
 //! - [`comparison`]: an interface's own counters compared with its ledger, and the times to read
 //!   them
 //! - [`gap`]: traffic that passed while the programs were removed
+//! - `standing`: accounts that continue from one run of the daemon to the next
 //! - `tick`: state and results of a tick
 //! - [`unseen`]: traffic that bypassed the programs; [`unexplained`]: the part that drops do not
 //!   explain
@@ -47,6 +48,7 @@ mod limits;
 mod protocol;
 mod register;
 mod shares;
+mod standing;
 mod tick;
 mod uncounted;
 pub mod unexplained;
@@ -60,5 +62,6 @@ pub use host::Accounts;
 pub use interface::Figures;
 pub use limits::Limits;
 pub use protocol::Protocol;
+pub use standing::{Kept, Restored, Standing};
 pub use tick::{BatchExtras, OpenTick, Outcome};
 pub use uncounted::{Uncounted, UncountedLosses};

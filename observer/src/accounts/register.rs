@@ -28,6 +28,17 @@ struct Place {
     base: [Ledger; 2],
 }
 
+/// Result of adding a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// It is in the window.
+    Recorded,
+    /// It waits for the registration of its interface.
+    Early,
+    /// The window had no room.
+    Refused,
+}
+
 /// Counts for which a full window had no room, since they were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Refused {
@@ -105,13 +116,13 @@ impl Register {
     }
 
     /// Adds a count to the flows of a window, and to the account of its interface.
-    pub(super) fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) {
+    pub(super) fn add(&mut self, flows: &mut Table, window: Window, mut delta: Delta) -> Placed {
         let place = self.places.get_mut(usize::from(delta.key.interface().get()));
         let Some(interface) = place.and_then(|place| place.interface.as_deref_mut()) else {
             // Each interface is registered before its first packet, but the event is still in the
             // channel.
             self.early.push(delta);
-            return;
+            return Placed::Early;
         };
         // The coarse clock lags by up to 10 ms, so a packet after a window's boundary may have a
         // time before it.
@@ -132,7 +143,7 @@ impl Register {
         match (added, is_part) {
             (Added::Known | Added::New, false) => {
                 interface.account.record(delta.key.direction(), delta.key.protocol(), traffic);
-                interface.window_packets += traffic.packets;
+                interface.window_traffic[delta.key.direction() as usize] += traffic;
             }
             (Added::Known | Added::New, true) => {}
             (Added::Refused, true) => self.refused.rejected_packets += traffic.packets,
@@ -140,6 +151,31 @@ impl Register {
                 interface.account.refuse(delta.key.direction(), traffic);
                 self.refused.traffic += traffic;
             }
+        }
+        if added == Added::Refused { Placed::Refused } else { Placed::Recorded }
+    }
+
+    /// Sets the ledger readings from which the next accounts start.
+    pub(super) fn set_bases(&mut self, ledgers_of: impl Fn(InterfaceNumber) -> [Ledger; 2]) {
+        for (number, place) in (0..).zip(&mut self.places) {
+            place.base = ledgers_of(InterfaceNumber::new(number));
+        }
+    }
+
+    /// Continues the account of an earlier run under its number.
+    pub(super) fn put_continued(&mut self, interface: Interface) {
+        if let Some(place) = self.places.get_mut(usize::from(interface.number.get())) {
+            place.interface = Some(Box::new(interface));
+        }
+    }
+
+    /// Counts flows that were added without [`add`](Self::add).
+    pub(super) fn restored(&mut self, flows: &Table) {
+        for flow in flows.flows() {
+            if let Some(interface) = self.get(flow.key.interface()) {
+                interface.window_flows += 1;
+            }
+            self.shares.grew();
         }
     }
 }

@@ -10,11 +10,13 @@ pub enum Uncounted {
     HookRemoved,
     /// The programs were attached, and the frames bypassed them.
     Unseen,
+    /// Counted by a run of the daemon that was killed before it could write its journal.
+    Crash,
 }
 
 impl Uncounted {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 3] = [Self::BeforeAttach, Self::HookRemoved, Self::Unseen];
+    pub const ALL: [Self; 4] = [Self::BeforeAttach, Self::HookRemoved, Self::Unseen, Self::Crash];
 
     /// Value of the metric label `reason`.
     pub const fn as_str(self) -> &'static str {
@@ -22,6 +24,7 @@ impl Uncounted {
             Self::BeforeAttach => "before_attach",
             Self::HookRemoved => "hook_removed",
             Self::Unseen => "unseen",
+            Self::Crash => "crash",
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     accounts::Event,
     flow::InterfaceNumber,
     kernel::{
-        Attachment, Hook, KernelError, Loader, Programs, Reading, XdpPlan, gap::Gap,
+        Attachment, Hook, KernelError, LinkPins, Loader, Programs, Reading, XdpPlan, gap::Gap,
         ledger::Ledgers, xdp::Refusal,
     },
     tasks::{Interface, Observed},
@@ -55,6 +55,7 @@ pub(super) struct Begun {
     pub(super) number: InterfaceNumber,
     pub(super) programs: Programs,
     pub(super) loaded: Loaded,
+    pub(super) pins: LinkPins,
     pub(super) tick: Sender<Message>,
 }
 
@@ -77,13 +78,14 @@ impl Begun {
         ledgers: &Ledgers,
         metrics: &Metrics,
     ) -> Result<Done, KernelError> {
-        let Self { number, programs, loaded, tick } = self;
+        let Self { number, programs, loaded, pins, tick } = self;
         let Interface { netns, ifindex, ethernet, .. } = &observed.interface;
         let account = (ledgers, number);
         let gap = observed
             .appeared
             .and_then(|appeared| Gap::open(appeared.carried, netns, *ifindex, account));
-        let (attachment, refusal) = Attachment::attach(programs, hook, netns.clone(), *ifindex)
+        let place = (netns.clone(), *ifindex);
+        let (attachment, refusal) = Attachment::attach(programs, hook, place, pins)
             .inspect_err(|_| drop(tick.send(Event::Retire { number }.into())))?;
         if let Some(appeared) = observed.appeared {
             metrics.attached_after(appeared.at.elapsed());

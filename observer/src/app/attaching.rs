@@ -16,7 +16,7 @@ use super::{
 use crate::{
     accounts::Event,
     flow::InterfaceNumber,
-    kernel::{KernelError, Programs, xdp},
+    kernel::{KernelError, LinkPins, Programs, xdp},
     tasks::Observed,
 };
 
@@ -109,10 +109,22 @@ impl Interfaces {
         }
         let shared = self.report_senders && interface.on_host;
         let loaded = Loaded { ethernet: interface.ethernet, shared, xdp: plan };
-        let (number, programs) = self.programs(loaded)?;
+        let (number, programs, continues) = match self.take_over.number_of(observed) {
+            Some(number) => {
+                let programs = loaded.load(&mut self.spares.loader(), number);
+                // The next attempt is under another number.
+                let gone = |_: &_| drop(self.tick.send(Event::Retire { number }.into()));
+                (number, programs.inspect_err(gone)?, true)
+            }
+            None => {
+                let (number, programs) = self.programs(loaded)?;
+                (number, programs, false)
+            }
+        };
         // The tick thread must know the number before the first packet is counted under it.
         let _ = self.tick.send(Event::register(number, observed).into());
-        Ok(Begun { number, programs, loaded, tick: self.tick.clone() })
+        let pins = LinkPins::new(&self.links, number, continues);
+        Ok(Begun { number, programs, loaded, pins, tick: self.tick.clone() })
     }
 
     /// Starts watching an interface whose programs were attached: its drops, its programs and its

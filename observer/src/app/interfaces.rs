@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
@@ -12,13 +13,13 @@ use std::{
 
 use super::{
     attached::Attached, changes::Change, detached::Detached, leaving::Leaving, numbers::Numbers,
-    plan::plan, tick::Message, witness::Witness,
+    plan::plan, take_over::TakeOver, tick::Message, witness::Witness,
 };
 use crate::{
     accounts::Event,
     flow::InterfaceNumber,
     kernel::{
-        Hook, KernelError, Loader, XdpWish, drops::Watchlist, grace::Grace, ledger::Ledgers,
+        Hook, KernelError, Loader, OnStop, XdpWish, drops::Watchlist, grace::Grace, ledger::Ledgers,
         spares::Spares, xdp::Refusal,
     },
     tasks::{AttachState, Board, InterfaceKey, InterfaceSet, Observed, WatchUpdate},
@@ -50,6 +51,10 @@ pub(super) struct Interfaces {
     /// interface has no number if none was left.
     departed: BTreeMap<InterfaceKey, (Option<InterfaceNumber>, Observed)>,
     pub(super) numbers: Numbers,
+    pub(super) take_over: TakeOver,
+    /// Directory of pinned links.
+    pub(super) links: PathBuf,
+    on_stop: OnStop,
     leaving: Leaving,
     pub(super) tick: Sender<Message>,
     pub(super) metrics: Arc<Metrics>,
@@ -75,6 +80,11 @@ pub(super) struct InterfacesOptions {
     pub(super) tick: Sender<Message>,
     /// Interface numbers to reuse.
     pub(super) freed: Receiver<InterfaceNumber>,
+    /// Interfaces to which the programs of an earlier run are attached.
+    pub(super) take_over: TakeOver,
+    /// Directory of pinned links.
+    pub(super) links: PathBuf,
+    pub(super) on_stop: OnStop,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
     pub(super) board: Arc<Board>,
@@ -102,11 +112,15 @@ impl Interfaces {
             witness,
             tick,
             freed,
+            take_over,
+            links,
+            on_stop,
             metrics,
             health,
             board,
         } = options;
-        let numbers = Numbers::new(loader.sizes().interfaces - 1, freed);
+        let last = loader.sizes().interfaces - 1;
+        let numbers = Numbers::new(last, take_over.numbers(), freed);
         Ok(Self {
             spares: Spares::start(loader)?,
             at_once,
@@ -123,6 +137,9 @@ impl Interfaces {
             failed: BTreeMap::new(),
             departed: BTreeMap::new(),
             numbers,
+            take_over,
+            links,
+            on_stop,
             leaving: Leaving::start(tick.clone())?,
             tick,
             metrics,
@@ -131,7 +148,7 @@ impl Interfaces {
         })
     }
 
-    /// Handles changes until the daemon stops. Then detaches all programs.
+    /// Handles changes until the daemon stops. Then detaches all programs, unless they are kept.
     pub(super) fn run(mut self, changes: &Receiver<Change>) {
         // `None` until the watch has searched the host once: the daemon is not ready before.
         let mut desired: Option<InterfaceSet> = None;
@@ -161,9 +178,15 @@ impl Interfaces {
                 self.reattach_due();
                 self.reconcile(&desired.present);
                 self.follow_departed(&desired.departed);
+                self.end_take_over(false);
                 self.report(desired);
             }
         }
+        if self.on_stop == OnStop::Keep {
+            // The programs stay attached by their pins, and go on counting.
+            return;
+        }
+        self.end_take_over(true);
         let all: Vec<_> = self.attached.keys().copied().collect();
         let all = self.leave(&all);
         self.leaving.detach(all);
@@ -334,7 +357,10 @@ impl Interfaces {
     /// Time until the next attempt to attach programs; one hour if none is due.
     fn next_attempt(&self) -> Duration {
         let failed = self.failed.values().map(|failed| failed.again);
-        let next = failed.chain(self.detached.values().map(|detached| detached.again)).min();
+        let next = failed
+            .chain(self.detached.values().map(|detached| detached.again))
+            .chain(self.take_over.ends_at())
+            .min();
         next.map_or(Duration::from_hours(1), |next| next.saturating_duration_since(Instant::now()))
     }
 }

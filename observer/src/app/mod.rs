@@ -18,6 +18,7 @@
 mod attached;
 mod attaching;
 mod changes;
+mod detach;
 mod detached;
 mod directories;
 mod engine;
@@ -30,12 +31,15 @@ mod plan;
 mod reattach;
 mod running;
 pub(crate) mod runtime;
+mod saved;
 mod signals;
 mod start;
+mod take_over;
 mod tick;
 mod watermark;
 mod witness;
 
+pub(crate) use self::detach::detach;
 use self::{engine::Engine, start::Prepared};
 use crate::{config::Config, failure::Failure};
 

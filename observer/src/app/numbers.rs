@@ -1,6 +1,6 @@
 //! Numbers of interfaces in the programs and their maps.
 
-use std::sync::mpsc::Receiver;
+use std::{collections::BTreeSet, sync::mpsc::Receiver};
 
 use crate::{flow::InterfaceNumber, kernel::KernelError};
 
@@ -10,14 +10,21 @@ use crate::{flow::InterfaceNumber, kernel::KernelError};
 pub(super) struct Numbers {
     last: u16,
     next: u16,
+    /// Numbers of interfaces of an earlier run, until they are freed like others.
+    reserved: BTreeSet<InterfaceNumber>,
     free: Vec<InterfaceNumber>,
     freed: Receiver<InterfaceNumber>,
 }
 
 impl Numbers {
-    /// Allocates numbers from 1 to `last`. Numbers from `freed` are reused.
-    pub(super) const fn new(last: u16, freed: Receiver<InterfaceNumber>) -> Self {
-        Self { last, next: 1, free: Vec::new(), freed }
+    /// Allocates numbers from 1 to `last`, except those of an earlier run (`reserved`). Numbers
+    /// from `freed` are reused.
+    pub(super) const fn new(
+        last: u16,
+        reserved: BTreeSet<InterfaceNumber>,
+        freed: Receiver<InterfaceNumber>,
+    ) -> Self {
+        Self { last, next: 1, reserved, free: Vec::new(), freed }
     }
 
     /// Takes back a number under which nothing was counted.
@@ -26,7 +33,11 @@ impl Numbers {
     }
 
     pub(super) fn take(&mut self) -> Result<InterfaceNumber, KernelError> {
-        self.free.extend(self.freed.try_iter());
+        // A number of an earlier run may exceed the maps of this one.
+        self.free.extend(self.freed.try_iter().filter(|number| number.get() <= self.last));
+        while self.reserved.contains(&InterfaceNumber::new(self.next)) {
+            self.next += 1;
+        }
         if let Some(number) = self.free.pop() {
             return Ok(number);
         }

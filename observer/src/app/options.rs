@@ -33,13 +33,19 @@ pub(crate) fn watch_options(config: &Config) -> Result<WatchOptions, Failure> {
     })
 }
 
-pub(crate) fn hook(config: &Config) -> Hook {
+/// Filters of this daemon on clsact qdiscs.
+pub(crate) fn clsact(config: &Config) -> Hook {
     // Two daemons on one host must not mistake each other's filters for their own.
     let handle = short_hash(&config.settings.host.state_dir.to_string_lossy()) as u16 | 1;
+    Hook::Clsact { handle }
+}
+
+pub(crate) fn hook(config: &Config) -> Hook {
+    let clsact = clsact(config);
     match config.settings.kernel.attach {
-        AttachMethod::Auto => Hook::best(handle),
+        AttachMethod::Auto => clsact.or_better(),
         AttachMethod::Tcx => Hook::Tcx,
-        AttachMethod::Clsact => Hook::Clsact { handle },
+        AttachMethod::Clsact => clsact,
     }
 }
 

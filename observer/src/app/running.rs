@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    kernel::bpffs::PinDirectory,
+    kernel::{OnStop, bpffs::PinDirectory},
     sink::Delivery,
     tasks::WatchHandle,
     worker::{Deadline, Worker, WorkerError},
@@ -36,6 +36,7 @@ pub(super) struct Held {
     pub(super) runtime: Runtime,
     pub(super) stop_timeout: Duration,
     pub(super) pins: PinDirectory,
+    pub(super) on_stop: OnStop,
     pub(super) lock: Flock<fs::File>,
 }
 
@@ -56,7 +57,7 @@ impl Running {
 
     /// Waits for a signal that stops the daemon, or until it cannot continue. Then stops it.
     pub(super) fn until_stopped(self, held: Held) -> Result<(), Failure> {
-        let Held { mut signals, runtime, stop_timeout, pins, lock } = held;
+        let Held { mut signals, runtime, stop_timeout, pins, on_stop, lock } = held;
         let signal = runtime.block_on(signals.stop(|| self.has_ended()));
         let deadline = Deadline::after(stop_timeout);
         exit_after(&deadline);
@@ -64,7 +65,10 @@ impl Running {
         tracing::info!(signal, "stopping");
         let result = self.stop(&deadline);
         runtime.shutdown_background();
-        drop(pins);
+        match on_stop {
+            OnStop::Keep => pins.keep(),
+            OnStop::Detach => pins.remove_all(),
+        }
         drop(lock);
         result
     }

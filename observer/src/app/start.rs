@@ -19,7 +19,9 @@ use super::{
     owners::Senders,
     running::{Held, Running},
     runtime::{async_runtime, unwatchable},
+    saved::{Found, SavedOptions},
     signals::Signals,
+    take_over::TakeOver,
     tick::{Tick, TickOptions},
     watermark::Watermark,
     witness::Witness,
@@ -49,6 +51,7 @@ pub(super) struct Prepared<'config> {
     runtime: Runtime,
     signals: Signals,
     pub(super) pins: PinDirectory,
+    found: Found,
     lock: Flock<fs::File>,
 }
 
@@ -67,7 +70,20 @@ impl<'config> Prepared<'config> {
         let signals = Signals::listen(&runtime)
             .map_err(|error| Failure::during("listening to signals", error))?;
         let pins = PinDirectory::create(&config.settings.kernel.bpffs, &host.state_dir)?;
-        Ok(Self { config, limits, budget, watch, outputs, server, runtime, signals, pins, lock })
+        let found = Found::find(&pins, &host.state_dir);
+        Ok(Self {
+            config,
+            limits,
+            budget,
+            watch,
+            outputs,
+            server,
+            runtime,
+            signals,
+            pins,
+            found,
+            lock,
+        })
     }
 
     /// Starts the threads, the last one first, so that every message has a receiver.
@@ -88,6 +104,9 @@ impl<'config> Prepared<'config> {
         let ledgers = drain.ledgers();
         let ((events, messages), (freed, free)) = (channel(), channel());
         let report_senders = cgroups.is_some();
+        let on_stop = config.settings.kernel.on_stop;
+        let (found, links) = (self.found, self.pins.links());
+        let take_over = TakeOver::new(found.left.interfaces.clone());
         let tick = Tick::new(TickOptions {
             window_seconds,
             max_flows: budget.max_flows,
@@ -99,9 +118,12 @@ impl<'config> Prepared<'config> {
             senders: cgroups.map(|cgroups| Senders::new(cgroups, budget.flows_in_memory)),
             sinks,
             watermark,
+            found,
+            saved: SavedOptions { limit: budget.flow_memory as usize, on_stop },
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
-        });
+        })
+        .map_err(|error| Failure::during("starting the journal", error))?;
         let (changes_in, changes) = channel();
         let watched = (events.clone(), changes_in.clone());
         let witness = Witness::start(Arc::clone(&ledgers), window_seconds, watched.0, watched.1)
@@ -119,6 +141,9 @@ impl<'config> Prepared<'config> {
             witness,
             tick: events.clone(),
             freed: free,
+            take_over,
+            links,
+            on_stop,
             metrics,
             health,
             board: Arc::clone(&board),
@@ -137,7 +162,7 @@ impl<'config> Prepared<'config> {
         };
         announce(config, &limits, &budget, preferred, sizes);
         let (signals, pins, lock) = (self.signals, self.pins, self.lock);
-        Ok((running, Held { signals, runtime, stop_timeout, pins, lock }))
+        Ok((running, Held { signals, runtime, stop_timeout, pins, on_stop, lock }))
     }
 }
 

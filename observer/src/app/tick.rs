@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
@@ -10,7 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{owners::Senders, watermark::Watermark};
+use super::{
+    owners::Senders,
+    saved::{Found, Saved, SavedOptions},
+    watermark::Watermark,
+};
 use crate::{
     accounts::{
         Accounts, BatchExtras, Event, Figures, Limits, OpenTick, Outcome, Uncounted,
@@ -30,6 +35,8 @@ use crate::{
 pub(super) enum Message {
     /// Event of an interface.
     Interface(Event),
+    /// The programs of earlier runs are replaced or detached.
+    TakenOver,
     /// The daemon stops. Everything must be recorded by this deadline.
     Stop(Deadline),
 }
@@ -76,6 +83,9 @@ pub(super) struct TickOptions {
     pub(super) senders: Option<Senders>,
     pub(super) sinks: Sinks,
     pub(super) watermark: Watermark,
+    /// State that an earlier run has left behind.
+    pub(super) found: Found,
+    pub(super) saved: SavedOptions,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
 }
@@ -99,13 +109,15 @@ pub(super) struct Tick {
     /// `None` if the senders on shared interfaces are not known.
     senders: Option<Senders>,
     watermark: Watermark,
+    saved: Option<Saved>,
     /// Drops of each interface at the last tick.
     dropped: BTreeMap<InterfaceNumber, Vec<Dropped>>,
     stop: Option<Deadline>,
 }
 
 impl Tick {
-    pub(super) fn new(options: TickOptions) -> Self {
+    /// Continues where an earlier run has ended.
+    pub(super) fn new(options: TickOptions) -> io::Result<Self> {
         let TickOptions {
             window_seconds,
             max_flows,
@@ -113,10 +125,12 @@ impl Tick {
             messages,
             stop_timeout,
             freed,
-            drain,
+            mut drain,
             senders,
             sinks,
             watermark,
+            found,
+            saved,
             metrics,
             health,
         } = options;
@@ -129,8 +143,10 @@ impl Tick {
             interfaces: MAX_INTERFACES,
             recorded_until: watermark.recorded_until(),
         };
-        let (accounts, sinks) = (Accounts::new(limits, now), Some(sinks));
-        Self {
+        let mut accounts = Accounts::new(limits, now);
+        let saved = Some(found.restore(&mut accounts, &mut drain, &sinks, saved)?);
+        let sinks = Some(sinks);
+        Ok(Self {
             messages,
             stop_timeout,
             freed,
@@ -141,9 +157,10 @@ impl Tick {
             health,
             senders,
             watermark,
+            saved,
             dropped: BTreeMap::new(),
             stop: None,
-        }
+        })
     }
 
     /// Runs ticks until a message stops the thread. Then records everything that is left.
@@ -157,6 +174,9 @@ impl Tick {
             _ => Ok(()),
         };
         self.watermark.finish(&deadline.later(WATERMARK_GRACE));
+        if let Some(saved) = self.saved.take() {
+            saved.finish(&deadline);
+        }
         result.and(last)?;
         Ok(written?)
     }
@@ -191,6 +211,11 @@ impl Tick {
     fn handle(&mut self, message: Message) {
         match message {
             Message::Interface(event) => self.accounts.handle(event, clock::unix_ms()),
+            Message::TakenOver => {
+                if let Some(saved) = &mut self.saved {
+                    saved.taken_over();
+                }
+            }
             Message::Stop(deadline) => self.stop = Some(deadline),
         }
     }
@@ -206,8 +231,17 @@ impl Tick {
     }
 
     fn take_ring(&mut self) -> u64 {
-        let Self { drain, accounts, .. } = self;
-        let spilled = drain.read_ring(|_, delta| accounts.add(delta));
+        let Self { drain, accounts, saved, .. } = self;
+        let spilled = drain.read_ring(|_, delta| {
+            let kept = accounts.add(delta);
+            if let Some(saved) = saved {
+                saved.add(&delta, kept);
+            }
+        });
+        match saved {
+            Some(saved) if spilled > 0 => saved.commit_ring(drain),
+            _ => drain.clear(),
+        }
         self.metrics.spilled(spilled);
         spilled
     }
@@ -223,6 +257,11 @@ impl Tick {
         let closes = self.accounts.closing(&tick);
         let extras = closes.map(|window| self.batch_extras(window.end)).unwrap_or_default();
         let outcome = self.accounts.end(tick, extras);
+        if closes.is_some()
+            && let Some(saved) = &mut self.saved
+        {
+            saved.rotate(&mut self.accounts, &self.drain);
+        }
         self.apply_outcome(outcome);
         if closes.is_some() {
             self.metrics.window_closed(start.elapsed());
@@ -237,6 +276,9 @@ impl Tick {
         let drained = self.drain(&mut tick);
         let extras = self.batch_extras(self.accounts.last_window(&tick).end);
         let mut outcome = self.accounts.finish(tick, extras);
+        if let Some(saved) = &mut self.saved {
+            saved.rotate(&mut self.accounts, &self.drain);
+        }
         let last = outcome.batches.pop();
         self.apply_outcome(outcome);
         (drained, last)
@@ -244,9 +286,13 @@ impl Tick {
 
     /// Adds everything that the kernel has counted.
     fn drain(&mut self, tick: &mut OpenTick) -> Result<(), KernelError> {
-        let Self { drain, accounts, metrics, .. } = self;
-        let report =
-            drain.drain(|side, delta| accounts.add_drained(tick, side == Side::After, delta))?;
+        let Self { drain, accounts, metrics, saved, .. } = self;
+        let report = drain.read(|side, delta| {
+            let kept = accounts.add_drained(tick, side == Side::After, delta);
+            if let Some(saved) = saved {
+                saved.add(&delta, kept);
+            }
+        })?;
         metrics.drained(&report);
         if let Some(drops) = drain.drops() {
             for (key, packets) in drops.take_undelivered() {
@@ -266,6 +312,10 @@ impl Tick {
             |number| drain.ledger(number),
             |direction, growth| metrics.ledger_grew(direction, growth),
         );
+        match saved {
+            Some(saved) => saved.commit(accounts, drain),
+            None => drain.clear(),
+        }
         Ok(())
     }
 
@@ -273,7 +323,10 @@ impl Tick {
     fn batch_extras(&mut self, end: i64) -> BatchExtras {
         BatchExtras {
             owners: self.senders.as_mut().map(Senders::close).unwrap_or_default(),
-            mark: Some(self.watermark.mark(end)),
+            mark: Some({
+                let mark = self.watermark.mark(end);
+                self.saved.as_ref().map_or(mark.clone(), |saved| saved.mark(mark))
+            }),
         }
     }
 

@@ -56,15 +56,19 @@ pub enum Command {
     Schema(Box<SchemaArgs>),
     /// Show tasks and their interfaces, with the source of each value and missing values
     Tasks(Box<TasksArgs>),
+    /// Detach the programs that a killed daemon, or one with --on-stop keep, has left on interfaces,
+    /// and remove its maps. Traffic that they have counted since is in no record
+    Detach(Box<RunArgs>),
     /// Print the configuration that `run` would use, as a file for --config
     Config(Box<RunArgs>),
 }
 
 /// Effect of each signal on the daemon, shown at the end of `observer run --help`.
 pub const SIGNALS: &str = "Signals:
-  TERM INT QUIT    Stop: detach the programs, write the last records, deliver files. Takes --stop-timeout at most; records
-                   not written by then are counted as lost and logged, and the exit code is 1. A second signal ends the
-                   wait
+  TERM INT QUIT    Stop: detach the programs (or not: --on-stop), write the last records, deliver files. Takes
+                   --stop-timeout at most; records not written by then are counted as lost and logged, and the exit
+                   code is 1. A second signal ends the wait
+  KILL             Ends the daemon at once. Its programs go on counting; the next start records everything
   HUP              Ignored and logged. Nothing needs a reload: files rotate by themselves, the tasks file and all sources
                    are followed, and settings are read only at the start
   USR1 USR2 ALRM   Ignored and logged

@@ -25,10 +25,11 @@ fn the_help_of_each_verb_is_that_of_its_file() {
     expect_file!["../../golden/help/replay.txt"].assert_eq(&help("replay"));
     expect_file!["../../golden/help/schema.txt"].assert_eq(&help("schema"));
     expect_file!["../../golden/help/tasks.txt"].assert_eq(&help("tasks"));
+    expect_file!["../../golden/help/detach.txt"].assert_eq(&help("detach"));
     expect_file!["../../golden/help/config.txt"].assert_eq(&help("config"));
     let verbs: Vec<_> =
         Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    assert_eq!(verbs, ["run", "check", "replay", "schema", "tasks", "config"]);
+    assert_eq!(verbs, ["run", "check", "replay", "schema", "tasks", "detach", "config"]);
 }
 
 /// Head of a table of settings.

@@ -126,6 +126,17 @@ impl FlowKey {
         Self { source, destination, rest }
     }
 
+    /// The key as five words, which [`from_words`](Self::from_words) turns back.
+    pub const fn words(&self) -> [u64; 5] {
+        let Self { source: [a, b], destination: [c, d], rest } = *self;
+        [a, b, c, d, rest]
+    }
+
+    /// The key of these words.
+    pub const fn from_words([a, b, c, d, rest]: [u64; 5]) -> Self {
+        Self { source: [a, b], destination: [c, d], rest }
+    }
+
     /// The same flow with another action.
     #[must_use]
     pub const fn with_action(self, action: Action) -> Self {

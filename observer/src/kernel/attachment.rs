@@ -5,24 +5,37 @@
 //! Filters must be removed inside the namespace. The qdisc is removed only if the daemon created
 //! it, nothing else uses it, and no traffic would suffer.
 //!
+//! Links are pinned: see [`link`](super::link). The programs of an earlier run are replaced in place,
+//! and an interface keeps its number, so that no packet is lost or counted twice.
+//!
 //! XDP uses a link too. It counts ingress if the user wants it and [`xdp`](super::xdp) has no
 //! objection.
 
-use std::{io, os::fd::AsFd, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use observer_ebpf::abi::Direction;
 
 use super::{
     KernelError, Programs,
+    bpffs::entries,
     clsact::{self, OwnFilter, OwnQdisc},
-    link::{Link, LinkType},
+    link::{self, Link, LinkType},
     namespace::inside,
     preflight::KernelVersion,
     presence::{Evidence, Missing, Presence},
     syscall,
     xdp::{self, Refusal, XdpMode, XdpPlan},
 };
-use crate::linux::{netlink::Netlink, netns::Netns};
+use crate::{
+    flow::InterfaceNumber,
+    linux::{netlink::Netlink, netns::Netns},
+};
 
 /// Way of attaching TC programs to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +50,10 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// Best way that this kernel supports.
-    pub fn best(handle: u16) -> Self {
-        if KernelVersion::running().at_least(6, 6) { Self::Tcx } else { Self::Clsact { handle } }
+    /// TCX if this kernel supports it, otherwise this way.
+    #[must_use]
+    pub fn or_better(self) -> Self {
+        if KernelVersion::running().at_least(6, 6) { Self::Tcx } else { self }
     }
 
     /// Value of the label `hook`.
@@ -83,6 +97,70 @@ pub struct Attachment {
     xdp: Option<(Arc<Link>, XdpMode)>,
     /// The daemon created the qdisc of the filters.
     qdisc_is_ours: bool,
+    pins: LinkPins,
+}
+
+/// Pins of the links to one interface.
+#[derive(Clone, Debug)]
+pub struct LinkPins {
+    directory: PathBuf,
+    number: u16,
+    /// True if an earlier run has attached its programs to the same interface under this number.
+    continues: bool,
+}
+
+impl LinkPins {
+    /// Pins of the interface with this number, in the directory of all links.
+    pub fn new(directory: &Path, number: InterfaceNumber, continues: bool) -> Self {
+        Self { directory: directory.to_path_buf(), number: number.get(), continues }
+    }
+
+    /// Removes the pins in a directory that belong to none of these numbers.
+    pub fn remove_others(directory: &Path, numbers: &BTreeSet<InterfaceNumber>) {
+        for path in entries(directory) {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let number = name.split('-').next().and_then(|number| number.parse().ok());
+            if !number.is_some_and(|number| numbers.contains(&InterfaceNumber::new(number))) {
+                link::unpin(&path);
+            }
+        }
+    }
+
+    /// A directory that stands for a qdisc that the daemon has created: a BPF file system holds no
+    /// files.
+    fn qdisc(&self) -> PathBuf {
+        self.of("qdisc")
+    }
+
+    fn of(&self, kind: &str) -> PathBuf {
+        self.directory.join(format!("{}-{kind}", self.number))
+    }
+
+    fn tc(&self, direction: Direction) -> PathBuf {
+        self.of(direction.as_str())
+    }
+
+    fn xdp(&self, mode: XdpMode) -> PathBuf {
+        self.of(IngressHook::Xdp(mode).as_str())
+    }
+
+    /// Removes all pins, so that the programs of an earlier run are detached.
+    pub fn remove(&self) {
+        for direction in Direction::ALL {
+            link::unpin(&self.tc(direction));
+        }
+        self.remove_xdp(None);
+        let _ = fs::remove_dir(self.qdisc());
+    }
+
+    /// Removes the pins of XDP links, except for one mode.
+    fn remove_xdp(&self, except: Option<XdpMode>) {
+        for mode in [XdpMode::Native, XdpMode::Generic] {
+            if Some(mode) != except {
+                link::unpin(&self.xdp(mode));
+            }
+        }
+    }
 }
 
 /// An attached TC program.
@@ -102,11 +180,14 @@ impl Attachment {
     pub fn attach(
         programs: Programs,
         hook: Hook,
-        netns: Netns,
-        ifindex: u32,
+        (netns, ifindex): (Netns, u32),
+        pins: LinkPins,
     ) -> Result<(Self, Option<Refusal>), KernelError> {
-        let mut attachment =
-            Self { netns, ifindex, hook, tc: [None, None], xdp: None, qdisc_is_ours: false };
+        let (tc, xdp, qdisc_is_ours) = ([None, None], None, false);
+        if !pins.continues {
+            pins.remove();
+        }
+        let mut attachment = Self { netns, ifindex, hook, tc, xdp, qdisc_is_ours, pins };
         let plan = programs.xdp();
         // If the plan needs no companion, TC counts ingress only if XDP is refused.
         let tc_ingress = plan.is_none_or(|plan| plan.companion);
@@ -142,20 +223,24 @@ impl Attachment {
         let mut directions = missing.tc;
         let mut refusal = None;
         if let Some(XdpPlan { mode, companion }) = programs.xdp().filter(|_| missing.xdp) {
-            self.xdp = None;
+            self.drop_xdp();
             // The companion counts packets without a mark. Attached first, it misses none while XDP
             // is added, and counts none twice.
             if companion {
                 self.put_tc(programs, directions)?;
                 directions = [false; 2];
             }
-            match xdp::attach(programs, self.ifindex, mode) {
+            self.pins.remove_xdp(Some(mode));
+            match xdp::attach(programs, self.ifindex, mode, &self.pins.xdp(mode)) {
                 Ok(link) => self.xdp = Some((Arc::new(link), mode)),
                 Err(refused) => {
                     directions[Direction::Ingress as usize] |= !companion;
                     refusal = Some(refused);
                 }
             }
+        } else if missing.xdp || self.xdp.is_none() {
+            // An earlier run may have counted by XDP.
+            self.pins.remove_xdp(None);
         }
         self.put_tc(programs, directions)?;
         Ok(refusal)
@@ -187,21 +272,19 @@ impl Attachment {
             })?;
             let program = program.as_fd();
             self.tc[direction as usize] = Some(match self.hook {
-                Hook::Tcx => {
-                    let kind = match direction {
-                        Direction::Ingress => LinkType::TcxIngress,
-                        Direction::Egress => LinkType::TcxEgress,
-                    };
-                    TcProgram::Tcx(Arc::new(
-                        Link::create(program, ifindex, kind, FIRST).map_err(failed)?,
-                    ))
-                }
+                Hook::Tcx => TcProgram::Tcx(Arc::new(
+                    put_link(program, ifindex, direction, &self.pins.tc(direction))
+                        .map_err(failed)?,
+                )),
                 Hook::Clsact { handle } => {
                     let netlink = match &mut netlink {
                         Some(netlink) => netlink,
                         none => {
                             let mut socket = Netlink::new().map_err(failed)?;
-                            self.qdisc_is_ours |= socket.add_clsact(ifindex).map_err(failed)?;
+                            if socket.add_clsact(ifindex).map_err(failed)? {
+                                let _ = fs::create_dir(self.pins.qdisc());
+                            }
+                            self.qdisc_is_ours |= self.pins.qdisc().exists();
                             none.insert(socket)
                         }
                     };
@@ -218,11 +301,21 @@ impl Attachment {
     /// Detaches TC programs. The calling thread is in the interface's namespace.
     fn remove(&mut self, netlink: &mut Netlink, directions: [bool; 2]) {
         for (program, remove) in self.tc.iter_mut().zip(directions) {
-            // Dropping a link detaches its program.
-            if remove && let Some(TcProgram::Filter(filter)) = program.take() {
-                let _ = filter.remove(netlink);
+            match program.take_if(|_| remove) {
+                Some(TcProgram::Filter(filter)) => drop(filter.remove(netlink)),
+                // Dropping a link detaches its program.
+                Some(TcProgram::Tcx(link)) => link.unpin(),
+                None => {}
             }
         }
+    }
+
+    /// Detaches XDP. Returns whether it was attached.
+    fn drop_xdp(&mut self) -> bool {
+        self.xdp.take().is_some_and(|(link, _)| {
+            link.unpin();
+            true
+        })
     }
 
     /// Hook that counts packets towards the task.
@@ -269,24 +362,29 @@ impl Attachment {
     /// Detaches XDP; TC counts ingress from now on. Returns whether XDP was attached. Then, until a
     /// grace period has passed, there may be packets that XDP has counted and TC has not seen yet.
     pub fn detach_xdp(&mut self) -> bool {
-        self.xdp.take().is_some()
+        self.drop_xdp()
     }
 
     /// Detaches the programs. It is no error if the interface or its namespace is gone.
     ///
     /// Returns the qdisc if the daemon created it, for
     /// [`remove_quiet`](super::clsact::remove_quiet).
-    pub fn detach(self) -> Result<Option<OwnQdisc>, KernelError> {
-        let Self { netns, ifindex, tc, qdisc_is_ours, .. } = self;
+    pub fn detach(mut self) -> Result<Option<OwnQdisc>, KernelError> {
+        self.drop_xdp();
+        let Self { netns, ifindex, tc, qdisc_is_ours, pins, .. } = self;
         let filters: Vec<_> = tc
             .into_iter()
             .flatten()
             .filter_map(|program| match program {
                 // Dropping a link detaches its program.
-                TcProgram::Tcx(_) => None,
+                TcProgram::Tcx(link) => {
+                    link.unpin();
+                    None
+                }
                 TcProgram::Filter(filter) => Some(filter),
             })
             .collect();
+        pins.remove();
         if filters.is_empty() {
             return Ok(None);
         }
@@ -303,4 +401,23 @@ impl Attachment {
         }
         Ok(qdisc_is_ours.then_some(OwnQdisc { netns, ifindex }))
     }
+}
+
+/// Attaches a TC program by a link, in place of the program of an earlier run if there is one.
+fn put_link(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    direction: Direction,
+    pin: &Path,
+) -> io::Result<Link> {
+    if let Some(link) = Link::replace(program, ifindex, pin) {
+        return Ok(link);
+    }
+    let kind = match direction {
+        Direction::Ingress => LinkType::TcxIngress,
+        Direction::Egress => LinkType::TcxEgress,
+    };
+    let mut link = Link::create(program, ifindex, kind, FIRST)?;
+    link.pin(pin)?;
+    Ok(link)
 }

@@ -17,24 +17,37 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::KernelError;
+use super::{KernelError, link};
 
-/// A directory of this daemon on a BPF file system. Dropping it removes the directory and its pins.
+/// Directory of this daemon on a BPF file system.
+///
+/// It holds one directory of maps for each run whose maps are in use, and one for the links of
+/// programs to interfaces. Maps and links outlive the daemon, so that a killed daemon loses no
+/// packet: its programs go on counting, and the next run reads their maps. Dropping the value
+/// removes the maps of this run, and the directory if nothing else is in it.
 #[derive(Debug)]
 pub struct PinDirectory {
     path: PathBuf,
-    /// Mount point of the BPF file system, if the daemon mounted it.
+    /// Directory of the maps of this run.
+    maps: PathBuf,
+    /// Mount point of a BPF file system of the daemon's own.
     mounted: Option<PathBuf>,
     /// Lock that keeps other daemons out of the directory.
     lock: Option<Flock<fs::File>>,
+    kept: bool,
 }
+
+/// Prefix of directories of maps. The number is the version of the maps' layout: raise it when a
+/// type or the meaning of a map in `observer_ebpf::abi` changes.
+pub(super) const MAPS: &str = "maps-1-";
+/// Directory of links.
+const LINKS: &str = "links";
 
 impl PinDirectory {
     /// Creates the directory `wanted`. If that is not on a BPF file system, mounts one below
     /// `state_dir` and uses it instead.
     ///
-    /// Removes the pins of an earlier daemon. Fails with [`KernelError::PinsTaken`] if that daemon
-    /// still runs.
+    /// Fails with [`KernelError::PinsTaken`] if another daemon uses it.
     pub fn create(wanted: &Path, state_dir: &Path) -> Result<Self, KernelError> {
         let (path, mounted) = if is_bpffs(wanted) {
             (wanted.to_path_buf(), None)
@@ -51,30 +64,57 @@ impl PinDirectory {
         };
         fs::create_dir_all(&path).map_err(|error| failed("creating", &path, error))?;
         let lock = lock(&path)?;
-        let directory = Self { path, mounted, lock: Some(lock) };
-        directory.clear();
+        let run = getrandom::u64().map_err(|error| {
+            KernelError::call("getrandom", io::Error::other(error))
+        })?;
+        let maps = path.join(format!("{MAPS}{run:016x}"));
+        let directory = Self { path, maps, mounted, lock: Some(lock), kept: false };
+        for path in [&directory.maps, &directory.links()] {
+            fs::create_dir_all(path).map_err(|error| failed("creating", path, error))?;
+        }
         Ok(directory)
     }
 
-    /// Path of the directory.
+    /// Directory of the maps of this run.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.maps
     }
 
-    /// Removes all pins.
-    fn clear(&self) {
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            if let Err(error) = fs::remove_file(entry.path()) {
-                tracing::warn!(path = %entry.path().display(), %error, "a pinned map could not be removed");
-            }
+    /// Directory of the links to interfaces.
+    pub fn links(&self) -> PathBuf {
+        self.path.join(LINKS)
+    }
+
+    /// Directories of the maps of earlier runs.
+    pub fn earlier(&self) -> Vec<PathBuf> {
+        let is_earlier = |path: &PathBuf| *path != self.maps && *path != self.links();
+        entries(&self.path).into_iter().filter(is_earlier).collect()
+    }
+
+    /// Leaves everything in place for the next run.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+
+    /// Removes the maps and links of all runs. Programs attached by links are detached.
+    pub fn remove_all(self) {
+        for path in self.earlier() {
+            remove_directory(&path);
         }
+        remove_directory(&self.links());
     }
 }
 
 impl Drop for PinDirectory {
     fn drop(&mut self) {
-        self.clear();
-        let _ = fs::remove_dir(&self.path);
+        if self.kept {
+            return;
+        }
+        remove_directory(&self.maps);
+        let _ = fs::remove_dir(self.links());
+        if fs::remove_dir(&self.path).is_err() {
+            return;
+        }
         // An open file would prevent unmounting.
         self.lock = None;
         if let Some(root) = &self.mounted
@@ -83,6 +123,19 @@ impl Drop for PinDirectory {
             let _ = fs::remove_dir(root);
         }
     }
+}
+
+/// Paths of everything in a directory.
+pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Removes a directory of pins.
+pub(super) fn remove_directory(directory: &Path) {
+    for path in entries(directory) {
+        link::unpin(&path);
+    }
+    let _ = fs::remove_dir(directory);
 }
 
 /// A BPF file system that is not mounted anywhere. It disappears with its descriptor, however the

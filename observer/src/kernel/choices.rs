@@ -34,3 +34,13 @@ pub enum DropsMode {
     /// Never
     Off,
 }
+
+/// Programs when the daemon stops: values of `--on-stop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnStop {
+    /// Detach them, and remove all traces
+    Detach,
+    /// Let them count until the next start, which misses nothing
+    Keep,
+}

@@ -89,6 +89,22 @@ pub(super) fn add_filter(
     Err(last)
 }
 
+/// Removes all filters with this handle from an interface: those of an earlier run.
+pub fn remove_filters(netns: &Netns, ifindex: u32, handle: u16) -> io::Result<()> {
+    netns.inside(|| {
+        let mut netlink = Netlink::new()?;
+        for side in [Side::Ingress, Side::Egress] {
+            for filter in netlink.filters(ifindex, side).unwrap_or_default() {
+                if filter.handle == u32::from(handle) && filter.program.is_some() {
+                    let (priority, handle) = (filter.priority, filter.handle);
+                    netlink.remove_filter(FilterId { ifindex, side, priority, handle })?;
+                }
+            }
+        }
+        Ok(())
+    })?
+}
+
 /// A clsact qdisc that the daemon created.
 #[derive(Debug)]
 pub struct OwnQdisc {

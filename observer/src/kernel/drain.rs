@@ -5,7 +5,8 @@
 //! buffer, the spill ring.
 //!
 //! A drain switches the active half and waits for a grace period, after which no eBPF program
-//! accesses the old half. Then it reads and clears the marked sets of the old half.
+//! accesses the old half. Then it reads the marked sets of the old half. They are cleared once the
+//! caller has them in its journal.
 
 use std::{
     fmt,
@@ -14,16 +15,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::maps::{MapData, RingBuf};
-use observer_ebpf::abi::{Control, FlowKey, FlowSet, FlowSlot, Ledger, names};
+use aya::maps::MapData;
+use observer_ebpf::abi::{Control, FlowKey, Ledger, names};
 
 use super::{
     KernelError, Programs, Sizes,
+    cache::{Cache, CacheMaps, Position},
     drops::Drops,
-    entry::{delta_of, flow_of},
+    earlier::Earlier,
+    entry::flow_of,
     grace::Grace,
     ledger::Ledgers,
     mapping::Mapping,
+    sizes::MAX_INTERFACES,
     syscall::{AfterRead, Elements, map_fd},
     ticks::{TickReader, Ticks},
 };
@@ -32,14 +36,7 @@ use crate::{
     log::Logged,
 };
 
-/// Time at which an entry was created, relative to the latest switch of halves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Before the switch.
-    Before,
-    /// After the switch. Only an entry of the spill ring can be.
-    After,
-}
+pub use super::cache::Side;
 
 /// Durations and counts of one drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,11 +56,8 @@ pub struct DrainReport {
 /// The daemon's end of the maps that it shares with the eBPF programs.
 pub struct Drain {
     sizes: Sizes,
-    control: Mapping<Control>,
-    flows: Mapping<FlowSet>,
-    used: Mapping<u64>,
+    cache: Cache,
     ledgers: Arc<Ledgers>,
-    ring: RingBuf<MapData>,
     drops: Option<Drops>,
     /// Kind of the last error of reading drops. A repeated kind is not logged again.
     failing: Logged<Discriminant<KernelError>>,
@@ -80,6 +74,10 @@ pub struct Drain {
     spilled: u64,
     /// Number of sets of each row that programs use after the next switch.
     next_sets: u32,
+    /// Maps of earlier runs whose programs may still count.
+    earlier: Vec<Earlier>,
+    /// Ledgers of earlier runs that have ended, by interface number.
+    carried: Vec<[Ledger; 2]>,
 }
 
 impl fmt::Debug for Drain {
@@ -111,17 +109,20 @@ impl Drain {
         grace: Grace,
         clock: Option<TickReader>,
     ) -> Result<Self, KernelError> {
-        let rows = sizes.rows() as usize;
         let ticks = clock.as_ref().map_or(Ok(Ticks::Replay), TickReader::read)?;
-        let ring = aya::maps::Map::RingBuf(programs.take_map(names::SPILL)?);
-        let control = Mapping::<Control>::of(programs, names::CONTROL, 1)?;
+        let maps = CacheMaps {
+            control: programs.take_map(names::CONTROL)?,
+            flows: programs.take_map(names::FLOWS)?,
+            used: programs.take_map(names::USED)?,
+            spill: programs.take_map(names::SPILL)?,
+        };
+        let cache = Cache::new(&maps, (sizes.cpus, sizes.sets), sizes.ring_bytes)?;
         // All sets, until the first drain has counted the flows.
-        control.write(0, Control { sets: sizes.sets, share: sizes.share(1), ..control.read(0) });
+        let control = cache.control();
+        cache.set_control(Control { sets: sizes.sets, share: sizes.share(1), ..control });
         Ok(Self {
             sizes,
-            control,
-            flows: Mapping::of(programs, names::FLOWS, rows * sizes.sets as usize)?,
-            used: Mapping::of(programs, names::USED, rows * sizes.sets as usize / 64)?,
+            cache,
             ledgers: Arc::new(Ledgers::new(
                 Mapping::of(
                     programs,
@@ -130,7 +131,6 @@ impl Drain {
                 )?,
                 sizes.cpus as usize,
             )),
-            ring: ring.try_into().map_err(aya::EbpfError::from)?,
             drops: None,
             failing: Logged::default(),
             owners: programs.take_map(names::OWNERS)?,
@@ -140,6 +140,8 @@ impl Drain {
             ticks,
             spilled: 0,
             next_sets: sizes.sets,
+            earlier: Vec::new(),
+            carried: vec![[Ledger::default(); 2]; usize::from(MAX_INTERFACES) + 1],
         })
     }
 
@@ -148,7 +150,7 @@ impl Drain {
     /// before others do.
     pub fn share_among(&mut self, interfaces: usize) {
         let share = self.sizes.share(interfaces as u32);
-        self.control.write(0, Control { share, ..self.control.read(0) });
+        self.cache.set_control(Control { share, ..self.cache.control() });
     }
 
     /// Passes each flow that was sent through a shared interface since the last call to `take`,
@@ -165,6 +167,35 @@ impl Drain {
             .map(|_| ())
     }
 
+    /// Starts reading the maps of earlier runs too.
+    pub fn read_earlier(&mut self, earlier: Vec<Earlier>) {
+        self.earlier = earlier;
+    }
+
+    /// IDs of the earlier runs whose maps are read, with the position after everything that was
+    /// read.
+    pub fn earlier(&self) -> impl Iterator<Item = (u64, Position)> {
+        self.earlier.iter().map(|run| (run.id(), run.position()))
+    }
+
+    /// Returns the maps of earlier runs, after everything in them was read and their programs are
+    /// gone. Their ledgers stay part of the sums. [`Ended::remove`] removes them.
+    pub fn end_earlier(&mut self) -> Ended {
+        let runs = mem::take(&mut self.earlier);
+        for (number, carried) in (0..=MAX_INTERFACES).zip(&mut self.carried) {
+            for run in &runs {
+                let ledger = run.ledger(InterfaceNumber::new(number));
+                *carried = [carried[0].plus(&ledger[0]), carried[1].plus(&ledger[1])];
+            }
+        }
+        Ended(runs)
+    }
+
+    /// Sum of an interface's ledgers in the runs that have ended, by direction.
+    pub fn carried(&self, interface: InterfaceNumber) -> [Ledger; 2] {
+        self.carried.get(usize::from(interface.get())).copied().unwrap_or_default()
+    }
+
     /// Starts draining drops too.
     pub fn see_drops(&mut self, drops: Drops) {
         self.drops = Some(drops);
@@ -175,18 +206,27 @@ impl Drain {
         self.drops.as_mut()
     }
 
+    /// Reads and clears everything that was counted: [`read`](Self::read), then
+    /// [`clear`](Self::clear).
+    pub fn drain(&mut self, take: impl FnMut(Side, Delta)) -> Result<DrainReport, KernelError> {
+        let report = self.read(take)?;
+        self.clear();
+        Ok(report)
+    }
+
     /// Switches halves, waits for a grace period, and passes every entry of the old half and of the
     /// spill ring to `take`. Flows of dropped packets come last, so that a packet is counted in its
     /// flow before it is moved to a rejected one.
     ///
-    /// When this returns `Ok`, everything that was counted before the call has been passed to `take`,
-    /// except drops that could not be read. After an error the old half is read by the drain after
-    /// the next.
-    pub fn drain(&mut self, mut take: impl FnMut(Side, Delta)) -> Result<DrainReport, KernelError> {
-        let control = self.control.read(0);
-        let generation = control.generation;
-        let (next, sets) = (generation.wrapping_add(1), self.next_sets);
-        self.control.write(0, Control { generation: next, sets, ..control });
+    /// When this returns `Ok`, everything that was counted before the call has been passed to
+    /// `take`, except drops that could not be read. After an error the old half is read by the drain
+    /// after the next.
+    pub fn read(&mut self, mut take: impl FnMut(Side, Delta)) -> Result<DrainReport, KernelError> {
+        // The half that programs are about to use must be empty.
+        self.cache.clear();
+        let sets = self.next_sets;
+        let half = self.cache.switch(Some(sets));
+        self.earlier.iter_mut().for_each(Earlier::switch);
         let start = Instant::now();
         self.grace.wait()?;
         let grace = start.elapsed();
@@ -196,12 +236,17 @@ impl Drain {
             self.ticks = clock.read()?;
         }
         let ticks = self.ticks;
-        let half = (generation & 1) as usize;
-        let entries = self.read_half(half, ticks, |delta| take(Side::Before, delta));
+        let entries = self.cache.read_half(half, ticks, |delta| take(Side::Before, delta));
         let spilled = self.read_ring(&mut take);
+        for run in &mut self.earlier {
+            run.read(ticks, &mut take);
+        }
         self.next_sets = sets_for(entries + self.spilled, sets, self.sizes.sets);
         self.spilled = 0;
         let dropped = self.drops.as_mut().map_or(0, |drops| {
+            for maps in self.earlier.iter_mut().filter_map(|run| run.drops.take()) {
+                drops.drain_earlier(&maps, ticks, |delta| take(Side::Before, delta));
+            }
             let read = drops.drain(half, ticks, |delta| take(Side::Before, delta));
             let read = read.and_then(|entries| drops.read_counts().map(|()| entries));
             match read {
@@ -221,20 +266,22 @@ impl Drain {
     }
 
     /// Passes the entries of the spill ring to `take`, and returns their number. Also called between
-    /// drains, so that the ring does not fill up.
-    pub fn read_ring(&mut self, mut take: impl FnMut(Side, Delta)) -> u64 {
-        let generation = self.control.read(0).generation;
-        let mut count = 0;
-        while let Some(item) = self.ring.next() {
-            let Some(bytes) = item.first_chunk::<{ size_of::<FlowSlot>() }>() else { continue };
-            // SAFETY: as many bytes as the type has, and every bit pattern of it is valid.
-            let slot = unsafe { bytes.as_ptr().cast::<FlowSlot>().read_unaligned() };
-            let side = if slot.key.age(generation) == 0 { Side::After } else { Side::Before };
-            take(side, delta_of(self.ticks, &slot));
-            count += 1;
-        }
+    /// drains, so that the ring does not fill up. Call [`clear`](Self::clear) afterwards.
+    pub fn read_ring(&mut self, take: impl FnMut(Side, Delta)) -> u64 {
+        let count = self.cache.read_ring(self.ticks, take);
         self.spilled += count;
         count
+    }
+
+    /// Clears everything that was read.
+    pub fn clear(&mut self) {
+        self.cache.clear();
+        self.earlier.iter_mut().for_each(Earlier::clear);
+    }
+
+    /// Position after everything that was read.
+    pub fn position(&self) -> Position {
+        self.cache.position()
     }
 
     /// Ledgers of all interfaces, which other threads may read too.
@@ -242,44 +289,24 @@ impl Drain {
         Arc::clone(&self.ledgers)
     }
 
-    /// Ledger of an interface by direction, summed over all CPUs.
+    /// Ledger of an interface by direction, summed over all CPUs and over the earlier runs.
     pub fn ledger(&self, interface: InterfaceNumber) -> [Ledger; 2] {
-        self.ledgers.of(interface)
+        let own = self.ledgers.of(interface);
+        let earlier = self.earlier.iter().map(|run| run.ledger(interface));
+        earlier
+            .chain([self.carried(interface)])
+            .fold(own, |sum, one| [sum[0].plus(&one[0]), sum[1].plus(&one[1])])
     }
+}
 
-    /// Passes the entries of a half to `take`, clears them, and returns their number. To be called
-    /// after a grace period: until then programs may access the half.
-    fn read_half(&self, half: usize, ticks: Ticks, mut take: impl FnMut(Delta)) -> u64 {
-        let (sets, words) = (self.sizes.sets as usize, self.sizes.sets as usize / 64);
-        let cpus = self.sizes.cpus as usize;
-        debug_assert_eq!(self.used.len(), 2 * cpus * words);
-        let mut count = 0;
-        for row in half * cpus..(half + 1) * cpus {
-            for word in row * words..(row + 1) * words {
-                let mut bits = self.used.read(word);
-                if bits == 0 {
-                    continue;
-                }
-                self.used.write(word, 0);
-                while bits != 0 {
-                    let set =
-                        row * sets + (word - row * words) * 64 + bits.trailing_zeros() as usize;
-                    bits &= bits - 1;
-                    // SAFETY: a grace period has passed since the switch, so no program uses this
-                    // half.
-                    for slot in unsafe { self.flows.quiet(set) } {
-                        if slot.packets_and_flags != 0 {
-                            take(delta_of(ticks, slot));
-                            count += 1;
-                            slot.packets_and_flags = 0;
-                            // A key with interface number 0 matches no packet.
-                            slot.key.interface = 0;
-                        }
-                    }
-                }
-            }
-        }
-        count
+/// Maps of earlier runs that are no longer needed.
+#[derive(Debug)]
+pub struct Ended(Vec<Earlier>);
+
+impl Ended {
+    /// Removes the maps.
+    pub fn remove(self) {
+        self.0.into_iter().for_each(Earlier::remove);
     }
 }
 

@@ -36,6 +36,9 @@ pub enum KernelError {
         /// Reason: the last line of its log before the statistics.
         reason: String,
     },
+    /// Maps of an earlier run have a layout of another version.
+    #[error("its maps have the layout of another version")]
+    Layout,
     /// Another daemon uses the directory for pins.
     #[error("another observer pins its maps in {0}: stop it, or give another folder with --bpffs")]
     PinsTaken(PathBuf),

@@ -20,10 +20,13 @@ impl Ledgers {
         Self { mapping, cpus }
     }
 
-    /// Ledger of an interface by direction, summed over all CPUs.
+    /// Ledger of an interface by direction, summed over all CPUs. Zero for a number without a row.
     pub fn of(&self, interface: InterfaceNumber) -> [Ledger; 2] {
         Direction::ALL.map(|direction| {
             let first = (usize::from(interface.get()) * 2 + direction as usize) * self.cpus;
+            if first + self.cpus > self.mapping.len() {
+                return Ledger::default();
+            }
             (first..first + self.cpus)
                 .map(|index| self.mapping.read(index))
                 .fold(Ledger::default(), |total, ledger| total.plus(&ledger))

@@ -5,15 +5,15 @@
 //! [`Ledger`](observer_ebpf::abi::Ledger)s.
 //!
 //! - [`preflight`]: checks of the host before anything is changed
-//! - [`bpffs`]: directories for pinned maps
+//! - [`bpffs`]: directories for pinned maps; [`Earlier`]: the maps of an earlier run
 //! - [`sizes`]: sizes of the maps, from one memory budget
 //! - [`loader`], [`programs`]: the programs, loaded once per interface; [`spares`]: programs loaded
 //!   in advance
 //! - [`attachment`]: attaching programs to an interface; `link` and `clsact` are the two ways,
 //!   `presence` checks the result
 //! - [`xdp`]: the decision whether XDP counts ingress on an interface, and its attachment
-//! - [`drain`], [`grace`]: reading and clearing the flow cache; `entry` converts its entries,
-//!   `ticks` their times
+//! - [`drain`], [`grace`]: reading and clearing the flow cache; `cache` and `ring` are its maps,
+//!   `entry` converts its entries, `ticks` their times
 //! - [`ledger`]: counts per interface; [`counters`] and [`gap`] compare them with the counters of
 //!   network devices
 //! - [`drops`]: packets that the kernel drops, and the reasons; `btf` finds the kernel structures
@@ -26,12 +26,14 @@
 pub mod attachment;
 pub mod bpffs;
 mod btf;
+mod cache;
 mod choices;
 mod clsact;
 pub mod counters;
 pub mod diagnostics;
 pub mod drain;
 pub mod drops;
+mod earlier;
 mod entry;
 mod error;
 pub mod gap;
@@ -44,6 +46,7 @@ mod namespace;
 pub mod preflight;
 mod presence;
 pub mod programs;
+mod ring;
 pub mod sizes;
 pub mod spares;
 mod syscall;
@@ -51,11 +54,13 @@ pub mod test_run;
 mod ticks;
 pub mod xdp;
 
-pub use attachment::{Attachment, Hook, IngressHook};
-pub use choices::{AttachMethod, DropsMode, IngressChoice};
-pub use clsact::{OwnQdisc, remove_quiet};
+pub use attachment::{Attachment, Hook, IngressHook, LinkPins};
+pub use cache::Position;
+pub use choices::{AttachMethod, DropsMode, IngressChoice, OnStop};
+pub use clsact::{OwnQdisc, remove_filters, remove_quiet};
 pub use counters::Reading;
 pub use drain::Drain;
+pub use earlier::{Earlier, run_id};
 pub use error::KernelError;
 pub use loader::{Loader, LoaderOptions};
 pub use presence::{Missing, Presence};

@@ -2,8 +2,13 @@
 //! information on programs and links.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use aya::maps::MapData;
@@ -13,6 +18,8 @@ use super::KernelError;
 pub(super) const MAP_CREATE: libc::c_long = 0;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_DELETE_ELEM: libc::c_long = 3;
+const OBJ_PIN: libc::c_long = 6;
+const OBJ_GET: libc::c_long = 7;
 pub(super) const PROG_TEST_RUN: libc::c_long = 10;
 const PROG_GET_NEXT_ID: libc::c_long = 11;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -65,6 +72,36 @@ pub(super) fn bpf<T>(
         return Err(KernelError::Call { call: call.into(), source: io::Error::last_os_error() });
     }
     Ok(result as RawFd)
+}
+
+/// Beginning of `union bpf_attr` for commands on pins.
+#[repr(C)]
+struct Pin {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// Pins a program, map or link to a new file on a BPF file system.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<(), KernelError> {
+    let name = c_path(path)?;
+    let mut attributes =
+        Pin { path: name.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 };
+    bpf(OBJ_PIN, &mut attributes, &format!("pinning {}", path.display())).map(drop)
+}
+
+/// Opens a pinned object.
+pub(super) fn pinned(path: &Path) -> Result<OwnedFd, KernelError> {
+    let name = c_path(path)?;
+    let mut attributes = Pin { path: name.as_ptr() as u64, fd: 0, flags: 0 };
+    let fd = bpf(OBJ_GET, &mut attributes, &format!("opening {}", path.display()))?;
+    // SAFETY: the kernel has just returned this descriptor to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn c_path(path: &Path) -> Result<CString, KernelError> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|error| KernelError::call(path.display().to_string(), io::Error::from(error)))
 }
 
 /// Descriptor of a map.

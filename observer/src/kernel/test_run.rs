@@ -110,6 +110,7 @@ impl TestRuns {
     /// must not fill up.
     pub fn read_ring(&mut self, mut take: impl FnMut(Delta)) {
         self.drain.read_ring(|_: Side, delta| take(delta));
+        self.drain.clear();
     }
 
     /// Number of runs after which the spill ring must be read.

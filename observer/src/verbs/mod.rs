@@ -4,6 +4,7 @@
 //! output, or a [`Failure`].
 
 mod check;
+mod detach;
 mod print;
 mod tasks;
 
@@ -45,6 +46,11 @@ pub fn execute(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
             let config = configured(args.run, matches)?;
             log::start(config.settings.host.log_level);
             tasks::show_tasks(&config, args.json, args.no_daemon)
+        }
+        Command::Detach(args) => {
+            let config = configured(*args, matches)?;
+            log::start(config.settings.host.log_level);
+            detach::detach(&config)
         }
         Command::Config(args) => {
             let text = configured(*args, matches)?.to_toml();

@@ -22,7 +22,7 @@ use nix::{
 
 use super::{
     binary::{command, free_address},
-    process::Guard,
+    process::{Exit, Guard, run_to_end},
     running::Daemon,
 };
 use crate::{
@@ -294,6 +294,16 @@ impl<'lab> Setup<'lab> {
             }
         }
         Ok((command, listen))
+    }
+
+    /// Runs `observer detach` with the same settings.
+    pub fn detach(&self) -> Result<Exit> {
+        let mut detach = command()?;
+        detach.arg("detach");
+        for (name, value) in self.settings(free_address()?, self.chosen_hook()?) {
+            detach.arg(format!("--{name}")).arg(value);
+        }
+        run_to_end(&mut detach, PATIENCE)
     }
 
     /// Starts it and waits until it is ready.

@@ -5,7 +5,7 @@ use clap::{Args, value_parser};
 use serde::Serialize;
 
 use super::{super::values::size, optional_bytes};
-use crate::kernel::{AttachMethod, DropsMode, IngressChoice, XdpChanges, XdpSelection};
+use crate::kernel::{AttachMethod, DropsMode, IngressChoice, OnStop, XdpChanges, XdpSelection};
 
 /// Settings of the programs and their maps.
 #[derive(Clone, Debug, Args, Serialize)]
@@ -43,7 +43,10 @@ pub struct KernelSettings {
         value_parser = value_parser!(u32).range(1..)
     )]
     pub max_flows: Option<u32>,
-    /// Folder on a BPF file system for pinned maps
+    /// Programs when the daemon stops; a daemon that is killed leaves them to the next start
+    #[arg(long, value_name = "ACTION", env = "OBSERVER_ON_STOP", default_value = "detach")]
+    pub on_stop: OnStop,
+    /// Folder on a BPF file system for pinned maps and links
     #[arg(
         long,
         value_name = "DIR",

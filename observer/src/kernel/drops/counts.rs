@@ -123,6 +123,28 @@ impl Drops {
         self.detail
     }
 
+    /// Passes every rejected flow in the maps of an earlier run to `take`, and clears them.
+    pub(in crate::kernel) fn drain_earlier(
+        &mut self,
+        maps: &[MapData; 2],
+        ticks: Ticks,
+        mut take: impl FnMut(Delta),
+    ) {
+        let Self { flows, reasons, .. } = self;
+        for map in maps {
+            let read = flows.read(map_fd(map), AfterRead::Remove, |key, slot| {
+                if let Some(reason) = reasons.policy(key.reason) {
+                    let mut delta = delta(ticks, key, slot);
+                    delta.key = delta.key.with_action(Action::Reject(reason));
+                    take(delta);
+                }
+            });
+            if let Err(error) = read {
+                tracing::warn!(%error, "drops of an earlier run cannot be read: they stay accepted");
+            }
+        }
+    }
+
     /// Passes every rejected flow of a half to `take`, and clears the half. No program may write it
     /// any more. Undelivered packets are kept for [`take_undelivered`](Self::take_undelivered).
     /// Returns the number of flows read.

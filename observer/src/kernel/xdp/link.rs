@@ -1,6 +1,6 @@
 //! Attaching the XDP program to an interface.
 
-use std::{fmt, io, os::fd::AsFd};
+use std::{fmt, io, os::fd::AsFd, path::Path};
 
 use super::{
     mode::XdpMode,
@@ -11,21 +11,28 @@ use crate::kernel::{
     link::{Link, LinkType},
 };
 
-/// Attaches the program to an interface of the calling thread's namespace.
+/// Attaches the program to an interface of the calling thread's namespace, in place of the one that
+/// an earlier run has attached with this pin.
 ///
 /// Not by aya, which falls back to an attachment without a link. Such a program would outlive a
-/// killed daemon.
+/// killed daemon without a trace.
 pub(in crate::kernel) fn attach(
     programs: &mut Programs,
     ifindex: u32,
     mode: XdpMode,
+    pin: &Path,
 ) -> Result<Link, Refusal> {
     let failed =
         |error: &dyn fmt::Display| Refusal::new(mode, Reason::Failed, format!("failed: {error}"));
     let program = programs.xdp_mut().map_err(|error| failed(&error))?;
     let program = program.fd().map_err(|error| failed(&error))?;
-    Link::create(program.as_fd(), ifindex, LinkType::Xdp, mode.flags())
-        .map_err(|error| refused(mode, &error))
+    if let Some(link) = Link::replace(program.as_fd(), ifindex, pin) {
+        return Ok(link);
+    }
+    let mut link = Link::create(program.as_fd(), ifindex, LinkType::Xdp, mode.flags())
+        .map_err(|error| refused(mode, &error))?;
+    link.pin(pin).map_err(|error| failed(&error))?;
+    Ok(link)
 }
 
 /// Explains an error of `BPF_LINK_CREATE`. The kernel writes a message for each case, but does not

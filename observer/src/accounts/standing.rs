@@ -1,0 +1,106 @@
+//! Accounts that continue from one run of the daemon to the next.
+
+use std::collections::BTreeMap;
+
+use observer_ebpf::abi::Ledger;
+
+use super::{Accounts, Named, Uncounted, interface::Interface};
+use crate::{
+    flow::{Counters, Direction, InterfaceNumber, Table, Traffic, Window},
+    tasks::InterfaceKey,
+};
+
+/// Window of which a count has become part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The open one.
+    Open,
+    /// The next one.
+    Next,
+    /// None: it is counted as lost.
+    Not,
+}
+
+/// State of an interface's account, from which the next run of the daemon continues it.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Number of the interface in the programs.
+    pub number: InterfaceNumber,
+    /// Key of the interface in this run.
+    pub key: InterfaceKey,
+    /// Identity in its records.
+    pub named: Named,
+    /// True if the programs of both directions are attached.
+    pub attached: bool,
+    /// True if the programs are detached again.
+    pub retired: bool,
+    /// Ledgers of exactly the traffic that is recorded or lost, by direction.
+    pub accounted: [Ledger; 2],
+    /// Losses that no record reports yet.
+    pub unreported: Traffic,
+    /// Traffic in the records of the open window, by direction.
+    pub window: [Traffic; 2],
+}
+
+/// The open window of an earlier run.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// The window; `None` if there is none.
+    pub window: Option<Window>,
+    /// Its flows.
+    pub flows: Table,
+    /// Its interfaces.
+    pub interfaces: Vec<Standing>,
+}
+
+impl Accounts {
+    /// State of each account that is not closed.
+    pub fn standings(&mut self) -> Vec<Standing> {
+        self.open_accounts().map(|interface| interface.standing()).collect()
+    }
+
+    /// The open window and its flows.
+    pub const fn in_window(&self) -> (Window, &Table) {
+        self.window_and_flows()
+    }
+
+    /// Sets the ledgers from which accounts start under each number. They are not zero if an earlier
+    /// run has used the number.
+    pub fn start_numbers(&mut self, ledgers_of: impl Fn(InterfaceNumber) -> [Ledger; 2]) {
+        self.set_bases(ledgers_of);
+    }
+
+    /// Continues the accounts of an earlier run. Call before anything else is added.
+    ///
+    /// Traffic that the earlier run had recorded in its open window and that is not among the
+    /// restored flows is counted as lost.
+    pub fn restore(&mut self, restored: Restored) {
+        let Restored { window, flows, interfaces } = restored;
+        if let Some(window) = window {
+            self.reopen(window);
+        }
+        let mut found = BTreeMap::<_, [Traffic; 2]>::new();
+        for flow in flows.flows().filter(|flow| !flow.key.is_rejected_behind_hook()) {
+            let Counters { packets, bytes, .. } = flow.counters;
+            found.entry(flow.key.interface()).or_default()[flow.key.direction() as usize] +=
+                Traffic { packets, bytes };
+        }
+        for standing in interfaces {
+            let (number, window) = (standing.number, standing.window);
+            let found = found.get(&number).copied().unwrap_or_default();
+            self.put_continued(standing, found);
+            let missing = Direction::ALL.map(|direction| {
+                window[direction as usize].saturating_sub(found[direction as usize])
+            });
+            self.miss(number, Uncounted::Crash, missing);
+        }
+        self.set_restored(flows);
+    }
+}
+
+impl Interface {
+    /// Sets the traffic of the open window that an earlier run has recorded.
+    pub(super) const fn set_window(&mut self, traffic: [Traffic; 2]) {
+        self.window_traffic = traffic;
+    }
+}

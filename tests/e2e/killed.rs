@@ -1,0 +1,131 @@
+//! A daemon that is killed or replaced loses nothing: the next one continues where it has ended.
+
+use std::{fs, thread, time::Duration};
+
+use anyhow::{Result, ensure};
+use observer_tests::{
+    daemon::Daemon,
+    lab,
+    lab::Lab,
+    need,
+    records::{Record, Records},
+    requires,
+    tally::{Crossed, Direction},
+    traffic::Echo,
+    veth::{Family, Task},
+};
+
+/// IP packets of an echo, each way.
+const PACKET: u64 = 128;
+
+/// Starts a daemon, and waits until it has seen `packets` more packets towards the task.
+fn started<'lab>(lab: &'lab Lab, task: &Task, attach: &str) -> Result<Daemon<'lab>> {
+    let daemon = lab.daemon().window(2).set("attach", attach).start()?;
+    daemon.wait("the traffic is seen", |page| {
+        page.ledger(&task.inside).is_some_and(|[ingress, _]| ingress.seen.packets > 0)
+    })?;
+    Ok(daemon)
+}
+
+/// Asserts that records hold each datagram of the echo exactly once.
+fn assert_each_once(records: &Records, task: &Task, rounds: u64) -> Result<()> {
+    let mac = task.inside.mac();
+    let recorded = records.recorded(mac);
+    let lost = records.lost(mac);
+    ensure!(lost.packets == 0, "{lost:?} lost");
+    for direction in Direction::ALL {
+        let tally = recorded.get(direction);
+        assert_eq!(tally.packets, rounds, "{direction:?}, of {rounds} datagrams each way");
+        assert_eq!(tally.bytes, rounds * PACKET, "{direction:?}, bytes");
+    }
+    Ok(())
+}
+
+fn killed_again_and_again(lab: &Lab, task: &Task, attach: &str) -> Result<()> {
+    // The first daemon is there before the first packet.
+    let mut daemon = lab.daemon().window(2).set("attach", attach).start()?;
+    let echo = Echo::start(&task.outside, &task.inside, Family::V4)?;
+    let mut out = daemon.out().to_path_buf();
+    for pause in [300, 1900, 700, 2600, 50] {
+        thread::sleep(Duration::from_millis(pause));
+        daemon.kill();
+        thread::sleep(Duration::from_millis(pause / 4));
+        daemon = started(lab, task, attach)?;
+        out = daemon.out().to_path_buf();
+    }
+    assert!(echo.goes_on(), "a datagram was lost: {:?}", echo.stop());
+    let rounds = echo.stop()?;
+    let said = daemon.said();
+    daemon.stop()?;
+    let records = Records::read(&out)?;
+    assert_each_once(&records, task, rounds).map_err(|error| error.context(said))?;
+    let gaps: Vec<&Record> = records
+        .of(task.inside.mac())
+        .filter(|record| record.flow.is_none() && record.tally.packets == 0)
+        .filter(|record| record.text("log_status") == "SKIPDATA")
+        .collect();
+    assert!(gaps.is_empty(), "a gap is reported: {gaps:?}");
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_is_killed_loses_nothing_with_tcx() -> Result<()> {
+    let lab = lab!();
+    need!(requires::linux(6, 6));
+    killed_again_and_again(&lab, &lab.task("task")?, "tcx")
+}
+
+#[test]
+fn a_daemon_that_is_killed_loses_nothing_with_clsact() -> Result<()> {
+    let lab = lab!();
+    killed_again_and_again(&lab, &lab.task("task")?, "clsact")
+}
+
+#[test]
+fn an_upgrade_with_on_stop_keep_loses_nothing() -> Result<()> {
+    let lab = lab!();
+    need!(requires::linux(6, 6));
+    let task = lab.task("task")?;
+    let start = || lab.daemon().window(2).set("on-stop", "keep").start();
+    let mut daemon = start()?;
+    let echo = Echo::start(&task.outside, &task.inside, Family::V6)?;
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(1500));
+        daemon.stop()?;
+        thread::sleep(Duration::from_millis(300));
+        daemon = start()?;
+    }
+    assert!(echo.goes_on(), "a datagram was lost: {:?}", echo.stop());
+    let rounds = echo.stop()?;
+    // The next daemon detaches what this one keeps, and writes what they count until then.
+    daemon.stop()?;
+    let stopped = lab.daemon().window(2).start()?.stop()?;
+    let records = Records::read(&stopped.out)?;
+    let recorded: Crossed = records.recorded(task.inside.mac());
+    assert!(recorded.get(Direction::Ingress).packets >= rounds, "{recorded:?} of {rounds}");
+    assert_eq!(records.lost(task.inside.mac()).packets, 0);
+    Ok(())
+}
+
+#[test]
+fn detach_removes_what_a_killed_daemon_leaves() -> Result<()> {
+    let lab = lab!();
+    need!(requires::program("tc"));
+    for attach in ["auto", "clsact"] {
+        let task = lab.task(&format!("task-{attach}"))?;
+        let daemon = lab.daemon().set("attach", attach).start()?;
+        daemon.wait_attached(&task.inside)?;
+        daemon.kill();
+        let left = lab.daemon().set("attach", attach).detach()?;
+        ensure!(left.status.success(), "{}", left.stderr);
+        for side in ["ingress", "egress"] {
+            let filters = ["filter", "show", "dev", task.inside.name(), side];
+            let filters = task.inside.namespace().output("tc", &filters)?;
+            assert_eq!(filters, "", "{side} filters");
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let place = lab.path("").display().to_string();
+        assert!(!mounts.contains(&format!("bpf {place}")), "{mounts}");
+    }
+    Ok(())
+}
