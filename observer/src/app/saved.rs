@@ -130,6 +130,15 @@ impl Saved {
         drain.clear();
     }
 
+    /// Writes the state of all accounts, so that the next run knows the interface of each count.
+    pub(super) fn commit_accounts(&mut self, accounts: &mut Accounts, drain: &Drain) {
+        let positions = positions(self.run, drain);
+        let standings = standings(accounts, drain);
+        // A full file is rewritten at the next tick.
+        let _ =
+            self.journal.commit(Progress { positions: &positions, accounts: Some(&standings) });
+    }
+
     /// Writes the counts of a tick and the state of all accounts, and clears the kernel's copy.
     pub(super) fn commit(&mut self, accounts: &mut Accounts, drain: &mut Drain) {
         let mut ended = None;

@@ -110,6 +110,8 @@ pub(super) struct Tick {
     senders: Option<Senders>,
     watermark: Watermark,
     saved: Option<Saved>,
+    /// An interface was registered since the accounts were last written to the journal.
+    registered: bool,
     /// Drops of each interface at the last tick.
     dropped: BTreeMap<InterfaceNumber, Vec<Dropped>>,
     stop: Option<Deadline>,
@@ -158,6 +160,7 @@ impl Tick {
             senders,
             watermark,
             saved,
+            registered: false,
             dropped: BTreeMap::new(),
             stop: None,
         })
@@ -210,7 +213,10 @@ impl Tick {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Interface(event) => self.accounts.handle(event, clock::unix_ms()),
+            Message::Interface(event) => {
+                self.registered |= matches!(event, Event::Register { .. });
+                self.accounts.handle(event, clock::unix_ms());
+            }
             Message::TakenOver => {
                 if let Some(saved) = &mut self.saved {
                     saved.taken_over();
@@ -227,6 +233,11 @@ impl Tick {
             self.handle(message);
         }
         self.accounts.add_early();
+        if std::mem::take(&mut self.registered)
+            && let Some(saved) = &mut self.saved
+        {
+            saved.commit_accounts(&mut self.accounts, &self.drain);
+        }
         self.drain.share_among(self.accounts.open_interfaces());
     }
 
