@@ -1,6 +1,6 @@
 //! A daemon that is killed or replaced loses nothing: the next one continues where it has ended.
 
-use std::{fs, thread, time::Duration};
+use std::{env, fs, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use observer_tests::{
@@ -18,9 +18,16 @@ use observer_tests::{
 /// IP packets of an echo, each way.
 const PACKET: u64 = 128;
 
+/// Milliseconds from the start of each daemon to its kill. `OBSERVER_KILLS` sets their number.
+fn pauses() -> impl Iterator<Item = u64> {
+    let kills = env::var("OBSERVER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5);
+    // All phases of a window of one second, in no order.
+    [300, 1900, 730, 2600, 50, 1111, 988, 17, 620, 1420].into_iter().cycle().take(kills)
+}
+
 /// Starts a daemon, and waits until it has seen `packets` more packets towards the task.
 fn started<'lab>(lab: &'lab Lab, task: &Task, attach: &str) -> Result<Daemon<'lab>> {
-    let daemon = lab.daemon().window(2).set("attach", attach).start()?;
+    let daemon = lab.daemon().window(1).set("attach", attach).start()?;
     daemon.wait("the traffic is seen", |page| {
         page.ledger(&task.inside).is_some_and(|[ingress, _]| ingress.seen.packets > 0)
     })?;
@@ -43,10 +50,10 @@ fn assert_each_once(records: &Records, task: &Task, rounds: u64) -> Result<()> {
 
 fn killed_again_and_again(lab: &Lab, task: &Task, attach: &str) -> Result<()> {
     // The first daemon is there before the first packet.
-    let mut daemon = lab.daemon().window(2).set("attach", attach).start()?;
+    let mut daemon = lab.daemon().window(1).set("attach", attach).start()?;
     let echo = Echo::start(&task.outside, &task.inside, Family::V4)?;
     let mut out = daemon.out().to_path_buf();
-    for pause in [300, 1900, 700, 2600, 50] {
+    for pause in pauses() {
         thread::sleep(Duration::from_millis(pause));
         daemon.kill();
         thread::sleep(Duration::from_millis(pause / 4));
