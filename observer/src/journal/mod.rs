@@ -20,6 +20,8 @@
 mod format;
 mod left;
 mod subject;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use left::{Left, LeftInterface};
