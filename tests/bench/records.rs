@@ -90,6 +90,7 @@ fn write(place: &TempDir, output: Output, format: &Format, batch: &Batch) -> Res
         flow_log_id: "fl-0123456789abcdef0".into(),
         file_size: 75_000_000,
         context: Arc::new(Context::new(format.clone())),
+        state: None,
         delivery: None,
     };
     let mut sink = options.open(output, &ObserverRef::new(Arc::<Written>::clone(&written)))?;

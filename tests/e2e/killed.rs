@@ -1,16 +1,17 @@
 //! A daemon that is killed or replaced loses nothing: the next one continues where it has ended.
 
-use std::{env, fs, thread, time::Duration};
+use std::{env, fs, path::Path, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use observer_tests::{
-    daemon::Daemon,
+    daemon::{Daemon, Setup},
     lab,
     lab::Lab,
-    need,
-    records::{Record, Records},
+    need, parquet,
+    records::{Record, Records, finished},
     requires,
     tally::{Crossed, Direction},
+    text,
     traffic::Echo,
     veth::{Family, Task},
 };
@@ -25,9 +26,9 @@ fn pauses() -> impl Iterator<Item = u64> {
     [300, 1900, 730, 2600, 50, 1111, 988, 17, 620, 1420].into_iter().cycle().take(kills)
 }
 
-/// Starts a daemon, and waits until it has seen `packets` more packets towards the task.
-fn started<'lab>(lab: &'lab Lab, task: &Task, attach: &str) -> Result<Daemon<'lab>> {
-    let daemon = lab.daemon().window(1).set("attach", attach).start()?;
+/// Starts a daemon, and waits until it has seen packets towards the task.
+fn started<'lab>(setup: Setup<'lab>, task: &Task) -> Result<Daemon<'lab>> {
+    let daemon = setup.start()?;
     daemon.wait("the traffic is seen", |page| {
         page.ledger(&task.inside).is_some_and(|[ingress, _]| ingress.seen.packets > 0)
     })?;
@@ -49,15 +50,16 @@ fn assert_each_once(records: &Records, task: &Task, rounds: u64) -> Result<()> {
 }
 
 fn killed_again_and_again(lab: &Lab, task: &Task, attach: &str) -> Result<()> {
+    let setup = || lab.daemon().window(1).set("attach", attach);
     // The first daemon is there before the first packet.
-    let mut daemon = lab.daemon().window(1).set("attach", attach).start()?;
+    let mut daemon = setup().also_output("text").also_output("parquet").start()?;
     let echo = Echo::start(&task.outside, &task.inside, Family::V4)?;
     let mut out = daemon.out().to_path_buf();
     for pause in pauses() {
         thread::sleep(Duration::from_millis(pause));
         daemon.kill();
         thread::sleep(Duration::from_millis(pause / 4));
-        daemon = started(lab, task, attach)?;
+        daemon = started(setup().also_output("text").also_output("parquet"), task)?;
         out = daemon.out().to_path_buf();
     }
     assert!(echo.goes_on(), "a datagram was lost: {:?}", echo.stop());
@@ -72,6 +74,29 @@ fn killed_again_and_again(lab: &Lab, task: &Task, attach: &str) -> Result<()> {
         .filter(|record| record.text("log_status") == "SKIPDATA")
         .collect();
     assert!(gaps.is_empty(), "a gap is reported: {gaps:?}");
+    assert_alike(&records, &out)
+}
+
+/// Asserts that text and Parquet say the same as JSON lines.
+fn assert_alike(records: &Records, out: &Path) -> Result<()> {
+    let (lines, _) = text::read(out)?;
+    let mut text: Vec<_> = lines.into_iter().map(|line| line.facts).collect();
+    let mut json: Vec<_> = records.all.iter().map(Record::facts).collect();
+    text.sort();
+    json.sort();
+    assert_eq!(text.len(), json.len(), "text lines, and JSON lines");
+    assert!(text == json, "text and JSON lines differ");
+    let packets = finished(out, "log.parquet")?
+        .iter()
+        .map(|file| parquet::sum(file, "packets"))
+        .sum::<Result<u64>>()?;
+    let in_json: u64 = records
+        .all
+        .iter()
+        .filter(|record| record.flow.is_some())
+        .map(|record| record.tally.packets)
+        .sum();
+    assert_eq!(packets, in_json, "packets in Parquet, and in JSON lines");
     Ok(())
 }
 
@@ -86,6 +111,63 @@ fn a_daemon_that_is_killed_loses_nothing_with_tcx() -> Result<()> {
 fn a_daemon_that_is_killed_loses_nothing_with_clsact() -> Result<()> {
     let lab = lab!();
     killed_again_and_again(&lab, &lab.task("task")?, "clsact")
+}
+
+/// The thread of one output is stopped, so that it has written no window when the daemon is killed.
+/// The other outputs have.
+fn killed_before_it_has_written(lab: &Lab, thread: &str) -> Result<()> {
+    let task = lab.task("task")?;
+    let setup = || lab.daemon().window(1).also_output("text").also_output("parquet");
+    let daemon = setup().start()?;
+    let echo = Echo::start(&task.outside, &task.inside, Family::V4)?;
+    daemon.wait_windows(2)?;
+    let frozen = daemon.freeze_thread(thread)?;
+    daemon.wait_windows(2)?;
+    let out = daemon.out().to_path_buf();
+    daemon.kill_frozen(frozen)?;
+    let daemon = started(setup(), &task)?;
+    assert!(echo.goes_on(), "a datagram was lost: {:?}", echo.stop());
+    let rounds = echo.stop()?;
+    daemon.stop()?;
+    let records = Records::read(&out)?;
+    assert_each_once(&records, &task, rounds)?;
+    assert_alike(&records, &out)
+}
+
+#[test]
+fn windows_that_json_lines_had_not_written_are_written_by_the_next_run() -> Result<()> {
+    killed_before_it_has_written(&lab!(), "sink-jsonl")
+}
+
+#[test]
+fn windows_that_parquet_had_not_written_are_written_by_the_next_run() -> Result<()> {
+    killed_before_it_has_written(&lab!(), "sink-parquet")
+}
+
+/// Without the journal's thread, the kernel's copy is cleared after a while.
+#[test]
+fn a_daemon_that_is_killed_while_its_journal_hangs_loses_by_number() -> Result<()> {
+    let lab = lab!();
+    let task = lab.task("task")?;
+    let daemon = lab.daemon().window(600).start()?;
+    let echo = Echo::start(&task.outside, &task.inside, Family::V4)?;
+    thread::sleep(Duration::from_secs(1));
+    let frozen = daemon.freeze_thread("journal")?;
+    thread::sleep(Duration::from_secs(3));
+    daemon.kill_frozen(frozen)?;
+    let daemon = started(lab.daemon().window(1), &task)?;
+    let rounds = echo.stop()?;
+    let stopped = daemon.stop()?;
+    let records = Records::read(&stopped.out)?;
+    let recorded = records.recorded(task.inside.mac());
+    let lost = records.lost(task.inside.mac());
+    assert!(lost.packets <= 2 * rounds, "{lost}, of {rounds} each way");
+    assert_eq!(
+        recorded.ingress.packets + recorded.egress.packets + lost.packets,
+        2 * rounds,
+        "{recorded} recorded, {lost} lost"
+    );
+    Ok(())
 }
 
 #[test]

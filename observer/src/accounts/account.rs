@@ -153,6 +153,17 @@ impl Account {
         self.inherited += unreported;
     }
 
+    /// Takes traffic out of the growth of the ledgers: an earlier run has seen it.
+    pub fn disown(&mut self, traffic: [Traffic; 2]) {
+        for (side, Traffic { packets, bytes }) in traffic.into_iter().enumerate() {
+            let (base, ledger) = (&mut self.base[side], &mut self.ledger[side]);
+            base.packets = base.packets.wrapping_add(packets);
+            base.bytes = base.bytes.wrapping_add(bytes);
+            ledger.packets = ledger.packets.wrapping_sub(packets);
+            ledger.bytes = ledger.bytes.wrapping_sub(bytes);
+        }
+    }
+
     /// Ledgers of exactly the traffic that is recorded or lost, by direction. The kernel's ledgers
     /// are ahead by the flows that are still in its cache.
     pub fn accounted(&self) -> [Ledger; 2] {

@@ -1,7 +1,7 @@
-use std::{collections::BTreeSet, mem, sync::Arc};
+use std::collections::BTreeSet;
 
 use crate::{
-    flow::{InterfaceNumber, Room, Table},
+    flow::{InterfaceNumber, Room},
     record::Batch,
 };
 
@@ -16,30 +16,11 @@ impl Held {
         waiting: &BTreeSet<InterfaceNumber>,
         room: &Room,
     ) -> Self {
-        let (mut ready, mut held) = (Table::new(), Table::new());
-        // Flow by flow, because memory may not have room for all of them twice.
-        for flow in mem::take(&mut batch.flows).into_flows() {
-            let table =
-                if waiting.contains(&flow.key.interface()) { &mut held } else { &mut ready };
-            table.add(&flow);
-        }
+        let mut held = batch.split_off(waiting);
         let of_owners = batch.room.1.clone();
-        batch.room = (Some(room.claim(ready.in_memory())), of_owners.clone());
-        let room = (Some(room.claim(held.in_memory())), of_owners);
-        batch.flows = ready;
-        let subjects = batch.subjects.iter().filter(|(number, _)| waiting.contains(number));
-        Self(Batch {
-            flows: held,
-            // The batch keeps these subjects too. None of its remaining records uses them.
-            subjects: subjects.map(|(number, subject)| (*number, subject.clone())).collect(),
-            owners: Arc::clone(&batch.owners),
-            room,
-            silent: batch.silent.extract_if(.., |number| waiting.contains(number)).collect(),
-            lossy: batch.lossy.extract_if(.., |(number, _)| waiting.contains(number)).collect(),
-            gaps: batch.gaps.extract_if(.., |(number, _)| waiting.contains(number)).collect(),
-            mark: batch.mark.clone(),
-            ..Batch::new(batch.window)
-        })
+        batch.room = (Some(room.claim(batch.flows.in_memory())), of_owners.clone());
+        held.room = (Some(room.claim(held.flows.in_memory())), of_owners);
+        Self(held)
     }
 
     /// True if the records must still be held for one of these interfaces.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     flow::{Counters, Delta, Direction, FlowKey, InterfaceNumber, Table, Traffic, Window},
-    record::Batch,
+    record::{Batch, BatchId},
     tasks::InterfaceKey,
 };
 
@@ -256,6 +256,7 @@ impl Accounts {
             if !waiting.is_empty() {
                 self.held.push(Held::split(&mut batch, &waiting, &self.limits.room));
             }
+            outcome.held = waiting;
             outcome.batches.push(batch);
             self.open_window(next, next_flows);
         }
@@ -315,7 +316,7 @@ impl Accounts {
     ) -> Batch {
         outcome.late += self.flows.settle();
         outcome.refused_in_window = std::mem::take(&mut self.refused_packets);
-        let BatchExtras { owners, mark } = extras;
+        let BatchExtras { owners, mark, sequence } = extras;
         let flows = std::mem::take(&mut self.flows);
         let room = &self.limits.room;
         let mut batch = Batch {
@@ -323,6 +324,7 @@ impl Accounts {
             flows,
             owners: Arc::new(owners),
             mark,
+            id: sequence.map(|sequence| BatchId { sequence, held: false }),
             ..Batch::new(window)
         };
         for interface in self.register.all().filter(|interface| interface.stage() != Stage::Closed)
@@ -412,6 +414,12 @@ impl Accounts {
 
     pub(super) fn set_bases(&mut self, ledgers_of: impl Fn(InterfaceNumber) -> [Ledger; 2]) {
         self.register.set_bases(ledgers_of);
+    }
+
+    pub(super) fn disown(&mut self, number: InterfaceNumber, traffic: [Traffic; 2]) {
+        if let Some(interface) = self.register.get(number) {
+            interface.account.disown(traffic);
+        }
     }
 
     /// Accounts that are not closed.

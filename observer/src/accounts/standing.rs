@@ -70,6 +70,13 @@ impl Accounts {
         self.set_bases(ledgers_of);
     }
 
+    /// Counts traffic as lost that an earlier run has seen, and that was neither in its journal nor in
+    /// its maps.
+    pub fn lose_with_earlier_run(&mut self, number: InterfaceNumber, missing: [Traffic; 2]) {
+        self.disown(number, missing);
+        self.miss(number, Uncounted::Crash, missing);
+    }
+
     /// Continues the accounts of an earlier run. Call before anything else is added.
     ///
     /// Traffic that the earlier run had recorded in its open window and that is not among the

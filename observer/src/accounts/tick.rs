@@ -1,6 +1,6 @@
 //! State and results of a tick.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Protocol, UncountedLosses};
 use crate::{
@@ -27,6 +27,8 @@ pub struct BatchExtras {
     pub owners: Owners,
     /// Signals that all outputs are done with the window.
     pub mark: Option<Mark>,
+    /// Number of the window in the journal.
+    pub sequence: Option<u64>,
 }
 
 /// Results of a tick.
@@ -34,6 +36,8 @@ pub struct BatchExtras {
 pub struct Outcome {
     /// Batches to write, in this order.
     pub batches: Vec<Batch>,
+    /// Interfaces whose records of the closed window are held.
+    pub held: BTreeSet<InterfaceNumber>,
     /// Numbers whose counts are all recorded. They may be reused.
     pub freed: Vec<InterfaceNumber>,
     /// Traffic that was dropped too late to be subtracted from its accepted flow.

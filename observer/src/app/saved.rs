@@ -8,11 +8,11 @@ use std::{
 
 use crate::{
     accounts::{Accounts, Kept, Standing},
-    flow::Delta,
+    flow::{Delta, InterfaceNumber},
     journal::{Journal, JournalOptions, Left, Progress},
     kernel::{Drain, Earlier, OnStop, Position, bpffs::PinDirectory, run_id},
     record::{Batch, Mark},
-    sink::Sinks,
+    sink::{Output, Progress as Written, Sinks},
     worker::Deadline,
 };
 
@@ -29,16 +29,25 @@ pub(super) struct Found {
     pub(super) left: Left,
     earlier: Vec<Earlier>,
     run: u64,
-    directory: PathBuf,
+    state_dir: PathBuf,
 }
 
 impl Found {
     /// Reads the journal, and opens the maps of earlier runs.
     pub(super) fn find(pins: &PinDirectory, state_dir: &Path) -> Self {
-        let directory = state_dir.join(DIRECTORY);
-        let left = Left::read(&directory);
+        let left = Left::read(&state_dir.join(DIRECTORY));
         let earlier = Earlier::open_all(pins, |run| left.positions.get(&run).copied());
-        Self { left, earlier, run: run_id(pins.path()).unwrap_or_default(), directory }
+        let (run, state_dir) = (run_id(pins.path()).unwrap_or_default(), state_dir.to_path_buf());
+        Self { left, earlier, run, state_dir }
+    }
+
+    /// The outputs that the earlier run has interrupted in a batch, with their progress.
+    pub(super) fn interrupted(&self, outputs: &[Output]) -> Vec<(Output, Written)> {
+        let ids = self.left.closed.iter().flat_map(|(_, batches)| batches).filter_map(|it| it.id);
+        let ids: Vec<_> = ids.collect();
+        let files = outputs.iter().filter(|output| output.ending().is_some());
+        let progress = files.map(|output| (*output, Written::read(&self.state_dir, *output)));
+        progress.filter(|(_, progress)| ids.iter().any(|id| !progress.has(*id))).collect()
     }
 
     /// Continues the accounts of the earlier run, and starts the journal of this one.
@@ -49,12 +58,11 @@ impl Found {
         sinks: &Sinks,
         options: SavedOptions,
     ) -> std::io::Result<Saved> {
-        let Self { mut left, mut earlier, run, directory } = self;
-        let known: BTreeSet<_> = left.open.interfaces.iter().map(|it| it.number).collect();
+        let Self { mut left, mut earlier, run, state_dir } = self;
         let opened: BTreeSet<_> = earlier.iter().map(Earlier::id).collect();
         let all = left.positions.keys().all(|run| opened.contains(run));
         for run in &mut earlier {
-            run.count_for(known.clone());
+            run.count_for(left.open.interfaces.iter().map(|it| it.number));
         }
         if !left.open.interfaces.is_empty() {
             let interfaces = left.open.interfaces.len();
@@ -65,7 +73,8 @@ impl Found {
                 "continuing where an earlier run has ended"
             );
         }
-        drain.read_earlier(earlier);
+        let bases = left.open.interfaces.iter().map(|it| (it.number, it.accounted));
+        drain.read_earlier(earlier, bases.filter(|_| all).collect());
         if !all {
             // Their ledgers are gone with the maps: the host was restarted, or the pins removed.
             for standing in &mut left.open.interfaces {
@@ -78,11 +87,23 @@ impl Found {
         let standings = standings(accounts, drain);
         let progress = Progress { positions: &positions, accounts: Some(&standings) };
         let (window, flows) = accounts.in_window();
-        let options_of_journal = JournalOptions { directory, limit: options.limit };
-        let journal = Journal::start(options_of_journal, left.sequence, window, flows, progress)?;
-        for (sequence, batch) in left.closed {
-            let mark = Some(journal.mark_earlier(sequence));
-            sinks.offer(Batch { mark, ..batch });
+        let journal = JournalOptions {
+            directory: state_dir.join(DIRECTORY),
+            limit: options.limit,
+            sequence: left.sequence,
+            held: left.held,
+        };
+        let journal = Journal::start(journal, window, flows, progress)?;
+        for (sequence, batches) in left.closed {
+            let mark = journal.mark_earlier(sequence);
+            for batch in batches {
+                let has = |output| {
+                    batch.id.is_some_and(|id| Written::read(&state_dir, output).has(id))
+                };
+                let outputs: Vec<_> = Output::ALL.into_iter().filter(|it| !has(*it)).collect();
+                let batch = Batch { mark: Some(mark.clone()), ..batch };
+                sinks.offer_to(batch, |output| outputs.contains(&output));
+            }
         }
         let is_earlier = drain.earlier().next().is_some();
         Ok(Saved { journal, run, on_stop: options.on_stop, ends_earlier: None, is_earlier })
@@ -146,7 +167,11 @@ impl Saved {
             *reads = reads.saturating_sub(1);
             if *reads == 0 {
                 self.is_earlier = false;
-                ended = Some(drain.end_earlier());
+                let runs = drain.end_earlier();
+                for (number, missing) in &runs.missing {
+                    accounts.lose_with_earlier_run(*number, *missing);
+                }
+                ended = Some(runs);
             }
         }
         let positions = positions(self.run, drain);
@@ -168,13 +193,23 @@ impl Saved {
         self.journal.mark(other)
     }
 
-    /// Begins the next window.
-    pub(super) fn rotate(&mut self, accounts: &mut Accounts, drain: &Drain) {
+    /// Number of the open window.
+    pub(super) const fn sequence(&self) -> u64 {
+        self.journal.sequence()
+    }
+
+    /// Begins the next window. The records of the closed one are held for the interfaces `held`.
+    pub(super) fn rotate(
+        &mut self,
+        accounts: &mut Accounts,
+        drain: &Drain,
+        held: BTreeSet<InterfaceNumber>,
+    ) {
         let positions = positions(self.run, drain);
         let standings = standings(accounts, drain);
         let progress = Progress { positions: &positions, accounts: Some(&standings) };
         let (window, _) = accounts.in_window();
-        self.journal.rotate(window, progress);
+        self.journal.rotate(window, held, progress);
     }
 
     /// Ends the journal.

@@ -99,7 +99,9 @@ impl<'config> Prepared<'config> {
         runtime.spawn(telemetry::serve(self.server, pages, budget.connections));
 
         let delivery = deliver(config, &metrics, &mut outputs)?;
-        let Outputs { sinks, watermark, leftovers } = start_outputs(config, outputs, &metrics)?;
+        outputs.state = Some(config.settings.host.state_dir.clone());
+        let Outputs { sinks, watermark, leftovers } =
+            start_outputs(config, outputs, &metrics, &self.found)?;
         let Engine { loader, drain, watchlist, hook, xdp, cgroups, .. } = engine;
         let ledgers = drain.ledgers();
         let ((events, messages), (freed, free)) = (channel(), channel());
@@ -177,12 +179,16 @@ fn start_outputs(
     config: &Config,
     outputs: SinkOptions,
     metrics: &Arc<Metrics>,
+    found: &Found,
 ) -> Result<Outputs, Failure> {
     metrics.outputs(&outputs.outputs);
     let observer = Arc::clone(metrics) as Arc<dyn SinkObserver>;
-    let leftovers = outputs
-        .has_files()
-        .then(|| (Leftovers::find(&outputs.directory), outputs.delivery.clone()));
+    let leftovers = outputs.has_files().then(|| {
+        let mut leftovers =
+            Leftovers::find(&outputs.directory, found.interrupted(&outputs.outputs));
+        leftovers.cut();
+        (leftovers, outputs.delivery.clone())
+    });
     let (sinks, watermark) = Sinks::start(&outputs, Arc::clone(&observer))
         .and_then(|sinks| Ok((sinks, Watermark::start(&config.settings.host.state_dir)?)))
         .map_err(|error| Failure::during("starting the sinks", error))?;

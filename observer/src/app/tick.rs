@@ -2,8 +2,8 @@
 //! daemon runs, it never waits for other threads or outputs.
 
 use std::{
-    collections::BTreeMap,
-    io,
+    collections::{BTreeMap, BTreeSet},
+    io, mem,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
@@ -233,7 +233,7 @@ impl Tick {
             self.handle(message);
         }
         self.accounts.add_early();
-        if std::mem::take(&mut self.registered)
+        if mem::take(&mut self.registered)
             && let Some(saved) = &mut self.saved
         {
             saved.commit_accounts(&mut self.accounts, &self.drain);
@@ -267,11 +267,11 @@ impl Tick {
         let start = Instant::now();
         let closes = self.accounts.closing(&tick);
         let extras = closes.map(|window| self.batch_extras(window.end)).unwrap_or_default();
-        let outcome = self.accounts.end(tick, extras);
+        let mut outcome = self.accounts.end(tick, extras);
         if closes.is_some()
             && let Some(saved) = &mut self.saved
         {
-            saved.rotate(&mut self.accounts, &self.drain);
+            saved.rotate(&mut self.accounts, &self.drain, mem::take(&mut outcome.held));
         }
         self.apply_outcome(outcome);
         if closes.is_some() {
@@ -288,7 +288,7 @@ impl Tick {
         let extras = self.batch_extras(self.accounts.last_window(&tick).end);
         let mut outcome = self.accounts.finish(tick, extras);
         if let Some(saved) = &mut self.saved {
-            saved.rotate(&mut self.accounts, &self.drain);
+            saved.rotate(&mut self.accounts, &self.drain, BTreeSet::new());
         }
         let last = outcome.batches.pop();
         self.apply_outcome(outcome);
@@ -334,6 +334,7 @@ impl Tick {
     fn batch_extras(&mut self, end: i64) -> BatchExtras {
         BatchExtras {
             owners: self.senders.as_mut().map(Senders::close).unwrap_or_default(),
+            sequence: self.saved.as_ref().map(Saved::sequence),
             mark: Some({
                 let mark = self.watermark.mark(end);
                 self.saved.as_ref().map_or(mark.clone(), |saved| saved.mark(mark))

@@ -110,6 +110,7 @@ impl OutputConfig {
             flow_log_id: self.records.flow_log_id.clone().unwrap_or_else(flow_log_id),
             file_size: self.records.file_size.as_u64(),
             context: Arc::new(self.context.clone()),
+            state: None,
             delivery: None,
         }
     }

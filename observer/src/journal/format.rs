@@ -3,6 +3,8 @@
 //! A frame is its length, the CRC-32 of its content, and its content, all in little-endian byte
 //! order. A file ends with its first frame that is not whole.
 
+use std::collections::BTreeSet;
+
 use observer_ebpf::abi::Ledger;
 use serde::{Deserialize, Serialize};
 
@@ -23,11 +25,14 @@ pub(super) struct Header {
     ledger: usize,
     start: i64,
     end: i64,
+    /// Interfaces whose records of the previous window are held.
+    pub(super) held: Vec<u16>,
 }
 
 impl Header {
-    pub(super) const fn new(window: Window) -> Self {
-        Self { version: VERSION, ledger: LEDGER, start: window.start, end: window.end }
+    pub(super) fn new(window: Window, held: &BTreeSet<InterfaceNumber>) -> Self {
+        let held = held.iter().map(|number| number.get()).collect();
+        Self { version: VERSION, ledger: LEDGER, start: window.start, end: window.end, held }
     }
 
     pub(super) const fn window(&self) -> Window {

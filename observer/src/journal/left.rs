@@ -1,23 +1,26 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::Path,
 };
 
-use super::format::{self, AccountState, Header, Transaction};
-use super::subject::InterfaceEntry;
+use super::{
+    format::{self, AccountState, Header, Transaction},
+    subject::InterfaceEntry,
+};
 use crate::{
     accounts::{Restored, Standing},
     flow::{InterfaceNumber, Table, Traffic},
     kernel::Position,
-    record::Batch,
+    record::{Batch, BatchId},
 };
 
 /// The journal of an earlier run.
 #[derive(Debug, Default)]
 pub struct Left {
-    /// Windows that are closed and not written by all outputs, with the numbers of their files.
-    pub closed: Vec<(u64, Batch)>,
+    /// Windows that are closed and not written by all outputs, with the numbers of their files. The
+    /// records that were held until their interfaces are identified are a batch of their own.
+    pub closed: Vec<(u64, Vec<Batch>)>,
     /// The open window.
     pub open: Restored,
     /// Positions up to which the maps of runs were read, by the run's ID.
@@ -26,6 +29,8 @@ pub struct Left {
     pub interfaces: Vec<LeftInterface>,
     /// Number of the file of the open window.
     pub sequence: u64,
+    /// Interfaces whose records of the previous window were held.
+    pub held: BTreeSet<InterfaceNumber>,
 }
 
 /// An interface to which the programs of an earlier run are attached.
@@ -62,9 +67,22 @@ impl Left {
                 }
             }
         }
-        let Some((_, last)) = files.pop_last() else { return left };
-        left.closed =
-            files.into_iter().map(|(sequence, file)| (sequence, file.into_batch())).collect();
+        let Some((_, last)) = files.pop_last() else {
+            // Numbers are never used again: outputs remember the windows that they have written.
+            left.sequence = getrandom::u64().unwrap_or_default() >> 2;
+            return left;
+        };
+        left.held = last.held();
+        let mut held = left.held.clone();
+        for (sequence, file) in files.into_iter().rev() {
+            let held = std::mem::replace(&mut held, file.held());
+            let mut batch = file.into_batch();
+            batch.id = Some(BatchId { sequence, held: false });
+            let of_held = batch.split_off(&held);
+            let batches = [batch, of_held].into_iter().filter(|batch| !batch.is_empty());
+            left.closed.push((sequence, batches.collect()));
+        }
+        left.closed.reverse();
         left.positions = last.positions.clone();
         left.interfaces = last.interfaces();
         left.open = last.into_restored();
@@ -126,7 +144,9 @@ impl File {
         if let Some(accounts) = accounts {
             self.accounts = accounts;
         }
-        for (delta, next) in deltas {
+        for (mut delta, next) in deltas {
+            // As when it was added to the window.
+            delta.counters.begin_no_earlier_than(self.header.window().start * 1000);
             self.flows[usize::from(next)].add(&delta);
             if between_ticks && !delta.key.is_rejected_behind_hook() {
                 self.account(&delta.key.interface(), |account| {
@@ -145,6 +165,11 @@ impl File {
         if let Some(account) = self.accounts.iter_mut().find(|it| it.number == *number) {
             change(account);
         }
+    }
+
+    /// Interfaces whose records of the previous window are held.
+    fn held(&self) -> BTreeSet<InterfaceNumber> {
+        self.header.held.iter().map(|number| InterfaceNumber::new(*number)).collect()
     }
 
     fn interfaces(&self) -> Vec<LeftInterface> {
@@ -184,7 +209,7 @@ impl File {
         let [mut flows, _] = self.flows;
         flows.settle();
         let mut batch = Batch::new(self.header.window());
-        let mut heard = std::collections::BTreeSet::new();
+        let mut heard = BTreeSet::new();
         for flow in flows.flows() {
             heard.insert(flow.key.interface());
         }

@@ -1,6 +1,6 @@
 //! A run that ends without notice, and what the next one finds.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use observer_ebpf::abi::Ledger;
 
@@ -62,10 +62,15 @@ fn standing(window: u64, accounted: u64) -> Standing {
 }
 
 fn journal(directory: &Path, limit: usize) -> Journal {
-    let options = JournalOptions { directory: directory.into(), limit };
+    let options = JournalOptions {
+        directory: directory.into(),
+        limit,
+        sequence: 1,
+        held: BTreeSet::new(),
+    };
     let accounts = [standing(0, 10)];
     let progress = Progress { positions: &POSITIONS, accounts: Some(&accounts) };
-    Journal::start(options, 1, WINDOW, &Table::new(), progress).unwrap()
+    Journal::start(options, WINDOW, &Table::new(), progress).unwrap()
 }
 
 /// Packets of each flow, by its port.
@@ -114,10 +119,12 @@ fn a_window_is_found_until_its_mark_is_dropped() {
     // Killed now, the daemon would have one window.
     assert_eq!(packets(&Left::read(directory.path()).open.flows), [(1, 2), (2, 7)]);
     let accounts = [standing(7, 19)];
-    journal.rotate(NEXT, Progress { positions: &POSITIONS, accounts: Some(&accounts) });
+    journal.rotate(NEXT, [InterfaceNumber::new(8)].into(), Progress { positions: &POSITIONS, accounts: Some(&accounts) });
 
     let left = Left::read(directory.path());
-    let [(1, batch)] = &left.closed[..] else { panic!("{:?}", left.closed) };
+    let [(1, batches)] = &left.closed[..] else { panic!("{:?}", left.closed) };
+    let [batch] = &batches[..] else { panic!("{batches:?}") };
+    assert_eq!(left.held, [InterfaceNumber::new(8)].into());
     assert_eq!((packets(&batch.flows), batch.window), (vec![(1, 2)], WINDOW));
     assert_eq!(batch.lossy, [(NUMBER, Traffic { packets: 1, bytes: 40 })]);
     assert_eq!((packets(&left.open.flows), left.open.window), (vec![(2, 7)], Some(NEXT)));
@@ -144,7 +151,7 @@ fn a_torn_transaction_ends_the_file() {
         let accounts = [standing(flow.into(), 10)];
         journal.commit(Progress { positions: &POSITIONS, accounts: Some(&accounts) });
     }
-    let file = directory.path().join("0000000000000001.journal");
+    let file = directory.path().join("00000000000000000001.journal");
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     assert_eq!(packets(&Left::read(directory.path()).open.flows), [(1, 1)]);

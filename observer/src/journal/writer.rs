@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -31,6 +31,10 @@ pub struct JournalOptions {
     pub directory: PathBuf,
     /// Largest size of a file in bytes. Flows beyond it are not protected.
     pub limit: usize,
+    /// Number of the open window: that of the earlier run.
+    pub sequence: u64,
+    /// Interfaces whose records of the previous window the earlier run has held.
+    pub held: BTreeSet<InterfaceNumber>,
 }
 
 /// Progress of the daemon, as a transaction states it.
@@ -58,6 +62,8 @@ pub struct Journal {
     /// Encoded counts since the last transaction, and those of them in the next window.
     counts: Vec<u8>,
     next_counts: Vec<u8>,
+    /// Interfaces whose records of the previous window are held.
+    held: BTreeSet<InterfaceNumber>,
     /// Subjects in the current file.
     known: BTreeMap<InterfaceNumber, Arc<Subject>>,
     jobs: Sender<Job>,
@@ -85,12 +91,11 @@ impl Journal {
     /// Starts the thread, and the file of the open window.
     pub fn start(
         options: JournalOptions,
-        sequence: u64,
         window: Window,
         flows: &Table,
         progress: Progress<'_>,
     ) -> io::Result<Self> {
-        let JournalOptions { directory, limit } = options;
+        let JournalOptions { directory, limit, sequence, held } = options;
         Access::PRIVATE.create_folder(&directory)?;
         let ((jobs, queue), (answer, answers)) = (channel(), channel());
         let thread = Worker::spawn("journal", move || write(&queue, &answer, &directory))?;
@@ -101,6 +106,7 @@ impl Journal {
             suspended: false,
             counts: Vec::new(),
             next_counts: Vec::new(),
+            held,
             known: BTreeMap::new(),
             jobs,
             answers,
@@ -156,12 +162,24 @@ impl Journal {
     }
 
     /// Begins the file of the next window. The file of the previous one is removed when its
-    /// [`mark`](Self::mark) is dropped.
-    pub fn rotate(&mut self, window: Window, progress: Progress<'_>) {
+    /// [`mark`](Self::mark) is dropped. `held` are the interfaces whose records of the previous
+    /// window are in a batch of their own.
+    pub fn rotate(
+        &mut self,
+        window: Window,
+        held: BTreeSet<InterfaceNumber>,
+        progress: Progress<'_>,
+    ) {
         self.sequence += 1;
+        self.held = held;
         self.suspended = false;
         let counts = std::mem::take(&mut self.next_counts);
         self.replace(window, &counts, progress);
+    }
+
+    /// Number of the open window.
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// A mark for the open window, which also signals `other`.
@@ -193,7 +211,7 @@ impl Journal {
     fn replace(&mut self, window: Window, counts: &[u8], progress: Progress<'_>) {
         let mut bytes = Vec::with_capacity(counts.len() + 4096);
         // The header consists of numbers, which are always valid JSON.
-        let header = serde_json::to_vec(&Header::new(window)).unwrap_or_default();
+        let header = serde_json::to_vec(&Header::new(window, &self.held)).unwrap_or_default();
         format::frame(&mut bytes, format::HEADER, |out| out.extend(header));
         self.known.clear();
         self.push_interfaces(&mut bytes, progress.accounts.unwrap_or_default());
@@ -275,7 +293,7 @@ fn push_transaction(out: &mut Vec<u8>, counts: &[u8], progress: Progress<'_>) {
 
 /// Path of the file of this number.
 pub(super) fn path(directory: &Path, sequence: u64) -> PathBuf {
-    directory.join(format!("{sequence:016}.journal"))
+    directory.join(format!("{sequence:020}.journal"))
 }
 
 fn write(jobs: &Receiver<Job>, answers: &Sender<io::Result<()>>, directory: &Path) {

@@ -9,6 +9,7 @@
 //! caller has them in its journal.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     mem::{self, Discriminant},
     sync::Arc,
@@ -32,7 +33,7 @@ use super::{
     ticks::{TickReader, Ticks},
 };
 use crate::{
-    flow::{Delta, InterfaceNumber},
+    flow::{Delta, InterfaceNumber, Traffic},
     log::Logged,
 };
 
@@ -78,6 +79,8 @@ pub struct Drain {
     earlier: Vec<Earlier>,
     /// Ledgers of earlier runs that have ended, by interface number.
     carried: Vec<[Ledger; 2]>,
+    /// Ledgers of interfaces at which the reading of earlier runs begins.
+    bases: BTreeMap<InterfaceNumber, [Ledger; 2]>,
 }
 
 impl fmt::Debug for Drain {
@@ -141,6 +144,7 @@ impl Drain {
             spilled: 0,
             next_sets: sizes.sets,
             earlier: Vec::new(),
+            bases: BTreeMap::new(),
             carried: vec![[Ledger::default(); 2]; usize::from(MAX_INTERFACES) + 1],
         })
     }
@@ -167,9 +171,14 @@ impl Drain {
             .map(|_| ())
     }
 
-    /// Starts reading the maps of earlier runs too.
-    pub fn read_earlier(&mut self, earlier: Vec<Earlier>) {
-        self.earlier = earlier;
+    /// Starts reading the maps of earlier runs too. `bases` are the ledgers of each interface at
+    /// which the reading begins.
+    pub fn read_earlier(
+        &mut self,
+        earlier: Vec<Earlier>,
+        bases: BTreeMap<InterfaceNumber, [Ledger; 2]>,
+    ) {
+        (self.earlier, self.bases) = (earlier, bases);
     }
 
     /// IDs of the earlier runs whose maps are read, with the position after everything that was
@@ -182,13 +191,18 @@ impl Drain {
     /// gone. Their ledgers stay part of the sums. [`Ended::remove`] removes them.
     pub fn end_earlier(&mut self) -> Ended {
         let runs = mem::take(&mut self.earlier);
+        let missing = mem::take(&mut self.bases)
+            .into_iter()
+            .map(|(number, base)| (number, missing(&runs, number, &base)))
+            .filter(|(_, missing)| *missing != [Traffic::NONE; 2])
+            .collect();
         for (number, carried) in (0..=MAX_INTERFACES).zip(&mut self.carried) {
             for run in &runs {
                 let ledger = run.ledger(InterfaceNumber::new(number));
                 *carried = [carried[0].plus(&ledger[0]), carried[1].plus(&ledger[1])];
             }
         }
-        Ended(runs)
+        Ended { runs, missing }
     }
 
     /// Sum of an interface's ledgers in the runs that have ended, by direction.
@@ -301,13 +315,30 @@ impl Drain {
 
 /// Maps of earlier runs that are no longer needed.
 #[derive(Debug)]
-pub struct Ended(Vec<Earlier>);
+pub struct Ended {
+    runs: Vec<Earlier>,
+    /// Traffic that the programs have seen and that was not in the maps, by interface and direction:
+    /// the earlier run had cleared it, and its journal does not have it.
+    pub missing: Vec<(InterfaceNumber, [Traffic; 2])>,
+}
 
 impl Ended {
     /// Removes the maps.
     pub fn remove(self) {
-        self.0.into_iter().for_each(Earlier::remove);
+        self.runs.into_iter().for_each(Earlier::remove);
     }
+}
+
+fn missing(runs: &[Earlier], number: InterfaceNumber, base: &[Ledger; 2]) -> [Traffic; 2] {
+    std::array::from_fn(|side| {
+        let sum = runs.iter().fold(Ledger::default(), |sum, run| sum.plus(&run.ledger(number)[side]));
+        let growth = sum.since(&base[side]);
+        let lost: Traffic = growth.lost.into_iter().map(Traffic::from).sum();
+        let read: Traffic = runs.iter().map(|run| run.was_read(number)[side]).sum();
+        let seen = Traffic { packets: growth.packets, bytes: growth.bytes }
+            + Traffic::from(growth.stopped);
+        seen.saturating_sub(lost).saturating_sub(read)
+    })
 }
 
 /// Number of sets per row to use next, given the `entries` since the last drain. `sets` is the

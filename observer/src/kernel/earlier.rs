@@ -1,7 +1,7 @@
 //! Maps of an earlier run, whose programs may still count.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
 };
@@ -19,7 +19,7 @@ use super::{
     syscall::map_fd,
     ticks::Ticks,
 };
-use crate::flow::{Delta, InterfaceNumber};
+use crate::flow::{Counters, Delta, InterfaceNumber, Traffic};
 
 /// Maps of an earlier run.
 ///
@@ -36,8 +36,8 @@ pub struct Earlier {
     /// The half that the earlier run has switched off and not read.
     unread: Option<usize>,
     half: usize,
-    /// Numbers whose interfaces are known.
-    known: BTreeSet<InterfaceNumber>,
+    /// Interfaces that are known, and the traffic of each that was read, by direction.
+    known: BTreeMap<InterfaceNumber, [Traffic; 2]>,
     /// True once a packet of an unknown interface was found.
     warned: bool,
 }
@@ -108,7 +108,7 @@ impl Earlier {
             drops: Some([open(names::DROPS[0])?, open(names::DROPS[1])?]),
             unread,
             half: 0,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             warned: false,
         })
     }
@@ -126,8 +126,13 @@ impl Earlier {
     /// Sets the numbers of interfaces whose counts are passed on. An interface that appeared just
     /// before the earlier run was killed is not in its journal. The counts of such an interface are
     /// dropped: its records begin with a gap.
-    pub fn count_for(&mut self, known: BTreeSet<InterfaceNumber>) {
-        self.known = known;
+    pub fn count_for(&mut self, known: impl Iterator<Item = InterfaceNumber>) {
+        self.known = known.map(|number| (number, [Traffic::NONE; 2])).collect();
+    }
+
+    /// Traffic of an interface that was read, by direction.
+    pub(super) fn was_read(&self, interface: InterfaceNumber) -> [Traffic; 2] {
+        self.known.get(&interface).copied().unwrap_or_default()
     }
 
     /// Switches halves. The caller waits for a grace period before it reads.
@@ -143,7 +148,11 @@ impl Earlier {
     pub(super) fn read(&mut self, ticks: Ticks, mut take: impl FnMut(Side, Delta)) {
         let Self { cache, known, warned, half, .. } = self;
         let mut take_known = |side, delta: Delta| {
-            if known.contains(&delta.key.interface()) {
+            if let Some(read) = known.get_mut(&delta.key.interface()) {
+                if !delta.key.is_rejected_behind_hook() {
+                    let Counters { packets, bytes, .. } = delta.counters;
+                    read[delta.key.direction() as usize] += Traffic { packets, bytes };
+                }
                 take(side, delta);
             } else if !std::mem::replace(warned, true) {
                 let number = delta.key.interface().get();

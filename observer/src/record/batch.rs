@@ -1,9 +1,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
     sync::Arc,
 };
 
 use foldhash::fast::RandomState;
+use serde::{Deserialize, Serialize};
 
 use super::{Content, Context, Mark, Record, Subject, parity::is_unlogged};
 use crate::flow::{Action, Claim, FlowKey, InterfaceNumber, Table, Traffic, Window};
@@ -11,11 +13,22 @@ use crate::flow::{Action, Claim, FlowKey, InterfaceNumber, Table, Traffic, Windo
 /// Containers of flows, by key.
 pub type Owners = HashMap<FlowKey, Arc<str>, RandomState>;
 
+/// Identity of a batch, for outputs that continue after the daemon was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BatchId {
+    /// Number of its window in the journal.
+    pub sequence: u64,
+    /// True for the records that were held until their interfaces were identified.
+    pub held: bool,
+}
+
 /// Everything to record for one window.
 #[derive(Debug)]
 pub struct Batch {
     /// The window.
     pub window: Window,
+    /// Identity; `None` if the batch is not in the journal.
+    pub id: Option<BatchId>,
     /// Flows of the window.
     pub flows: Table,
     /// Subjects of the interfaces. Contains every interface of a flow.
@@ -40,6 +53,7 @@ impl Batch {
     pub fn new(window: Window) -> Self {
         Self {
             window,
+            id: None,
             flows: Table::new(),
             subjects: BTreeMap::new(),
             owners: Arc::default(),
@@ -48,6 +62,31 @@ impl Batch {
             lossy: Vec::new(),
             gaps: Vec::new(),
             mark: None,
+        }
+    }
+
+    /// Moves the records of these interfaces to a batch of their own.
+    #[must_use]
+    pub fn split_off(&mut self, numbers: &BTreeSet<InterfaceNumber>) -> Self {
+        let (mut rest, mut split) = (Table::new(), Table::new());
+        // Flow by flow, because memory may not have room for all of them twice.
+        for flow in mem::take(&mut self.flows).into_flows() {
+            let table = if numbers.contains(&flow.key.interface()) { &mut split } else { &mut rest };
+            table.add(&flow);
+        }
+        self.flows = rest;
+        let subjects = self.subjects.iter().filter(|(number, _)| numbers.contains(number));
+        Self {
+            id: self.id.map(|id| BatchId { held: true, ..id }),
+            flows: split,
+            // The batch keeps these subjects too. None of its remaining records uses them.
+            subjects: subjects.map(|(number, subject)| (*number, subject.clone())).collect(),
+            owners: Arc::clone(&self.owners),
+            silent: self.silent.extract_if(.., |number| numbers.contains(number)).collect(),
+            lossy: self.lossy.extract_if(.., |(number, _)| numbers.contains(number)).collect(),
+            gaps: self.gaps.extract_if(.., |(number, _)| numbers.contains(number)).collect(),
+            mark: self.mark.clone(),
+            ..Self::new(self.window)
         }
     }
 

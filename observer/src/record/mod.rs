@@ -33,7 +33,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, Owners};
+pub use batch::{Batch, BatchId, Owners};
 pub use community::CommunityId;
 pub use context::Context;
 pub use extensions::Extension;

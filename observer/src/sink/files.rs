@@ -13,9 +13,10 @@ use super::{
     options::SinkOptions,
     output::{CloseError, Output},
     part::{Part, Unfinished},
+    progress::Progress,
     slot::{Partition, Slot},
 };
-use crate::linux::access::Access;
+use crate::{linux::access::Access, log::Logged, record::BatchId};
 
 /// An encoding of units into the bytes of a file.
 pub(super) trait Encoding<Unit: ?Sized> {
@@ -59,6 +60,10 @@ pub(super) struct Files<State> {
     closed: Vec<Part>,
     /// The state last reported to the observer.
     failing: bool,
+    /// Directory for the progress.
+    state: Option<PathBuf>,
+    progress: Progress,
+    noting: Logged<io::ErrorKind>,
 }
 
 impl<State: Default> Files<State> {
@@ -76,6 +81,13 @@ impl<State: Default> Files<State> {
             open: BTreeMap::new(),
             closed: Vec::new(),
             failing: false,
+            state: options.state.clone(),
+            progress: options
+                .state
+                .as_deref()
+                .map(|directory| Progress::read(directory, output))
+                .unwrap_or_default(),
+            noting: Logged::default(),
         }
     }
 
@@ -131,8 +143,8 @@ impl<State: Default> Files<State> {
         if part.size() == 0 {
             open.remove().0.discard();
         } else if part.size() >= self.size {
+            // Finished after the batch, when its length is noted.
             self.closed.push(open.remove().0);
-            self.finish_closed();
         }
         result
     }
@@ -155,8 +167,24 @@ impl<State: Default> Files<State> {
         self.observer.lost(self.output, &part.counts, SinkLoss::FileGone);
     }
 
+    /// Ends a batch: notes that it is wholly written, and finishes the files that take no more units.
+    pub(super) fn end_batch(&mut self, id: Option<BatchId>, time: i64) {
+        if let (Some(id), Some(directory)) = (id, &self.state) {
+            let parts = self.open.values().map(|(part, _)| part).chain(&self.closed);
+            if let Err(error) = self.progress.note(id, parts, (directory, self.output))
+                && self.noting.is_new(error.kind())
+            {
+                tracing::warn!(
+                    output = self.output.as_str(), %error,
+                    "the progress of an output cannot be noted: if the daemon is killed, the next start may write records twice"
+                );
+            }
+        }
+        self.finish_before(time);
+    }
+
     /// Finishes the files whose slots end at or before `time`.
-    pub(super) fn finish_before(&mut self, time: i64) {
+    fn finish_before(&mut self, time: i64) {
         let over = self.open.extract_if(.., |slot, _| slot.is_over(time));
         self.closed.extend(over.map(|(_, (part, _))| part));
         self.finish_closed();

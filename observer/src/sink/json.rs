@@ -50,7 +50,7 @@ impl Sink for JsonSink {
             |interface, record, out| lines.write(interface, record, out),
             |slot, unit, counts| self.files.append(&mut Plain, slot, unit.as_slice(), counts),
         );
-        self.files.finish_before(batch.window.end);
+        self.files.end_batch(batch.id, batch.window.end);
     }
 
     fn close(&mut self) -> Result<(), CloseError> {

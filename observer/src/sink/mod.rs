@@ -26,6 +26,7 @@ mod options;
 mod output;
 mod parquet;
 mod part;
+mod progress;
 mod queue;
 mod recovery;
 mod sinks;
@@ -44,6 +45,7 @@ pub use delivery::{
 pub use observer::{ObserverRef, Recovered, SinkLoss, SinkObserver};
 pub use options::SinkOptions;
 pub use output::{CloseError, Output, Sink};
+pub use progress::Progress;
 pub use recovery::Leftovers;
 pub use sinks::{Sinks, SinksError};
 pub use slot::{NO_ACCOUNT, NO_REGION, Partition, is_account, is_region};

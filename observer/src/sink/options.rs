@@ -22,6 +22,8 @@ pub struct SinkOptions {
     pub file_size: u64,
     /// Format, filter and default values of all records.
     pub context: Arc<Context>,
+    /// Directory for the progress of the outputs; `None` if they do not continue after a kill.
+    pub state: Option<PathBuf>,
     /// Receiver of finished files; `None` without delivery.
     pub delivery: Option<Inbox>,
 }

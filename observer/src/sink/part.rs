@@ -93,6 +93,11 @@ impl Part {
         self.body
     }
 
+    /// Name, length of the body, and the tail.
+    pub(super) fn length(&self) -> (&Path, u64, &[u8]) {
+        (&self.temporary, self.body, &self.tail)
+    }
+
     /// Size of the file in bytes.
     pub(super) const fn size(&self) -> u64 {
         self.body + self.tail.len() as u64

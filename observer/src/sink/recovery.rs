@@ -15,25 +15,57 @@ use super::{
     output::Output,
     parquet,
     part::{self, PART},
+    progress::Progress,
     slot::files_below,
 };
 use crate::linux::access::Access;
 
 /// The unfinished files of earlier runs.
 #[derive(Debug)]
-pub struct Leftovers(Vec<PathBuf>);
+pub struct Leftovers {
+    parts: Vec<PathBuf>,
+    /// Progress of the outputs that the earlier run has interrupted in a batch. This run writes the
+    /// batch again.
+    interrupted: Vec<(Output, Progress)>,
+}
 
 impl Leftovers {
     /// Finds unfinished files below an output directory. Call before any file is written there.
-    pub fn find(directory: &Path) -> Self {
-        let mut files = files_below(directory);
-        files.retain(|file| part::finished(file).is_some());
-        Self(files)
+    pub fn find(directory: &Path, interrupted: Vec<(Output, Progress)>) -> Self {
+        let mut parts = files_below(directory);
+        parts.retain(|file| part::finished(file).is_some());
+        Self { parts, interrupted }
+    }
+
+    /// Cuts the files of interrupted outputs to their last whole batch. Call before that batch is
+    /// written again.
+    pub fn cut(&mut self) {
+        let Self { parts, interrupted } = self;
+        parts.retain(|part| {
+            let of_output = interrupted.iter().find(|(output, _)| is_of(part, *output));
+            let Some((_, progress)) = of_output else { return true };
+            if is_in_use(part) {
+                return true;
+            }
+            match progress.cut(part) {
+                Ok(true) => true,
+                Ok(false) => {
+                    if let Err(error) = fs::remove_file(part) {
+                        tracing::warn!(file = %part.display(), %error, "records may be written twice");
+                    }
+                    false
+                }
+                Err(error) => {
+                    tracing::warn!(file = %part.display(), %error, "records may be written twice");
+                    true
+                }
+            }
+        });
     }
 
     /// Finishes each file, or sets it aside. Skips files that another process is writing.
     pub fn recover(self, observer: &ObserverRef, delivery: Option<&Inbox>) {
-        for part in self.0 {
+        for part in self.parts {
             match recover(&part) {
                 Ok(None) => {}
                 Ok(Some(how)) => {
@@ -62,15 +94,11 @@ fn recover(part: &Path) -> io::Result<Option<Recovered>> {
     if matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) {
         return Ok(None);
     }
-    let is_of = |output: Output| {
-        let name = part.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        output.ending().is_some_and(|ending| name.ends_with(&format!(".{ending}{PART}")))
-    };
-    let how = if is_of(Output::Jsonl) {
+    let how = if is_of(part, Output::Jsonl) {
         json(part, &file)?
-    } else if is_of(Output::Text) {
+    } else if is_of(part, Output::Text) {
         text(part, file)?
-    } else if is_of(Output::Parquet) && parquet::is_whole(&file) {
+    } else if is_of(part, Output::Parquet) && parquet::is_whole(&file) {
         finish(part, &file)?
     } else {
         Recovered::SetAside
@@ -81,6 +109,17 @@ fn recover(part: &Path) -> io::Result<Option<Recovered>> {
         Recovered::SetAside => fs::rename(part, part::set_aside(part))?,
     }
     Ok(Some(how))
+}
+
+/// True if another process writes the file.
+fn is_in_use(part: &Path) -> bool {
+    let open = File::options().write(true).open(part);
+    open.is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
+}
+
+fn is_of(part: &Path, output: Output) -> bool {
+    let name = part.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    output.ending().is_some_and(|ending| name.ends_with(&format!(".{ending}{PART}")))
 }
 
 fn finish(part: &Path, file: &File) -> io::Result<Recovered> {
@@ -223,7 +262,7 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(format!(".{STEM}_0123abcd.{ending}{PART}")), content).unwrap();
         let seen = Arc::new(Seen::default());
-        Leftovers::find(directory.path())
+        Leftovers::find(directory.path(), Vec::new())
             .recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
         let mut files: Vec<_> =
             fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -329,7 +368,7 @@ mod tests {
         fs::write(folder.join(format!(".{STEM}_0123abcd.jsonl{PART}")), "{\"version\":2}\n")
             .unwrap();
         let seen = Arc::new(Seen::default());
-        Leftovers::find(directory.path())
+        Leftovers::find(directory.path(), Vec::new())
             .recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
         assert_eq!(*seen.0.lock().unwrap(), [Recovered::SetAside]);
         assert_eq!(fs::read(&finished).unwrap(), b"mine");
@@ -341,7 +380,7 @@ mod tests {
         let folder = directory.path().join("AWSLogs");
         let part = Part::create(Access::records(None), &folder, STEM, "jsonl").unwrap();
         let seen = Arc::new(Seen::default());
-        Leftovers::find(directory.path())
+        Leftovers::find(directory.path(), Vec::new())
             .recover(&ObserverRef::new(Arc::<Seen>::clone(&seen)), None);
         assert!(seen.0.lock().unwrap().is_empty() && !part.is_gone());
     }

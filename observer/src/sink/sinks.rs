@@ -106,6 +106,15 @@ impl Sinks {
         }
     }
 
+    /// Queues a batch of an earlier run for the outputs for which `wanted` is true.
+    pub fn offer_to(&self, batch: Batch, wanted: impl Fn(Output) -> bool) {
+        let batch = Arc::new(batch);
+        for lane in self.lanes.iter().filter(|lane| wanted(lane.output)) {
+            // At the start all queues are empty, but there may be more windows than they hold.
+            lane.queue.send(&batch);
+        }
+    }
+
     fn drop_batch(&self, output: Output, batch: &Batch) {
         let counts = Counts::of(batch.records(&self.context).map(|(_, record)| record));
         tracing::error!(

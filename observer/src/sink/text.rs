@@ -17,7 +17,7 @@ use super::{
     slot::Slot,
 };
 use crate::{
-    record::{Batch, Context, TextLines, write_header},
+    record::{Batch, BatchId, Context, TextLines, write_header},
     worker::{Deadline, Worker},
 };
 
@@ -36,9 +36,9 @@ pub(super) struct TextSink {
 #[derive(Debug)]
 enum Work {
     Append(Slot, Lines, Counts),
-    /// Finishes the files whose slots end at or before this time. Drops the sender when all earlier
-    /// jobs are done.
-    FinishBefore(i64, SyncSender<()>),
+    /// Ends a batch, and finishes the files whose slots end at or before this time. Drops the sender
+    /// when all earlier jobs are done.
+    End(Option<BatchId>, i64, SyncSender<()>),
 }
 
 /// Units that may wait to be compressed.
@@ -60,8 +60,8 @@ impl TextSink {
                         // If the channel is full, the buffer is freed.
                         let _ = written.try_send(lines);
                     }
-                    Work::FinishBefore(time, done) => {
-                        files.finish_before(time);
+                    Work::End(id, time, done) => {
+                        files.end_batch(id, time);
                         drop(done);
                     }
                 }
@@ -95,7 +95,7 @@ impl Sink for TextSink {
             },
         );
         let (done, all_done) = sync_channel(1);
-        let _ = work.send(Work::FinishBefore(batch.window.end, done));
+        let _ = work.send(Work::End(batch.id, batch.window.end, done));
         // Returns when the thread drops the sender: all records of the batch are settled.
         let _ = all_done.recv();
     }

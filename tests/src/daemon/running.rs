@@ -224,6 +224,17 @@ impl Daemon<'_> {
         self.child.kill();
     }
 
+    /// Kills it with SIGKILL while one thread is stopped. Call it on the thread that froze it.
+    pub fn kill_frozen(mut self, frozen: FrozenThread) -> Result<()> {
+        self.signal(Signal::SIGKILL)?;
+        // A process ends only after its tracers have seen its threads end.
+        poll::until("the daemon ends", PATIENCE, || {
+            let _ = waitpid(frozen.0, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG));
+            Ok(self.child.0.try_wait()?)
+        })?;
+        Ok(())
+    }
+
     /// Stops it with `signal` and waits for exit code 0.
     pub fn stop_by(self, signal: Signal) -> Result<Stopped> {
         self.signal(signal)?;

@@ -72,7 +72,7 @@ impl Sink for ParquetSink {
                 files.append(writer, &unit.slot, unit.content.as_slice(), &unit.counts);
             }
         }
-        files.finish_before(batch.window.end);
+        files.end_batch(batch.id, batch.window.end);
     }
 
     fn close(&mut self) -> Result<(), CloseError> {

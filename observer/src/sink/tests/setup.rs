@@ -73,6 +73,7 @@ impl Setup {
             flow_log_id: "fl-0123456789abcdef0".into(),
             file_size: 75_000_000,
             context: Arc::new(Context::new(Format::v2())),
+            state: None,
             delivery: None,
         };
         Self { directory, seen: Arc::new(Seen::default()), options }
