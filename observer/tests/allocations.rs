@@ -146,6 +146,7 @@ fn records_take_no_memory_each() {
             flow_log_id: "fl-0123456789abcdef0".into(),
             file_size: u64::MAX,
             context: Arc::new(Context::new(Format::ecs())),
+            state: None,
             delivery: None,
         };
         let written = |batch: &Batch| {

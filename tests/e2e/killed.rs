@@ -124,7 +124,7 @@ fn killed_before_it_has_written(lab: &Lab, thread: &str) -> Result<()> {
     let frozen = daemon.freeze_thread(thread)?;
     daemon.wait_windows(2)?;
     let out = daemon.out().to_path_buf();
-    daemon.kill_frozen(frozen)?;
+    daemon.kill_frozen(&frozen)?;
     let daemon = started(setup(), &task)?;
     assert!(echo.goes_on(), "a datagram was lost: {:?}", echo.stop());
     let rounds = echo.stop()?;
@@ -154,7 +154,7 @@ fn a_daemon_that_is_killed_while_its_journal_hangs_loses_by_number() -> Result<(
     thread::sleep(Duration::from_secs(1));
     let frozen = daemon.freeze_thread("journal")?;
     thread::sleep(Duration::from_secs(3));
-    daemon.kill_frozen(frozen)?;
+    daemon.kill_frozen(&frozen)?;
     let daemon = started(lab.daemon().window(1), &task)?;
     let rounds = echo.stop()?;
     let stopped = daemon.stop()?;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::stalls;
 
 /// Timeout of any wait on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A timeout multiplied by `OBSERVER_TESTS_SLOWNESS`, an integer (default 1).
 pub fn stretched(limit: Duration) -> Duration {

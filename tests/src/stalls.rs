@@ -28,7 +28,5 @@ pub fn blocked() -> String {
 fn sleeps(thread: &Path) -> bool {
     // The state follows the name, which is in parentheses and may contain any character.
     let stat = fs::read(thread.join("stat")).unwrap_or_default();
-    stat.iter()
-        .rposition(|byte| *byte == b')')
-        .is_some_and(|end| stat.get(end + 2) == Some(&b'D'))
+    stat.iter().rposition(|byte| *byte == b')').is_some_and(|end| stat.get(end + 2) == Some(&b'D'))
 }

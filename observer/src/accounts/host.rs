@@ -151,7 +151,12 @@ impl Accounts {
     }
 
     /// Adds traffic of an interface that passed uncounted.
-    pub(super) fn miss(&mut self, number: InterfaceNumber, reason: Uncounted, missed: [Traffic; 2]) {
+    pub(super) fn miss(
+        &mut self,
+        number: InterfaceNumber,
+        reason: Uncounted,
+        missed: [Traffic; 2],
+    ) {
         if let Some(interface) = self.register.get(number) {
             interface.account.miss(reason, missed);
             self.uncounted.add(reason, missed);

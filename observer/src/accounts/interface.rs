@@ -208,6 +208,11 @@ impl Interface {
         interface
     }
 
+    /// Sets the traffic of the open window that an earlier run has recorded.
+    pub(super) const fn set_window(&mut self, traffic: [Traffic; 2]) {
+        self.window_traffic = traffic;
+    }
+
     /// Takes over the interface from an earlier run. Returns false if this account began in this
     /// run.
     pub(super) fn take_over(&mut self, key: InterfaceKey, named: &Named) -> bool {

@@ -23,7 +23,7 @@
 //! - [`comparison`]: an interface's own counters compared with its ledger, and the times to read
 //!   them
 //! - [`gap`]: traffic that passed while the programs were removed
-//! - `standing`: accounts that continue from one run of the daemon to the next
+//! - `standing`, `restore`: accounts that continue from one run of the daemon to the next
 //! - `tick`: state and results of a tick
 //! - [`unseen`]: traffic that bypassed the programs; [`unexplained`]: the part that drops do not
 //!   explain
@@ -47,6 +47,7 @@ mod interface;
 mod limits;
 mod protocol;
 mod register;
+mod restore;
 mod shares;
 mod standing;
 mod tick;

@@ -109,17 +109,15 @@ impl Interfaces {
         }
         let shared = self.report_senders && interface.on_host;
         let loaded = Loaded { ethernet: interface.ethernet, shared, xdp: plan };
-        let (number, programs, continues) = match self.take_over.number_of(observed) {
-            Some(number) => {
-                let programs = loaded.load(&mut self.spares.loader(), number);
-                // The next attempt is under another number.
-                let gone = |_: &_| drop(self.tick.send(Event::Retire { number }.into()));
-                (number, programs.inspect_err(gone)?, true)
-            }
-            None => {
-                let (number, programs) = self.programs(loaded)?;
-                (number, programs, false)
-            }
+        let (number, programs, continues) = if let Some(number) = self.take_over.number_of(observed)
+        {
+            let programs = loaded.load(&mut self.spares.loader(), number);
+            // The next attempt is under another number.
+            let gone = |_: &_| drop(self.tick.send(Event::Retire { number }.into()));
+            (number, programs.inspect_err(gone)?, true)
+        } else {
+            let (number, programs) = self.programs(loaded)?;
+            (number, programs, false)
         };
         // The tick thread must know the number before the first packet is counted under it.
         let _ = self.tick.send(Event::register(number, observed).into());

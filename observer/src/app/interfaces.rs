@@ -19,8 +19,8 @@ use crate::{
     accounts::Event,
     flow::InterfaceNumber,
     kernel::{
-        Hook, KernelError, Loader, OnStop, XdpWish, drops::Watchlist, grace::Grace, ledger::Ledgers,
-        spares::Spares, xdp::Refusal,
+        Hook, KernelError, Loader, OnStop, XdpWish, drops::Watchlist, grace::Grace,
+        ledger::Ledgers, spares::Spares, xdp::Refusal,
     },
     tasks::{AttachState, Board, InterfaceKey, InterfaceSet, Observed, WatchUpdate},
     telemetry::{Health, InterfaceCounts, Metrics},

@@ -35,6 +35,7 @@ mod saved;
 mod signals;
 mod start;
 mod take_over;
+mod taking_over;
 mod tick;
 mod watermark;
 mod witness;

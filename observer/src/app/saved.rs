@@ -97,9 +97,8 @@ impl Found {
         for (sequence, batches) in left.closed {
             let mark = journal.mark_earlier(sequence);
             for batch in batches {
-                let has = |output| {
-                    batch.id.is_some_and(|id| Written::read(&state_dir, output).has(id))
-                };
+                let has =
+                    |output| batch.id.is_some_and(|id| Written::read(&state_dir, output).has(id));
                 let outputs: Vec<_> = Output::ALL.into_iter().filter(|it| !has(*it)).collect();
                 let batch = Batch { mark: Some(mark.clone()), ..batch };
                 sinks.offer_to(batch, |output| outputs.contains(&output));
@@ -156,14 +155,15 @@ impl Saved {
         let positions = positions(self.run, drain);
         let standings = standings(accounts, drain);
         // A full file is rewritten at the next tick.
-        let _ =
-            self.journal.commit(Progress { positions: &positions, accounts: Some(&standings) });
+        let _ = self.journal.commit(Progress { positions: &positions, accounts: Some(&standings) });
     }
 
     /// Writes the counts of a tick and the state of all accounts, and clears the kernel's copy.
     pub(super) fn commit(&mut self, accounts: &mut Accounts, drain: &mut Drain) {
         let mut ended = None;
-        if self.is_earlier && let Some(reads) = self.ends_earlier.as_mut() {
+        if self.is_earlier
+            && let Some(reads) = self.ends_earlier.as_mut()
+        {
             *reads = reads.saturating_sub(1);
             if *reads == 0 {
                 self.is_earlier = false;

@@ -34,7 +34,7 @@ use crate::{
     limits::{Budget, Limits},
     outputs,
     sink::{Delivery, DeliveryObserver, Leftovers, ObserverRef, SinkObserver, SinkOptions, Sinks},
-    tasks::{Board, SourceObserver, Watch, WatchOptions},
+    tasks::{Board, SourceObserver, Watch, WatchHandle, WatchOptions},
     telemetry::{self, Health, Metrics, Pages, Server},
     worker::Worker,
 };
@@ -92,12 +92,8 @@ impl<'config> Prepared<'config> {
         let window_seconds = config.settings.records.window;
         let (preferred, sizes) = (engine.preferred(), engine.sizes);
         let stop_timeout = Duration::from_secs(config.settings.host.stop_timeout.into());
-        let metrics = Arc::new(Metrics::new(preferred, sizes.flows()).map_err(internal)?);
-        metrics.drops().set_visible(engine.drops);
-        let (health, board) = (Arc::<Health>::default(), Arc::<Board>::default());
-        let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&board));
-        runtime.spawn(telemetry::serve(self.server, pages, budget.connections));
-
+        let Served { metrics, health, board } =
+            serve(self.server, &engine, &runtime, budget.connections)?;
         let delivery = deliver(config, &metrics, &mut outputs)?;
         outputs.state = Some(config.settings.host.state_dir.clone());
         let Outputs { sinks, watermark, leftovers } =
@@ -106,8 +102,7 @@ impl<'config> Prepared<'config> {
         let ledgers = drain.ledgers();
         let ((events, messages), (freed, free)) = (channel(), channel());
         let report_senders = cgroups.is_some();
-        let on_stop = config.settings.kernel.on_stop;
-        let (found, links) = (self.found, self.pins.links());
+        let (on_stop, found) = (config.settings.kernel.on_stop, self.found);
         let take_over = TakeOver::new(found.left.interfaces.clone());
         let tick = Tick::new(TickOptions {
             window_seconds,
@@ -144,21 +139,18 @@ impl<'config> Prepared<'config> {
             tick: events.clone(),
             freed: free,
             take_over,
-            links,
+            links: self.pins.links(),
             on_stop,
             metrics,
             health,
             board: Arc::clone(&board),
         })
         .map_err(thread_failed)?;
-        let stop = StopOnDrop(changes_in);
-        let receive = move |update| drop(stop.0.send(Change::Watch(update)));
         let running = Running {
             leftovers,
             tick: worker("tick", move || tick.run())?,
             interfaces: worker("interfaces", move || interfaces.run(&changes))?,
-            watch: Watch::start(self.watch, runtime.handle(), &source_observer, board, receive)
-                .map_err(|error| unwatchable(&error))?,
+            watch: watch(self.watch, &runtime, &source_observer, board, StopOnDrop(changes_in))?,
             events,
             delivery,
         };
@@ -166,6 +158,41 @@ impl<'config> Prepared<'config> {
         let (signals, pins, lock) = (self.signals, self.pins, self.lock);
         Ok((running, Held { signals, runtime, stop_timeout, pins, on_stop, lock }))
     }
+}
+
+/// Starts the watch. It reports to the interfaces thread, which stops after it.
+fn watch(
+    options: WatchOptions,
+    runtime: &Runtime,
+    observer: &Arc<dyn SourceObserver>,
+    board: Arc<Board>,
+    changes: StopOnDrop,
+) -> Result<WatchHandle, Failure> {
+    let receive = move |update| drop(changes.0.send(Change::Watch(update)));
+    Watch::start(options, runtime.handle(), observer, board, receive)
+        .map_err(|error| unwatchable(&error))
+}
+
+/// State that the HTTP server shows.
+struct Served {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    board: Arc<Board>,
+}
+
+/// Starts the HTTP server.
+fn serve(
+    server: Server,
+    engine: &Engine,
+    runtime: &Runtime,
+    connections: usize,
+) -> Result<Served, Failure> {
+    let metrics = Metrics::new(engine.preferred(), engine.sizes.flows()).map_err(internal)?;
+    metrics.drops().set_visible(engine.drops);
+    let (metrics, health, board) = (Arc::new(metrics), Arc::default(), Arc::default());
+    let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&board));
+    runtime.spawn(telemetry::serve(server, pages, connections));
+    Ok(Served { metrics, health, board })
 }
 
 struct Outputs {

@@ -8,15 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{interfaces::Interfaces, tick::Message};
-use crate::{
-    accounts::Event,
-    flow::InterfaceNumber,
-    journal::LeftInterface,
-    kernel::{Hook, LinkPins, remove_filters},
-    linux::netns::Netns,
-    tasks::Observed,
-};
+use crate::{flow::InterfaceNumber, journal::LeftInterface, tasks::Observed};
 
 /// Time for the sources to name the interfaces of an earlier run. Until then its programs count on
 /// interfaces that are not chosen yet.
@@ -54,38 +46,15 @@ impl TakeOver {
     pub(super) fn ends_at(&self) -> Option<Instant> {
         self.until
     }
-}
 
-impl Interfaces {
-    /// Ends the take-over, if all interfaces are taken over, time is up, or `now` is true. Programs
-    /// of interfaces that were not taken over are detached.
-    pub(super) fn end_take_over(&mut self, now: bool) {
-        let Some(until) = self.take_over.until else { return };
-        if !now && !self.take_over.left.is_empty() && Instant::now() < until {
-            return;
+    /// Returns the interfaces that were not taken over, if the take-over ends: all are taken over,
+    /// time is up, or `now` is true. `None` if it goes on, or has ended before.
+    pub(super) fn end(&mut self, now: bool) -> Option<Vec<LeftInterface>> {
+        let until = self.until?;
+        if !now && !self.left.is_empty() && Instant::now() < until {
+            return None;
         }
-        self.take_over.until = None;
-        let left: Vec<_> = std::mem::take(&mut self.take_over.left).into_values().collect();
-        let attached = self.attached.values().map(|attached| attached.number).collect();
-        LinkPins::remove_others(&self.links, &attached);
-        if let Hook::Clsact { handle } = self.hook
-            && !left.is_empty()
-        {
-            let namespaces: BTreeMap<_, _> =
-                Netns::all().into_iter().map(|netns| (netns.inode, netns)).collect();
-            for left in &left {
-                let Some(netns) = namespaces.get(&left.netns) else { continue };
-                if let Err(error) = remove_filters(netns, left.ifindex, handle) {
-                    tracing::warn!(
-                        netns = %netns.path.display(), ifindex = left.ifindex, %error,
-                        "the programs of an earlier run could not be detached"
-                    );
-                }
-            }
-        }
-        for left in left {
-            let _ = self.tick.send(Event::Retire { number: left.number }.into());
-        }
-        let _ = self.tick.send(Message::TakenOver);
+        self.until = None;
+        Some(std::mem::take(&mut self.left).into_values().collect())
     }
 }

@@ -201,8 +201,7 @@ fn delta(words: &mut Words<'_>) -> Option<(Delta, bool)> {
     }
     let [packets, bytes, first, last] =
         [words.next()?, words.next()?, words.next()?, words.next()?];
-    let [tcp_flags_all, tcp_flags_aws, mixed, kind, code, next, ..] =
-        words.next()?.to_le_bytes();
+    let [tcp_flags_all, tcp_flags_aws, mixed, kind, code, next, ..] = words.next()?.to_le_bytes();
     let icmp = match mixed {
         0 => Icmp::None,
         1 => Icmp::One { kind, code },
@@ -297,7 +296,8 @@ mod tests {
         });
         let whole = file.len();
         frame(&mut file, TRANSACTION, |out| push_transaction(out, &[], &positions, None));
-        let read: Vec<_> = frames(&file).map(|(_, content)| transaction(content).unwrap()).collect();
+        let read: Vec<_> =
+            frames(&file).map(|(_, content)| transaction(content).unwrap()).collect();
         let expected = Transaction {
             deltas: vec![(delta(1), false), (delta(2), true)],
             positions: positions.to_vec(),

@@ -149,7 +149,7 @@ impl File {
             delta.counters.begin_no_earlier_than(self.header.window().start * 1000);
             self.flows[usize::from(next)].add(&delta);
             if between_ticks && !delta.key.is_rejected_behind_hook() {
-                self.account(&delta.key.interface(), |account| {
+                self.account(delta.key.interface(), |account| {
                     let side = delta.key.direction() as usize;
                     let (packets, bytes) = (delta.counters.packets, delta.counters.bytes);
                     account.window[side] += Traffic { packets, bytes };
@@ -161,8 +161,8 @@ impl File {
         }
     }
 
-    fn account(&mut self, number: &InterfaceNumber, change: impl FnOnce(&mut AccountState)) {
-        if let Some(account) = self.accounts.iter_mut().find(|it| it.number == *number) {
+    fn account(&mut self, number: InterfaceNumber, change: impl FnOnce(&mut AccountState)) {
+        if let Some(account) = self.accounts.iter_mut().find(|it| it.number == number) {
             change(account);
         }
     }

@@ -24,14 +24,7 @@ const POSITIONS: [(u64, Position); 1] = [(9, Position { halves: 4, ring: 144 })]
 
 fn delta(flow: u16, packets: u64) -> Delta {
     Delta {
-        key: FlowKey::new(
-            NUMBER,
-            Direction::Ingress,
-            Family::V6,
-            17,
-            ([0, 1], [0, 2]),
-            (flow, 53),
-        ),
+        key: FlowKey::new(NUMBER, Direction::Ingress, Family::V6, 17, ([0, 1], [0, 2]), (flow, 53)),
         counters: Counters {
             packets,
             bytes: packets * 100,
@@ -47,7 +40,8 @@ fn delta(flow: u16, packets: u64) -> Delta {
 
 /// An interface with this many packets in the open window, and in all.
 fn standing(window: u64, accounted: u64) -> Standing {
-    let subject = Subject { interface_name: "eth0".into(), mac: "02::1".into(), ..Subject::default() };
+    let subject =
+        Subject { interface_name: "eth0".into(), mac: "02::1".into(), ..Subject::default() };
     let ledger = Ledger { packets: accounted, bytes: accounted * 100, ..Ledger::default() };
     Standing {
         number: NUMBER,
@@ -62,12 +56,8 @@ fn standing(window: u64, accounted: u64) -> Standing {
 }
 
 fn journal(directory: &Path, limit: usize) -> Journal {
-    let options = JournalOptions {
-        directory: directory.into(),
-        limit,
-        sequence: 1,
-        held: BTreeSet::new(),
-    };
+    let options =
+        JournalOptions { directory: directory.into(), limit, sequence: 1, held: BTreeSet::new() };
     let accounts = [standing(0, 10)];
     let progress = Progress { positions: &POSITIONS, accounts: Some(&accounts) };
     Journal::start(options, WINDOW, &Table::new(), progress).unwrap()
@@ -119,7 +109,11 @@ fn a_window_is_found_until_its_mark_is_dropped() {
     // Killed now, the daemon would have one window.
     assert_eq!(packets(&Left::read(directory.path()).open.flows), [(1, 2), (2, 7)]);
     let accounts = [standing(7, 19)];
-    journal.rotate(NEXT, [InterfaceNumber::new(8)].into(), Progress { positions: &POSITIONS, accounts: Some(&accounts) });
+    journal.rotate(
+        NEXT,
+        [InterfaceNumber::new(8)].into(),
+        Progress { positions: &POSITIONS, accounts: Some(&accounts) },
+    );
 
     let left = Left::read(directory.path());
     let [(1, batches)] = &left.closed[..] else { panic!("{:?}", left.closed) };

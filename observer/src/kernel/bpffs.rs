@@ -27,7 +27,7 @@ use super::{KernelError, link};
 /// removes the maps of this run, and the directory if nothing else is in it.
 #[derive(Debug)]
 pub struct PinDirectory {
-    path: PathBuf,
+    root: PathBuf,
     /// Directory of the maps of this run.
     maps: PathBuf,
     /// Mount point of a BPF file system of the daemon's own.
@@ -64,11 +64,10 @@ impl PinDirectory {
         };
         fs::create_dir_all(&path).map_err(|error| failed("creating", &path, error))?;
         let lock = lock(&path)?;
-        let run = getrandom::u64().map_err(|error| {
-            KernelError::call("getrandom", io::Error::other(error))
-        })?;
+        let run = getrandom::u64()
+            .map_err(|error| KernelError::call("getrandom", io::Error::other(error)))?;
         let maps = path.join(format!("{MAPS}{run:016x}"));
-        let directory = Self { path, maps, mounted, lock: Some(lock), kept: false };
+        let directory = Self { root: path, maps, mounted, lock: Some(lock), kept: false };
         for path in [&directory.maps, &directory.links()] {
             fs::create_dir_all(path).map_err(|error| failed("creating", path, error))?;
         }
@@ -82,13 +81,13 @@ impl PinDirectory {
 
     /// Directory of the links to interfaces.
     pub fn links(&self) -> PathBuf {
-        self.path.join(LINKS)
+        self.root.join(LINKS)
     }
 
     /// Directories of the maps of earlier runs.
     pub fn earlier(&self) -> Vec<PathBuf> {
         let is_earlier = |path: &PathBuf| *path != self.maps && *path != self.links();
-        entries(&self.path).into_iter().filter(is_earlier).collect()
+        entries(&self.root).into_iter().filter(is_earlier).collect()
     }
 
     /// Leaves everything in place for the next run.
@@ -112,7 +111,7 @@ impl Drop for PinDirectory {
         }
         remove_directory(&self.maps);
         let _ = fs::remove_dir(self.links());
-        if fs::remove_dir(&self.path).is_err() {
+        if fs::remove_dir(&self.root).is_err() {
             return;
         }
         // An open file would prevent unmounting.

@@ -4,12 +4,7 @@ use aya::maps::MapData;
 use observer_ebpf::abi::{Control, FlowSet, FlowSlot};
 
 use super::{
-    KernelError,
-    entry::delta_of,
-    mapping::Mapping,
-    ring::Ring,
-    syscall::map_fd,
-    ticks::Ticks,
+    KernelError, entry::delta_of, mapping::Mapping, ring::Ring, syscall::map_fd, ticks::Ticks,
 };
 use crate::flow::Delta;
 

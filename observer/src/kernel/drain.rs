@@ -331,7 +331,8 @@ impl Ended {
 
 fn missing(runs: &[Earlier], number: InterfaceNumber, base: &[Ledger; 2]) -> [Traffic; 2] {
     std::array::from_fn(|side| {
-        let sum = runs.iter().fold(Ledger::default(), |sum, run| sum.plus(&run.ledger(number)[side]));
+        let sum =
+            runs.iter().fold(Ledger::default(), |sum, run| sum.plus(&run.ledger(number)[side]));
         let growth = sum.since(&base[side]);
         let lost: Traffic = growth.lost.into_iter().map(Traffic::from).sum();
         let read: Traffic = runs.iter().map(|run| run.was_read(number)[side]).sum();

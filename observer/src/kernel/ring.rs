@@ -126,8 +126,8 @@ impl Pages {
         offset: libc::off_t,
     ) -> Result<Self, KernelError> {
         let failed = |error: std::io::Error| KernelError::call("mmap of a ring buffer", error);
-        let len =
-            NonZeroUsize::new(len).ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
+        let len = NonZeroUsize::new(len)
+            .ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
         // SAFETY: a new mapping at an address that the kernel chooses.
         let start = unsafe { mmap(None, len, access, MapFlags::MAP_SHARED, fd, offset) };
         Ok(Self { start: start.map_err(|errno| failed(errno.into()))?.cast(), len })

@@ -71,7 +71,8 @@ impl Batch {
         let (mut rest, mut split) = (Table::new(), Table::new());
         // Flow by flow, because memory may not have room for all of them twice.
         for flow in mem::take(&mut self.flows).into_flows() {
-            let table = if numbers.contains(&flow.key.interface()) { &mut split } else { &mut rest };
+            let table =
+                if numbers.contains(&flow.key.interface()) { &mut split } else { &mut rest };
             table.add(&flow);
         }
         self.flows = rest;

@@ -225,7 +225,7 @@ impl Daemon<'_> {
     }
 
     /// Kills it with SIGKILL while one thread is stopped. Call it on the thread that froze it.
-    pub fn kill_frozen(mut self, frozen: FrozenThread) -> Result<()> {
+    pub fn kill_frozen(mut self, frozen: &FrozenThread) -> Result<()> {
         self.signal(Signal::SIGKILL)?;
         // A process ends only after its tracers have seen its threads end.
         poll::until("the daemon ends", PATIENCE, || {

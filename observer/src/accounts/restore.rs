@@ -1,0 +1,60 @@
+//! Continuing the accounts of an earlier run.
+
+use std::collections::BTreeMap;
+
+use observer_ebpf::abi::Ledger;
+
+use super::{Accounts, Restored, Standing, Uncounted};
+use crate::flow::{Counters, Direction, InterfaceNumber, Table, Traffic, Window};
+
+impl Accounts {
+    /// State of each account that is not closed.
+    pub fn standings(&mut self) -> Vec<Standing> {
+        self.open_accounts().map(|interface| interface.standing()).collect()
+    }
+
+    /// The open window and its flows.
+    pub const fn in_window(&self) -> (Window, &Table) {
+        self.window_and_flows()
+    }
+
+    /// Sets the ledgers from which accounts start under each number. They are not zero if an earlier
+    /// run has used the number.
+    pub fn start_numbers(&mut self, ledgers_of: impl Fn(InterfaceNumber) -> [Ledger; 2]) {
+        self.set_bases(ledgers_of);
+    }
+
+    /// Counts traffic as lost that an earlier run has seen, and that was neither in its journal nor in
+    /// its maps.
+    pub fn lose_with_earlier_run(&mut self, number: InterfaceNumber, missing: [Traffic; 2]) {
+        self.disown(number, missing);
+        self.miss(number, Uncounted::Crash, missing);
+    }
+
+    /// Continues the accounts of an earlier run. Call before anything else is added.
+    ///
+    /// Traffic that the earlier run had recorded in its open window and that is not among the
+    /// restored flows is counted as lost.
+    pub fn restore(&mut self, restored: Restored) {
+        let Restored { window, flows, interfaces } = restored;
+        if let Some(window) = window {
+            self.reopen(window);
+        }
+        let mut found = BTreeMap::<_, [Traffic; 2]>::new();
+        for flow in flows.flows().filter(|flow| !flow.key.is_rejected_behind_hook()) {
+            let Counters { packets, bytes, .. } = flow.counters;
+            found.entry(flow.key.interface()).or_default()[flow.key.direction() as usize] +=
+                Traffic { packets, bytes };
+        }
+        for standing in interfaces {
+            let (number, window) = (standing.number, standing.window);
+            let found = found.get(&number).copied().unwrap_or_default();
+            self.put_continued(standing, found);
+            let missing = Direction::ALL.map(|direction| {
+                window[direction as usize].saturating_sub(found[direction as usize])
+            });
+            self.miss(number, Uncounted::Crash, missing);
+        }
+        self.set_restored(flows);
+    }
+}
