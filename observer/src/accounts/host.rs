@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use observer_ebpf::abi::Ledger;
 
 use super::{
-    Event, Figures, Kept, Named, Standing, Uncounted, UncountedLosses,
+    Event, Figures, Kept, Named, Uncounted, UncountedLosses,
     held::Held,
     interface::{Interface, Line, Stage},
     limits::Limits,
@@ -36,10 +36,10 @@ use crate::{
 /// no count, record or flow of the next window refers to it.
 #[derive(Debug)]
 pub struct Accounts {
-    limits: Limits,
-    window: Window,
-    flows: Table,
-    register: Register,
+    pub(super) limits: Limits,
+    pub(super) window: Window,
+    pub(super) flows: Table,
+    pub(super) register: Register,
     /// Records of closed windows that wait for the identity of their interface.
     held: Vec<Held>,
     /// Packets for which the open window had no room.
@@ -413,44 +413,7 @@ impl Accounts {
         }
     }
 
-    pub(super) const fn window_and_flows(&self) -> (Window, &Table) {
-        (self.window, &self.flows)
-    }
-
-    pub(super) fn set_bases(&mut self, ledgers_of: impl Fn(InterfaceNumber) -> [Ledger; 2]) {
-        self.register.set_bases(ledgers_of);
-    }
-
-    pub(super) fn disown(&mut self, number: InterfaceNumber, traffic: [Traffic; 2]) {
-        if let Some(interface) = self.register.get(number) {
-            interface.account.disown(traffic);
-        }
-    }
-
-    /// Accounts that are not closed.
-    pub(super) fn open_accounts(&mut self) -> impl Iterator<Item = &mut Interface> {
-        self.register.all().filter(|interface| interface.stage() != Stage::Closed)
-    }
-
-    /// Continues the open window of an earlier run.
-    pub(super) const fn reopen(&mut self, window: Window) {
-        self.window = window;
-    }
-
-    pub(super) fn put_continued(&mut self, standing: Standing, window: [Traffic; 2]) {
-        let patience = self.window.end + i64::from(self.limits.window_seconds);
-        let mut interface = Interface::continued(standing, patience * 1000);
-        interface.set_window(window);
-        self.register.put_continued(interface);
-        self.share();
-    }
-
-    pub(super) fn set_restored(&mut self, flows: Table) {
-        self.register.restored(&flows);
-        self.flows = flows;
-    }
-
-    fn share(&mut self) {
+    pub(super) fn share(&mut self) {
         let open = self.register.open();
         self.register.share_among(open);
     }

@@ -4,30 +4,42 @@ use std::collections::BTreeMap;
 
 use observer_ebpf::abi::Ledger;
 
-use super::{Accounts, Restored, Standing, Uncounted};
+use super::{
+    Accounts, OpenTick, Restored, Standing, Uncounted,
+    interface::{Interface, Stage},
+};
 use crate::flow::{Counters, Direction, InterfaceNumber, Table, Traffic, Window};
 
 impl Accounts {
     /// State of each account that is not closed.
     pub fn standings(&mut self) -> Vec<Standing> {
-        self.open_accounts().map(|interface| interface.standing()).collect()
+        let open = self.register.all().filter(|interface| interface.stage() != Stage::Closed);
+        open.map(|interface| interface.standing()).collect()
     }
 
     /// The open window and its flows.
     pub const fn in_window(&self) -> (Window, &Table) {
-        self.window_and_flows()
+        (self.window, &self.flows)
+    }
+
+    /// The window that follows the one that [`finish`](Self::finish) closes in this tick: that of the
+    /// next run.
+    pub fn window_of_next_run(&self, tick: &OpenTick) -> Window {
+        self.last_window(tick).next(tick.now_ms, self.limits.window_seconds)
     }
 
     /// Sets the ledgers from which accounts start under each number. They are not zero if an earlier
     /// run has used the number.
     pub fn start_numbers(&mut self, ledgers_of: impl Fn(InterfaceNumber) -> [Ledger; 2]) {
-        self.set_bases(ledgers_of);
+        self.register.set_bases(ledgers_of);
     }
 
     /// Counts traffic as lost that an earlier run has seen, and that was neither in its journal nor in
     /// its maps.
     pub fn lose_with_earlier_run(&mut self, number: InterfaceNumber, missing: [Traffic; 2]) {
-        self.disown(number, missing);
+        if let Some(interface) = self.register.get(number) {
+            interface.account.disown(missing);
+        }
         self.miss(number, Uncounted::Crash, missing);
     }
 
@@ -38,7 +50,7 @@ impl Accounts {
     pub fn restore(&mut self, restored: Restored) {
         let Restored { window, flows, interfaces } = restored;
         if let Some(window) = window {
-            self.reopen(window);
+            self.window = window;
         }
         let mut found = BTreeMap::<_, [Traffic; 2]>::new();
         for flow in flows.flows().filter(|flow| !flow.key.is_rejected_behind_hook()) {
@@ -49,12 +61,17 @@ impl Accounts {
         for standing in interfaces {
             let (number, window) = (standing.number, standing.window);
             let found = found.get(&number).copied().unwrap_or_default();
-            self.put_continued(standing, found);
+            let patience = self.window.end + i64::from(self.limits.window_seconds);
+            let mut interface = Interface::continued(standing, patience * 1000);
+            interface.set_window(found);
+            self.register.put_continued(interface);
             let missing = Direction::ALL.map(|direction| {
                 window[direction as usize].saturating_sub(found[direction as usize])
             });
             self.miss(number, Uncounted::Crash, missing);
         }
-        self.set_restored(flows);
+        self.share();
+        self.register.restored(&flows);
+        self.flows = flows;
     }
 }

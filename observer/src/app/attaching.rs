@@ -121,7 +121,7 @@ impl Interfaces {
         };
         // The tick thread must know the number before the first packet is counted under it.
         let _ = self.tick.send(Event::register(number, observed).into());
-        let pins = LinkPins::new(&self.links, number, continues);
+        let pins = LinkPins::new(&self.links, (number, continues), self.handle);
         Ok(Begun { number, programs, loaded, pins, tick: self.tick.clone() })
     }
 

@@ -6,7 +6,7 @@ use super::{directories, options};
 use crate::{
     config::Config,
     failure::Failure,
-    kernel::{Hook, bpffs::PinDirectory, remove_filters},
+    kernel::{bpffs::PinDirectory, remove_filters},
     linux::{netlink::Netlink, netns::Netns},
 };
 
@@ -18,7 +18,7 @@ pub(crate) fn detach(config: &Config) -> Result<(), Failure> {
     let pins = PinDirectory::create(&config.settings.kernel.bpffs, &host.state_dir)?;
     pins.remove_all();
     // The kernel version, and so the way of attaching, may have changed since. The handle has not.
-    let Hook::Clsact { handle } = options::clsact(config) else { return Ok(()) };
+    let handle = options::filter_handle(config);
     for netns in Netns::all() {
         match remove_all(&netns, handle) {
             // The namespace is gone by now.

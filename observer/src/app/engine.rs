@@ -1,7 +1,5 @@
 //! The programs and their maps, loaded before any interface is attached.
 
-use std::path::Path;
-
 use observer_ebpf::abi::Clock;
 
 use super::options;
@@ -10,6 +8,7 @@ use crate::{
     failure::Failure,
     kernel::{
         Drain, DropsMode, Hook, Loader, LoaderOptions, Sizes, XdpMode, XdpPlan, XdpWish,
+        bpffs::PinDirectory,
         diagnostics,
         drops::{self, DropDetail, Drops, Watchlist},
         grace::Grace,
@@ -37,11 +36,16 @@ pub(super) struct Engine {
 impl Engine {
     /// Loads programs of each kind once, for no interface. This creates the maps, and shows that
     /// this kernel's verifier accepts the programs.
-    pub(super) fn load(config: &Config, pins: &Path, flow_memory: u64) -> Result<Self, Failure> {
+    pub(super) fn load(
+        config: &Config,
+        pins: &PinDirectory,
+        flow_memory: u64,
+    ) -> Result<Self, Failure> {
         let sizes = Sizes::from_budget(flow_memory, preflight::possible_cpus())?;
         let log_level = options::programs_level(config.settings.host.log_level);
         let mut loader =
-            Loader::new(LoaderOptions { sizes, log_level, clock: Clock::Ticks }, pins)?;
+            Loader::new(LoaderOptions { sizes, log_level, clock: Clock::Ticks }, pins.path())?;
+        loader.set_mark(pins.mark()?);
         if config.settings.kernel.drops == DropsMode::Auto {
             loader.make_room_for_drops();
         }

@@ -54,6 +54,8 @@ pub(super) struct Interfaces {
     pub(super) take_over: TakeOver,
     /// Directory of pinned links.
     pub(super) links: PathBuf,
+    /// Handle of the filters of this daemon.
+    pub(super) handle: u16,
     on_stop: OnStop,
     leaving: Leaving,
     pub(super) tick: Sender<Message>,
@@ -84,6 +86,8 @@ pub(super) struct InterfacesOptions {
     pub(super) take_over: TakeOver,
     /// Directory of pinned links.
     pub(super) links: PathBuf,
+    /// Handle of the filters of this daemon.
+    pub(super) handle: u16,
     pub(super) on_stop: OnStop,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
@@ -114,6 +118,7 @@ impl Interfaces {
             freed,
             take_over,
             links,
+            handle,
             on_stop,
             metrics,
             health,
@@ -139,6 +144,7 @@ impl Interfaces {
             numbers,
             take_over,
             links,
+            handle,
             on_stop,
             leaving: Leaving::start(tick.clone())?,
             tick,

@@ -21,6 +21,7 @@ mod changes;
 mod detach;
 mod detached;
 mod directories;
+mod dropped;
 mod engine;
 mod interfaces;
 mod leaving;
@@ -47,7 +48,7 @@ use crate::{config::Config, failure::Failure};
 /// Runs the daemon until a signal stops it.
 pub fn run(config: &Config) -> Result<(), Failure> {
     let prepared = Prepared::new(config)?;
-    let engine = Engine::load(config, prepared.pins.path(), prepared.budget.flow_memory)?;
+    let engine = Engine::load(config, &prepared.pins, prepared.budget.flow_memory)?;
     let (running, held) = prepared.start(engine)?;
     running.until_stopped(held)
 }

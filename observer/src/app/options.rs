@@ -33,15 +33,14 @@ pub(crate) fn watch_options(config: &Config) -> Result<WatchOptions, Failure> {
     })
 }
 
-/// Filters of this daemon on clsact qdiscs.
-pub(crate) fn clsact(config: &Config) -> Hook {
+/// Handle of this daemon's filters on clsact qdiscs.
+pub(crate) fn filter_handle(config: &Config) -> u16 {
     // Two daemons on one host must not mistake each other's filters for their own.
-    let handle = short_hash(&config.settings.host.state_dir.to_string_lossy()) as u16 | 1;
-    Hook::Clsact { handle }
+    short_hash(&config.settings.host.state_dir.to_string_lossy()) as u16 | 1
 }
 
 pub(crate) fn hook(config: &Config) -> Hook {
-    let clsact = clsact(config);
+    let clsact = Hook::Clsact { handle: filter_handle(config) };
     match config.settings.kernel.attach {
         AttachMethod::Auto => clsact.or_better(),
         AttachMethod::Tcx => Hook::Tcx,

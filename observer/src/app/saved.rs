@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     accounts::{Accounts, Kept, Standing},
-    flow::{Delta, InterfaceNumber},
+    flow::{Delta, InterfaceNumber, Window},
     journal::{Journal, JournalOptions, Left, Progress},
     kernel::{Drain, Earlier, OnStop, Position, bpffs::PinDirectory, run_id},
     record::{Batch, Mark},
@@ -203,12 +203,11 @@ impl Saved {
         &mut self,
         accounts: &mut Accounts,
         drain: &Drain,
-        held: BTreeSet<InterfaceNumber>,
+        (window, held): (Window, BTreeSet<InterfaceNumber>),
     ) {
         let positions = positions(self.run, drain);
         let standings = standings(accounts, drain);
         let progress = Progress { positions: &positions, accounts: Some(&standings) };
-        let (window, _) = accounts.in_window();
         self.journal.rotate(window, held, progress);
     }
 

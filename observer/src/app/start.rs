@@ -140,6 +140,7 @@ impl<'config> Prepared<'config> {
             freed: free,
             take_over,
             links: self.pins.links(),
+            handle: options::filter_handle(config),
             on_stop,
             metrics,
             health,

@@ -6,7 +6,7 @@ use super::{interfaces::Interfaces, tick::Message};
 use crate::{
     accounts::Event,
     journal::LeftInterface,
-    kernel::{Hook, LinkPins, remove_filters},
+    kernel::{LinkPins, remove_filters},
     linux::netns::Netns,
 };
 
@@ -17,10 +17,8 @@ impl Interfaces {
         let Some(left) = self.take_over.end(now) else { return };
         let attached = self.attached.values().map(|attached| attached.number).collect();
         LinkPins::remove_others(&self.links, &attached);
-        if let Hook::Clsact { handle } = self.hook
-            && !left.is_empty()
-        {
-            detach(&left, handle);
+        if !left.is_empty() {
+            detach(&left, self.handle);
         }
         for left in left {
             let _ = self.tick.send(Event::Retire { number: left.number }.into());

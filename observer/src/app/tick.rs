@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    dropped::{before_hook, grown, warn_of_refused},
     owners::Senders,
     saved::{Found, Saved, SavedOptions},
     watermark::Watermark,
@@ -19,9 +20,8 @@ use super::{
 use crate::{
     accounts::{
         Accounts, BatchExtras, Event, Figures, Limits, OpenTick, Outcome, Uncounted,
-        unexplained::may_precede_hook,
     },
-    flow::{Direction, InterfaceNumber, Room, Traffic},
+    flow::{InterfaceNumber, Room},
     kernel::{Drain, KernelError, MAX_INTERFACES, drain::Side, drops::Dropped},
     linux::clock,
     record::Batch,
@@ -271,7 +271,9 @@ impl Tick {
         if closes.is_some()
             && let Some(saved) = &mut self.saved
         {
-            saved.rotate(&mut self.accounts, &self.drain, mem::take(&mut outcome.held));
+            let (window, _) = self.accounts.in_window();
+            let held = mem::take(&mut outcome.held);
+            saved.rotate(&mut self.accounts, &self.drain, (window, held));
         }
         self.apply_outcome(outcome);
         if closes.is_some() {
@@ -286,9 +288,10 @@ impl Tick {
         let mut tick = self.accounts.begin_last(clock::unix_ms());
         let drained = self.drain(&mut tick);
         let extras = self.batch_extras(self.accounts.last_window(&tick).end);
+        let next = self.accounts.window_of_next_run(&tick);
         let mut outcome = self.accounts.finish(tick, extras);
         if let Some(saved) = &mut self.saved {
-            saved.rotate(&mut self.accounts, &self.drain, BTreeSet::new());
+            saved.rotate(&mut self.accounts, &self.drain, (next, BTreeSet::new()));
         }
         let last = outcome.batches.pop();
         self.apply_outcome(outcome);
@@ -393,43 +396,6 @@ impl Tick {
         };
         let interfaces = figures.into_iter().map(stats).collect();
         self.metrics.publish(self.accounts.flows(), interfaces);
-    }
-}
-
-/// Drops that may have happened before the hook, by direction.
-fn before_hook(dropped: &[Dropped]) -> [Traffic; 2] {
-    Direction::ALL.map(|direction| {
-        let precede =
-            |it: &&Dropped| it.direction == direction && may_precede_hook(direction, &it.reason);
-        dropped.iter().filter(precede).map(|it| Traffic::from(it.count)).sum()
-    })
-}
-
-/// Growth of each sum of drops.
-fn grown<'a>(
-    before: &'a [Dropped],
-    now: &'a [Dropped],
-) -> impl Iterator<Item = (&'a Dropped, Traffic)> {
-    now.iter().map(|dropped| {
-        let is_same =
-            |it: &&Dropped| (it.direction, &it.reason) == (dropped.direction, &dropped.reason);
-        let earlier = before.iter().find(is_same).map(|it| it.count).unwrap_or_default();
-        (dropped, Traffic::from(dropped.count).saturating_sub(earlier.into()))
-    })
-}
-
-fn warn_of_refused(packets: u64, out_of_memory: bool) {
-    if packets == 0 {
-    } else if out_of_memory {
-        tracing::warn!(
-            packets,
-            "lost: more flows than fit into memory; a higher memory limit, a shorter --window or faster outputs help"
-        );
-    } else {
-        tracing::warn!(
-            packets,
-            "lost: more flows than a window may hold; --max-flows sets how many that are"
-        );
     }
 }
 

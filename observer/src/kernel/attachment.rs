@@ -12,10 +12,9 @@
 //! objection.
 
 use std::{
-    collections::BTreeSet,
-    fs, io,
+    io,
     os::fd::{AsFd, BorrowedFd},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -23,19 +22,16 @@ use observer_ebpf::abi::Direction;
 
 use super::{
     KernelError, Programs,
-    bpffs::entries,
     clsact::{self, OwnFilter, OwnQdisc},
-    link::{self, Link, LinkType},
+    link::{Link, LinkType},
     namespace::inside,
+    pins::LinkPins,
     preflight::KernelVersion,
     presence::{Evidence, Missing, Presence},
     syscall,
     xdp::{self, Refusal, XdpMode, XdpPlan},
 };
-use crate::{
-    flow::InterfaceNumber,
-    linux::{netlink::Netlink, netns::Netns},
-};
+use crate::linux::{netlink::Netlink, netns::Netns};
 
 /// Way of attaching TC programs to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,69 +96,6 @@ pub struct Attachment {
     pins: LinkPins,
 }
 
-/// Pins of the links to one interface.
-#[derive(Clone, Debug)]
-pub struct LinkPins {
-    directory: PathBuf,
-    number: u16,
-    /// True if an earlier run has attached its programs to the same interface under this number.
-    continues: bool,
-}
-
-impl LinkPins {
-    /// Pins of the interface with this number, in the directory of all links.
-    pub fn new(directory: &Path, number: InterfaceNumber, continues: bool) -> Self {
-        Self { directory: directory.to_path_buf(), number: number.get(), continues }
-    }
-
-    /// Removes the pins in a directory that belong to none of these numbers.
-    pub fn remove_others(directory: &Path, numbers: &BTreeSet<InterfaceNumber>) {
-        for path in entries(directory) {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let number = name.split('-').next().and_then(|number| number.parse().ok());
-            if !number.is_some_and(|number| numbers.contains(&InterfaceNumber::new(number))) {
-                link::unpin(&path);
-            }
-        }
-    }
-
-    /// A directory that stands for a qdisc that the daemon has created: a BPF file system holds no
-    /// files.
-    fn qdisc(&self) -> PathBuf {
-        self.of("qdisc")
-    }
-
-    fn of(&self, kind: &str) -> PathBuf {
-        self.directory.join(format!("{}-{kind}", self.number))
-    }
-
-    fn tc(&self, direction: Direction) -> PathBuf {
-        self.of(direction.as_str())
-    }
-
-    fn xdp(&self, mode: XdpMode) -> PathBuf {
-        self.of(IngressHook::Xdp(mode).as_str())
-    }
-
-    /// Removes all pins, so that the programs of an earlier run are detached.
-    pub fn remove(&self) {
-        for direction in Direction::ALL {
-            link::unpin(&self.tc(direction));
-        }
-        self.remove_xdp(None);
-        let _ = fs::remove_dir(self.qdisc());
-    }
-
-    /// Removes the pins of XDP links, except for one mode.
-    fn remove_xdp(&self, except: Option<XdpMode>) {
-        for mode in [XdpMode::Native, XdpMode::Generic] {
-            if Some(mode) != except {
-                link::unpin(&self.xdp(mode));
-            }
-        }
-    }
-}
-
 /// An attached TC program.
 #[derive(Debug)]
 enum TcProgram {
@@ -184,11 +117,9 @@ impl Attachment {
         pins: LinkPins,
     ) -> Result<(Self, Option<Refusal>), KernelError> {
         let (tc, xdp, qdisc_is_ours) = ([None, None], None, false);
-        if !pins.continues {
-            pins.remove();
-        }
         let mut attachment = Self { netns, ifindex, hook, tc, xdp, qdisc_is_ours, pins };
         let plan = programs.xdp();
+        attachment.pins.prepare(&attachment.netns, (ifindex, hook), plan);
         // If the plan needs no companion, TC counts ingress only if XDP is refused.
         let tc_ingress = plan.is_none_or(|plan| plan.companion);
         let missing = Missing { tc: [tc_ingress, true], xdp: plan.is_some() };
@@ -230,7 +161,6 @@ impl Attachment {
                 self.put_tc(programs, directions)?;
                 directions = [false; 2];
             }
-            self.pins.remove_xdp(Some(mode));
             match xdp::attach(programs, self.ifindex, mode, &self.pins.xdp(mode)) {
                 Ok(link) => self.xdp = Some((Arc::new(link), mode)),
                 Err(refused) => {
@@ -238,9 +168,6 @@ impl Attachment {
                     refusal = Some(refused);
                 }
             }
-        } else if missing.xdp || self.xdp.is_none() {
-            // An earlier run may have counted by XDP.
-            self.pins.remove_xdp(None);
         }
         self.put_tc(programs, directions)?;
         Ok(refusal)
@@ -281,10 +208,8 @@ impl Attachment {
                         Some(netlink) => netlink,
                         none => {
                             let mut socket = Netlink::new().map_err(failed)?;
-                            if socket.add_clsact(ifindex).map_err(failed)? {
-                                let _ = fs::create_dir(self.pins.qdisc());
-                            }
-                            self.qdisc_is_ours |= self.pins.qdisc().exists();
+                            let added = socket.add_clsact(ifindex).map_err(failed)?;
+                            self.qdisc_is_ours |= self.pins.put_filters(added);
                             none.insert(socket)
                         }
                     };

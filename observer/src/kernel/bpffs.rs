@@ -40,6 +40,8 @@ pub struct PinDirectory {
 /// Prefix of directories of maps. The number is the version of the maps' layout: raise it when a
 /// type or the meaning of a map in `observer_ebpf::abi` changes.
 pub(super) const MAPS: &str = "maps-1-";
+/// Prefix of a directory that stands for the mark: a BPF file system holds no files.
+const MARK: &str = "mark-";
 /// Directory of links.
 const LINKS: &str = "links";
 
@@ -64,8 +66,7 @@ impl PinDirectory {
         };
         fs::create_dir_all(&path).map_err(|error| failed("creating", &path, error))?;
         let lock = lock(&path)?;
-        let run = getrandom::u64()
-            .map_err(|error| KernelError::call("getrandom", io::Error::other(error)))?;
+        let run = random()?;
         let maps = path.join(format!("{MAPS}{run:016x}"));
         let directory = Self { root: path, maps, mounted, lock: Some(lock), kept: false };
         for path in [&directory.maps, &directory.links()] {
@@ -84,10 +85,41 @@ impl PinDirectory {
         self.root.join(LINKS)
     }
 
+    /// Mark by which the TC program behind XDP recognises packets that XDP has counted: the same as
+    /// in earlier runs, because a packet may meet the programs of both. Random, so that marks of
+    /// another daemon and stray data do not match.
+    pub fn mark(&self) -> Result<u32, KernelError> {
+        let mark = |path: PathBuf| {
+            let name = path.file_name()?.to_str()?.strip_prefix(MARK)?;
+            u32::from_str_radix(name, 16).ok()
+        };
+        if let Some(mark) = entries(&self.root).into_iter().find_map(mark) {
+            return Ok(mark);
+        }
+        // Never 0, which stands for no mark.
+        let mark = random()? as u32 | 1 << 31;
+        let path = self.root.join(format!("{MARK}{mark:08x}"));
+        fs::create_dir(&path).map_err(|error| failed("creating", &path, error))?;
+        Ok(mark)
+    }
+
     /// Directories of the maps of earlier runs.
     pub fn earlier(&self) -> Vec<PathBuf> {
-        let is_earlier = |path: &PathBuf| *path != self.maps && *path != self.links();
-        entries(&self.root).into_iter().filter(is_earlier).collect()
+        let mut earlier = entries(&self.root);
+        earlier.retain(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            *path != self.maps && name != LINKS && !name.starts_with(MARK)
+        });
+        earlier
+    }
+
+    fn remove_mark(&self) {
+        for path in entries(&self.root) {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with(MARK) {
+                link::unpin(&path);
+            }
+        }
     }
 
     /// Leaves everything in place for the next run.
@@ -110,7 +142,10 @@ impl Drop for PinDirectory {
             return;
         }
         remove_directory(&self.maps);
-        let _ = fs::remove_dir(self.links());
+        // The links of an earlier run need the mark.
+        if fs::remove_dir(self.links()).is_ok() {
+            self.remove_mark();
+        }
         if fs::remove_dir(&self.root).is_err() {
             return;
         }
@@ -122,6 +157,10 @@ impl Drop for PinDirectory {
             let _ = fs::remove_dir(root);
         }
     }
+}
+
+fn random() -> Result<u64, KernelError> {
+    getrandom::u64().map_err(|error| KernelError::call("getrandom", io::Error::other(error)))
 }
 
 /// Paths of everything in a directory.

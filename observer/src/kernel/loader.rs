@@ -144,6 +144,12 @@ impl Loader {
         Ok(Self { aya: loader, object: OBJECT, sizes, pins, marks, continuations })
     }
 
+    /// Sets the mark of packets that XDP has counted: that of an earlier run, whose programs may mark
+    /// a packet that those of this run meet. Call before the first load.
+    pub fn set_mark(&mut self, mark: u32) {
+        self.marks = leak(std::array::from_fn(|number| mark ^ number as u32));
+    }
+
     /// Replaces the object file, for benchmarks. Additional constants and maps of that object can
     /// be set on the returned loader.
     pub fn replace_object(&mut self, object: &'static [u8]) -> &mut EbpfLoader<'static> {

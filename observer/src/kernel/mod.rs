@@ -10,7 +10,7 @@
 //! - [`loader`], [`programs`]: the programs, loaded once per interface; [`spares`]: programs loaded
 //!   in advance
 //! - [`attachment`]: attaching programs to an interface; `link` and `clsact` are the two ways,
-//!   `presence` checks the result
+//!   `pins` lets the next run take over, `presence` checks the result
 //! - [`xdp`]: the decision whether XDP counts ingress on an interface, and its attachment
 //! - [`drain`], [`grace`]: reading and clearing the flow cache; `cache` and `ring` are its maps,
 //!   `entry` converts its entries, `ticks` their times
@@ -43,6 +43,7 @@ mod link;
 pub mod loader;
 mod mapping;
 mod namespace;
+mod pins;
 pub mod preflight;
 mod presence;
 pub mod programs;
@@ -54,7 +55,7 @@ pub mod test_run;
 mod ticks;
 pub mod xdp;
 
-pub use attachment::{Attachment, Hook, IngressHook, LinkPins};
+pub use attachment::{Attachment, Hook, IngressHook};
 pub use cache::Position;
 pub use choices::{AttachMethod, DropsMode, IngressChoice, OnStop};
 pub use clsact::{OwnQdisc, remove_filters, remove_quiet};
@@ -63,6 +64,7 @@ pub use drain::Drain;
 pub use earlier::{Earlier, run_id};
 pub use error::KernelError;
 pub use loader::{Loader, LoaderOptions};
+pub use pins::LinkPins;
 pub use presence::{Missing, Presence};
 pub use programs::Programs;
 pub use sizes::{MAX_INTERFACES, Sizes};
