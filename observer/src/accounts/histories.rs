@@ -1,5 +1,5 @@
 //! Tests with random histories. Whatever the order of drains, ring reads, registrations, renames,
-//! retirements, late ticks and clock changes, every packet is in exactly one record or one loss.
+//! retirements, late ticks, clock changes and restarts of the daemon, every packet is in exactly one record or one loss.
 //!
 //! A model [`Kernel`] counts as the programs do. Its own sums are the reference.
 
@@ -9,11 +9,11 @@ use fastrand::Rng;
 use observer_ebpf::abi::{Direction, Ledger, Loss, LossReason};
 
 use super::{
-    Accounts, BatchExtras, Event, Frames, Limits, Named, OpenTick, Outcome,
+    Accounts, BatchExtras, Event, Frames, Limits, Named, OpenTick, Outcome, Restored,
     examples::{delta, key, named, number},
 };
 use crate::flow::{
-    Action, Delta, DropReason, Family, FlowKey, InterfaceNumber, Room, Traffic, Window,
+    Action, Delta, DropReason, Family, FlowKey, InterfaceNumber, Room, Table, Traffic, Window,
 };
 
 const NUMBERS: u16 = 4;
@@ -49,6 +49,7 @@ struct Kernel {
 struct History {
     rng: Rng,
     kernel: Kernel,
+    limits: Limits,
     accounts: Accounts,
     now_ms: i64,
     /// Traffic in records and in SKIPDATA, by interface.
@@ -186,7 +187,8 @@ impl History {
         };
         Self {
             kernel: Kernel { free: (1..=NUMBERS).collect(), ..Kernel::default() },
-            accounts: Accounts::new(limits, START_MS),
+            accounts: Accounts::new(limits.clone(), START_MS),
+            limits,
             rng,
             now_ms: START_MS,
             written: BTreeMap::new(),
@@ -198,7 +200,8 @@ impl History {
     fn live(&mut self) {
         for _ in 0..self.rng.u32(10..60) {
             let (now_ms, rng) = (self.now_ms, &mut self.rng);
-            match rng.u8(..16) {
+            match rng.u8(..17) {
+                16 => self.restart(),
                 0 | 1 => self.kernel.attach(rng),
                 2 => self.kernel.rename(rng),
                 3 if rng.bool() => self.kernel.retire(rng),
@@ -213,6 +216,31 @@ impl History {
             }
         }
         self.last_tick();
+    }
+
+    /// Kills the daemon, and starts another one with what the journal has. The programs count on.
+    fn restart(&mut self) {
+        self.handle_events();
+        let batches = self.accounts.take_held();
+        self.write(&Outcome { batches, ..Outcome::default() });
+        let interfaces = self.accounts.standings();
+        let known: BTreeSet<_> = interfaces.iter().map(|it| it.number.get()).collect();
+        self.kernel.free = (1..=NUMBERS).filter(|number| !known.contains(number)).collect();
+        let (window, open) = self.accounts.in_window();
+        let mut flows = Table::new();
+        open.flows().for_each(|flow| flows.add(flow));
+        self.limits.room = Room::new(self.rng.usize(4..60));
+        self.accounts = Accounts::new(self.limits.clone(), self.now_ms);
+        let ledgers = self.kernel.ledgers;
+        self.accounts.start_numbers(|number| ledgers[usize::from(number.get())]);
+        self.accounts.restore(Restored { window: Some(window), flows, interfaces });
+        for (one, netns) in &self.kernel.counting {
+            let (number, key) = (number(*one), key(*netns));
+            let named = Kernel::named(*netns);
+            self.kernel.events.push_back(Event::Register { number, key, named });
+            let missed = [Traffic::NONE; 2];
+            self.kernel.events.push_back(Event::Attached { number, hook: "tc", missed });
+        }
     }
 
     fn pass_time(&mut self) {

@@ -413,6 +413,12 @@ impl Accounts {
         }
     }
 
+    /// Held records, which the journal would have.
+    #[cfg(test)]
+    pub(super) fn take_held(&mut self) -> Vec<Batch> {
+        std::mem::take(&mut self.held).into_iter().map(Held::release).collect()
+    }
+
     pub(super) fn share(&mut self) {
         let open = self.register.open();
         self.register.share_among(open);
