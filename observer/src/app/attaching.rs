@@ -17,7 +17,7 @@ use crate::{
     accounts::Event,
     flow::InterfaceNumber,
     kernel::{KernelError, LinkPins, Programs, xdp},
-    tasks::Observed,
+    tasks::{Interface, Observed},
 };
 
 impl Interfaces {
@@ -99,30 +99,44 @@ impl Interfaces {
 
     /// Loads the programs of an interface, and registers its number with the tick thread.
     fn begin(&mut self, observed: &Observed) -> Result<Begun, KernelError> {
+        let taken_over = self.take_over.number_of(observed);
+        let result = self.load(observed, taken_over);
+        if let (Err(_), Some(number)) = (&result, taken_over) {
+            // The next attempt is under another number.
+            let _ = self.tick.send(Event::Retire { number }.into());
+        }
+        let (number, programs, loaded) = result?;
+        // The tick thread must know the number before the first packet is counted under it.
+        let _ = self.tick.send(Event::register(number, observed).into());
+        let pins = LinkPins::new(&self.links, (number, taken_over.is_some()), self.handle);
+        Ok(Begun { number, programs, loaded, pins, tick: self.tick.clone() })
+    }
+
+    /// Loads the programs of an interface, under the number of an earlier run or a new one.
+    fn load(
+        &mut self,
+        observed: &Observed,
+        taken_over: Option<InterfaceNumber>,
+    ) -> Result<(InterfaceNumber, Programs, Loaded), KernelError> {
         let interface = &observed.interface;
+        let earlier = taken_over
+            .map(|number| LinkPins::new(&self.links, (number, true), self.handle))
+            .and_then(|pins| pins.xdp_program());
         let mut plan = None;
         if let Some(wish) = self.xdp {
-            match xdp::plan(wish, &interface.netns, interface.ifindex, interface.ethernet)? {
+            let Interface { netns, ifindex, ethernet, .. } = interface;
+            match xdp::plan(wish, netns, *ifindex, *ethernet, earlier)? {
                 Ok(it) => plan = Some(it),
                 Err(refusal) => self.xdp_refused(observed, &refusal),
             }
         }
         let shared = self.report_senders && interface.on_host;
         let loaded = Loaded { ethernet: interface.ethernet, shared, xdp: plan };
-        let (number, programs, continues) = if let Some(number) = self.take_over.number_of(observed)
-        {
-            let programs = loaded.load(&mut self.spares.loader(), number);
-            // The next attempt is under another number.
-            let gone = |_: &_| drop(self.tick.send(Event::Retire { number }.into()));
-            (number, programs.inspect_err(gone)?, true)
-        } else {
-            let (number, programs) = self.programs(loaded)?;
-            (number, programs, false)
+        let (number, programs) = match taken_over {
+            Some(number) => (number, loaded.load(&mut self.spares.loader(), number)?),
+            None => self.programs(loaded)?,
         };
-        // The tick thread must know the number before the first packet is counted under it.
-        let _ = self.tick.send(Event::register(number, observed).into());
-        let pins = LinkPins::new(&self.links, (number, continues), self.handle);
-        Ok(Begun { number, programs, loaded, pins, tick: self.tick.clone() })
+        Ok((number, programs, loaded))
     }
 
     /// Starts watching an interface whose programs were attached: its drops, its programs and its

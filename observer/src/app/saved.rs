@@ -35,8 +35,16 @@ pub(super) struct Found {
 impl Found {
     /// Reads the journal, and opens the maps of earlier runs.
     pub(super) fn find(pins: &PinDirectory, state_dir: &Path) -> Self {
-        let left = Left::read(&state_dir.join(DIRECTORY));
+        let mut left = Left::read(&state_dir.join(DIRECTORY));
         let earlier = Earlier::open_all(pins, |run| left.positions.get(&run).copied());
+        let opened: BTreeSet<_> = earlier.iter().map(Earlier::id).collect();
+        if !left.positions.keys().all(|run| opened.contains(run)) {
+            // The host was restarted, or the pins were removed: no program has counted since.
+            left.interfaces.clear();
+            for standing in &mut left.open.interfaces {
+                standing.retired = true;
+            }
+        }
         let (run, state_dir) = (run_id(pins.path()).unwrap_or_default(), state_dir.to_path_buf());
         Self { left, earlier, run, state_dir }
     }

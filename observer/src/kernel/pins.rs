@@ -12,7 +12,7 @@ use super::{
     attachment::{Hook, IngressHook},
     bpffs::entries,
     clsact::remove_filters,
-    link,
+    link, syscall,
     xdp::{XdpMode, XdpPlan},
 };
 use crate::{flow::InterfaceNumber, linux::netns::Netns};
@@ -38,6 +38,15 @@ impl LinkPins {
         handle: u16,
     ) -> Self {
         Self { directory: directory.to_path_buf(), number: number.get(), continues, handle }
+    }
+
+    /// ID of the XDP program that an earlier run has attached to the interface.
+    pub fn xdp_program(&self) -> Option<u32> {
+        let modes = [XdpMode::Native, XdpMode::Generic].into_iter().filter(|_| self.continues);
+        modes
+            .filter_map(|mode| syscall::pinned(&self.xdp(mode)).ok())
+            .find_map(|link| syscall::link_info(&link).ok())
+            .map(|link| link.program)
     }
 
     /// Removes the pins in a directory that belong to none of these numbers.

@@ -88,7 +88,7 @@ fn interfaces(config: &Config, wish: XdpWish) -> Result<Vec<Interface>, Failure>
     let tc = IngressHook::Tc(hook(config));
     let describe = |Observed { interface, .. }: &Observed| {
         let (hook, why) =
-            match xdp::plan(wish, &interface.netns, interface.ifindex, interface.ethernet) {
+            match xdp::plan(wish, &interface.netns, interface.ifindex, interface.ethernet, None) {
                 Ok(Ok(plan)) => (IngressHook::Xdp(plan.mode), None),
                 Ok(Err(refusal)) => (tc, Some(refusal.to_string())),
                 Err(error) => (tc, Some(error.to_string())),

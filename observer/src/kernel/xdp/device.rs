@@ -77,8 +77,14 @@ fn is_segmentation(feature: &str) -> bool {
 
 impl Device {
     /// Reads the properties of an interface, and of its peer if it is one end of a veth pair.
-    pub(super) fn read(netns: &Netns, ifindex: u32, ethernet: bool) -> Result<Self, KernelError> {
-        let (mut device, peer) = inside(netns, || Self::read_here(netns, ifindex, ethernet))??;
+    pub(super) fn read(
+        netns: &Netns,
+        ifindex: u32,
+        ethernet: bool,
+        own: Option<u32>,
+    ) -> Result<Self, KernelError> {
+        let (mut device, peer) =
+            inside(netns, || Self::read_here(netns, (ifindex, ethernet), own))??;
         if let Some((netns, ifindex)) = peer
             && let Ok(Ok(peer)) = netns.inside(|| Peer::read_here(ifindex))
         {
@@ -91,8 +97,8 @@ impl Device {
     /// veth peer.
     fn read_here(
         netns: &Netns,
-        ifindex: u32,
-        ethernet: bool,
+        (ifindex, ethernet): (u32, bool),
+        own: Option<u32>,
     ) -> Result<(Self, Option<(Netns, u32)>), KernelError> {
         let failed = |error| KernelError::call(format!("examining interface {ifindex}"), error);
         let mut netlink = Netlink::new().map_err(failed)?;
@@ -119,7 +125,9 @@ impl Device {
             mtu: link.mtu.unwrap_or(0),
             features: ethtool::features(name).map_err(failed)?,
             channels: ethtool::channels(name).unwrap_or_default(),
-            programs: link.xdp.iter().map(|id| program_name(*id)).collect(),
+            programs: (link.xdp.iter().filter(|id| Some(**id) != own))
+                .map(|id| program_name(*id))
+                .collect(),
         };
         Ok((device, peer))
     }

@@ -22,7 +22,8 @@ use self::device::Device;
 use super::{KernelError, preflight::KernelVersion};
 use crate::linux::netns::Netns;
 
-/// Decides how XDP counts the ingress of one interface.
+/// Decides how XDP counts the ingress of one interface. `own` is the ID of the program that an
+/// earlier run has attached there, and this one replaces.
 ///
 /// The outer error means that the interface could not be examined. The inner one means that XDP is
 /// not to be used.
@@ -31,6 +32,7 @@ pub fn plan(
     netns: &Netns,
     ifindex: u32,
     ethernet: bool,
+    own: Option<u32>,
 ) -> Result<Result<XdpPlan, Refusal>, KernelError> {
-    Ok(Device::read(netns, ifindex, ethernet)?.plan(wish, KernelVersion::running()))
+    Ok(Device::read(netns, ifindex, ethernet, own)?.plan(wish, KernelVersion::running()))
 }

@@ -193,12 +193,16 @@ fn a_file_that_is_large_is_finished_before_its_time() {
         let count = 4 * UNIT as u32 / 100;
         sinks.offer(flows(WINDOW, count));
         setup.wait_for(count.into());
-        // Each unit filled a file, although the window's slot has not ended.
+        // Each unit filled a file, although the window's slot has not ended. The files are finished
+        // after the last unit of the window.
+        let is_finished = |file: &PathBuf| {
+            !file.file_name().unwrap().to_str().unwrap().starts_with('.')
+        };
+        while !setup.files().iter().all(is_finished) {
+            thread::sleep(Duration::from_millis(5));
+        }
         let files = setup.files();
         assert!(files.len() >= 4, "{files:?}");
-        assert!(
-            files.iter().all(|file| !file.file_name().unwrap().to_str().unwrap().starts_with('.'))
-        );
         sinks.finish(flows(after(WINDOW, 60), 0), &Deadline::never()).unwrap();
         let head = usize::from(output == Output::Text);
         assert_eq!(
