@@ -216,7 +216,7 @@ impl Interface {
     /// Takes over the interface from an earlier run. Returns false if this account began in this
     /// run.
     pub(super) fn take_over(&mut self, key: InterfaceKey, named: &Named) -> bool {
-        if !std::mem::take(&mut self.is_continued) {
+        if self.stage != Stage::Open || !std::mem::take(&mut self.is_continued) {
             return false;
         }
         self.key = key;

@@ -49,6 +49,11 @@ impl Found {
         Self { left, earlier, run, state_dir }
     }
 
+    /// Numbers of all accounts of the earlier run.
+    pub(super) fn numbers(&self) -> BTreeSet<InterfaceNumber> {
+        self.left.open.interfaces.iter().map(|standing| standing.number).collect()
+    }
+
     /// The outputs that the earlier run has interrupted in a batch, with their progress.
     pub(super) fn interrupted(&self, outputs: &[Output]) -> Vec<(Output, Written)> {
         let ids = self.left.closed.iter().flat_map(|(_, batches)| batches).filter_map(|it| it.id);

@@ -103,7 +103,7 @@ impl<'config> Prepared<'config> {
         let ((events, messages), (freed, free)) = (channel(), channel());
         let report_senders = cgroups.is_some();
         let (on_stop, found) = (config.settings.kernel.on_stop, self.found);
-        let take_over = TakeOver::new(found.left.interfaces.clone());
+        let take_over = TakeOver::new(found.left.interfaces.clone(), found.numbers());
         let tick = Tick::new(TickOptions {
             window_seconds,
             max_flows: budget.max_flows,

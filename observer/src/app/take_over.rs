@@ -19,19 +19,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct TakeOver {
     /// By the inode of the namespace and the index.
     left: BTreeMap<(u64, u32), LeftInterface>,
+    /// Numbers of all accounts of the earlier run.
+    numbers: BTreeSet<InterfaceNumber>,
     /// Time until which they may be taken over; `None` if the take-over has ended.
     until: Option<Instant>,
 }
 
 impl TakeOver {
-    pub(super) fn new(left: Vec<LeftInterface>) -> Self {
+    /// Interfaces to take over. `numbers` are those of all accounts of the earlier run, which include
+    /// interfaces that are gone.
+    pub(super) fn new(left: Vec<LeftInterface>, numbers: BTreeSet<InterfaceNumber>) -> Self {
         let left = left.into_iter().map(|it| ((it.netns, it.ifindex), it)).collect();
-        Self { left, until: Some(Instant::now() + PATIENCE) }
+        Self { left, numbers, until: Some(Instant::now() + PATIENCE) }
     }
 
-    /// Numbers of all interfaces.
+    /// Numbers of all accounts of the earlier run.
     pub(super) fn numbers(&self) -> BTreeSet<InterfaceNumber> {
-        self.left.values().map(|left| left.number).collect()
+        self.numbers.clone()
     }
 
     /// Number that the earlier run has given to an interface; `None` for another interface.

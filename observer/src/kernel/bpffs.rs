@@ -143,7 +143,8 @@ impl Drop for PinDirectory {
         }
         remove_directory(&self.maps);
         // The links of an earlier run need the mark.
-        if fs::remove_dir(self.links()).is_ok() {
+        let _ = fs::remove_dir(self.links());
+        if !self.links().exists() {
             self.remove_mark();
         }
         if fs::remove_dir(&self.root).is_err() {
