@@ -199,7 +199,7 @@ fn a_file_that_is_large_is_finished_before_its_time() {
             !file.file_name().unwrap().to_str().unwrap().starts_with('.')
         };
         while !setup.files().iter().all(is_finished) {
-            thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
         let files = setup.files();
         assert!(files.len() >= 4, "{files:?}");
