@@ -18,9 +18,7 @@ use super::{
     watermark::Watermark,
 };
 use crate::{
-    accounts::{
-        Accounts, BatchExtras, Event, Figures, Limits, OpenTick, Outcome, Uncounted,
-    },
+    accounts::{Accounts, BatchExtras, Event, Figures, Limits, OpenTick, Outcome, Uncounted},
     flow::{InterfaceNumber, Room},
     kernel::{Drain, KernelError, MAX_INTERFACES, drain::Side, drops::Dropped},
     linux::clock,

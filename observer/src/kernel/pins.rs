@@ -62,7 +62,12 @@ impl LinkPins {
 
     /// Detaches the programs of an earlier run that those of this one cannot replace in place,
     /// because the settings have changed. First, so that no packet is counted twice.
-    pub(super) fn prepare(&self, netns: &Netns, (ifindex, hook): (u32, Hook), plan: Option<XdpPlan>) {
+    pub(super) fn prepare(
+        &self,
+        netns: &Netns,
+        (ifindex, hook): (u32, Hook),
+        plan: Option<XdpPlan>,
+    ) {
         if !self.continues {
             self.remove();
             return;

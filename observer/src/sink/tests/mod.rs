@@ -195,9 +195,8 @@ fn a_file_that_is_large_is_finished_before_its_time() {
         setup.wait_for(count.into());
         // Each unit filled a file, although the window's slot has not ended. The files are finished
         // after the last unit of the window.
-        let is_finished = |file: &PathBuf| {
-            !file.file_name().unwrap().to_str().unwrap().starts_with('.')
-        };
+        let is_finished =
+            |file: &PathBuf| !file.file_name().unwrap().to_str().unwrap().starts_with('.');
         while !setup.files().iter().all(is_finished) {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
