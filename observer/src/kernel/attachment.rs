@@ -119,7 +119,7 @@ impl Attachment {
         let (tc, xdp, qdisc_is_ours) = ([None, None], None, false);
         let mut attachment = Self { netns, ifindex, hook, tc, xdp, qdisc_is_ours, pins };
         let plan = programs.xdp();
-        attachment.pins.prepare(&attachment.netns, (ifindex, hook), plan);
+        attachment.pins.prepare(&attachment.netns, (ifindex, hook == Hook::Tcx), plan);
         // If the plan needs no companion, TC counts ingress only if XDP is refused.
         let tc_ingress = plan.is_none_or(|plan| plan.companion);
         let missing = Missing { tc: [tc_ingress, true], xdp: plan.is_some() };

@@ -9,7 +9,6 @@ use std::{
 use observer_ebpf::abi::Direction;
 
 use super::{
-    attachment::{Hook, IngressHook},
     bpffs::entries,
     clsact::remove_filters,
     link, syscall,
@@ -61,11 +60,12 @@ impl LinkPins {
     }
 
     /// Detaches the programs of an earlier run that those of this one cannot replace in place,
-    /// because the settings have changed. First, so that no packet is counted twice.
+    /// because the settings have changed. First, so that no packet is counted twice. `by_tcx` is true
+    /// if this run attaches TC programs by TCX links.
     pub(super) fn prepare(
         &self,
         netns: &Netns,
-        (ifindex, hook): (u32, Hook),
+        (ifindex, by_tcx): (u32, bool),
         plan: Option<XdpPlan>,
     ) {
         if !self.continues {
@@ -78,10 +78,10 @@ impl LinkPins {
                 link::unpin(&self.xdp(other));
             }
         }
-        if plan.is_some_and(|plan| !plan.companion) || hook != Hook::Tcx {
+        if plan.is_some_and(|plan| !plan.companion) || !by_tcx {
             link::unpin(&self.tc(Direction::Ingress));
         }
-        if hook == Hook::Tcx {
+        if by_tcx {
             if self.filters().exists() {
                 // It may have been removed by others, or with its interface.
                 let _ = remove_filters(netns, ifindex, self.handle);
@@ -123,7 +123,10 @@ impl LinkPins {
 
     /// Pin of an XDP link.
     pub(super) fn xdp(&self, mode: XdpMode) -> PathBuf {
-        self.of(IngressHook::Xdp(mode).as_str())
+        self.of(match mode {
+            XdpMode::Native => "xdp_native",
+            XdpMode::Generic => "xdp_generic",
+        })
     }
 
     /// A directory that stands for filters: a BPF file system holds no files.
