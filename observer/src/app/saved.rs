@@ -1,4 +1,4 @@
-//! What survives the daemon: the journal, and the maps of an earlier run.
+//! State that survives the daemon: the journal, and the maps of an earlier run.
 
 use std::{
     collections::BTreeSet,
